@@ -1,0 +1,167 @@
+"""Frozen dataclasses as configuration: presets, the command line (tyro), validation and JSON (pydantic).
+
+Ranges stand beside the fields they bound (`Annotated[int, Field(ge=1)]`); conditions between fields stand in `__post_init__`.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, TypeVar, cast, dataclass_transform
+
+import tyro
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from common.errors import RunError, UserError
+
+PositiveInt = Annotated[int, Field(ge=1)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+PresetName = Literal["quick", "laptop", "paper"]
+
+ConfigT = TypeVar("ConfigT")
+CommandT = TypeVar("CommandT")
+
+
+@dataclass_transform(frozen_default=True)
+def configuration(cls: type[ConfigT]) -> type[ConfigT]:
+    """Class decorator: a frozen dataclass in which pydantic refuses unknown keys and non-finite numbers."""
+    cast(Any, cls).__pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
+    return dataclasses.dataclass(frozen=True)(cls)
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset(Generic[ConfigT]):
+    """A named, documented configuration: the note says what it shows, the command, the cost and the numbers to expect."""
+
+    name: str
+    note: str
+    config: ConfigT
+
+
+@configuration
+class TrainingConfig:
+    """How long to train and what to record. A step is one optimiser update; examples = steps x batch_size."""
+
+    steps: PositiveInt
+    """Optimiser updates in all."""
+    batch_size: PositiveInt
+    """Examples an update."""
+    eval_every: PositiveInt
+    """Steps between evaluations; step 0 and the last step are always evaluated."""
+    eval_examples: PositiveInt = 4096
+    """Size of the fixed evaluation set, drawn from a stream of its own."""
+    checkpoint_every: NonNegativeInt = 0
+    """Steps between checkpoints of the trajectory; 0 keeps only the untrained and the last model."""
+    checkpoint_log_spaced: bool = False
+    """Also keep steps 1, 2, 4, ... below checkpoint_every."""
+    seed: Seed = 0
+    """First seed; each seed has its own initial weights and its own data stream."""
+    num_seeds: PositiveInt = 1
+    """How many consecutive seeds train together."""
+
+    def __post_init__(self) -> None:
+        if self.checkpoint_log_spaced and self.checkpoint_every == 0:
+            raise ValueError("training.checkpoint_log_spaced needs training.checkpoint_every >= 1, where the doubling ends")
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of this run, in lane order."""
+        return tuple(range(self.seed, self.seed + self.num_seeds))
+
+    def checkpoint_steps(self) -> tuple[int, ...]:
+        """Every step whose parameters are kept, in order; 0 and the last step always are."""
+        steps = {0, self.steps}
+        if self.checkpoint_every:
+            steps.update(range(0, self.steps, self.checkpoint_every))
+        if self.checkpoint_log_spaced:
+            steps.update(2**i for i in range(self.checkpoint_every.bit_length()) if 2**i < min(self.checkpoint_every, self.steps))
+        return tuple(sorted(steps))
+
+
+@configuration
+class Runtime:
+    """How a run is carried out. None of this changes its results, so none of it is part of its identity."""
+
+    resume_seconds: PositiveFloat = 60.0
+    """Seconds between saved resume states: at most this much work is lost when the process is killed."""
+
+
+def validate(config: ConfigT) -> ConfigT:
+    """Check every field against its range.
+
+    Raises:
+        UserError: naming each offending field, its value and what is accepted.
+    """
+    try:
+        return TypeAdapter(type(config)).validate_python(dataclasses.asdict(cast(Any, config)))
+    except ValidationError as error:
+        raise UserError(_explain(error)) from None
+
+
+def to_dict(config: object) -> dict[str, Any]:
+    """A configuration as plain JSON values."""
+    return TypeAdapter(type(config)).dump_python(config, mode="json")
+
+
+def from_dict(cls: type[ConfigT], values: Mapping[str, Any], source: Path) -> ConfigT:
+    """Read a configuration back; unknown, missing and out-of-range fields are errors that name `source`.
+
+    Raises:
+        RunError: the file is not a configuration of this kind.
+    """
+    try:
+        return TypeAdapter(cls).validate_python(dict(values))
+    except ValidationError as error:
+        raise RunError(f"{source} does not hold a {cls.__name__} of this version:\n{_explain(error)}") from None
+
+
+def fingerprint(values: Mapping[str, Any]) -> str:
+    """SHA-256 of the canonical JSON of some plain values."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def parse(command: type[CommandT], args: Sequence[str], *, prog: str, description: str, default: CommandT | None = None) -> CommandT:
+    """Parse a command line into a (nested) dataclass; bad input ends the process with exit code 2 and a message."""
+    try:
+        return tyro.cli(command, args=list(args), prog=f"python -m {prog}", description=description, default=default)
+    except ValidationError as error:
+        raise UserError(_explain(error)) from None
+
+
+def chosen_preset(args: Sequence[str], presets: Mapping[str, ConfigT]) -> ConfigT:
+    """The preset named by `--preset NAME` (or `--preset=NAME`) among the arguments; `quick` without one.
+
+    The preset supplies the defaults of all other flags, so it has to be known before they are parsed.
+
+    Raises:
+        UserError: unknown name.
+    """
+    name = "quick"
+    for i, arg in enumerate(args):
+        if arg == "--preset" and i + 1 < len(args):
+            name = args[i + 1]
+        elif arg.startswith("--preset="):
+            name = arg.removeprefix("--preset=")
+    if name not in presets:
+        raise UserError(f"--preset {name}: unknown preset; choose one of {', '.join(presets)}")
+    return presets[name]
+
+
+def describe_presets(text: str, presets: Mapping[str, Preset[ConfigT]]) -> str:
+    """The `--help` text of a command: what it does, then each preset with its note."""
+    notes = "\n\n".join(f"--preset {preset.name}: {preset.note}" for preset in presets.values())
+    return f"{text}\n\nPresets set the defaults of every flag below.\n\n{notes}"
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for item in error.errors(include_url=False):
+        field = ".".join(str(part) for part in item["loc"])
+        message = item["msg"].removeprefix("Value error, ")
+        is_field = field and not isinstance(item["input"], dict)
+        lines.append(f"{field} = {item['input']!r}: {message[0].lower()}{message[1:]}" if is_field else f"{field}: {message}" if field else message)
+    return "\n".join(lines)

@@ -1,0 +1,221 @@
+"""The compiled part of training: a whole chunk of steps (sampling, teacher forward, loss, update, metrics) in one program.
+
+An engine advances all lanes of a run by n updates. A lane is one (seed, learning rate); lanes are a vmapped axis L, sharded over devices.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from common.keys import purpose_key
+from common.losses import label_cross_entropy, masked_mean
+from common.mesh import LANE, lane_mesh
+from common.models import Functional, Params
+
+EVAL_PART = 256
+"""Examples evaluated at one time."""
+
+Metrics = dict[str, jax.Array]
+LossFn = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
+"""(student logits, labels, teacher logits, step) to loss per position. Without a teacher the third is the student's own logits, to be ignored."""
+
+
+class Batch(NamedTuple):
+    """Inputs, labels, and the mask of supervised positions (same shape as the labels)."""
+
+    inputs: jax.Array
+    labels: jax.Array
+    mask: jax.Array
+
+
+class Lane(NamedTuple):
+    """One independent training run among those that train together."""
+
+    seed: int
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is trained, as pure functions of arrays."""
+
+    lanes: tuple[Lane, ...]
+    role: str
+    """Names the random streams: lanes of equal seed and role share initial weights and data, which is what makes comparisons paired."""
+    model: Functional
+    sample: Callable[[jax.Array], Batch]
+    """Key to training batch."""
+    eval_batch: Callable[[], Batch]
+    """The fixed evaluation set."""
+    make_optimizer: Callable[[jax.Array], optax.GradientTransformation]
+    """Peak learning rate of a lane to its optimiser."""
+    teacher_apply: Callable[[Params, jax.Array], jax.Array] | None
+    """The teacher's forward pass; None when only labels supervise."""
+    loss: LossFn
+
+
+class TrainState(NamedTuple):
+    """Everything that changes while training. Every leaf has the lane axis first, so that it can be sharded and saved as it is."""
+
+    params: Params
+    opt_state: Any
+    step_L: jax.Array
+    """Completed updates (the same in every lane)."""
+    loss_sum_L: jax.Array
+    """Training loss summed since the last record ..."""
+    loss_count_L: jax.Array
+    """... over this many updates."""
+    diverged_at_L: jax.Array
+    """The update, counted from 1, at which the loss first was NaN or infinite; 0 while it has not been."""
+
+
+class Engine(Protocol):
+    """What `fit` asks for between events."""
+
+    def init(self) -> TrainState:
+        """The untrained state."""
+        ...
+
+    def place(self, tree: Any) -> Any:
+        """Host arrays with a lane axis, put on the devices."""
+        ...
+
+    def advance(self, state: TrainState, teacher_params: Params | None, num_steps: int) -> TrainState:
+        """The state after `num_steps` more updates; consumes `state`."""
+        ...
+
+    def record(self, state: TrainState) -> tuple[TrainState, Metrics]:
+        """Evaluate, and hand over the training metrics gathered since the last record."""
+        ...
+
+
+class ScanEngine:
+    """Mini-batch training as a `lax.scan` of `train_step`, vmapped over lanes and sharded over devices.
+
+    The number of steps is static (one compilation for each distinct gap between events): a scan of known length is launched once on a GPU,
+    whereas a loop with a dynamic bound returns to the host after every step.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.mesh = lane_mesh(len(problem.lanes))
+        self.lane_sharding = NamedSharding(self.mesh, PartitionSpec(LANE))
+        self.seeds_L = self.place(jnp.asarray([lane.seed for lane in problem.lanes], jnp.uint32))
+        self.rates_L = self.place(jnp.asarray([lane.learning_rate for lane in problem.lanes], jnp.float32))
+        self.eval_batch = problem.eval_batch()
+
+    def init(self) -> TrainState:
+        """Untrained parameters of every lane, from the lane's seed and the role."""
+        return jax.jit(self._over_lanes(functools.partial(init_lane, self.problem)))(self.seeds_L, self.rates_L)
+
+    def place(self, tree: Any) -> Any:
+        """Spread host arrays over the mesh along their lane axis."""
+        return jax.device_put(tree, self.lane_sharding)
+
+    def advance(self, state: TrainState, teacher_params: Params | None, num_steps: int) -> TrainState:
+        """One compiled chunk; asynchronous."""
+        return self._advance(state, teacher_params, num_steps)
+
+    def record(self, state: TrainState) -> tuple[TrainState, Metrics]:
+        """Accuracy and loss on the evaluation set, mean training loss, divergence; asynchronous."""
+        return self._record(state, self.eval_batch)
+
+    @functools.cached_property
+    def _advance(self) -> Callable[[TrainState, Params | None, int], TrainState]:
+        @functools.partial(jax.jit, static_argnames="num_steps", donate_argnames="state")
+        def advance(state: TrainState, teacher_params: Params | None, num_steps: int) -> TrainState:
+            lane_advance = functools.partial(advance_lane, self.problem, num_steps)
+            return self._over_lanes(lane_advance)(self.seeds_L, self.rates_L, state, teacher_params)
+
+        return advance
+
+    @functools.cached_property
+    def _record(self) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+        @functools.partial(jax.jit, donate_argnames="state")
+        def record(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+            lane_record = functools.partial(record_lane, self.problem)
+            return jax.shard_map(
+                lambda state, batch: jax.vmap(lane_record, (0, None))(state, batch),
+                mesh=self.mesh,
+                in_specs=(PartitionSpec(LANE), PartitionSpec()),
+                out_specs=PartitionSpec(LANE),
+            )(state, batch)
+
+        return record
+
+    def _over_lanes(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return jax.shard_map(jax.vmap(function), mesh=self.mesh, in_specs=PartitionSpec(LANE), out_specs=PartitionSpec(LANE))
+
+
+def init_lane(problem: Problem, seed: jax.Array, rate: jax.Array) -> TrainState:
+    """The untrained state of one lane."""
+    params = problem.model.init(_lane_key(problem, seed, "init"))
+    # Derived from `seed`, not constants, so that shard_map knows they vary over lanes.
+    zero = jnp.zeros_like(seed)
+    opt_state = jax.tree.map(lambda leaf: leaf + zero.astype(leaf.dtype), problem.make_optimizer(rate).init(params))
+    return TrainState(params, opt_state, zero.astype(jnp.int32), zero.astype(jnp.float32), zero.astype(jnp.int32), zero.astype(jnp.int32))
+
+
+def train_step(
+    problem: Problem, optimizer: optax.GradientTransformation, data_key: jax.Array, state: TrainState, teacher_params: Params | None
+) -> TrainState:
+    """One update of one lane, pure; the data of step t come from fold_in(key, t) alone."""
+    batch = problem.sample(jax.random.fold_in(data_key, state.step_L))
+
+    def loss_fn(params: Params) -> jax.Array:
+        logits = problem.model.apply(params, batch.inputs)
+        teacher_logits = logits if problem.teacher_apply is None or teacher_params is None else problem.teacher_apply(teacher_params, batch.inputs)
+        return masked_mean(problem.loss(logits, batch.labels, jax.lax.stop_gradient(teacher_logits), state.step_L), batch.mask)
+
+    loss, grads = jax.value_and_grad(loss_fn)(state.params)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    step = state.step_L + 1
+    first_bad = (state.diverged_at_L == 0) & ~jnp.isfinite(loss)
+    return TrainState(
+        params=optax.apply_updates(state.params, updates),
+        opt_state=opt_state,
+        step_L=step,
+        loss_sum_L=state.loss_sum_L + loss,
+        loss_count_L=state.loss_count_L + 1,
+        diverged_at_L=jnp.where(first_bad, step, state.diverged_at_L),
+    )
+
+
+def advance_lane(problem: Problem, num_steps: int, seed: jax.Array, rate: jax.Array, state: TrainState, teacher_params: Params | None) -> TrainState:
+    """`num_steps` updates of one lane under one scan."""
+    data_key = _lane_key(problem, seed, "train-data")
+    step = functools.partial(train_step, problem, problem.make_optimizer(rate), data_key)
+    state, _ = jax.lax.scan(lambda carry, _: (step(carry, teacher_params), None), state, None, length=num_steps)
+    return state
+
+
+def record_lane(problem: Problem, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    """Evaluation metrics and the mean training loss since the last record, which starts over."""
+
+    def sums(part: Batch) -> tuple[jax.Array, jax.Array, jax.Array]:
+        logits = problem.model.apply(state.params, part.inputs)
+        correct = jnp.argmax(logits, axis=-1) == part.labels
+        return jnp.sum(correct * part.mask), jnp.sum(label_cross_entropy(logits, part.labels) * part.mask), jnp.sum(part.mask)
+
+    # In parts, because the hidden activations of a whole evaluation set are far larger than the model.
+    size = len(batch.labels)
+    part_size = max(n for n in range(1, min(size, EVAL_PART) + 1) if size % n == 0)
+    parts = jax.tree.map(lambda leaf: leaf.reshape(-1, part_size, *leaf.shape[1:]), batch)
+    correct, loss, count = (jnp.sum(part_sums) for part_sums in jax.lax.map(sums, parts))
+    metrics = {
+        "accuracy": correct / count,
+        "eval_loss": loss / count,
+        "train_loss": state.loss_sum_L / state.loss_count_L,  # NaN before the first update: there is none
+        "diverged_at": state.diverged_at_L,
+    }
+    return state._replace(loss_sum_L=jnp.zeros_like(state.loss_sum_L), loss_count_L=jnp.zeros_like(state.loss_count_L)), metrics
+
+
+def _lane_key(problem: Problem, seed: jax.Array, purpose: str) -> jax.Array:
+    return purpose_key(jax.random.key(seed), f"{problem.role}/{purpose}")

@@ -1,0 +1,61 @@
+"""Errors a user can act on, and how a command turns them into a message and an exit code."""
+
+import errno
+import sys
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.markup import escape
+
+PREEMPTED_EXIT_CODE = 143  # 128 + SIGTERM: a scheduler that sent the signal sees its own code, and `a && b` does not go on to b
+
+
+class UserError(Exception):
+    """Bad input: what was asked for cannot be done as asked. Exit code 2."""
+
+    exit_code = 2
+
+
+class RunError(Exception):
+    """A run that was asked for correctly and failed: NaN loss, corrupted checkpoint, full disk. Exit code 1."""
+
+    exit_code = 1
+
+
+class Preempted(Exception):
+    """SIGTERM arrived and the resume state is saved; the same command goes on from there."""
+
+    exit_code = PREEMPTED_EXIT_CODE
+
+
+def explain_os_error(error: OSError) -> UserError | RunError:
+    """Turn an operating-system error into one that says what to do."""
+    where = f" ({error.filename})" if error.filename else ""
+    if error.errno == errno.ENOSPC:
+        return RunError(f"the disk is full{where}; free some space and run the same command again, nothing saved so far is lost")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return UserError(f"no permission to read or write{where}; check the owner and mode, or choose another directory")
+    if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT):
+        return UserError(f"{error.strerror}{where}; choose another path")
+    return RunError(f"the operating system refused{where}: {error.strerror}")
+
+
+def run_command(command: Callable[[list[str]], None]) -> None:
+    """Run a command-line entry point on `sys.argv`; errors become one message on stderr and an exit code, never a traceback."""
+    try:
+        command(sys.argv[1:])
+    except (UserError, RunError, Preempted) as error:
+        _fail(error)
+    except OSError as error:
+        _fail(explain_os_error(error))
+    except BrokenPipeError:
+        sys.exit(0)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted; the same command goes on from the last saved state")
+        sys.exit(130)
+
+
+def _fail(error: UserError | RunError | Preempted) -> None:
+    label = "stopped" if isinstance(error, Preempted) else "error"
+    Console(stderr=True, soft_wrap=True).print(f"[bold red]{label}:[/] {escape(str(error))}", highlight=False)
+    sys.exit(error.exit_code)

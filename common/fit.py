@@ -1,0 +1,214 @@
+"""The one training loop: between events it asks an engine to advance the state; at events it records, saves and changes teachers.
+
+Events lie at steps that depend on the configuration (and, for adaptive schedules, on the student's own curve) and never on the clock, so that a run
+that was killed and resumed passes through the same compiled chunks as one that was not, and ends with the same bits.
+"""
+
+import json
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from common.config import Runtime, TrainingConfig
+from common.engine import Engine, Metrics, Problem, ScanEngine, TrainState
+from common.errors import Preempted, RunError
+from common.models import Params
+from common.progress import progress_bar
+from common.runs import RunDirectory
+from common.schedule import Schedule, State
+from common.trajectory import Trajectory
+
+
+class TeacherSource(Protocol):
+    """Where the teacher's parameters come from."""
+
+    def stacked(self, steps_L: Sequence[int]) -> Params:
+        """The teacher of every lane at that lane's step, stacked along the lane axis."""
+        ...
+
+
+@dataclass(frozen=True)
+class Supervision:
+    """Who teaches each lane, and when."""
+
+    schedules_L: tuple[Schedule, ...]
+    teacher: TeacherSource | None
+
+
+def fit(
+    problem: Problem, supervision: Supervision, config: TrainingConfig, run: RunDirectory, runtime: Runtime, engine: Engine | None = None
+) -> None:
+    """Train all lanes of a run to the end, going on from its resume state if there is one.
+
+    Args:
+        problem: what is trained.
+        supervision: one schedule a lane.
+        config: length, evaluation and checkpoint grid.
+        run: an opened run directory that is not finished.
+        runtime: how often the resume state is saved.
+        engine: advances the state; a `ScanEngine` by default.
+
+    Raises:
+        RunError: a loss became NaN or infinite (in a sweep of learning rates: in every lane), or a file could not be written or verified.
+        Preempted: SIGTERM arrived; the state is saved.
+    """
+    _Fit(problem, supervision, config, run, runtime, engine or ScanEngine(problem)).run_to_end()
+
+
+@dataclass
+class _Fit:
+    problem: Problem
+    supervision: Supervision
+    config: TrainingConfig
+    run: RunDirectory
+    runtime: Runtime
+    engine: Engine
+    pending: tuple[int, list[int | None], Metrics] | None = None
+    """A record whose metrics are still on the device: fetched one chunk late, so that the device is never waited for."""
+    schedule_states_L: list[State] = field(default_factory=list)
+    wall_seconds_before: float = 0.0
+
+    def run_to_end(self) -> None:
+        trajectory = Trajectory(self.run)
+        state, step = self._start(trajectory)
+        checkpoint_steps = set(self.config.checkpoint_steps())
+        began = last_save = time.monotonic()
+        examples_per_step = self.config.batch_size * len(self.problem.lanes)
+        with (
+            (self.run.path / "metrics.jsonl").open("r+" if step is not None else "w") as metrics_file,
+            _sigterm() as sigterm,
+            progress_bar(self.run.path.name, self.config.steps, step or 0, per_unit=examples_per_step, rate_unit="examples") as progress,
+        ):
+            metrics_file.seek(0, 2)
+            teacher_params, teacher_steps_L = None, None
+            resumed, step = step is not None, step or 0
+            while True:
+                if not resumed:  # a resume state is saved after its step's events
+                    state = self._events(state, step, step in checkpoint_steps, trajectory, metrics_file)
+                resumed = False
+                progress(step)
+                done = step == self.config.steps
+                if done or sigterm.received or time.monotonic() - last_save > self.runtime.resume_seconds:
+                    self._flush(metrics_file)
+                    self._save_resume(trajectory, state, step, metrics_file.tell(), time.monotonic() - began)
+                    last_save = time.monotonic()
+                if done:
+                    break
+                if sigterm.received:
+                    raise Preempted(f"{self.run.path} is saved at step {step} of {self.config.steps}; the same command goes on from there")
+                if (wanted := self._teacher_steps(step)) != teacher_steps_L:
+                    teacher_params, teacher_steps_L = self._load_teachers(wanted), wanted
+                stop = self._next_event(step, checkpoint_steps)
+                state = self.engine.advance(state, teacher_params, stop - step)
+                self._flush(metrics_file)
+                step = stop
+        self.run.finish(self.wall_seconds_before + time.monotonic() - began)
+        trajectory.drop_resume()
+
+    def _start(self, trajectory: Trajectory) -> tuple[TrainState, int | None]:
+        state = self.engine.init()
+        loaded = trajectory.load_resume(jax.device_get(state))
+        if loaded is None:
+            self.schedule_states_L = [schedule.initial_state() for schedule in self.supervision.schedules_L]
+            return state, None
+        saved, host_state = loaded
+        self.schedule_states_L = host_state["schedules"]
+        self.wall_seconds_before = host_state["wall_seconds"]
+        self._truncate_metrics(host_state["metrics_bytes"])
+        return self.engine.place(saved), host_state["step"]
+
+    def _truncate_metrics(self, size: int) -> None:
+        path = self.run.path / "metrics.jsonl"
+        if not path.exists() or path.stat().st_size < size:
+            raise RunError(f"{path} is shorter than when the run was saved; delete {self.run.path} and run its command again")
+        with path.open("r+") as file:
+            file.truncate(size)
+
+    def _events(self, state: TrainState, step: int, is_checkpoint: bool, trajectory: Trajectory, metrics_file: Any) -> TrainState:
+        if step % self.config.eval_every == 0 or step == self.config.steps:
+            state, metrics = self.engine.record(state)
+            self.pending = (step, self._teacher_steps(min(step, self.config.steps - 1)), metrics)
+            if any(schedule.adaptive for schedule in self.supervision.schedules_L):
+                self._observe(step, np.asarray(metrics["accuracy"]))
+        if is_checkpoint:
+            self._flush(metrics_file)  # a NaN is reported before it is saved
+            self._check_divergence(np.asarray(state.diverged_at_L))
+            trajectory.save(step, state.params)
+        return state
+
+    def _observe(self, step: int, accuracy_L: np.ndarray) -> None:
+        # An adaptive schedule must know this evaluation before the next chunk starts; for a fixed one this returns its state unchanged.
+        schedules = zip(self.supervision.schedules_L, self.schedule_states_L, accuracy_L, strict=True)
+        self.schedule_states_L = [schedule.observe(step, float(accuracy), state) for schedule, state, accuracy in schedules]
+
+    def _flush(self, metrics_file: Any) -> None:
+        if self.pending is None:
+            return
+        step, teacher_steps_L, metrics = self.pending
+        self.pending = None
+        host = jax.device_get(metrics)
+        record: dict[str, Any] = {"step": step, "examples": step * self.config.batch_size, "teacher_step": teacher_steps_L}
+        record |= {name: _json_numbers(values_L) for name, values_L in host.items()}
+        metrics_file.write(json.dumps(record, allow_nan=False) + "\n")
+        metrics_file.flush()
+        self._check_divergence(host["diverged_at"])
+
+    def _check_divergence(self, diverged_at_L: np.ndarray) -> None:
+        bad = [(int(at), lane) for at, lane in zip(diverged_at_L, self.problem.lanes, strict=True) if at]
+        is_sweep = len({lane.learning_rate for lane in self.problem.lanes}) > 1
+        if not bad or (is_sweep and len(bad) < len(self.problem.lanes)):
+            return  # a rate too large for some lanes of a sweep is a finding; it stands in the metrics
+        at, lane = min(bad)
+        raise RunError(
+            f"{self.run.path}: the training loss became NaN or infinite at step {at} (seed {lane.seed}, learning rate {lane.learning_rate:g});"
+            " lower --optim.learning-rate and use a fresh --run-dir"
+        )
+
+    def _save_resume(self, trajectory: Trajectory, state: TrainState, step: int, metrics_bytes: int, seconds: float) -> None:
+        wall_seconds = self.wall_seconds_before + seconds
+        trajectory.save_resume(step, state, metrics_bytes=metrics_bytes, schedules=self.schedule_states_L, wall_seconds=wall_seconds)
+
+    def _teacher_steps(self, step: int) -> list[int | None]:
+        return [schedule.teacher_step(step, state) for schedule, state in zip(self.supervision.schedules_L, self.schedule_states_L, strict=True)]
+
+    def _load_teachers(self, steps_L: list[int | None]) -> Params | None:
+        if self.supervision.teacher is None:
+            return None
+        known = [step for step in steps_L if step is not None]
+        return self.engine.place(self.supervision.teacher.stacked(known))
+
+    def _next_event(self, step: int, checkpoint_steps: set[int]) -> int:
+        next_eval = (step // self.config.eval_every + 1) * self.config.eval_every
+        next_checkpoint = min((s for s in checkpoint_steps if s > step), default=self.config.steps)
+        next_teacher = min(schedule.next_change(step) for schedule in self.supervision.schedules_L)
+        return min(next_eval, next_checkpoint, next_teacher, self.config.steps)
+
+
+def _json_numbers(values: np.ndarray) -> list[float | int | None]:
+    return [value if np.isfinite(value) else None for value in values.tolist()]
+
+
+@dataclass
+class _Sigterm:
+    received: bool = False
+
+
+@contextmanager
+def _sigterm() -> Iterator[_Sigterm]:
+    """Note SIGTERM instead of dying from it; the loop looks at the note between chunks."""
+    note = _Sigterm()
+
+    def handle(*_: object) -> None:
+        note.received = True
+
+    previous = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield note
+    finally:
+        signal.signal(signal.SIGTERM, previous)

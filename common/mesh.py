@@ -1,0 +1,21 @@
+"""Devices: lanes of a run (seeds x learning rates) are independent, so they are spread over whatever devices there are."""
+
+import os
+
+import jax
+from jax.sharding import Mesh
+
+LANE = "lane"
+
+
+def use_all_cores() -> None:
+    """Show XLA's CPU as one device a core, because one small model does not keep more than one core busy. Call before anything is computed."""
+    if "JAX_NUM_CPU_DEVICES" not in os.environ:
+        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def lane_mesh(num_lanes: int) -> Mesh:
+    """A one-dimensional mesh over as many local devices as divide the lanes evenly."""
+    devices = jax.local_devices()
+    count = max(n for n in range(1, min(len(devices), num_lanes) + 1) if num_lanes % n == 0)
+    return Mesh(devices[:count], (LANE,))

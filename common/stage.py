@@ -1,0 +1,121 @@
+"""What every training stage does with its run directory: print the plan, refuse, skip, resume or train."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from common.config import Runtime, TrainingConfig
+from common.engine import Lane, Problem
+from common.errors import RunError, UserError
+from common.fit import Supervision, fit
+from common.runs import free_bytes, opened
+from common.schedule import FixedSchedule, Schedule
+from common.trajectory import describe_steps
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training run as asked for."""
+
+    run_dir: Path
+    record: Mapping[str, Any]
+    """What identifies the run: experiment, stage, config, teacher_hash; and `paths`, which do not."""
+    problem: Problem
+    training: TrainingConfig
+    supervision: Supervision
+    provenance: Mapping[str, Any]
+    """Further manifest entries."""
+
+    def run(self, runtime: Runtime) -> None:
+        """Train to the end, or say that this has been done."""
+        lanes = self.problem.lanes
+        seeds, rates = [lane.seed for lane in lanes], [lane.learning_rate for lane in lanes]
+        schedules_L = self.supervision.schedules_L
+        distinct = list(dict.fromkeys(schedules_L))
+        schedules = {"distinct": [asdict(schedule) for schedule in distinct], "of_lane": [distinct.index(schedule) for schedule in schedules_L]}
+        console = Console(stderr=True, soft_wrap=True)
+        with opened(self.run_dir, self.record, seeds=seeds, learning_rates=rates, schedules=schedules, **self.provenance) as run:
+            if run.finished:
+                console.print(f"{self.run_dir}: already finished, nothing to do", highlight=False)
+                return
+            self.check_disk()
+            fit(self.problem, self.supervision, self.training, run, runtime)
+            seconds = run.manifest["wall_seconds"]
+            examples = self.training.steps * self.training.batch_size * len(lanes)
+            console.print(
+                f"{self.run_dir}: {self.training.steps:,} steps x {len(lanes)} lanes in {seconds:.1f} s ({examples / seconds:,.0f} examples/s)",
+                highlight=False,
+            )
+
+    def check_disk(self) -> None:
+        """Refuse to start a run whose checkpoints cannot fit."""
+        needed, free = self.trajectory_bytes(), free_bytes(self.run_dir)
+        if needed > free:
+            raise RunError(f"{self.run_dir}: the checkpoints need {needed / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB free")
+
+    def trajectory_bytes(self) -> int:
+        """Size of all checkpoints of the run, and of the two resume states that exist for a moment."""
+        params = jax.eval_shape(self.problem.model.init, jax.random.key(0))
+        per_lane = sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
+        return per_lane * len(self.problem.lanes) * (len(self.training.checkpoint_steps()) + 2)
+
+    def dry_run(self, available: Sequence[int]) -> None:
+        """Print what would be done: length, lanes, checkpoints, and which teacher checkpoint supervises which student steps.
+
+        Args:
+            available: the teacher's checkpoint steps; empty without a teacher.
+
+        Raises:
+            UserError: a checkpoint that the schedule needs is missing.
+        """
+        training, console = self.training, Console(soft_wrap=True)
+        plan = Table("", "", title=f"{self.run_dir} (dry run: nothing is trained or written)", show_header=False, title_justify="left")
+        plan.add_row("steps", f"{training.steps:,} x {training.batch_size} = {training.steps * training.batch_size:,} examples")
+        plan.add_row("lanes", f"{len(self.problem.lanes)}: {describe_lanes(self.problem.lanes)}")
+        plan.add_row("evaluation", f"every {training.eval_every:,} steps on {training.eval_examples:,} examples")
+        plan.add_row("checkpoints", f"{describe_steps(training.checkpoint_steps())} ({self.trajectory_bytes() / 1e6:,.1f} MB)")
+        console.print(plan)
+        groups: dict[Schedule, set[int]] = {}
+        for schedule, lane in zip(self.supervision.schedules_L, self.problem.lanes, strict=True):
+            groups.setdefault(schedule, set()).add(lane.seed)
+        for schedule, seeds in groups.items():
+            console.print(schedule_table(schedule, sorted(seeds), available))
+        self.check_schedules(available)
+
+    def check_schedules(self, available: Sequence[int]) -> None:
+        """Raise a UserError if a schedule asks for a checkpoint that the teacher does not have."""
+        wanted = {step for schedule in self.supervision.schedules_L for step in schedule.possible_teacher_steps()}
+        if missing := sorted(wanted - set(available)):
+            raise UserError(
+                f"the schedule asks for the teacher's checkpoint at step {', '.join(map(str, missing[:5]))}{', ...' if len(missing) > 5 else ''},"
+                f" which does not exist; the teacher has {describe_steps(tuple(available))}"
+            )
+
+
+def describe_lanes(lanes: Sequence[Lane]) -> str:
+    """Seeds and learning rates of a run in one line."""
+    seeds, rates = sorted({lane.seed for lane in lanes}), list(dict.fromkeys(lane.learning_rate for lane in lanes))
+    return f"seeds {seeds[0]}..{seeds[-1]}, learning rate {', '.join(f'{rate:g}' for rate in rates)}"
+
+
+def schedule_table(schedule: Schedule, seeds: Sequence[int], available: Sequence[int]) -> Table:
+    """Which teacher checkpoint supervises which student steps, and which of them are missing."""
+    table = Table("student steps", "teacher checkpoint", "", title=f"supervision of seeds {', '.join(map(str, seeds))}", title_justify="left")
+
+    def status(step: int | None) -> str:
+        return "" if step is None else "found" if step in available else "[bold red]MISSING[/]"
+
+    if isinstance(schedule, FixedSchedule):
+        for segment in schedule.segments:
+            name = "labels" if segment.teacher_step is None else str(segment.teacher_step)
+            table.add_row(f"{segment.start:,} .. {segment.stop - 1:,}", name, status(segment.teacher_step))
+    else:
+        for step in schedule.teacher_steps:
+            table.add_row("until saturated", str(step), status(step))
+    return table

@@ -1,0 +1,89 @@
+"""A finished run as a teacher: which of its lanes teaches which student lane, its checkpoints, its transitions."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from common.config import fingerprint
+from common.errors import UserError
+from common.models import Params
+from common.runs import RunDirectory
+from common.schedule import Candidate
+from common.trajectory import Trajectory
+from common.transition import DetectorConfig, NoTransition, Transition, detect_on_metric
+
+
+class TeacherRun:
+    """The trajectory of a finished run, seen from the lanes of a student run."""
+
+    def __init__(self, path: Path, student_seeds_L: Sequence[int], teacher_seed: int | None) -> None:
+        """Pair every student lane with a teacher lane.
+
+        Args:
+            path: the teacher's run directory.
+            student_seeds_L: seed of every student lane.
+            teacher_seed: the teacher lane of all of them; None pairs equal seeds.
+
+        Raises:
+            UserError: the run is missing, unfinished, a sweep, or lacks a seed.
+        """
+        self.run = RunDirectory(path)
+        if not self.run.finished:
+            raise UserError(f"the teacher {path} is not finished ({self.run.state}); run its command again, it goes on from where it stopped")
+        seeds: list[int] = self.run.manifest["seeds"]
+        if len(set(seeds)) < len(seeds):
+            raise UserError(f"the teacher {path} is a sweep over learning rates; train one with a single --optim.learning-rate")
+        wanted_L = [seed if teacher_seed is None else teacher_seed for seed in student_seeds_L]
+        if absent := sorted(set(wanted_L) - set(seeds)):
+            raise UserError(
+                f"the teacher {path} has seeds {seeds}, not {absent}; train it with those seeds,"
+                " choose others (--training.seed, --training.num-seeds), or let one seed teach all (--teacher-seed)"
+            )
+        self.lane_L = tuple(seeds.index(seed) for seed in wanted_L)
+        self.seeds_L = tuple(wanted_L)
+        self.trajectory = Trajectory(self.run)
+        self._cache: dict[int, Params] = {}
+
+    @property
+    def hash(self) -> str:
+        """Identity of the teacher: what was asked for and what came out."""
+        return fingerprint({"config": self.run.hash, "checkpoints": self.run.manifest["checkpoints"]})
+
+    def last_step(self) -> int:
+        """Step of the final checkpoint."""
+        return self.trajectory.steps()[-1]
+
+    def stacked(self, steps_L: Sequence[int]) -> Params:
+        """The teacher of every student lane at that lane's step; leaves `(L, ...)`."""
+        self._cache = {step: self._cache[step] if step in self._cache else self.trajectory.restore(step) for step in sorted(set(steps_L))}
+        lanes = [jax.tree.map(lambda leaf, lane=lane: leaf[lane], self._cache[step]) for step, lane in zip(steps_L, self.lane_L, strict=True)]
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *lanes)
+
+    def first_steps(self, candidate: Candidate, detector: DetectorConfig) -> tuple[int, ...]:
+        """The first checkpoint of two-shot for every student lane, read off its teacher's accuracy.
+
+        Raises:
+            UserError: a teacher has no transition, and why.
+        """
+        found = self.transitions(detector)
+        steps_L = []
+        for seed, lane in zip(self.seeds_L, self.lane_L, strict=True):
+            transition = found[lane]
+            if isinstance(transition, NoTransition):
+                raise UserError(f"the teacher {self.run.path}, seed {seed}, has no transition to teach from: {transition.reason}")
+            steps_L.append({"during": transition.chosen, "before": transition.before, "after": transition.after}[candidate])
+        return tuple(steps_L)
+
+    def transitions(self, detector: DetectorConfig) -> list[Transition | NoTransition]:
+        """The transition of every lane of the teacher."""
+        return transitions(self.run, detector)
+
+
+def transitions(run: RunDirectory, detector: DetectorConfig) -> list[Transition | NoTransition]:
+    """The transition of every lane of a run, on the accuracy at those evaluations where a checkpoint was saved."""
+    saved = set(Trajectory(run).steps())
+    records = [record for record in run.metrics() if record["step"] in saved]
+    steps = [record["step"] for record in records]
+    return [detect_on_metric(steps, [record["accuracy"][lane] for record in records], detector) for lane in range(len(run.manifest["seeds"]))]

@@ -1,0 +1,58 @@
+"""Choosing a learning rate from a sweep, on seeds that are used for nothing else."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from common.errors import UserError
+from common.runs import RunDirectory
+from common.stats import learning_time, median
+
+
+@dataclass(frozen=True)
+class RateResult:
+    """How one learning rate of a sweep did over its seeds."""
+
+    rate: float
+    median_time: float
+    """Median examples to 90% accuracy; inf where at least half the seeds were censored."""
+    num_learnt: int
+    mean_accuracy: float
+    """At the end of the run; a diverged seed counts as zero."""
+
+
+def learning_times(run: RunDirectory) -> list[float]:
+    """t90 in examples of every lane, inf where censored."""
+    records = run.metrics()
+    examples = [record["examples"] for record in records]
+    return [learning_time(examples, [record["accuracy"][lane] for record in records]) for lane in range(len(run.manifest["seeds"]))]
+
+
+def rate_results(run: RunDirectory) -> list[RateResult]:
+    """One entry for each learning rate of a run."""
+    rates, times, final = run.manifest["learning_rates"], learning_times(run), run.metrics()[-1]["accuracy"]
+    results = []
+    for rate in dict.fromkeys(rates):
+        of_rate = [lane for lane, other in enumerate(rates) if other == rate]
+        accuracy = float(np.mean([final[lane] or 0.0 for lane in of_rate]))
+        results.append(RateResult(rate, median([times[lane] for lane in of_rate]), int(sum(np.isfinite(times[lane]) for lane in of_rate)), accuracy))
+    return results
+
+
+def best_rate(results: Sequence[RateResult]) -> float:
+    """The rate with the smallest median learning time; where none has one, the most seeds that learnt, then the best final accuracy."""
+    return min(results, key=lambda result: (result.median_time, -result.num_learnt, -result.mean_accuracy)).rate
+
+
+def tuned_rate(path: Path) -> float:
+    """The best learning rate of a finished sweep.
+
+    Raises:
+        UserError: the sweep is missing or unfinished.
+    """
+    run = RunDirectory(path)
+    if not run.finished:
+        raise UserError(f"the sweep {path} is not finished ({run.state}); run its command again, it goes on from where it stopped")
+    return best_rate(rate_results(run))

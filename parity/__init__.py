@@ -1,0 +1,1 @@
+"""Sparse parity (paper section 3): data, probe, presets and stages."""

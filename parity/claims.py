@@ -1,0 +1,250 @@
+"""`python -m parity.claims`: judge the five claims of a preset from its run files, by criteria fixed before the runs.
+
+W (width), O (one-shot), P (progressive), S (two-shot), C (curriculum); see `CRITERIA`. Reads metrics, manifests and probe tables; loads no model.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from common.config import PresetName, chosen_preset, parse
+from common.errors import run_command
+from common.runs import RunDirectory, write_json, write_text
+from common.stats import Estimate, bootstrap, compare_paired, proportion, ratio_of_medians
+from common.teacher import transitions
+from common.transition import Transition
+from common.tuning import learning_times
+from parity.correlations import floor_of_mean
+from parity.presets import PRESETS, Experiment
+from parity.probe import BY_STRATUM, IN_SUPPORT
+
+OUTPUT = "claims.json"
+TIMES = "learning_times.csv"
+CRITERIA = {
+    "W": "Median t90 falls monotonically over the widths, each at its best learning rate, at least 80% of seeds uncensored at each width.",
+    "O": "Median t90 of one-shot over that of CE, each at its best learning rate, lies within [0.8, 1.25]; at least 80% of seeds uncensored in both.",
+    "P": "Paired over seeds: median of t90(progressive) / t90(teacher) <= 1.5, and median t90(CE) / median t90(progressive) >= 2.5.",
+    "S": "Two-shot within the budget: from the detected checkpoint at least 80% of seeds learn; from the controls before and after it at most 20%.",
+    "C": (
+        "At the detected transition the mean in-support degree-1 |correlation| is >= 3x the off-support mean at the same checkpoint (median over seeds),"
+        " and at the end of training it lies below the 95% limit of the computed noise floor in at least 80% of seeds."
+    ),
+}
+TITLES = {
+    "W": "Wider models learn parity from fewer examples",
+    "O": "One-shot distillation is no better than labels",
+    "P": "Progressive distillation follows the teacher",
+    "S": "One checkpoint from inside the transition is enough",
+    "C": "The transition leaks the support in degree-1 correlations",
+}
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One number of a claim, with its interval over seeds and what it is compared with."""
+
+    name: str
+    estimate: Estimate
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim judged."""
+
+    claim: str
+    holds: bool
+    measurements: tuple[Measurement, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ClaimsCommand:
+    """Arguments of `python -m parity.claims`."""
+
+    preset: PresetName = "quick"
+    """Which experiment."""
+    root: Path = Path("runs")
+    """Where runs are kept."""
+
+
+@dataclass
+class Evidence:
+    """The learning times of an experiment's runs, read once."""
+
+    home: Path
+    experiment: Experiment
+    times: dict[str, list[float]] = field(default_factory=dict)
+
+    def run(self, name: str) -> RunDirectory:
+        """One run of the experiment."""
+        return RunDirectory(self.home / name)
+
+    def t90(self, name: str) -> list[float]:
+        """t90 of every seed of a run, in examples."""
+        if name not in self.times:
+            self.times[name] = learning_times(self.run(name))
+        return self.times[name]
+
+    def label_run(self, width: int) -> str:
+        """The run that trained on labels at this width."""
+        return "teacher" if width == self.experiment.teacher.model.width else f"student/ce-w{width}"
+
+
+def main(args: list[str]) -> None:
+    """Judge and print."""
+    preset = chosen_preset(args, PRESETS)
+    command = parse(ClaimsCommand, args, prog="parity.claims", description="Judge the claims of a parity experiment from its run files.")
+    home = command.root / "parity" / preset.name
+    evidence = Evidence(home, preset.config)
+    verdicts = judge(evidence)
+    write_json(home / OUTPUT, {"preset": preset.name, "claims": [_plain(verdict) for verdict in verdicts]})
+    write_text(home / TIMES, times_table(evidence).to_csv(index=False))
+    Console(soft_wrap=True).print(verdict_table(verdicts))
+
+
+def judge(evidence: Evidence) -> list[Verdict]:
+    """All claims."""
+    judges: Sequence[Callable[[Evidence], Verdict]] = (width_claim, one_shot_claim, progressive_claim, two_shot_claim, curriculum_claim)
+    return [judge_one(evidence) for judge_one in judges]
+
+
+def width_claim(evidence: Evidence) -> Verdict:
+    """W: wider is faster."""
+    times = {width: evidence.t90(evidence.label_run(width)) for width in evidence.experiment.widths}
+    estimates = {width: bootstrap(values) for width, values in times.items()}
+    medians = [estimate.value for estimate in estimates.values()]
+    falls = all(wider < narrower for narrower, wider in zip(medians, medians[1:], strict=False))
+    holds = falls and all(_mostly_uncensored(values) for values in times.values())
+    return Verdict("W", holds, tuple(Measurement(f"t90 at width {width}", estimate, "examples") for width, estimate in estimates.items()))
+
+
+def one_shot_claim(evidence: Evidence) -> Verdict:
+    """O: the final teacher is no better than the labels."""
+    labels = evidence.t90(evidence.label_run(evidence.experiment.student.model.width))
+    hard, soft = evidence.t90("student/one-shot"), evidence.t90("student/one-shot-soft")
+    ratio = ratio_of_medians(labels, hard)
+    holds = 0.8 <= ratio.value <= 1.25 and _mostly_uncensored(labels) and _mostly_uncensored(hard)
+    notes = ["with hard labels a teacher without errors gives the data's own labels, so the two runs coincide"] if hard == labels else []
+    soft_ratio = Measurement("the same with soft labels, temperature 1 (not judged)", ratio_of_medians(labels, soft))
+    return Verdict("O", holds, (Measurement("t90 one-shot / CE", ratio), soft_ratio), tuple(notes))
+
+
+def progressive_claim(evidence: Evidence) -> Verdict:
+    """P: the student keeps up with its teacher, and leaves the label student behind."""
+    teacher, student = paired_with_teacher(evidence, "student/progressive")
+    labels = evidence.t90(evidence.label_run(evidence.experiment.student.model.width))
+    follows, gain = compare_paired(teacher, student).ratio, ratio_of_medians(evidence.t90("student/progressive"), labels)
+    comparison = compare_paired(evidence.t90("student/progressive"), labels)
+    note = f"progressive is faster than CE in {comparison.losses} of {len(labels)} seeds (sign test p = {comparison.p_value:.2g})"
+    measurements = (Measurement("t90 progressive / its teacher", follows), Measurement("t90 CE / progressive", gain))
+    return Verdict("P", follows.value <= 1.5 and gain.value >= 2.5, measurements, (note,))
+
+
+def two_shot_claim(evidence: Evidence) -> Verdict:
+    """S: the detected checkpoint works, the controls do not."""
+    shares = {}
+    for candidate, name in (("during", "two-shot"), ("before", "two-shot-before"), ("after", "two-shot-after")):
+        learnt = np.isfinite(evidence.t90(f"student/{name}"))
+        shares[candidate] = proportion(int(learnt.sum()), len(learnt))
+    holds = shares["during"].value >= 0.8 and shares["before"].value <= 0.2 and shares["after"].value <= 0.2
+    budget = evidence.experiment.student.training
+    note = f"budget {budget.steps * budget.batch_size:,} examples"
+    return Verdict(
+        "S", holds, tuple(Measurement(f"learnt, first checkpoint {name} the transition", share) for name, share in shares.items()), (note,)
+    )
+
+
+def curriculum_claim(evidence: Evidence) -> Verdict:
+    """C: the degree-1 spike, and its end."""
+    ratios, below, notes = [], [], []
+    k = evidence.experiment.teacher.data.k
+    inside, strata = degree_one(evidence.home / "teacher")
+    run = evidence.run("teacher")
+    for seed, transition in zip(run.manifest["seeds"], transitions(run, evidence.experiment.student.detector), strict=True):
+        if not isinstance(transition, Transition):
+            notes.append(f"seed {seed}: no transition ({transition.reason})")
+            continue
+        own_inside, own_strata = inside[inside.seed == seed].set_index("step"), strata[strata.seed == seed].set_index("step")
+        ratios.append(own_inside.mean_abs[transition.chosen] / own_strata.mean_abs[transition.chosen])
+        last = own_strata.index.max()
+        below.append(own_inside.mean_abs[last] <= floor_of_mean(own_strata.noise_floor[last], k))
+    ratio, at_floor = bootstrap(ratios), proportion(sum(below), len(run.manifest["seeds"]))
+    measurements = (Measurement("in / off support at the transition", ratio), Measurement("at the noise floor at the end", at_floor))
+    return Verdict("C", ratio.value >= 3 and at_floor.value >= 0.8, measurements, tuple(notes))
+
+
+def degree_one(teacher: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Degree-1 correlations of a probed teacher: the mean over the support, and the single coordinates off the support; one row a seed and step."""
+    inside = pd.read_csv(teacher / "probes" / IN_SUPPORT)
+    inside = inside[inside.degree == 1].assign(mean_abs=lambda table: table.with_2p_minus_1.abs())
+    strata = pd.read_csv(teacher / "probes" / BY_STRATUM)
+    return inside.groupby(["seed", "step"], as_index=False).mean_abs.mean(), strata[(strata.degree == 1) & (strata.overlap == 0)]
+
+
+def paired_with_teacher(evidence: Evidence, student: str) -> tuple[list[float], list[float]]:
+    """t90 of each student seed beside that of the teacher that taught it."""
+    fixed = evidence.experiment.student.teacher_seed
+    teachers = dict(zip(evidence.run("teacher").manifest["seeds"], evidence.t90("teacher"), strict=True))
+    seeds = evidence.run(student).manifest["seeds"]
+    return [teachers[seed if fixed is None else fixed] for seed in seeds], evidence.t90(student)
+
+
+def times_table(evidence: Evidence) -> pd.DataFrame:
+    """Every learning time that a claim reads: run, seed, learning rate, t90 in examples (empty where censored) and the budget."""
+    rows = []
+    for name, times in evidence.times.items():
+        run = evidence.run(name)
+        budget = run.metrics()[-1]["examples"]
+        for seed, rate, time in zip(run.manifest["seeds"], run.manifest["learning_rates"], times, strict=True):
+            rows.append({"run": name, "seed": seed, "learning_rate": rate, "t90": None if math.isinf(time) else int(time), "budget": budget})
+    return pd.DataFrame(rows).astype({"t90": "Int64"})
+
+
+def describe(estimate: Estimate, unit: str = "") -> str:
+    """A number with its interval, and how many seeds stand behind it."""
+    if estimate.num_seeds == 0:
+        return "not measured"
+    censored = f", {estimate.num_censored} censored" if estimate.num_censored else ""
+    return f"{_number(estimate.value)} [{_number(estimate.low)}, {_number(estimate.high)}]{f' {unit}' if unit else ''} ({estimate.num_seeds} seeds{censored})"
+
+
+def verdict_table(verdicts: Sequence[Verdict]) -> Table:
+    """The claims for a terminal."""
+    table = Table("claim", "criterion", "measured [95% interval]", "verdict")
+    for verdict in verdicts:
+        measured = "\n".join(f"{m.name}: {describe(m.estimate, m.unit)}" for m in verdict.measurements)
+        table.add_row(f"{verdict.claim}: {TITLES[verdict.claim]}", CRITERIA[verdict.claim], measured, "holds" if verdict.holds else "does not hold")
+    return table
+
+
+def _number(value: float) -> str:
+    if math.isinf(value):
+        return "beyond budget"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def _mostly_uncensored(times: Sequence[float]) -> bool:
+    return bool(np.isfinite(times).mean() >= 0.8)
+
+
+def _plain(verdict: Verdict) -> dict[str, Any]:
+    """JSON values of a verdict; infinite numbers become None, because JSON has no infinity."""
+    measured = [
+        {"name": m.name, "text": describe(m.estimate, m.unit)}
+        | {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in asdict(m.estimate).items()}
+        for m in verdict.measurements
+    ]
+    titles = {"claim": verdict.claim, "title": TITLES[verdict.claim], "criterion": CRITERIA[verdict.claim]}
+    return titles | {"holds": verdict.holds, "measured": measured, "notes": list(verdict.notes)}
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,82 @@
+"""Configurations of the parity stages, and the problem they describe."""
+
+import functools
+
+import jax
+
+from common.config import Seed, TrainingConfig, configuration
+from common.engine import Lane, LossFn, Problem
+from common.losses import DistillationLoss, label_cross_entropy
+from common.models import MLPConfig, Params, functional_mlp
+from common.optim import OptimConfig, make_optimizer
+from common.schedule import ScheduleConfig, ScheduleName
+from common.transition import DetectorConfig
+from parity.data import NUM_CLASSES, ParityData, eval_batch, sample, support_of
+
+
+@configuration
+class TrainConfig:
+    """A model trained on the data's labels: the teacher."""
+
+    data: ParityData
+    model: MLPConfig
+    optim: OptimConfig
+    training: TrainingConfig
+
+
+@configuration
+class StudentConfig:
+    """A model trained under a supervision schedule: the student."""
+
+    data: ParityData
+    model: MLPConfig
+    optim: OptimConfig
+    training: TrainingConfig
+    supervision: ScheduleConfig = ScheduleConfig()
+    loss: DistillationLoss = DistillationLoss()
+    detector: DetectorConfig = DetectorConfig()
+    schedule: ScheduleName = "progressive"
+    """Which teacher checkpoint supervises which student step."""
+    teacher_seed: Seed | None = None
+    """The teacher lane that teaches every student; without it student and teacher are paired by equal seeds."""
+
+
+def lanes(optim: OptimConfig, training: TrainingConfig) -> tuple[Lane, ...]:
+    """Learning rates x seeds, in this order."""
+    return tuple(Lane(seed, rate) for rate in optim.learning_rate for seed in training.seeds)
+
+
+def teacher_problem(config: TrainConfig) -> Problem:
+    """The pure functions of a run on labels."""
+    return _problem(config, "teacher", None, lambda logits, labels, *_: label_cross_entropy(logits, labels))
+
+
+def student_problem(config: StudentConfig, teacher: TrainConfig | None) -> Problem:
+    """The pure functions of a student; without a teacher (schedule ce) labels supervise it."""
+    if teacher is None:
+        return _problem(config, "student", None, lambda logits, labels, *_: label_cross_entropy(logits, labels))
+    total_steps = config.training.steps
+
+    def loss(logits: jax.Array, labels: jax.Array, teacher_logits: jax.Array, step: jax.Array) -> jax.Array:
+        return config.loss(logits, labels, teacher_logits, step, total_steps)
+
+    return _problem(config, "student", teacher, loss)
+
+
+def apply_model(config: TrainConfig | StudentConfig, params: Params, inputs_BxD: jax.Array) -> jax.Array:
+    """Logits `(B, 2)` of the configured model."""
+    return functional_mlp(config.model, config.data.d, NUM_CLASSES).apply(params, inputs_BxD)
+
+
+def _problem(config: TrainConfig | StudentConfig, role: str, teacher: TrainConfig | None, loss: LossFn) -> Problem:
+    support = support_of(config.data)
+    return Problem(
+        lanes=lanes(config.optim, config.training),
+        role=role,
+        model=functional_mlp(config.model, config.data.d, NUM_CLASSES),
+        sample=lambda key: sample(key, config.data, support, config.training.batch_size),
+        eval_batch=jax.jit(lambda: eval_batch(config.data, support, config.training.eval_examples)),
+        make_optimizer=functools.partial(make_optimizer, config.optim, config.training.steps),
+        teacher_apply=None if teacher is None else functools.partial(apply_model, teacher),
+        loss=loss,
+    )

@@ -1,0 +1,62 @@
+"""Sparse parity: x uniform on {-1,+1}^d, labelled by the product of the k coordinates in a support (paper section 3)."""
+
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from pydantic import Field
+
+from common.config import PositiveInt, Seed, configuration
+from common.engine import Batch
+from common.keys import seed_key
+
+NUM_CLASSES = 2
+
+
+@configuration
+class ParityData:
+    """One parity problem. The support is given or drawn from the data seed, which no run seed touches."""
+
+    d: PositiveInt
+    """Number of coordinates."""
+    k: PositiveInt
+    """Size of the support: the degree of the parity."""
+    support: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = None
+    """The coordinates whose product is the label; drawn without replacement from --data.seed if not given."""
+    seed: Seed = 0
+    """Seed of the support and of the evaluation set."""
+
+    def __post_init__(self) -> None:
+        if self.k > self.d:
+            raise ValueError(f"data.k = {self.k} is larger than data.d = {self.d}; k coordinates are chosen out of d")
+        if self.support is not None:
+            if len(self.support) != self.k:
+                raise ValueError(f"data.support = {self.support} has {len(self.support)} coordinates, but data.k = {self.k}")
+            if len(set(self.support)) != self.k:
+                raise ValueError(f"data.support = {self.support} names a coordinate twice")
+            if max(self.support) >= self.d or min(self.support) < 0:
+                raise ValueError(f"data.support = {self.support}: coordinates are numbered 0 to d-1 = {self.d - 1}")
+
+
+def support_of(data: ParityData) -> tuple[int, ...]:
+    """The support, in increasing order."""
+    if data.support is not None:
+        return tuple(sorted(data.support))
+    chosen = jax.random.choice(seed_key(data.seed, "support"), data.d, (data.k,), replace=False)
+    return tuple(sorted(int(i) for i in np.asarray(chosen)))
+
+
+def sample(key: jax.Array, data: ParityData, support: tuple[int, ...], num_examples: int) -> Batch:
+    """Draw examples: inputs `(B, d)` in {-1,+1} as float32, labels `(B,)`, class 1 where the product over the support is +1."""
+    num_words = -(-data.d // 32)
+    words_BxW = jax.random.bits(key, (num_examples, num_words), jnp.uint32)
+    bits_BxD = ((words_BxW[:, :, None] >> jnp.arange(32, dtype=jnp.uint32)) & 1).reshape(num_examples, -1)[:, : data.d]
+    ones_B = jnp.sum(bits_BxD[:, jnp.asarray(support)], axis=1)  # a set bit is the coordinate -1
+    labels_B = (1 - ones_B % 2).astype(jnp.int32)
+    return Batch(1.0 - 2.0 * bits_BxD.astype(jnp.float32), labels_B, jnp.ones(num_examples, jnp.float32))
+
+
+def eval_batch(data: ParityData, support: tuple[int, ...], num_examples: int) -> Batch:
+    """The fixed evaluation set: the same for all runs on these data, from a stream that training never uses."""
+    return sample(seed_key(data.seed, "evaluation"), data, support, num_examples)

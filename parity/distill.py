@@ -1,0 +1,127 @@
+"""`python -m parity.distill`: train students under a supervision schedule from a teacher's trajectory."""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from common import schedule
+from common.config import PresetName, Runtime, chosen_preset, describe_presets, from_dict, parse, to_dict, validate
+from common.errors import UserError, run_command
+from common.fit import Supervision
+from common.mesh import use_all_cores
+from common.runs import RunDirectory
+from common.stage import Stage
+from common.teacher import TeacherRun
+from common.tuning import tuned_rate
+from parity.config import StudentConfig, TrainConfig, lanes, student_problem
+from parity.data import support_of
+from parity.presets import PRESETS
+
+
+@dataclass(frozen=True)
+class DistillCommand:
+    """Arguments of `python -m parity.distill`."""
+
+    config: Annotated[StudentConfig, tyro.conf.arg(name="")]
+    run_dir: Path = tyro.MISSING
+    """Where the run is kept. The same command on a finished run does nothing, on an interrupted one goes on."""
+    teacher: Path | None = None
+    """Run directory of a finished `parity.train`; not needed by --schedule ce."""
+    preset: PresetName = "quick"
+    """Sets the defaults of all other flags."""
+    tuned_by: Path | None = None
+    """A finished sweep over learning rates (a run with several --optim.learning-rate): take its best one."""
+    dry_run: bool = False
+    """Print which teacher checkpoint supervises which student steps, and which are missing, and stop."""
+    runtime: Runtime = Runtime()
+
+
+def main(args: list[str]) -> None:
+    """Parse, then plan or train."""
+    use_all_cores()
+    preset = chosen_preset(args, PRESETS)
+    text = describe_presets("Train students on sparse parity under a supervision schedule (ce, one-shot, progressive, two-shot, ...).", PRESETS)
+    command = parse(DistillCommand, args, prog="parity.distill", description=text, default=DistillCommand(preset.config.student))
+    if command.dry_run and command.teacher is not None and not command.teacher.is_dir():
+        plan_without_teacher(command, preset.config.teacher)
+        return
+    stage, available = distill_stage(command)
+    if command.dry_run:
+        stage.dry_run(available)
+    else:
+        stage.check_schedules(available)
+        stage.run(validate(command.runtime))
+
+
+def distill_stage(command: DistillCommand) -> tuple[Stage, tuple[int, ...]]:
+    """The run that a command asks for, and the steps of the teacher's checkpoints.
+
+    Raises:
+        UserError: the teacher is missing, unfinished, or was trained on other data.
+    """
+    config = validate(command.config)
+    if command.tuned_by is not None:
+        config = replace(config, optim=replace(config.optim, learning_rate=(tuned_rate(command.tuned_by),)))
+    record = {"experiment": "parity", "stage": "distill", "config": to_dict(config)}
+    paths = {"teacher": str(command.teacher or ""), "tuned_by": str(command.tuned_by or "")}
+    total_steps = config.training.steps
+    if config.schedule == "ce":
+        problem = student_problem(config, None)
+        supervision = Supervision(tuple(schedule.ce(total_steps) for _ in problem.lanes), None)
+        return Stage(command.run_dir, record | {"paths": paths}, problem, config.training, supervision, {"support": support_of(config.data)}), ()
+    if command.teacher is None:
+        raise UserError(f"--schedule {config.schedule} needs --teacher, the run directory of a finished `python -m parity.train`")
+    teacher_config = read_teacher_config(command.teacher, config)
+    problem = student_problem(config, teacher_config)
+    teacher = TeacherRun(command.teacher, [lane.seed for lane in problem.lanes], config.teacher_seed)
+    is_two_shot = config.schedule == "two-shot"
+    firsts_L = teacher.first_steps(config.supervision.candidate, config.detector) if is_two_shot else (None,) * len(problem.lanes)
+    last = teacher.last_step()
+    schedules_L = tuple(schedule.build(config.schedule, config.supervision, total_steps, last, first) for first in firsts_L)
+    provenance = {"support": support_of(config.data), "transitions": [asdict(found) for found in teacher.transitions(config.detector)]}
+    record |= {"teacher_hash": teacher.hash, "paths": paths}
+    return Stage(command.run_dir, record, problem, config.training, Supervision(schedules_L, teacher), provenance), teacher.trajectory.steps()
+
+
+def read_teacher_config(path: Path, student: StudentConfig) -> TrainConfig:
+    """The teacher's configuration, which must be of the same parity problem.
+
+    Raises:
+        UserError: another kind of run, or other data.
+    """
+    run = RunDirectory(path)
+    if (run.record["experiment"], run.record["stage"]) != ("parity", "train"):
+        raise UserError(f"{path} is a run of {run.record['experiment']}.{run.record['stage']}; a teacher comes from parity.train")
+    teacher = from_dict(TrainConfig, run.record["config"], path / "config.json")
+    for name in ("d", "k"):
+        mine, theirs = getattr(student.data, name), getattr(teacher.data, name)
+        if mine != theirs:
+            raise UserError(
+                f"the teacher {path} was trained with data.{name} = {theirs}, the student asks for data.{name} = {mine}; give --data.{name} {theirs}"
+            )
+    if support_of(student.data) != support_of(teacher.data):
+        raise UserError(
+            f"the teacher {path} learnt the parity of {support_of(teacher.data)}, the student asks for {support_of(student.data)};"
+            " give both the same --data.support or --data.seed"
+        )
+    return teacher
+
+
+def plan_without_teacher(command: DistillCommand, teacher: TrainConfig) -> None:
+    """Dry run before the teacher exists: the schedule as it would be with the preset's teacher, every checkpoint missing."""
+    config = validate(command.config)
+    if config.schedule == "two-shot":
+        raise UserError(
+            f"the teacher {command.teacher} does not exist, and two-shot reads its first checkpoint off the teacher's transition; train it first"
+        )
+    last = teacher.training.steps
+    built = schedule.build(config.schedule, config.supervision, config.training.steps, last, None)
+    num_lanes = len(lanes(config.optim, config.training))
+    problem = student_problem(config, None if config.schedule == "ce" else teacher)
+    Stage(command.run_dir, {}, problem, config.training, Supervision((built,) * num_lanes, None), {}).dry_run(())
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,180 @@
+"""`python -m parity.experiment`: every stage of a preset, in order, each the command that a person would type.
+
+    runs/parity/<preset>/tune/...       sweeps over learning rates, on seeds of their own
+    runs/parity/<preset>/teacher        the teacher's trajectory, and its probes
+    runs/parity/<preset>/student/...    one run for each supervision strategy and width
+    runs/parity/<preset>/claims.json    the claims, judged
+
+Each stage names the files it reads (`needs`), so that the Snakefile builds its graph from the same list.
+"""
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from common.config import PresetName, Runtime, chosen_preset, describe_presets, parse
+from common.errors import run_command
+from common.mesh import use_all_cores
+from common.runs import DONE
+from parity import claims, distill, probe, train
+from parity.presets import PRESETS, Experiment
+
+STRATEGIES: dict[str, tuple[str, ...]] = {
+    "one-shot": ("--schedule", "one-shot"),
+    "one-shot-soft": ("--schedule", "one-shot", "--loss.labels", "soft"),
+    "progressive": ("--schedule", "progressive"),
+    "two-shot": ("--schedule", "two-shot", "--supervision.candidate", "during"),
+    "two-shot-before": ("--schedule", "two-shot", "--supervision.candidate", "before"),
+    "two-shot-after": ("--schedule", "two-shot", "--supervision.candidate", "after"),
+}
+_MAINS: dict[str, Callable[[list[str]], None]] = {
+    "parity.train": train.main,
+    "parity.distill": distill.main,
+    "parity.probe": probe.main,
+    "parity.claims": claims.main,
+}
+
+
+@dataclass(frozen=True)
+class StageCommand:
+    """One command line, the file that marks its end, and the files it waits for."""
+
+    name: str
+    module: str
+    args: tuple[str, ...]
+    output: Path
+    needs: tuple[Path, ...]
+
+    @property
+    def shell(self) -> str:
+        """The command as typed."""
+        return f"python -m {self.module} {shlex.join(self.args)}"
+
+
+@dataclass(frozen=True)
+class ExperimentCommand:
+    """Arguments of `python -m parity.experiment`."""
+
+    preset: PresetName = "quick"
+    """Which experiment."""
+    root: Path = Path("runs")
+    """Where runs are kept."""
+    dry_run: bool = False
+    """Print every command and whether it has been done, and stop."""
+    runtime: Runtime = Runtime()
+
+
+def main(args: list[str]) -> None:
+    """Run what has not been run yet."""
+    preset = chosen_preset(args, PRESETS)
+    text = describe_presets("Run a whole parity experiment: tuning, teacher, students, probe, claims. Start it again to go on.", PRESETS)
+    command = parse(ExperimentCommand, args, prog="parity.experiment", description=text)
+    stages = plan(preset.name, preset.config, command.root)
+    if command.dry_run:
+        print_plan(stages)
+        return
+    use_all_cores()
+    console = Console(stderr=True, soft_wrap=True)
+    for i, stage in enumerate(stages):
+        if not stage.output.exists():
+            console.print(f"[bold]\\[{i + 1}/{len(stages)}] {stage.name}[/]  {stage.shell}", highlight=False)
+            runtime = ("--runtime.resume-seconds", str(command.runtime.resume_seconds)) if stage.module in ("parity.train", "parity.distill") else ()
+            _MAINS[stage.module]([*stage.args, *runtime])
+
+
+def print_plan(stages: list[StageCommand]) -> None:
+    """The stages as a table."""
+    table = Table("stage", "state", "command")
+    for stage in stages:
+        table.add_row(stage.name, "done" if stage.output.exists() else "to do", stage.shell)
+    Console(soft_wrap=True).print(table)
+
+
+def plan(name: str, experiment: Experiment, root: Path) -> list[StageCommand]:
+    """Every stage of an experiment, each after those it needs."""
+    home = root / "parity" / name
+    builder = _Plan(name, experiment, home, [])
+    if experiment.tuning is not None:
+        builder.tune()
+    builder.report()
+    return builder.stages
+
+
+@dataclass
+class _Plan:
+    preset: str
+    experiment: Experiment
+    home: Path
+    stages: list[StageCommand]
+
+    def tune(self) -> None:
+        tuning = self.experiment.tuning
+        assert tuning is not None
+        grid = ("--optim.learning-rate", *(f"{rate:g}" for rate in tuning.learning_rate))
+        seeds = ("--training.seed", str(tuning.seed), "--training.num-seeds", str(tuning.num_seeds))
+        for width in self.experiment.widths:
+            self._distill(f"tune/ce-w{width}", *self._labels(width), *grid, *seeds)
+        teacher_width = self.experiment.teacher.model.width
+        if teacher_width not in self.experiment.widths:
+            self._train("tune/teacher-rate", "--training.checkpoint-every", "0", *grid, *seeds)
+            self._train("tune/teacher", *self._tuned("tune/teacher-rate"), *seeds)
+        else:
+            self._train("tune/teacher", *self._tuned(f"tune/ce-w{teacher_width}"), *seeds)
+        for strategy, flags in STRATEGIES.items():
+            self._distill(f"tune/{strategy}", *flags, *self._budget(strategy), *grid, *seeds, teacher="tune/teacher")
+
+    def report(self) -> None:
+        teacher_width = self.experiment.teacher.model.width
+        rate_from = f"tune/ce-w{teacher_width}" if teacher_width in self.experiment.widths else "tune/teacher-rate"
+        self._train("teacher", *self._tuned(rate_from))
+        probe_file = self.home / "teacher" / "probes" / probe.SUMMARY
+        args = (str(self.home / "teacher"), "--num-examples", str(self.experiment.probe_examples))
+        self._add("probe", "parity.probe", args, probe_file, (self._done("teacher"),))
+        for width in self.experiment.widths:
+            if width != teacher_width:
+                self._distill(f"student/ce-w{width}", *self._labels(width), *self._tuned(f"tune/ce-w{width}"))
+        for strategy, flags in STRATEGIES.items():
+            self._distill(f"student/{strategy}", *flags, *self._budget(strategy), *self._tuned(f"tune/{strategy}"), teacher="teacher")
+        needs = tuple(stage.output for stage in self.stages)
+        self._add("claims", "parity.claims", ("--preset", self.preset, "--root", str(self.home.parent.parent)), self.home / claims.OUTPUT, needs)
+
+    def _labels(self, width: int) -> tuple[str, ...]:
+        return (
+            "--schedule",
+            "ce",
+            "--model.width",
+            str(width),
+            "--training.steps",
+            str(self.experiment.label_steps[self.experiment.widths.index(width)]),
+        )
+
+    def _budget(self, strategy: str) -> tuple[str, ...]:
+        return ("--training.steps", str(self.experiment.label_steps[0])) if strategy.startswith("one-shot") else ()
+
+    def _tuned(self, sweep: str) -> tuple[str, ...]:
+        return ("--tuned-by", str(self.home / sweep)) if self.experiment.tuning is not None else ()
+
+    def _train(self, name: str, *args: str) -> None:
+        self._run(name, "parity.train", args)
+
+    def _distill(self, name: str, *args: str, teacher: str | None = None) -> None:
+        self._run(name, "parity.distill", (*args, *(("--teacher", str(self.home / teacher)) if teacher else ())))
+
+    def _run(self, name: str, module: str, args: tuple[str, ...]) -> None:
+        # A run waits for the runs whose directories it is given.
+        needs = tuple(Path(value) / DONE for flag, value in zip(args, args[1:], strict=False) if flag in ("--teacher", "--tuned-by"))
+        self._add(name, module, ("--preset", self.preset, "--run-dir", str(self.home / name), *args), self._done(name), needs)
+
+    def _add(self, name: str, module: str, args: tuple[str, ...], output: Path, needs: tuple[Path, ...]) -> None:
+        self.stages.append(StageCommand(name, module, args, output, needs))
+
+    def _done(self, name: str) -> Path:
+        return self.home / name / DONE
+
+
+if __name__ == "__main__":
+    run_command(main)

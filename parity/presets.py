@@ -1,0 +1,108 @@
+"""The named parity experiments, one lab note each."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from common.config import PositiveFloat, PositiveInt, Preset, Seed, TrainingConfig, configuration
+from common.models import MLPConfig
+from common.optim import OptimConfig
+from common.schedule import ScheduleConfig
+from parity.config import StudentConfig, TrainConfig
+from parity.data import ParityData
+
+
+@configuration
+class TuningConfig:
+    """Learning-rate sweeps on seeds of their own; every strategy and width gets the same grid."""
+
+    learning_rate: Annotated[tuple[PositiveFloat, ...], Field(min_length=4)]
+    seed: Seed
+    num_seeds: PositiveInt
+
+
+@configuration
+class Experiment:
+    """Teacher, students and baselines of one preset, as `python -m parity.experiment` runs them."""
+
+    teacher: TrainConfig
+    student: StudentConfig
+    """Defaults of `python -m parity.distill`; its budget is that of progressive and two-shot."""
+    widths: tuple[PositiveInt, ...]
+    """Widths trained on labels and compared with each other (claim W); the first is the student's."""
+    label_steps: tuple[PositiveInt, ...]
+    """Budget at each of these widths, long enough for most seeds to learn; the first is also that of one-shot."""
+    tuning: TuningConfig | None
+    """None: the published learning rates are used as they are."""
+    probe_examples: PositiveInt
+    """Examples over which correlations are averaged."""
+
+    def __post_init__(self) -> None:
+        if len(self.widths) != len(self.label_steps) or self.widths[0] != self.student.model.width:
+            raise ValueError("widths must start with the student's, and label_steps give a budget for each")
+
+
+def _quick() -> Experiment:
+    data = ParityData(d=32, k=6)
+    budget = TrainingConfig(steps=6144, batch_size=32, eval_every=128, eval_examples=4096, checkpoint_every=128, seed=0, num_seeds=8)
+    return Experiment(
+        teacher=TrainConfig(data, MLPConfig(1000), OptimConfig((0.6,)), budget),
+        student=StudentConfig(
+            data,
+            MLPConfig(100),
+            OptimConfig((0.3,)),
+            TrainingConfig(steps=6144, batch_size=32, eval_every=128, eval_examples=4096, seed=0, num_seeds=8),
+            ScheduleConfig(interval=128, first_steps=2432),
+        ),
+        widths=(100, 300, 1000),
+        label_steps=(46_080, 24_576, 12_288),
+        tuning=TuningConfig((0.15, 0.3, 0.45, 0.6, 0.9), seed=1000, num_seeds=6),
+        probe_examples=32_768,
+    )
+
+
+def _laptop() -> Experiment:
+    data = ParityData(d=50, k=6)
+    budget = TrainingConfig(steps=32_768, batch_size=64, eval_every=128, eval_examples=4096, checkpoint_every=128, seed=0, num_seeds=8)
+    return Experiment(
+        teacher=TrainConfig(data, MLPConfig(2000), OptimConfig((0.6,)), budget),
+        student=StudentConfig(
+            data,
+            MLPConfig(100),
+            OptimConfig((0.5,)),
+            TrainingConfig(steps=32_768, batch_size=64, eval_every=128, eval_examples=4096, seed=0, num_seeds=8),
+            ScheduleConfig(interval=128, first_steps=12_000),
+        ),
+        widths=(100, 300, 1000),
+        label_steps=(65_536, 49_152, 32_768),
+        tuning=TuningConfig((0.2, 0.35, 0.5, 0.7), seed=1000, num_seeds=4),
+        probe_examples=65_536,
+    )
+
+
+def _paper() -> Experiment:
+    data = ParityData(d=100, k=6)
+    teacher = TrainingConfig(steps=20_000_000, batch_size=1, eval_every=100_000, eval_examples=4096, checkpoint_every=100_000, seed=0, num_seeds=1)
+    student = TrainingConfig(steps=20_000_000, batch_size=1, eval_every=100_000, eval_examples=4096, seed=0, num_seeds=3)
+    return Experiment(
+        teacher=TrainConfig(data, MLPConfig(50_000), OptimConfig((0.005,)), teacher),
+        student=StudentConfig(
+            data,
+            MLPConfig(100),
+            OptimConfig((0.01,), schedule="cosine", warmup_fraction=0.06),
+            student,
+            ScheduleConfig(interval=100_000, first_steps=1_000_000),
+            teacher_seed=0,
+        ),
+        widths=(100, 1000, 50_000),
+        label_steps=(20_000_000, 20_000_000, 20_000_000),
+        tuning=None,
+        probe_examples=100_000,
+    )
+
+
+PRESETS: dict[str, Preset[Experiment]] = {
+    "quick": Preset("quick", "TODO", _quick()),
+    "laptop": Preset("laptop", "TODO", _laptop()),
+    "paper": Preset("paper", "TODO", _paper()),
+}

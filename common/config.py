@@ -127,7 +127,7 @@ def fingerprint(values: Mapping[str, Any]) -> str:
 def parse(command: type[CommandT], args: Sequence[str], *, prog: str, description: str, default: CommandT | None = None) -> CommandT:
     """Parse a command line into a (nested) dataclass; bad input ends the process with exit code 2 and a message."""
     try:
-        return tyro.cli(command, args=list(args), prog=f"python -m {prog}", description=description, default=default)
+        return cast(CommandT, tyro.cli(command, args=list(args), prog=f"python -m {prog}", description=description, default=default))
     except ValidationError as error:
         raise UserError(_explain(error)) from None
 

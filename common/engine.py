@@ -6,7 +6,7 @@ An engine advances all lanes of a run by n updates. A lane is one (seed, learnin
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import jax
 import jax.numpy as jnp
@@ -141,7 +141,7 @@ class ScanEngine:
         def record(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
             lane_record = functools.partial(record_lane, self.problem)
             return jax.shard_map(
-                lambda state, batch: jax.vmap(lane_record, (0, None))(state, batch),
+                jax.vmap(lane_record, (0, None)),
                 mesh=self.mesh,
                 in_specs=(PartitionSpec(LANE), PartitionSpec()),
                 out_specs=PartitionSpec(LANE),
@@ -178,7 +178,7 @@ def train_step(
     step = state.step_L + 1
     first_bad = (state.diverged_at_L == 0) & ~jnp.isfinite(loss)
     return TrainState(
-        params=optax.apply_updates(state.params, updates),
+        params=cast(Params, optax.apply_updates(state.params, updates)),
         opt_state=opt_state,
         step_L=step,
         loss_sum_L=state.loss_sum_L + loss,

@@ -46,10 +46,10 @@ def run_command(command: Callable[[list[str]], None]) -> None:
         command(sys.argv[1:])
     except (UserError, RunError, Preempted) as error:
         _fail(error)
-    except OSError as error:
-        _fail(explain_os_error(error))
     except BrokenPipeError:
         sys.exit(0)
+    except OSError as error:
+        _fail(explain_os_error(error))
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted; the same command goes on from the last saved state")
         sys.exit(130)

@@ -70,8 +70,8 @@ class DistillationLoss:
             distance = label_cross_entropy(logits, jnp.argmax(teacher_logits, axis=-1))
         else:
             distance = soft_cross_entropy(logits, teacher_probabilities(teacher_logits, self.temperature, self.top_k))
-        teacher_weight = self.teacher_weight.schedule(total_steps)(step)
-        label_weight = self.label_weight.schedule(total_steps)(step)
+        teacher_weight = jnp.asarray(self.teacher_weight.schedule(total_steps)(step))
+        label_weight = jnp.asarray(self.label_weight.schedule(total_steps)(step))
         return teacher_weight * distance + label_weight * label_cross_entropy(logits, labels)
 
 

@@ -4,6 +4,7 @@ A student step t is the update that follows t completed updates, so the first is
 one remembers is a small JSON value that the training loop keeps in its resume state.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
@@ -40,7 +41,7 @@ class ScheduleConfig:
     """till-saturate: student steps after which the next checkpoint comes regardless."""
 
     def __post_init__(self) -> None:
-        if any(later[0] < earlier[0] for earlier, later in zip(self.segments, self.segments[1:], strict=False)):
+        if any(later[0] < earlier[0] for earlier, later in itertools.pairwise(self.segments)):
             raise ValueError(f"supervision.segments = {self.segments}: teacher steps must not decrease")
 
 

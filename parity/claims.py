@@ -3,6 +3,7 @@
 W (width), O (one-shot), P (progressive), S (two-shot), C (curriculum); see `CRITERIA`. Reads metrics, manifests and probe tables; loads no model.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -33,7 +34,8 @@ CRITERIA = {
     "P": "Paired over seeds: median of t90(progressive) / t90(teacher) <= 1.5, and median t90(CE) / median t90(progressive) >= 2.5.",
     "S": "Two-shot within the budget: from the detected checkpoint at least 80% of seeds learn; from the controls before and after it at most 20%.",
     "C": (
-        "At the detected transition the mean in-support degree-1 |correlation| is >= 3x the off-support mean at the same checkpoint (median over seeds),"
+        "At the detected transition the mean in-support degree-1 |correlation| is >= 3x the off-support mean at the same checkpoint (median over"
+        " seeds),"
         " and at the end of training it lies below the 95% limit of the computed noise floor in at least 80% of seeds."
     ),
 }
@@ -121,7 +123,7 @@ def width_claim(evidence: Evidence) -> Verdict:
     times = {width: evidence.t90(evidence.label_run(width)) for width in evidence.experiment.widths}
     estimates = {width: bootstrap(values) for width, values in times.items()}
     medians = [estimate.value for estimate in estimates.values()]
-    falls = all(wider < narrower for narrower, wider in zip(medians, medians[1:], strict=False))
+    falls = all(wider < narrower for narrower, wider in itertools.pairwise(medians))
     holds = falls and all(_mostly_uncensored(values) for values in times.values())
     return Verdict("W", holds, tuple(Measurement(f"t90 at width {width}", estimate, "examples") for width, estimate in estimates.items()))
 
@@ -186,7 +188,8 @@ def degree_one(teacher: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     inside = pd.read_csv(teacher / "probes" / IN_SUPPORT)
     inside = inside[inside.degree == 1].assign(mean_abs=lambda table: table.with_2p_minus_1.abs())
     strata = pd.read_csv(teacher / "probes" / BY_STRATUM)
-    return inside.groupby(["seed", "step"], as_index=False).mean_abs.mean(), strata[(strata.degree == 1) & (strata.overlap == 0)]
+    mean_inside = inside.groupby(["seed", "step"], as_index=False).agg({"mean_abs": "mean"})
+    return mean_inside, strata[(strata.degree == 1) & (strata.overlap == 0)]
 
 
 def paired_with_teacher(evidence: Evidence, student: str) -> tuple[list[float], list[float]]:
@@ -213,7 +216,8 @@ def describe(estimate: Estimate, unit: str = "") -> str:
     if estimate.num_seeds == 0:
         return "not measured"
     censored = f", {estimate.num_censored} censored" if estimate.num_censored else ""
-    return f"{_number(estimate.value)} [{_number(estimate.low)}, {_number(estimate.high)}]{f' {unit}' if unit else ''} ({estimate.num_seeds} seeds{censored})"
+    seeds = f"({estimate.num_seeds} seeds{censored})"
+    return f"{_number(estimate.value)} [{_number(estimate.low)}, {_number(estimate.high)}]{f' {unit}' if unit else ''} {seeds}"
 
 
 def verdict_table(verdicts: Sequence[Verdict]) -> Table:

@@ -40,7 +40,7 @@ def monomials_in_support(support: tuple[int, ...]) -> list[Monomial]:
 
 
 def monomials_off_support(d: int, support: tuple[int, ...], per_stratum: int, seed: int) -> list[Monomial]:
-    """Sets of degree 1..k that do not lie in the support: for each degree and each smaller overlap, all of them or `per_stratum` distinct random ones."""
+    """Sets of degree 1..k not inside the support: for each degree and each smaller overlap, all of them or `per_stratum` distinct random ones."""
     rng = np.random.default_rng(seed)
     inside, outside = sorted(support), sorted(set(range(d)) - set(support))
     found = []

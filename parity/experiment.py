@@ -8,6 +8,7 @@
 Each stage names the files it reads (`needs`), so that the Snakefile builds its graph from the same list.
 """
 
+import itertools
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -166,7 +167,7 @@ class _Plan:
 
     def _run(self, name: str, module: str, args: tuple[str, ...]) -> None:
         # A run waits for the runs whose directories it is given.
-        needs = tuple(Path(value) / DONE for flag, value in zip(args, args[1:], strict=False) if flag in ("--teacher", "--tuned-by"))
+        needs = tuple(Path(value) / DONE for flag, value in itertools.pairwise(args) if flag in ("--teacher", "--tuned-by"))
         self._add(name, module, ("--preset", self.preset, "--run-dir", str(self.home / name), *args), self._done(name), needs)
 
     def _add(self, name: str, module: str, args: tuple[str, ...], output: Path, needs: tuple[Path, ...]) -> None:

@@ -21,13 +21,14 @@ from common.runs import RunDirectory, write_json, write_text
 from common.stats import Estimate, bootstrap, compare_paired, proportion, ratio_of_medians
 from common.teacher import transitions
 from common.transition import Transition
-from common.tuning import learning_times
+from common.tuning import learning_times, rate_results
 from parity.correlations import floor_of_mean
 from parity.presets import PRESETS, Experiment
 from parity.probe import BY_STRATUM, IN_SUPPORT
 
 OUTPUT = "claims.json"
 TIMES = "learning_times.csv"
+TUNING = "tuning.csv"
 CRITERIA = {
     "W": "Median t90 falls monotonically over the widths, each at its best learning rate, at least 80% of seeds uncensored at each width.",
     "O": "Median t90 of one-shot over that of CE, each at its best learning rate, lies within [0.8, 1.25]; at least 80% of seeds uncensored in both.",
@@ -109,6 +110,7 @@ def main(args: list[str]) -> None:
     verdicts = judge(evidence)
     write_json(home / OUTPUT, {"preset": preset.name, "claims": [_plain(verdict) for verdict in verdicts]})
     write_text(home / TIMES, times_table(evidence).to_csv(index=False))
+    write_text(home / TUNING, tuning_table(home).to_csv(index=False))
     Console(soft_wrap=True).print(verdict_table(verdicts))
 
 
@@ -209,6 +211,20 @@ def times_table(evidence: Evidence) -> pd.DataFrame:
         for seed, rate, time in zip(run.manifest["seeds"], run.manifest["learning_rates"], times, strict=True):
             rows.append({"run": name, "seed": seed, "learning_rate": rate, "t90": None if math.isinf(time) else int(time), "budget": budget})
     return pd.DataFrame(rows).astype({"t90": "Int64"})
+
+
+def tuning_table(home: Path) -> pd.DataFrame:
+    """The learning-rate sweeps: run, learning rate, median t90 in examples (empty where censored), seeds that learnt, final accuracy, seeds."""
+    rows = []
+    for path in sorted((home / "tune").glob("*")):
+        run = RunDirectory(path)
+        num_seeds = len(set(run.manifest["seeds"]))
+        for result in rate_results(run):
+            time = None if math.isinf(result.median_time) else int(result.median_time)
+            counts = {"num_learnt": result.num_learnt, "num_seeds": num_seeds, "mean_final_accuracy": round(result.mean_accuracy, 4)}
+            rows.append({"run": path.name, "learning_rate": result.rate, "median_t90": time} | counts)
+    columns = ["run", "learning_rate", "median_t90", "num_learnt", "num_seeds", "mean_final_accuracy"]
+    return pd.DataFrame(rows, columns=columns).astype({"median_t90": "Int64"})
 
 
 def describe(estimate: Estimate, unit: str = "") -> str:

@@ -1,0 +1,1 @@
+"""Figures and the report, drawn from run files only: nothing here loads a model."""

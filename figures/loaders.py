@@ -1,0 +1,50 @@
+"""Run files as tables."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from common.errors import UserError
+
+_TARGETS = Path(__file__).with_name("targets.csv")
+
+
+def metrics(run: Path) -> pd.DataFrame:
+    """The metrics of a run, one row for each evaluation and lane: step, examples, lane, seed, learning_rate, accuracy, eval_loss, train_loss."""
+    manifest = read_json(run / "manifest.json")
+    if manifest["status"] != "finished":
+        raise UserError(f"{run} is not finished; run its command again, it goes on from where it stopped")
+    rows = []
+    for line in (run / "metrics.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        for lane, (seed, rate) in enumerate(zip(manifest["seeds"], manifest["learning_rates"], strict=True)):
+            values = {name: record[name][lane] for name in ("accuracy", "eval_loss", "train_loss")}
+            rows.append({"step": record["step"], "examples": record["examples"], "lane": lane, "seed": seed, "learning_rate": rate} | values)
+    return pd.DataFrame(rows)
+
+
+def curves(run: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Examples `(T,)` and accuracy `(lanes, T)` of a run."""
+    table = metrics(run).pivot(index="examples", columns="lane", values="accuracy")
+    return table.index.to_numpy(), table.to_numpy(np.float64).T
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """One JSON file.
+
+    Raises:
+        UserError: it does not exist.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; run `python -m parity.experiment` for this preset first") from None
+
+
+def targets(figure: str, panel: str) -> pd.DataFrame:
+    """Points of a published figure, read by eye (series, x, y, note)."""
+    table = pd.read_csv(_TARGETS)
+    return table[(table.figure == figure) & (table.panel == panel)]

@@ -1,0 +1,57 @@
+"""`python -m figures.make`: draw every figure and the report of a preset from its run files."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from common.config import PresetName, chosen_preset, parse
+from common.errors import UserError, run_command
+from figures import overview, report, spike, width
+from parity.presets import PRESETS
+
+CAPTIONS = {
+    "overview": (
+        overview.draw,
+        "Accuracy on held-out examples. Lines: mean over seeds; bands: lowest to highest. Right: the points of the paper's Figure 1 (left), read by eye.",
+    ),
+    "spike": (
+        spike.draw,
+        "Left: the teachers (grey), and the one of median learning time (black) with its three candidate checkpoints. Middle: its degree-1"
+        " correlations with 2p - 1. Right: students taught first by one candidate, then by the final checkpoint; mean and band over seeds.",
+    ),
+    "width": (
+        width.draw,
+        "Learning time on labels. Left: each seed at its width's best learning rate. Right: the sweep that chose the rate, on other seeds.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class MakeCommand:
+    """Arguments of `python -m figures.make`."""
+
+    preset: PresetName = "quick"
+    """Which experiment."""
+    root: Path = Path("runs")
+    """Where runs are kept."""
+    out: Path = Path("site")
+    """Figures and report go to OUT/PRESET."""
+
+
+def main(args: list[str]) -> None:
+    """Draw everything."""
+    preset = chosen_preset(args, PRESETS)
+    command = parse(MakeCommand, args, prog="figures.make", description="Draw every figure and the report of a preset from its run files.")
+    home, folder = command.root / "parity" / preset.name, command.out / preset.name
+    if not (home / "claims.json").exists():
+        raise UserError(f"{home} is not complete; run `python -m parity.experiment --preset {preset.name} --root {command.root}` first")
+    drawn = [report.Drawn(draw(home, folder), caption) for draw, caption in CAPTIONS.values()]
+    page = report.write(home, folder, preset.name, preset.note, drawn)
+    console = Console(soft_wrap=True)
+    for path in (*(figure.png for figure in drawn), page):
+        console.print(str(path), highlight=False)
+
+
+if __name__ == "__main__":
+    run_command(main)

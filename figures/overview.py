@@ -1,0 +1,54 @@
+"""Accuracy over examples: the teacher and its students, beside the same panel of the paper (Figure 1, left)."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from figures import loaders, style
+
+
+def draw(home: Path, folder: Path) -> Path:
+    """Draw `overview`.
+
+    Args:
+        home: `runs/parity/<preset>`.
+        folder: where figures go.
+    """
+    drawing, (ours, zoom, published) = style.figure(3)
+    widest = 0.0
+    label_run = min((home / "student").glob("ce-w*"), key=lambda path: int(path.name.removeprefix("ce-w")))
+    runs = {
+        "ce": label_run,
+        "one-shot": home / "student" / "one-shot",
+        "progressive": home / "student" / "progressive",
+        "teacher": home / "teacher",
+    }
+    for name, run in runs.items():
+        examples, accuracy_SxT = loaders.curves(run)
+        linestyle = (0, (4, 2)) if name == "one-shot" else "-"  # with hard labels it lies on the label student
+        for axes in (ours, zoom):
+            style.curve_with_band(axes, examples, accuracy_SxT, style.STRATEGY[name], f"{style.LABEL[name]} ({len(accuracy_SxT)} seeds)", linestyle)
+        widest = max(widest, float(examples[-1]))
+    teacher_budget = float(loaders.curves(home / "teacher")[0][-1])
+    for axes, largest, title in ((ours, widest, "This run"), (zoom, teacher_budget, "This run, the teacher's budget")):
+        style.examples_axis(axes, largest)
+        style.accuracy_axis(axes)
+        axes.set_title(title)
+    ours.legend(loc="lower right")
+    draw_published(published)
+    return style.save(drawing, folder, "overview")
+
+
+def draw_published(axes: Axes) -> None:
+    """The points of the paper's panel (d=100, k=6, width 50,000 to 100, batch size 1)."""
+    table = loaders.targets("overview_acc", "mlp_parity")
+    for series, points in table.groupby("series", sort=False):
+        name = str(series).replace("_", "-")
+        # The paper's text adds what its points leave out: chance until the first of them.
+        x, y = np.concatenate([[0], points.x.to_numpy()]), np.concatenate([[0.5], points.y.to_numpy()])
+        axes.plot(x, y, "o--", color=style.STRATEGY[name], label=style.LABEL[name], linewidth=1.2, markersize=7)
+    style.examples_axis(axes, float(table.x.max()) * 1.03)
+    style.accuracy_axis(axes)
+    axes.set_title("Published (d=100, width 50,000 to 100)")
+    axes.legend(loc="center left")

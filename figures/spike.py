@@ -1,0 +1,76 @@
+"""The teacher's transition: its three candidate checkpoints, the degree-1 correlations it leaks there, and the 2-shot students of each."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from figures import loaders, style
+
+
+def draw(home: Path, folder: Path) -> Path:
+    """Draw `spike`: for one teacher seed (the one of median learning time) its accuracy and correlations; for all seeds the students."""
+    drawing, (teacher, correlations, students) = style.figure(3)
+    seed, lane = median_seed(home)
+    transition = loaders.read_json(home / "student" / "two-shot" / "manifest.json")["transitions"][lane]
+    batch_size = loaders.read_json(home / "teacher" / "config.json")["config"]["training"]["batch_size"]
+    candidates = {"before": transition["before"] * batch_size, "during": transition["chosen"] * batch_size, "after": transition["after"] * batch_size}
+
+    examples, accuracy_SxT = loaders.curves(home / "teacher")
+    teacher.plot(examples, accuracy_SxT.T, color=style.GREY, linewidth=0.8, alpha=0.5)
+    teacher.plot(examples, accuracy_SxT[lane], color=style.BLACK, label=f"teacher, seed {seed}")
+    for name, at in candidates.items():
+        value = accuracy_SxT[lane][np.searchsorted(examples, at)]
+        teacher.plot(at, value, "o", color=style.CANDIDATE[name], markersize=11, label=f"checkpoint {name}", zorder=5)
+    style.accuracy_axis(teacher)
+    teacher.set_title("Teacher")
+    teacher.legend(loc="lower right")
+
+    draw_correlations(correlations, home / "teacher", seed)
+    for axes in (teacher, correlations):
+        style.examples_axis(axes, float(examples[-1]))
+    for at in candidates.values():
+        correlations.axvline(at, color=style.GREY, linewidth=1, linestyle=":")
+
+    draw_students(students, home)
+    return style.save(drawing, folder, "spike")
+
+
+def median_seed(home: Path) -> tuple[int, int]:
+    """Seed and lane of the teacher whose learning time is the (lower) median of all: shown because it is typical, not because it is clear."""
+    times = pd.read_csv(home / "learning_times.csv")
+    ordered = times[times.run == "teacher"].sort_values(["t90", "seed"], na_position="last").seed.tolist()
+    seed = int(ordered[(len(ordered) - 1) // 2])
+    seeds: list[int] = loaders.read_json(home / "teacher" / "manifest.json")["seeds"]
+    return seed, seeds.index(seed)
+
+
+def draw_correlations(axes: Axes, teacher: Path, seed: int) -> None:
+    """|degree-1 correlation| with 2p-1: a line for each coordinate of the support, a band for all others."""
+    inside = pd.read_csv(teacher / "probes" / "correlations_in_support.csv")
+    inside = inside[(inside.seed == seed) & (inside.degree == 1)]
+    for i, (_, line) in enumerate(inside.groupby("coordinates")):
+        label = "in the support, each" if i == 0 else None
+        axes.plot(line.examples, line.with_2p_minus_1.abs(), color=style.RED, linewidth=1.1, alpha=0.75, label=label)
+    strata = pd.read_csv(teacher / "probes" / "correlations_by_stratum.csv")
+    outside = strata[(strata.seed == seed) & (strata.degree == 1) & (strata.overlap == 0)]
+    axes.fill_between(outside.examples, outside.low, outside.high, color=style.BLUE, alpha=0.3, linewidth=0, label="all others, 5% to 95%")
+    axes.plot(outside.examples, outside.noise_floor, color=style.BLACK, linestyle=":", linewidth=1.5, label="noise floor")
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel("|degree-1 correlation|")
+    axes.set_title(f"Degree-1 correlations, seed {seed}")
+    axes.legend(loc="upper right")
+
+
+def draw_students(axes: Axes, home: Path) -> None:
+    """Accuracy of the 2-shot students, mean and band over seeds."""
+    config = loaders.read_json(home / "student" / "two-shot" / "config.json")["config"]
+    for candidate, name in (("before", "two-shot-before"), ("after", "two-shot-after"), ("during", "two-shot")):
+        examples, accuracy_SxT = loaders.curves(home / "student" / name)
+        style.curve_with_band(axes, examples, accuracy_SxT, style.CANDIDATE[candidate], f"first checkpoint {candidate}")
+        style.examples_axis(axes, float(examples[-1]))
+    axes.axvline(config["supervision"]["first_steps"] * config["training"]["batch_size"], color=style.GREY, linewidth=1, linestyle=":")
+    style.accuracy_axis(axes)
+    axes.set_title("2-shot students (dotted: switch to the final one)")
+    axes.legend(loc="center right", bbox_to_anchor=(1.0, 0.62))

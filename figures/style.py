@@ -1,0 +1,82 @@
+"""One style for all figures: colour-blind safe (Okabe & Ito), readable at half size."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+mpl.use("Agg")
+
+BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+GREY = "#8c8c8c"
+STRATEGY = {"teacher": BLACK, "ce": BLUE, "one-shot": ORANGE, "progressive": GREEN, "two-shot": RED}
+CANDIDATE = {"before": SKY, "during": RED, "after": PURPLE}
+LABEL = {"teacher": "teacher", "ce": "labels (CE)", "one-shot": "one-shot", "progressive": "progressive", "two-shot": "2-shot"}
+
+STYLE: dict[Any, Any] = {
+    "font.size": 13,
+    "axes.titlesize": 14,
+    "axes.labelsize": 13,
+    "legend.fontsize": 11.5,
+    "lines.linewidth": 2.2,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.8,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+    "savefig.dpi": 160,
+    "pdf.fonttype": 42,
+}
+
+
+def figure(columns: int, width: float = 5.6, height: float = 4.3) -> tuple[Figure, list[Axes]]:
+    """A row of panels in the shared style."""
+    with mpl.rc_context(STYLE):
+        drawing, axes = plt.subplots(1, columns, figsize=(columns * width, height), squeeze=False)
+    return drawing, list(axes[0])
+
+
+def save(drawing: Figure, folder: Path, name: str) -> Path:
+    """Write NAME.png and NAME.pdf; returns the path of the PNG."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with mpl.rc_context(STYLE):
+        drawing.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
+        drawing.savefig(folder / f"{name}.png")
+    plt.close(drawing)
+    return folder / f"{name}.png"
+
+
+def curve_with_band(axes: Axes, x: np.ndarray, values_SxT: np.ndarray, color: str, label: str, linestyle: str = "-") -> None:
+    """Mean over seeds, and the band from the lowest to the highest seed."""
+    axes.plot(x, np.nanmean(values_SxT, axis=0), color=color, label=label, linestyle=linestyle)
+    axes.fill_between(x, np.nanmin(values_SxT, axis=0), np.nanmax(values_SxT, axis=0), color=color, alpha=0.15, linewidth=0)
+
+
+def examples_axis(axes: Axes, largest: float) -> None:
+    """Label an axis that counts examples, in thousands or millions, starting at zero."""
+    unit, name = (1e6, "million ") if largest >= 2e6 else (1e3, "thousand ") if largest >= 2e3 else (1, "")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value / unit:g}")
+    axes.set_xlabel(f"training examples ({name.strip()}s)" if name else "training examples")
+    axes.set_xlim(0, largest)
+
+
+def accuracy_axis(axes: Axes) -> None:
+    """Label an axis of accuracies between chance and one."""
+    axes.set_ylim(0.44, 1.03)
+    axes.set_ylabel("accuracy")
+    axes.axhline(0.5, color=GREY, linewidth=1, linestyle=":")
+
+
+def nice_log_ticks(values: Sequence[float]) -> list[float]:
+    """1-2-5 ticks that cover some positive values."""
+    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    ticks = [digit * 10.0**power for power in range(low, high + 1) for digit in (1, 2, 5)]
+    return [tick for tick in ticks if 0.7 * min(values) <= tick <= 1.4 * max(values)]

@@ -1,0 +1,64 @@
+"""Strict numerics for all tests: silent rank promotion is an error, and there are always two devices to shard over."""
+
+import os
+
+os.environ["JAX_NUM_CPU_DEVICES"] = "2"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import hypothesis
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+hypothesis.settings.register_profile("default", deadline=None, max_examples=60, derandomize=True)
+hypothesis.settings.load_profile("default")
+
+REPOSITORY = Path(__file__).parent.parent
+
+# A problem that is learnt in a second: d=8, k=2, width 64.
+TINY = (
+    *("--data.d", "8", "--data.k", "2", "--training.steps", "256", "--training.batch-size", "16", "--training.eval-every", "16"),
+    *("--training.eval-examples", "512", "--training.num-seeds", "2", "--optim.learning-rate", "0.5"),
+)
+TINY_TEACHER = (*TINY, "--model.width", "64", "--training.checkpoint-every", "16")
+TINY_STUDENT = (*TINY, "--model.width", "16", "--supervision.interval", "16", "--supervision.first-steps", "64")
+
+
+def run_module(module: str, *args: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    """Run `python -m module args` as a user would."""
+    command = [sys.executable, "-m", module, *map(str, args)]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished teacher run on the tiny problem."""
+    from parity import train
+
+    path = tmp_path_factory.mktemp("runs") / "teacher"
+    train.main(["--run-dir", str(path), *TINY_TEACHER])
+    return path
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Call a command's main with bad input; returns the message, after checking that it would exit with code 2."""
+    from common.errors import UserError
+
+    def call(main: Callable[[list[str]], None], *args: object) -> str:
+        capsys.readouterr()
+        try:
+            main([str(arg) for arg in args])
+        except UserError as error:
+            return str(error)
+        except SystemExit as stop:
+            assert stop.code == 2
+            return " ".join(capsys.readouterr().err.replace("│", " ").split())
+        pytest.fail(f"accepted: {args}")
+
+    return call

@@ -1,0 +1,85 @@
+"""Losses against float64 numpy."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.losses import DistillationLoss, WeightSchedule, label_cross_entropy, masked_mean, reverse_kl, soft_cross_entropy, teacher_probabilities
+
+
+def softmax64(z: np.ndarray) -> np.ndarray:
+    z = z.astype(np.float64)
+    e = np.exp(z - z.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def make_logits(seed: int, classes: int = 7, rows: int = 5) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.normal(0, 3, (rows, classes)).astype(np.float32), rng.normal(0, 3, (rows, classes)).astype(np.float32)
+
+
+@given(seed=st.integers(0, 10_000), temperature=st.floats(0.3, 5), top_k=st.none() | st.integers(1, 9))
+def test_teacher_probabilities(seed: int, temperature: float, top_k: int | None) -> None:
+    _, teacher = make_logits(seed)
+    expected = softmax64(teacher / np.float64(temperature))
+    if top_k is not None and top_k < 7:
+        dropped = np.argsort(-teacher, axis=-1)[:, top_k:]
+        np.put_along_axis(expected, dropped, 0, axis=-1)
+        expected /= expected.sum(-1, keepdims=True)
+    actual = np.asarray(teacher_probabilities(jnp.asarray(teacher), temperature, top_k))
+    np.testing.assert_allclose(actual, expected, atol=2e-6)
+
+
+@given(seed=st.integers(0, 10_000), temperature=st.floats(0.3, 5))
+def test_forward_and_reverse(seed: int, temperature: float) -> None:
+    student, teacher = make_logits(seed)
+    p, q = softmax64(teacher / np.float64(temperature)), softmax64(student)
+    soft = soft_cross_entropy(jnp.asarray(student), teacher_probabilities(jnp.asarray(teacher), temperature, None))
+    np.testing.assert_allclose(soft, -(p * np.log(q)).sum(-1), rtol=1e-5, atol=1e-5)
+    backward = reverse_kl(jnp.asarray(student), jnp.asarray(teacher) / temperature)
+    np.testing.assert_allclose(backward, (q * np.log(q / p)).sum(-1), rtol=1e-4, atol=1e-4)
+
+
+def test_hard_labels_are_the_teachers_argmax() -> None:
+    student, teacher = make_logits(0)
+    loss = DistillationLoss(labels="hard")(jnp.asarray(student), jnp.zeros(5, jnp.int32), jnp.asarray(teacher), jnp.int32(0), 10)
+    expected = -np.log(softmax64(student)[np.arange(5), teacher.argmax(-1)])
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+def test_mix_of_labels_and_teacher_moves_linearly() -> None:
+    student, teacher = make_logits(1)
+    labels = np.array([0, 1, 2, 3, 4])
+    mix = DistillationLoss(labels="soft", temperature=2.0, teacher_weight=WeightSchedule(1.0, 0.0), label_weight=WeightSchedule(0.0, 3.0))
+    to_labels = -np.log(softmax64(student)[np.arange(5), labels])
+    to_teacher = -(softmax64(teacher / 2.0) * np.log(softmax64(student))).sum(-1)
+    for step, done in ((0, 0.0), (25, 0.25), (100, 1.0)):
+        actual = mix(jnp.asarray(student), jnp.asarray(labels), jnp.asarray(teacher), jnp.int32(step), 100)
+        np.testing.assert_allclose(actual, (1 - done) * to_teacher + 3 * done * to_labels, rtol=1e-5)
+
+
+@given(mask=st.lists(st.booleans(), min_size=4, max_size=4), values=st.lists(st.floats(-5, 5, width=32), min_size=4, max_size=4))
+def test_masked_mean(mask: list[bool], values: list[float]) -> None:
+    expected = np.mean(np.asarray(values)[mask]) if any(mask) else 0.0
+    np.testing.assert_allclose(masked_mean(jnp.asarray(values), jnp.asarray(mask, jnp.float32)), expected, atol=1e-5)
+
+
+def test_label_cross_entropy() -> None:
+    student, _ = make_logits(2)
+    np.testing.assert_allclose(label_cross_entropy(jnp.asarray(student), jnp.arange(5)), -np.log(softmax64(student)[np.arange(5), np.arange(5)]), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"labels": "soft", "temperature": 0.0}, "temperature"),
+        ({"labels": "hard", "direction": "reverse"}, "reverse"),
+        ({"labels": "hard", "top_k": 2}, "top_k"),
+        ({"teacher_weight": WeightSchedule(0, 0)}, "both zero"),
+    ],
+)
+def test_contradictory_losses_are_refused(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DistillationLoss(**arguments)

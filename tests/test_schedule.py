@@ -1,0 +1,95 @@
+"""Supervision schedules against the formulas that define them."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common import schedule
+from common.schedule import FixedSchedule, ScheduleConfig
+
+steps = st.integers(1, 300)
+
+
+def expand(built: FixedSchedule, total: int) -> list[int | None]:
+    return [built.teacher_step(t, {}) for t in range(total)]
+
+
+def check_cover(built: FixedSchedule, total: int) -> None:
+    assert built.segments[0].start == 0
+    assert built.segments[-1].stop == total
+    assert all(a.stop == b.start for a, b in zip(built.segments, built.segments[1:], strict=False))
+    assert all(segment.stop > segment.start for segment in built.segments)
+    for t in range(total):
+        change = built.next_change(t)
+        assert change > t
+        assert change == total or built.teacher_step(change, {}) != built.teacher_step(t, {})
+
+
+@given(total=steps, last=st.integers(1, 400), interval=st.integers(1, 60), speed=st.integers(1, 4))
+def test_progressive(total: int, last: int, interval: int, speed: int) -> None:
+    built = schedule.progressive(total, last, interval, speed)
+    check_cover(built, total)
+    assert expand(built, total) == [min(speed * (t // interval + 1) * interval, last) for t in range(total)]
+
+
+@given(total=steps, last=st.integers(1, 400))
+def test_ce_and_one_shot(total: int, last: int) -> None:
+    assert expand(schedule.ce(total), total) == [None] * total
+    assert expand(schedule.one_shot(total, last), total) == [last] * total
+
+
+@given(total=steps, last=st.integers(100, 400), shots=st.lists(st.tuples(st.integers(0, 99), st.integers(1, 80)), max_size=4))
+def test_n_shot(total: int, last: int, shots: list[tuple[int, int]]) -> None:
+    shots = [shot for i, shot in enumerate(shots) if i == 0 or shot[0] != shots[i - 1][0]]
+    built = schedule.n_shot(total, last, shots)
+    expected = [teacher for teacher, duration in shots for _ in range(duration)]
+    expected = (expected + [last] * total)[:total]
+    assert expand(built, total) == expected
+    assert sum(segment.stop - segment.start for segment in built.segments) == total
+
+
+def saturate(accuracies: list[float], patience: int = 10**9, window: int = 3) -> list[int]:
+    """The teacher step in use after each evaluation, one evaluation every 10 steps."""
+    built = schedule.till_saturate(1000, 300, ScheduleConfig(interval=100, window=window, threshold=0.01, patience=patience))
+    state, used = built.initial_state(), []
+    for i, accuracy in enumerate(accuracies):
+        state = json.loads(json.dumps(built.observe(10 * i, accuracy, state)))  # as it goes through the manifest
+        used.append(built.teacher_step(10 * i, state))
+    return used
+
+
+def test_till_saturate_waits_for_a_rise() -> None:
+    assert saturate([0.5] * 30) == [100] * 30
+
+
+def test_till_saturate_advances_when_the_rise_ends() -> None:
+    used = saturate([0.5] * 5 + [0.5 + 0.05 * i for i in range(1, 6)] + [0.75] * 12)
+    assert used[9] == 100, "still rising"
+    assert 200 in used
+    assert used[-1] == 200, "one rise, one change: after it the accuracy has not risen again"
+
+
+def test_till_saturate_has_patience_and_an_end() -> None:
+    used = saturate([0.5] * 30, patience=50)
+    assert used[4] == 100
+    assert used[5] == 200
+    assert used[10] == 300
+    assert used[-1] == 300
+
+
+@given(st.lists(st.floats(0, 1), max_size=60))
+def test_till_saturate_never_goes_back(accuracies: list[float]) -> None:
+    used = saturate(accuracies, patience=100)
+    assert used == sorted(used)
+    assert set(used) <= {100, 200, 300}
+
+
+def test_build_needs_what_it_needs() -> None:
+    with pytest.raises(ValueError, match="needs a teacher"):
+        schedule.build("progressive", ScheduleConfig(), 10, None, None)
+    with pytest.raises(ValueError, match="must not decrease"):
+        ScheduleConfig(segments=((5, 1), (3, 1)))
+    built = schedule.build("two-shot", ScheduleConfig(first_steps=4), 10, 100, 60)
+    assert expand(built, 10) == [60] * 4 + [100] * 6  # type: ignore[arg-type]

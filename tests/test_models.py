@@ -1,0 +1,114 @@
+"""The MLP, its initialisation and its training step against PyTorch."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from common.engine import ScanEngine
+from common.losses import DistillationLoss
+from common.models import MLPConfig, functional_mlp, mlp_to_torch
+from common.optim import OptimConfig, learning_rate_shape
+from common.config import TrainingConfig
+from parity.config import StudentConfig, TrainConfig, student_problem, teacher_problem
+from parity.data import ParityData, sample, support_of
+
+
+def torch_mlp(d: int, width: int) -> torch.nn.Sequential:
+    return torch.nn.Sequential(torch.nn.Linear(d, width), torch.nn.ReLU(), torch.nn.Linear(width, 2))
+
+
+def test_torch_initialisation_has_torchs_distribution() -> None:
+    d, width = 50, 4000
+    ours = mlp_to_torch(functional_mlp(MLPConfig(width), d, 2).init(jax.random.key(0)))
+    theirs = torch_mlp(d, width).state_dict()
+    assert ours.keys() == theirs.keys()
+    for name, tensor in theirs.items():
+        assert ours[name].shape == tuple(tensor.shape)
+        bound = 1 / np.sqrt(d if name.startswith("0") else width)
+        assert np.abs(ours[name]).max() <= bound
+        if ours[name].size > 1000:
+            assert np.abs(ours[name]).max() > 0.98 * bound
+            assert ours[name].std() == pytest.approx(float(tensor.std()), rel=0.05)
+
+
+def test_layers_and_seeds_do_not_share_a_key() -> None:
+    model = functional_mlp(MLPConfig(64), 64, 64)
+    a, b = model.init(jax.random.key(0)), model.init(jax.random.key(1))
+    assert not np.allclose(a["hidden"]["kernel"], b["hidden"]["kernel"])
+    assert abs(np.corrcoef(np.ravel(a["hidden"]["kernel"]), np.ravel(a["output"]["kernel"]))[0, 1]) < 0.1
+
+
+def test_lecun_initialisation() -> None:
+    params = functional_mlp(MLPConfig(4000, init="lecun"), 50, 2).init(jax.random.key(0))
+    assert np.asarray(params["hidden"]["kernel"]).std() == pytest.approx(1 / np.sqrt(50), rel=0.05)
+    assert not np.asarray(params["hidden"]["bias"]).any()
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+@pytest.mark.parametrize("labels", ["data", "hard", "soft"])
+def test_training_agrees_with_pytorch(schedule: str, labels: str) -> None:
+    """Same weights, same data, 200 steps in float32: relative difference of every parameter tensor below 1e-5."""
+    data, steps, rate = ParityData(d=20, k=3), 200, 0.1
+    training = TrainingConfig(steps=steps, batch_size=16, eval_every=steps, eval_examples=64)
+    optim = OptimConfig((rate,), schedule=schedule)  # type: ignore[arg-type]
+    teacher_config = TrainConfig(data, MLPConfig(48), optim, training)
+    if labels == "data":
+        problem = teacher_problem(TrainConfig(data, MLPConfig(32), optim, training))
+    else:
+        loss = DistillationLoss(labels=labels, temperature=2.0)  # type: ignore[arg-type]
+        problem = student_problem(StudentConfig(data, MLPConfig(32), optim, training, loss=loss), teacher_config)
+    engine = ScanEngine(problem)
+    state = engine.init()
+    teacher = jax.tree.map(lambda leaf: 5 * leaf[None], functional_mlp(MLPConfig(48), 20, 2).init(jax.random.key(9)))
+
+    peer = torch_mlp(20, 32)
+    peer.load_state_dict({name: torch.from_numpy(np.array(leaf)) for name, leaf in mlp_to_torch(jax.tree.map(lambda x: x[0], state.params)).items()})
+    peer_teacher = torch_mlp(20, 48)
+    peer_teacher.load_state_dict({name: torch.from_numpy(np.array(leaf)) for name, leaf in mlp_to_torch(jax.tree.map(lambda x: x[0], teacher)).items()})
+    shape = learning_rate_shape(optim, steps)
+
+    from common.keys import seed_key
+
+    key = seed_key(0, f"{problem.role}/train-data")
+    for step in range(steps):
+        batch = sample(jax.random.fold_in(key, step), data, support_of(data), 16)
+        x, y = torch.from_numpy(np.array(batch.inputs)), torch.from_numpy(np.array(batch.labels)).long()
+        with torch.no_grad():
+            z = peer_teacher(x)
+        target = {"data": y, "hard": z.argmax(-1), "soft": torch.softmax(z / 2.0, -1)}[labels]
+        peer.zero_grad()
+        torch.nn.functional.cross_entropy(peer(x), target).backward()
+        with torch.no_grad():
+            for parameter in peer.parameters():
+                parameter -= rate * float(shape(step)) * parameter.grad
+
+    state = engine.advance(state, None if labels == "data" else engine.place(teacher), steps)
+    ours = mlp_to_torch(jax.tree.map(lambda x: np.asarray(x[0]), state.params))
+    for name, tensor in peer.state_dict().items():
+        difference = np.linalg.norm(ours[name] - tensor.numpy()) / np.linalg.norm(tensor.numpy())
+        assert difference < 1e-5, (name, difference)
+
+
+def test_cosine_schedule_matches_its_formula() -> None:
+    shape = learning_rate_shape(OptimConfig((1.0,), schedule="cosine", warmup_fraction=0.1), 100)
+    for step in range(100):
+        expected = step / 10 if step < 10 else 0.5 * (1 + np.cos(np.pi * (step - 10) / 90))
+        assert float(shape(step)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_lanes_of_a_sweep_are_the_runs_they_stand_for() -> None:
+    """A lane among others ends where the same seed and rate end alone, up to rounding."""
+    data, training = ParityData(d=12, k=2), TrainingConfig(steps=50, batch_size=8, eval_every=50, eval_examples=64, num_seeds=2)
+
+    def train(rates: tuple[float, ...], seeds: tuple[int, int]) -> jax.Array:
+        config = TrainConfig(data, MLPConfig(16), OptimConfig(rates), TrainingConfig(50, 8, 50, 64, seed=seeds[0], num_seeds=seeds[1]))
+        engine = ScanEngine(teacher_problem(config))
+        return engine.advance(engine.init(), None, 50).params["hidden"]["kernel"]
+
+    del training
+    together = train((0.1, 0.3), (5, 2))  # lanes: (0.1, 5), (0.1, 6), (0.3, 5), (0.3, 6)
+    np.testing.assert_allclose(together[3], train((0.3,), (6, 1))[0], rtol=1e-5, atol=1e-6)
+    assert not jnp.allclose(together[0], together[1])
+    assert not jnp.allclose(together[1], together[3])

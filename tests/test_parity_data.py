@@ -1,0 +1,63 @@
+"""Sparse-parity data: labels, distribution, support, streams."""
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.keys import seed_key
+from parity.data import ParityData, eval_batch, sample, support_of
+
+
+@given(d=st.integers(1, 70), seed=st.integers(0, 1000), share=st.floats(0.01, 1))
+def test_labels_are_the_parity_of_the_support(d: int, seed: int, share: float) -> None:
+    data = ParityData(d=d, k=max(1, int(share * d)), seed=seed)
+    support = support_of(data)
+    batch = sample(jax.random.key(seed), data, support, 32)
+    x = np.asarray(batch.inputs)
+    assert x.shape == (32, d)
+    assert set(np.unique(x)) <= {-1.0, 1.0}
+    np.testing.assert_array_equal(np.asarray(batch.labels), (np.prod(x[:, support], axis=1) > 0).astype(int))
+
+
+@given(d=st.integers(1, 60), k=st.integers(1, 60), seed=st.integers(0, 1000))
+def test_a_drawn_support_has_k_distinct_coordinates(d: int, k: int, seed: int) -> None:
+    if k > d:
+        with pytest.raises(ValueError, match=r"data\.k"):
+            ParityData(d=d, k=k, seed=seed)
+        return
+    support = support_of(ParityData(d=d, k=k, seed=seed))
+    assert len(set(support)) == k
+    assert set(support) <= set(range(d))
+    assert support == support_of(ParityData(d=d, k=k, seed=seed))
+
+
+def test_supports_differ_between_data_seeds() -> None:
+    assert len({support_of(ParityData(d=100, k=6, seed=seed)) for seed in range(10)}) == 10
+
+
+def test_inputs_are_uniform_and_independent() -> None:
+    data = ParityData(d=40, k=4)
+    x = np.asarray(sample(jax.random.key(0), data, support_of(data), 20_000).inputs)
+    assert np.abs(x.mean(0)).max() < 5 / np.sqrt(20_000)
+    covariance = x.T @ x / len(x) - np.eye(40)
+    assert np.abs(covariance).max() < 5.5 / np.sqrt(20_000)
+
+
+def test_evaluation_is_fixed_and_apart_from_training() -> None:
+    data = ParityData(d=40, k=4)
+    first, second = eval_batch(data, support_of(data), 4096), eval_batch(data, support_of(data), 4096)
+    np.testing.assert_array_equal(first.inputs, second.inputs)
+    train = np.asarray(sample(jax.random.fold_in(seed_key(0, "teacher/train-data"), 0), data, support_of(data), 4096).inputs)
+    rows = {row.tobytes() for row in np.asarray(first.inputs)}
+    assert not any(row.tobytes() in rows for row in train)
+
+
+@pytest.mark.parametrize(
+    ("support", "message"),
+    [((1, 1, 2), "twice"), ((1, 2), "has 2 coordinates"), ((1, 2, 10), "numbered 0 to"), ((-1, 2, 3), "numbered 0 to")],
+)
+def test_odd_supports_are_refused(support: tuple[int, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ParityData(d=10, k=3, support=support)

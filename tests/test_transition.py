@@ -1,0 +1,119 @@
+"""Transition detection on synthetic curves whose transition is known."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.transition import DetectorConfig, NoTransition, Transition, detect_on_metric, detect_on_probe, smooth
+
+CONFIG = DetectorConfig()
+STEPS = list(range(0, 6000, 100))
+
+
+def sigmoid_curve(middle: float, width: float, noise: float = 0.0, seed: int = 0) -> list[float]:
+    clean = 0.5 + 0.5 / (1 + np.exp(-(np.asarray(STEPS) - middle) / width))
+    return np.clip(clean + np.random.default_rng(seed).normal(0, noise, len(STEPS)), 0, 1).tolist()
+
+
+@given(middle=st.floats(1500, 3500), width=st.floats(60, 250))
+def test_clean_transition(middle: float, width: float) -> None:
+    found = detect_on_metric(STEPS, sigmoid_curve(middle, width), CONFIG)
+    assert isinstance(found, Transition)
+    assert found.before < found.start <= found.chosen <= found.end < found.after
+    assert abs(found.chosen - middle) <= 150, "the steepest point of a sigmoid is its middle"
+    assert abs(found.middle - middle) <= 100
+    assert {found.start, found.middle, found.end, found.chosen, found.before, found.after} <= set(STEPS)
+
+
+@given(middle=st.floats(1500, 3500), seed=st.integers(0, 1000))
+def test_noise_does_not_move_the_choice_out_of_the_transition(middle: float, seed: int) -> None:
+    found = detect_on_metric(STEPS, sigmoid_curve(middle, 150, noise=0.008, seed=seed), CONFIG)
+    assert isinstance(found, Transition)
+    assert abs(found.chosen - middle) <= 450
+    assert found.before < middle - 300
+    assert found.after > middle + 300
+
+
+@given(middle=st.floats(1500, 3500), width=st.floats(60, 250))
+def test_a_falling_metric_is_a_rising_one_upside_down(middle: float, width: float) -> None:
+    rising = sigmoid_curve(middle, width)
+    falling = [4.0 - 3.0 * value for value in rising]
+    inverted = DetectorConfig(floor=4.0 - 1.5, ceiling=1.0)
+    assert detect_on_metric(STEPS, falling, inverted) == detect_on_metric(STEPS, rising, CONFIG)
+
+
+def test_a_step_without_a_point_inside_is_no_transition() -> None:
+    found = detect_on_metric(STEPS, [0.5] * 30 + [1.0] * 30, CONFIG)
+    assert isinstance(found, NoTransition)
+    assert "more often" in found.reason
+
+
+@given(seed=st.integers(0, 1000), noise=st.floats(0, 0.008))
+def test_flat_runs_have_none(seed: int, noise: float) -> None:
+    flat = (0.5 + np.random.default_rng(seed).uniform(-noise, noise, len(STEPS))).tolist()
+    found = detect_on_metric(STEPS, flat, CONFIG)
+    assert isinstance(found, NoTransition)
+    assert "never leaves" in found.reason
+
+
+def test_an_unfinished_run_has_none() -> None:
+    found = detect_on_metric(STEPS, np.linspace(0.5, 0.8, len(STEPS)).tolist(), CONFIG)
+    assert isinstance(found, NoTransition)
+    assert "not finished" in found.reason
+
+
+def test_a_plateau_inside_does_not_attract_the_choice() -> None:
+    values = np.interp(STEPS, [0, 1000, 1500, 3500, 4000, 6000], [0.5, 0.5, 0.7, 0.71, 1.0, 1.0]).tolist()
+    found = detect_on_metric(STEPS, values, CONFIG)
+    assert isinstance(found, Transition)
+    assert 3500 <= found.chosen <= 4000
+
+
+def test_a_blip_before_the_transition_is_not_its_start() -> None:
+    values = sigmoid_curve(3000, 100)
+    values[3] = 0.56
+    found = detect_on_metric(STEPS, values, CONFIG)
+    assert isinstance(found, Transition)
+    assert found.start > 2000
+    assert found.before < 300, "the control lies before the first sign of anything"
+
+
+@pytest.mark.parametrize(("values", "reason"), [([0.5, 0.6, 1.0], "too few"), ([0.5, float("nan"), 0.7, 0.9, 1.0], "diverged")])
+def test_unusable_curves(values: list[float], reason: str) -> None:
+    found = detect_on_metric(list(range(len(values))), values, CONFIG)
+    assert isinstance(found, NoTransition)
+    assert reason in found.reason
+
+
+@given(peak=st.integers(10, 45), seed=st.integers(0, 1000))
+def test_probe_peak(peak: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    values = 0.1 * np.exp(-(((np.arange(60) - peak) / 4) ** 2)) + np.abs(rng.normal(0, 0.005, 60))
+    found = detect_on_probe(STEPS, values.tolist(), noise_floor=0.005)
+    assert isinstance(found, Transition)
+    assert abs(found.chosen - STEPS[peak]) <= 200
+    assert found.before < found.start <= found.chosen <= found.end < found.after
+
+
+def test_a_jagged_probe_is_smoothed_before_its_peak_is_taken() -> None:
+    values = np.full(60, 0.004)
+    values[10] = 0.07  # one wild point
+    values[28:33] = 0.05  # the real spike
+    found = detect_on_probe(STEPS, values.tolist(), noise_floor=0.004)
+    assert isinstance(found, Transition)
+    assert 2800 <= found.chosen <= 3200
+
+
+@given(seed=st.integers(0, 1000))
+def test_a_probe_of_noise_has_no_peak(seed: int) -> None:
+    values = np.abs(np.random.default_rng(seed).normal(0, 0.005 * np.sqrt(np.pi / 2), 60))
+    assert isinstance(detect_on_probe(STEPS, values.tolist(), noise_floor=0.005), NoTransition)
+
+
+def test_a_probe_that_still_rises_has_no_peak() -> None:
+    assert isinstance(detect_on_probe(STEPS, np.linspace(0, 1, 60).tolist(), noise_floor=0.01), NoTransition)
+
+
+def test_smoothing_keeps_constants() -> None:
+    np.testing.assert_allclose(smooth([2.0] * 9, 5), 2.0)

@@ -51,7 +51,7 @@ def sample(key: jax.Array, data: ParityData, support: tuple[int, ...], num_examp
     """Draw examples: inputs `(B, d)` in {-1,+1} as float32, labels `(B,)`, class 1 where the product over the support is +1."""
     num_words = -(-data.d // 32)
     words_BxW = jax.random.bits(key, (num_examples, num_words), jnp.uint32)
-    bits_BxD = ((words_BxW[:, :, None] >> jnp.arange(32, dtype=jnp.uint32)) & 1).reshape(num_examples, -1)[:, : data.d]
+    bits_BxD = ((words_BxW[:, :, None] >> jnp.arange(32, dtype=jnp.uint32)[None, None, :]) & 1).reshape(num_examples, -1)[:, : data.d]
     ones_B = jnp.sum(bits_BxD[:, jnp.asarray(support)], axis=1)  # a set bit is the coordinate -1
     labels_B = (1 - ones_B % 2).astype(jnp.int32)
     return Batch(1.0 - 2.0 * bits_BxD.astype(jnp.float32), labels_B, jnp.ones(num_examples, jnp.float32))

@@ -1,0 +1,30 @@
+# Thin: each recipe line is a command a person could type.
+PYTHON ?= python3
+PRESET ?= quick
+BIN := .venv/bin
+
+.PHONY: figures test lint bench
+
+figures: .venv/run
+	$(BIN)/python -m parity.experiment --preset $(PRESET)
+	$(BIN)/python -m figures.make --preset $(PRESET)
+
+test: .venv/dev
+	$(BIN)/python -m pytest
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+bench: .venv/dev
+	$(BIN)/python -m benchmarks.parity
+
+.venv/run: requirements.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --requirement requirements.txt
+	touch $@
+
+.venv/dev: requirements-dev.txt .venv/run
+	$(BIN)/pip install --quiet --requirement requirements-dev.txt
+	touch $@

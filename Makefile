@@ -3,7 +3,7 @@ PYTHON ?= python3
 PRESET ?= quick
 BIN := .venv/bin
 
-.PHONY: figures test lint bench
+.PHONY: figures test lint
 
 figures: .venv/run
 	$(BIN)/python -m parity.experiment --preset $(PRESET)
@@ -16,9 +16,6 @@ lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
-
-bench: .venv/dev
-	$(BIN)/python -m benchmarks.parity
 
 .venv/run: requirements.txt
 	$(PYTHON) -m venv .venv

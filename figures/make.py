@@ -13,7 +13,7 @@ from parity.presets import PRESETS
 CAPTIONS = {
     "overview": (
         overview.draw,
-        "Accuracy on held-out examples. Lines: mean over seeds; bands: lowest to highest. Right: the points of the paper's Figure 1 (left), read by eye.",
+        "Accuracy on held-out examples. Lines: mean over seeds; bands: lowest to highest. Right: points of the paper's Figure 1 (left).",
     ),
     "spike": (
         spike.draw,

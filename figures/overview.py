@@ -26,7 +26,7 @@ def draw(home: Path, folder: Path) -> Path:
     }
     for name, run in runs.items():
         examples, accuracy_SxT = loaders.curves(run)
-        linestyle = (0, (4, 2)) if name == "one-shot" else "-"  # with hard labels it lies on the label student
+        linestyle = "--" if name == "one-shot" else "-"  # with hard labels it lies on the label student
         for axes in (ours, zoom):
             style.curve_with_band(axes, examples, accuracy_SxT, style.STRATEGY[name], f"{style.LABEL[name]} ({len(accuracy_SxT)} seeds)", linestyle)
         widest = max(widest, float(examples[-1]))

@@ -68,7 +68,9 @@ def test_masked_mean(mask: list[bool], values: list[float]) -> None:
 
 def test_label_cross_entropy() -> None:
     student, _ = make_logits(2)
-    np.testing.assert_allclose(label_cross_entropy(jnp.asarray(student), jnp.arange(5)), -np.log(softmax64(student)[np.arange(5), np.arange(5)]), rtol=1e-5)
+    np.testing.assert_allclose(
+        label_cross_entropy(jnp.asarray(student), jnp.arange(5)), -np.log(softmax64(student)[np.arange(5), np.arange(5)]), rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize(

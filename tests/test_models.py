@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from common.config import TrainingConfig
 from common.engine import ScanEngine
 from common.losses import DistillationLoss
 from common.models import MLPConfig, functional_mlp, mlp_to_torch
 from common.optim import OptimConfig, learning_rate_shape
-from common.config import TrainingConfig
 from parity.config import StudentConfig, TrainConfig, student_problem, teacher_problem
 from parity.data import ParityData, sample, support_of
 
@@ -66,7 +66,9 @@ def test_training_agrees_with_pytorch(schedule: str, labels: str) -> None:
     peer = torch_mlp(20, 32)
     peer.load_state_dict({name: torch.from_numpy(np.array(leaf)) for name, leaf in mlp_to_torch(jax.tree.map(lambda x: x[0], state.params)).items()})
     peer_teacher = torch_mlp(20, 48)
-    peer_teacher.load_state_dict({name: torch.from_numpy(np.array(leaf)) for name, leaf in mlp_to_torch(jax.tree.map(lambda x: x[0], teacher)).items()})
+    peer_teacher.load_state_dict(
+        {name: torch.from_numpy(np.array(leaf)) for name, leaf in mlp_to_torch(jax.tree.map(lambda x: x[0], teacher)).items()}
+    )
     shape = learning_rate_shape(optim, steps)
 
     from common.keys import seed_key

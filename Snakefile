@@ -1,0 +1,44 @@
+"""The stages of an experiment as a graph; each rule is the command that a person would type (`python -m parity.experiment --dry-run`).
+
+    snakemake figures_quick --cores 2
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, workflow.basedir)
+from parity.experiment import plan
+from parity.presets import PRESETS
+
+PYTHON = sys.executable
+
+for preset in PRESETS.values():
+    for stage in plan(preset.name, preset.config, Path("runs")):
+
+        rule:
+            name:
+                f"{preset.name}/{stage.name}"
+            input:
+                [str(path) for path in stage.needs],
+            output:
+                touch(str(stage.output)) if stage.output.name == "DONE" else str(stage.output),
+            threads: 2
+            resources:
+                mem_mb=8000,
+                runtime=240,
+            params:
+                command=stage.shell.removeprefix("python"),
+                python=PYTHON,
+            shell:
+                "{params.python} {params.command}"
+
+    rule:
+        name:
+            f"figures_{preset.name}"
+        input:
+            f"runs/parity/{preset.name}/claims.json",
+        params:
+            preset=preset.name,
+            python=PYTHON,
+        shell:
+            "{params.python} -m figures.make --preset {params.preset}"

@@ -8,6 +8,7 @@ import torch
 
 from common.config import TrainingConfig
 from common.engine import ScanEngine
+from common.keys import seed_key
 from common.losses import DistillationLoss
 from common.models import MLPConfig, functional_mlp, mlp_to_torch
 from common.optim import OptimConfig, learning_rate_shape
@@ -71,8 +72,6 @@ def test_training_agrees_with_pytorch(schedule: str, labels: str) -> None:
     )
     shape = learning_rate_shape(optim, steps)
 
-    from common.keys import seed_key
-
     key = seed_key(0, f"{problem.role}/train-data")
     for step in range(steps):
         batch = sample(jax.random.fold_in(key, step), data, support_of(data), 16)
@@ -84,7 +83,8 @@ def test_training_agrees_with_pytorch(schedule: str, labels: str) -> None:
         torch.nn.functional.cross_entropy(peer(x), target).backward()
         with torch.no_grad():
             for parameter in peer.parameters():
-                parameter -= rate * float(shape(step)) * parameter.grad
+                assert parameter.grad is not None
+                parameter.sub_(rate * float(np.asarray(shape(step)).item()) * parameter.grad)
 
     state = engine.advance(state, None if labels == "data" else engine.place(teacher), steps)
     ours = mlp_to_torch(jax.tree.map(lambda x: np.asarray(x[0]), state.params))
@@ -97,7 +97,7 @@ def test_cosine_schedule_matches_its_formula() -> None:
     shape = learning_rate_shape(OptimConfig((1.0,), schedule="cosine", warmup_fraction=0.1), 100)
     for step in range(100):
         expected = step / 10 if step < 10 else 0.5 * (1 + np.cos(np.pi * (step - 10) / 90))
-        assert float(shape(step)) == pytest.approx(expected, abs=1e-6)
+        assert np.asarray(shape(step)) == pytest.approx(expected, abs=1e-6)
 
 
 def test_lanes_of_a_sweep_are_the_runs_they_stand_for() -> None:

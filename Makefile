@@ -3,7 +3,7 @@ PYTHON ?= python3
 PRESET ?= quick
 BIN := .venv/bin
 
-.PHONY: figures test lint
+.PHONY: figures test lint bench
 
 figures: .venv/run
 	$(BIN)/python -m parity.experiment --preset $(PRESET)
@@ -11,6 +11,9 @@ figures: .venv/run
 
 test: .venv/dev
 	$(BIN)/python -m pytest
+
+bench: .venv/dev
+	$(BIN)/python -m benchmarks.parity_mlp
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -124,6 +124,14 @@ def fingerprint(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted names as on the command line."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat.update(flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
+    return flat
+
+
 def parse(command: type[CommandT], args: Sequence[str], *, prog: str, description: str, default: CommandT | None = None) -> CommandT:
     """Parse a command line into a (nested) dataclass; bad input ends the process with exit code 2 and a message."""
     try:

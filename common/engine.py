@@ -1,6 +1,7 @@
 """The compiled part of training: a whole chunk of steps (sampling, teacher forward, loss, update, metrics) in one program.
 
 An engine advances all lanes of a run by n updates. A lane is one (seed, learning rate); lanes are a vmapped axis L, sharded over devices.
+Consecutive lanes of one seed form a group G: they see the same data under the same teacher, so both are computed once for the whole group.
 """
 
 import functools
@@ -78,6 +79,9 @@ class TrainState(NamedTuple):
 class Engine(Protocol):
     """What `fit` asks for between events."""
 
+    group_size: int
+    """The teacher's parameters come with one entry for so many neighbouring lanes."""
+
     def init(self) -> TrainState:
         """The untrained state."""
         ...
@@ -102,9 +106,16 @@ class ScanEngine:
     whereas a loop with a dynamic bound returns to the host after every step.
     """
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, group_size: int = 1) -> None:
+        """Compile lazily.
+
+        Args:
+            problem: what is trained.
+            group_size: lanes in a group; those of a group have one seed. The teacher's parameters come with one entry a group.
+        """
         self.problem = problem
-        self.mesh = lane_mesh(len(problem.lanes))
+        self.group_size = group_size
+        self.mesh = lane_mesh(len(problem.lanes) // group_size)
         self.lane_sharding = NamedSharding(self.mesh, PartitionSpec(LANE))
         self.seeds_L = self.place(jnp.asarray([lane.seed for lane in problem.lanes], jnp.uint32))
         self.rates_L = self.place(jnp.asarray([lane.learning_rate for lane in problem.lanes], jnp.float32))
@@ -112,7 +123,7 @@ class ScanEngine:
 
     def init(self) -> TrainState:
         """Untrained parameters of every lane, from the lane's seed and the role."""
-        return jax.jit(self._over_lanes(functools.partial(init_lane, self.problem)))(self.seeds_L, self.rates_L)
+        return jax.jit(self._over_devices(jax.vmap(functools.partial(init_lane, self.problem))))(self.seeds_L, self.rates_L)
 
     def place(self, tree: Any) -> Any:
         """Spread host arrays over the mesh along their lane axis."""
@@ -130,8 +141,15 @@ class ScanEngine:
     def _advance(self) -> Callable[[TrainState, Params | None, int], TrainState]:
         @functools.partial(jax.jit, static_argnames="num_steps", donate_argnames="state")
         def advance(state: TrainState, teacher_params: Params | None, num_steps: int) -> TrainState:
-            lane_advance = functools.partial(advance_lane, self.problem, num_steps)
-            return self._over_lanes(lane_advance)(self.seeds_L, self.rates_L, state, teacher_params)
+            over_rates = jax.vmap(functools.partial(advance_lane, self.problem, num_steps), (None, 0, None, 0, None))
+            over_groups = jax.vmap(over_rates)
+
+            def local_advance(seeds_L: jax.Array, rates_L: jax.Array, state: TrainState, teacher_params: Params | None) -> TrainState:
+                rates_GxR, state_GxR = jax.tree.map(self._in_groups, (rates_L, state))
+                state_GxR = over_groups(seeds_L[:: self.group_size], rates_GxR, state_GxR.step_L[:, 0], state_GxR, teacher_params)
+                return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), state_GxR)
+
+            return self._over_devices(local_advance)(self.seeds_L, self.rates_L, state, teacher_params)
 
         return advance
 
@@ -149,8 +167,11 @@ class ScanEngine:
 
         return record
 
-    def _over_lanes(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        return jax.shard_map(jax.vmap(function), mesh=self.mesh, in_specs=PartitionSpec(LANE), out_specs=PartitionSpec(LANE))
+    def _in_groups(self, leaf_L: jax.Array) -> jax.Array:
+        return leaf_L.reshape(-1, self.group_size, *leaf_L.shape[1:])
+
+    def _over_devices(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return jax.shard_map(function, mesh=self.mesh, in_specs=PartitionSpec(LANE), out_specs=PartitionSpec(LANE))
 
 
 def init_lane(problem: Problem, seed: jax.Array, rate: jax.Array) -> TrainState:
@@ -163,35 +184,39 @@ def init_lane(problem: Problem, seed: jax.Array, rate: jax.Array) -> TrainState:
 
 
 def train_step(
-    problem: Problem, optimizer: optax.GradientTransformation, data_key: jax.Array, state: TrainState, teacher_params: Params | None
+    problem: Problem, optimizer: optax.GradientTransformation, data_key: jax.Array, step: jax.Array, state: TrainState, teacher_params: Params | None
 ) -> TrainState:
     """One update of one lane, pure; the data of step t come from fold_in(key, t) alone."""
-    batch = problem.sample(jax.random.fold_in(data_key, state.step_L))
+    batch = problem.sample(jax.random.fold_in(data_key, step))
 
     def loss_fn(params: Params) -> jax.Array:
         logits = problem.model.apply(params, batch.inputs)
         teacher_logits = logits if problem.teacher_apply is None or teacher_params is None else problem.teacher_apply(teacher_params, batch.inputs)
-        return masked_mean(problem.loss(logits, batch.labels, jax.lax.stop_gradient(teacher_logits), state.step_L), batch.mask)
+        return masked_mean(problem.loss(logits, batch.labels, jax.lax.stop_gradient(teacher_logits), step), batch.mask)
 
     loss, grads = jax.value_and_grad(loss_fn)(state.params)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    step = state.step_L + 1
     first_bad = (state.diverged_at_L == 0) & ~jnp.isfinite(loss)
     return TrainState(
         params=cast(Params, optax.apply_updates(state.params, updates)),
         opt_state=opt_state,
-        step_L=step,
+        step_L=state.step_L + 1,
         loss_sum_L=state.loss_sum_L + loss,
         loss_count_L=state.loss_count_L + 1,
-        diverged_at_L=jnp.where(first_bad, step, state.diverged_at_L),
+        diverged_at_L=jnp.where(first_bad, step + 1, state.diverged_at_L),
     )
 
 
-def advance_lane(problem: Problem, num_steps: int, seed: jax.Array, rate: jax.Array, state: TrainState, teacher_params: Params | None) -> TrainState:
-    """`num_steps` updates of one lane under one scan."""
-    data_key = _lane_key(problem, seed, "train-data")
-    step = functools.partial(train_step, problem, problem.make_optimizer(rate), data_key)
-    state, _ = jax.lax.scan(lambda carry, _: (step(carry, teacher_params), None), state, None, length=num_steps)
+def advance_lane(
+    problem: Problem, num_steps: int, seed: jax.Array, rate: jax.Array, first: jax.Array, state: TrainState, teacher_params: Params | None
+) -> TrainState:
+    """`num_steps` updates of one lane under one scan.
+
+    The step comes as an argument, although the state knows it: the state is one of many lanes, the step is common to a group, and what
+    depends on nothing else (the data, the teacher's answers) is then computed once a group.
+    """
+    update = functools.partial(train_step, problem, problem.make_optimizer(rate), _lane_key(problem, seed, "train-data"))
+    state, _ = jax.lax.scan(lambda carry, step: (update(step, carry, teacher_params), None), state, first + jnp.arange(num_steps))
     return state
 
 

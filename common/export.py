@@ -25,7 +25,7 @@ class ExportCommand:
     out: Path
     """The safetensors file to write."""
     seed_index: int = 0
-    """Which lane of the run: seeds in order, and within a sweep all seeds of the first learning rate first."""
+    """Which lane of the run: seeds in order, and within a seed the learning rates of a sweep."""
 
 
 def main(args: list[str]) -> None:

@@ -4,6 +4,7 @@ Events lie at steps that depend on the configuration (and, for adaptive schedule
 that was killed and resumed passes through the same compiled chunks as one that was not, and ends with the same bits.
 """
 
+import itertools
 import json
 import signal
 import time
@@ -16,7 +17,7 @@ import jax
 import numpy as np
 
 from common.config import Runtime, TrainingConfig
-from common.engine import Engine, Metrics, Problem, ScanEngine, TrainState
+from common.engine import Engine, Lane, Metrics, Problem, ScanEngine, TrainState
 from common.errors import Preempted, RunError
 from common.models import Params
 from common.progress import progress_bar
@@ -28,8 +29,8 @@ from common.trajectory import Trajectory
 class TeacherSource(Protocol):
     """Where the teacher's parameters come from."""
 
-    def stacked(self, steps_L: Sequence[int]) -> Params:
-        """The teacher of every lane at that lane's step, stacked along the lane axis."""
+    def stacked(self, wanted: Sequence[tuple[int, int]]) -> Params:
+        """The teachers of some student lanes, pairs (lane, teacher step), stacked along a leading axis."""
         ...
 
 
@@ -39,6 +40,15 @@ class Supervision:
 
     schedules_L: tuple[Schedule, ...]
     teacher: TeacherSource | None
+
+    def group_size(self, lanes: Sequence[Lane]) -> int:
+        """How many neighbouring lanes always share data and teacher: those of one seed, unless each follows its own progress."""
+        if any(schedule.adaptive for schedule in self.schedules_L):
+            return 1
+        blocks = [
+            len(list(block)) for _, block in itertools.groupby(zip(lanes, self.schedules_L, strict=True), key=lambda pair: (pair[0].seed, pair[1]))
+        ]
+        return blocks[0] if len(set(blocks)) == 1 else 1
 
 
 def fit(
@@ -58,7 +68,8 @@ def fit(
         RunError: a loss became NaN or infinite (in a sweep of learning rates: in every lane), or a file could not be written or verified.
         Preempted: SIGTERM arrived; the state is saved.
     """
-    _Fit(problem, supervision, config, run, runtime, engine or ScanEngine(problem)).run_to_end()
+    engine = engine or ScanEngine(problem, supervision.group_size(problem.lanes))
+    _Fit(problem, supervision, config, run, runtime, engine).run_to_end()
 
 
 @dataclass
@@ -180,8 +191,8 @@ class _Fit:
     def _load_teachers(self, steps_L: list[int | None]) -> Params | None:
         if self.supervision.teacher is None:
             return None
-        known = [step for step in steps_L if step is not None]
-        return self.engine.place(self.supervision.teacher.stacked(known))
+        wanted = [(lane, step) for lane, step in enumerate(steps_L) if step is not None]
+        return self.engine.place(self.supervision.teacher.stacked(wanted[:: self.engine.group_size]))
 
     def _next_event(self, step: int, checkpoint_steps: set[int]) -> int:
         next_eval = (step // self.config.eval_every + 1) * self.config.eval_every

@@ -55,11 +55,12 @@ class TeacherRun:
         """Step of the final checkpoint."""
         return self.trajectory.steps()[-1]
 
-    def stacked(self, steps_L: Sequence[int]) -> Params:
-        """The teacher of every student lane at that lane's step; leaves `(L, ...)`."""
-        self._cache = {step: self._cache[step] if step in self._cache else self.trajectory.restore(step) for step in sorted(set(steps_L))}
-        lanes = [jax.tree.map(lambda leaf, lane=lane: leaf[lane], self._cache[step]) for step, lane in zip(steps_L, self.lane_L, strict=True)]
-        return jax.tree.map(lambda *leaves: np.stack(leaves), *lanes)
+    def stacked(self, wanted: Sequence[tuple[int, int]]) -> Params:
+        """The teachers of some student lanes, pairs (lane, teacher step), stacked along a leading axis."""
+        steps = sorted({step for _, step in wanted})
+        self._cache = {step: self._cache[step] if step in self._cache else self.trajectory.restore(step) for step in steps}
+        teachers = [jax.tree.map(lambda leaf, lane=lane: leaf[self.lane_L[lane]], self._cache[step]) for lane, step in wanted]
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *teachers)
 
     def first_steps(self, candidate: Candidate, detector: DetectorConfig) -> tuple[int, ...]:
         """The first checkpoint of two-shot for every student lane, read off its teacher's accuracy.

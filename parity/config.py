@@ -42,8 +42,8 @@ class StudentConfig:
 
 
 def lanes(optim: OptimConfig, training: TrainingConfig) -> tuple[Lane, ...]:
-    """Learning rates x seeds, in this order."""
-    return tuple(Lane(seed, rate) for rate in optim.learning_rate for seed in training.seeds)
+    """Seeds x learning rates, in this order: neighbours share their data, and so their teacher's answers."""
+    return tuple(Lane(seed, rate) for seed in training.seeds for rate in optim.learning_rate)
 
 
 def teacher_problem(config: TrainConfig) -> Problem:

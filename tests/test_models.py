@@ -1,13 +1,17 @@
 """The MLP, its initialisation and its training step against PyTorch."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
 
+from common import schedule
 from common.config import TrainingConfig
-from common.engine import ScanEngine
+from common.engine import Lane, ScanEngine
+from common.fit import Supervision
 from common.keys import seed_key
 from common.losses import DistillationLoss
 from common.models import MLPConfig, functional_mlp, mlp_to_torch
@@ -100,17 +104,35 @@ def test_cosine_schedule_matches_its_formula() -> None:
         assert np.asarray(shape(step)) == pytest.approx(expected, abs=1e-6)
 
 
-def test_lanes_of_a_sweep_are_the_runs_they_stand_for() -> None:
-    """A lane among others ends where the same seed and rate end alone, up to rounding."""
-    data, training = ParityData(d=12, k=2), TrainingConfig(steps=50, batch_size=8, eval_every=50, eval_examples=64, num_seeds=2)
+@pytest.mark.parametrize("labels", ["data", "teacher"])
+def test_lanes_of_a_sweep_are_the_runs_they_stand_for(labels: str) -> None:
+    """A lane among others, alone or in a group that shares its data and teacher, ends where the same seed and rate end alone, up to rounding."""
+    data, optim, training = ParityData(d=12, k=2), OptimConfig((0.1,)), TrainingConfig(steps=50, batch_size=8, eval_every=50, eval_examples=64)
+    teacher_config = TrainConfig(data, MLPConfig(24), optim, training)
+    teachers_S = jax.vmap(lambda key: functional_mlp(teacher_config.model, 12, 2).init(key))(jax.random.split(jax.random.key(3), 2))
 
-    def train(rates: tuple[float, ...], seeds: tuple[int, int]) -> jax.Array:
-        config = TrainConfig(data, MLPConfig(16), OptimConfig(rates), TrainingConfig(50, 8, 50, 64, seed=seeds[0], num_seeds=seeds[1]))
-        engine = ScanEngine(teacher_problem(config))
-        return engine.advance(engine.init(), None, 50).params["hidden"]["kernel"]
+    def train(rates: tuple[float, ...], seed: int, num_seeds: int, group_size: int) -> jax.Array:
+        run = replace(training, seed=seed, num_seeds=num_seeds)
+        if labels == "data":
+            problem, teacher = teacher_problem(TrainConfig(data, MLPConfig(16), OptimConfig(rates), run)), None
+        else:
+            problem = student_problem(StudentConfig(data, MLPConfig(16), OptimConfig(rates), run), teacher_config)
+            of_lane = [lane.seed - 5 for lane in problem.lanes[::group_size]]
+            teacher = jax.tree.map(lambda leaf: leaf[np.asarray(of_lane)], teachers_S)
+        engine = ScanEngine(problem, group_size)
+        return engine.advance(engine.init(), teacher, 50).params["hidden"]["kernel"]
 
-    del training
-    together = train((0.1, 0.3), (5, 2))  # lanes: (0.1, 5), (0.1, 6), (0.3, 5), (0.3, 6)
-    np.testing.assert_allclose(together[3], train((0.3,), (6, 1))[0], rtol=1e-5, atol=1e-6)
+    alone, together, grouped = train((0.3,), 6, 1, 1), train((0.1, 0.3), 5, 2, 1), train((0.1, 0.3), 5, 2, 2)
+    np.testing.assert_allclose(together[3], alone[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(grouped, together, rtol=1e-5, atol=1e-6)
     assert not jnp.allclose(together[0], together[1])
     assert not jnp.allclose(together[1], together[3])
+
+
+def test_lanes_are_grouped_only_where_they_share_a_teacher_for_good() -> None:
+    lanes = (Lane(5, 0.1), Lane(5, 0.3), Lane(6, 0.1), Lane(6, 0.3))
+    assert Supervision((schedule.ce(10),) * 4, None).group_size(lanes) == 2
+    early, late = schedule.n_shot(10, 8, ((2, 5),)), schedule.n_shot(10, 8, ((4, 5),))
+    assert Supervision((early, early, late, late), None).group_size(lanes) == 2
+    assert Supervision((early, late, late, late), None).group_size(lanes) == 1
+    assert Supervision((schedule.till_saturate(10, 8, schedule.ScheduleConfig(interval=2)),) * 4, None).group_size(lanes) == 1

@@ -23,7 +23,7 @@ from typing import IO, Any
 
 import jax
 
-from common.config import fingerprint
+from common.config import fingerprint, flatten
 from common.errors import RunError, UserError
 
 DONE = "DONE"
@@ -210,17 +210,10 @@ def _git_commit() -> str:
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    a, b = _flatten(old), _flatten(new)
+    a, b = flatten(old), flatten(new)
     rows = [
         f"  {key}: {a.get(key, '(absent)')} there, {b.get(key, '(absent)')} asked for"
         for key in sorted(a.keys() | b.keys())
         if a.get(key) != b.get(key)
     ]
     return "\n".join(rows)
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat.update(_flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
-    return flat

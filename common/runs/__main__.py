@@ -1,0 +1,94 @@
+"""`python -m common.runs DIR`: what a run is, how far it has come, and whether its checkpoints are what was written."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from common.config import flatten, parse
+from common.errors import RunError, run_command
+from common.runs import RunDirectory, size_bytes
+from common.trajectory import Trajectory, describe_steps
+
+_TAIL = 5
+
+
+@dataclass(frozen=True)
+class RunsCommand:
+    """Arguments of `python -m common.runs`."""
+
+    run_dir: tyro.conf.Positional[Path]
+    """A run directory."""
+    verify: bool = False
+    """Read every checkpoint and the resume state, and compare them with the hashes in the manifest; exit code 1 if one differs."""
+
+
+def main(args: list[str]) -> None:
+    """Show, and verify on demand."""
+    command = parse(RunsCommand, args, prog="common.runs", description="Show a run: configuration, state, metrics, checkpoints, size.")
+    run = RunDirectory(command.run_dir)
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(overview(run))
+    if records := run.metrics():
+        console.print(metrics_tail(records))
+    if command.verify:
+        console.print(f"verified: {verify(run)}")
+
+
+def overview(run: RunDirectory) -> Table:
+    """Everything but the metrics."""
+    table = Table("", "", title=str(run.path), show_header=False, title_justify="left")
+    for name, value in _overview_rows(run):
+        table.add_row(name, value)
+    return table
+
+
+def _overview_rows(run: RunDirectory) -> Iterator[tuple[str, str]]:
+    manifest = run.manifest
+    yield "run", f"{run.record['experiment']}.{run.record['stage']}"
+    yield "state", run.state
+    yield "size", f"{size_bytes(run.path) / 1e6:,.1f} MB"
+    yield "checkpoints", describe_steps(Trajectory(run).steps())
+    yield "seeds", ", ".join(map(str, dict.fromkeys(manifest["seeds"])))
+    yield "learning rates", ", ".join(f"{rate:g}" for rate in dict.fromkeys(manifest["learning_rates"]))
+    yield "commit", manifest["commit"]
+    yield "device", ", ".join(f"{key} {value}" for key, value in manifest["device"].items())
+    yield "packages", ", ".join(f"{name} {version}" for name, version in manifest["packages"].items())
+    for name, value in flatten({"config": run.record["config"], **run.record["paths"]}).items():
+        yield name, str(value)
+
+
+def metrics_tail(records: list[dict[str, Any]]) -> Table:
+    """The last evaluations: mean over lanes, with the lowest and highest."""
+    names = ("accuracy", "eval_loss", "train_loss")
+    table = Table("step", "examples", *names, title=f"last of {len(records)} evaluations: mean over lanes \\[lowest, highest]", title_justify="left")
+    for record in records[-_TAIL:]:
+        table.add_row(f"{record['step']:,}", f"{record['examples']:,}", *(_spread(record[name]) for name in names))
+    return table
+
+
+def _spread(values_L: list[float | None]) -> str:
+    known = [value for value in values_L if value is not None]
+    return f"{np.mean(known):.4f} [{min(known):.4f}, {max(known):.4f}]" if known else "none"
+
+
+def verify(run: RunDirectory) -> str:
+    """What was verified.
+
+    Raises:
+        RunError: every checkpoint that cannot be read or does not match its hash.
+    """
+    trajectory = Trajectory(run)
+    if problems := trajectory.problems():
+        raise RunError("\n".join(problems))
+    state = "" if run.finished or "resume" not in run.manifest else " and the resume state"
+    return f"{len(trajectory.steps())} checkpoints{state} match the hashes in {run.path}/manifest.json"
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -20,7 +20,7 @@ from common.errors import run_command
 from common.runs import RunDirectory, write_json, write_text
 from common.stats import Estimate, bootstrap, compare_paired, proportion, ratio_of_medians
 from common.teacher import transitions
-from common.transition import Transition
+from common.transition import Transition, detect_on_probe
 from common.tuning import learning_times, rate_results
 from parity.correlations import floor_of_mean
 from parity.presets import PRESETS, Experiment
@@ -168,20 +168,28 @@ def two_shot_claim(evidence: Evidence) -> Verdict:
 
 def curriculum_claim(evidence: Evidence) -> Verdict:
     """C: the degree-1 spike, and its end."""
-    ratios, below, notes = [], [], []
+    ratios, peak_ratios, below, notes = [], [], [], []
     k = evidence.experiment.teacher.data.k
     inside, strata = degree_one(evidence.home / "teacher")
     run = evidence.run("teacher")
     for seed, transition in zip(run.manifest["seeds"], transitions(run, evidence.experiment.student.detector), strict=True):
-        if not isinstance(transition, Transition):
-            notes.append(f"seed {seed}: no transition ({transition.reason})")
-            continue
         own_inside, own_strata = inside[inside.seed == seed].set_index("step"), strata[strata.seed == seed].set_index("step")
-        ratios.append(own_inside.mean_abs[transition.chosen] / own_strata.mean_abs[transition.chosen])
+        peak = detect_on_probe(own_inside.index.tolist(), own_inside.mean_abs.tolist(), own_strata.noise_floor.max())
+        for name, found, found_ratios in (("transition", transition, ratios), ("peak", peak, peak_ratios)):
+            if isinstance(found, Transition):
+                found_ratios.append(own_inside.mean_abs[found.chosen] / own_strata.mean_abs[found.chosen])
+            else:
+                notes.append(f"seed {seed}: no {name} ({found.reason})")
         last = own_strata.index.max()
         below.append(own_inside.mean_abs[last] <= floor_of_mean(own_strata.noise_floor[last], k))
-    ratio, at_floor = bootstrap(ratios), proportion(sum(below), len(run.manifest["seeds"]))
-    measurements = (Measurement("in / off support at the transition", ratio), Measurement("at the noise floor at the end", at_floor))
+    ratio, at_floor = bootstrap(ratios), proportion(sum(below), len(below))
+    measurements = (
+        Measurement("in / off support at the transition", ratio),
+        Measurement(
+            "the same at the peak of the smoothed in-support curve (not judged: the peak is chosen by the value itself)", bootstrap(peak_ratios)
+        ),
+        Measurement("at the noise floor at the end", at_floor),
+    )
     return Verdict("C", ratio.value >= 3 and at_floor.value >= 0.8, measurements, tuple(notes))
 
 

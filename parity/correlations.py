@@ -69,6 +69,8 @@ class Correlator:
         groups = itertools.groupby(monomials, key=lambda monomial: monomial.degree)
         members = [jnp.asarray([monomial.coordinates for monomial in group]) for _, group in groups]
         self.chi_NxA = jnp.concatenate([_monomial_values(x_NxD, members_GxK) for members_GxK in members], axis=1)
+        self.mean_A = np.asarray(jnp.mean(self.chi_NxA, axis=0), np.float64)
+        """Correlations with the constant 1 on these inputs."""
 
     def __call__(self, outputs_NxC: jax.Array) -> np.ndarray:
         """mean_x chi_A(x) f_c(x), signed, for every monomial A and C functions given by their values at the inputs; `(A, C)` float64."""

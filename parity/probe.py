@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +30,7 @@ IN_SUPPORT = "correlations_in_support.csv"
 BY_STRATUM = "correlations_by_stratum.csv"
 SUMMARY = "correlations.json"
 _CHUNK = 1024  # examples whose hidden layer is in memory at one time
+_TOGETHER = 8  # checkpoints that share one pass over the monomials' values, which are far larger than the caches
 
 
 @configuration
@@ -111,16 +113,27 @@ def _probe_checkpoints(
     forward = _forward(model, len(trajectory.run.manifest["seeds"]))
     steps = trajectory.steps()
     with progress_bar("probe", len(steps), unit="checkpoints", rate_unit="checkpoints") as progress:
-        for done, step in enumerate(steps):
-            target = parts / f"{step}.npz"
+        for start in range(0, len(steps), _TOGETHER):
+            target, group = _part(parts, start), steps[start : start + _TOGETHER]
             if not target.exists():
-                p_NxL = forward(trajectory.restore(step), x_NxD)
-                outputs_NxC = jnp.concatenate([p_NxL, 2 * p_NxL - 1], axis=1)
+                p_NxC = jnp.concatenate([forward(trajectory.restore(step), x_NxD) for step in group], axis=1)
+                # 2p - 1 by linearity.
+                with_p_AxC = correlator(p_NxC)
+                values_2xAxC = np.stack([with_p_AxC, 2 * with_p_AxC - correlator.mean_A[:, None]])
+                floors_2xC = np.stack([noise_floor(np.asarray(p_NxC)), noise_floor(np.asarray(2 * p_NxC - 1))])
                 temporary = target.with_suffix(".tmp")
                 with temporary.open("wb") as file:
-                    np.savez(file, correlations_AxC=correlator(outputs_NxC), floor_C=noise_floor(np.asarray(outputs_NxC)))
+                    np.savez(
+                        file,
+                        values_Tx2xLxA=values_2xAxC.reshape(2, len(monomials), len(group), -1).transpose(2, 0, 3, 1),
+                        floors_Tx2xL=floors_2xC.reshape(2, len(group), -1).transpose(1, 0, 2),
+                    )
                 temporary.replace(target)
-            progress(done + 1)
+            progress(start + len(group))
+
+
+def _part(parts: Path, start: int) -> Path:
+    return parts / f"{start}.npz"
 
 
 def _forward(model: TrainConfig | StudentConfig, num_lanes: int) -> Callable[[Params, jax.Array], jax.Array]:
@@ -138,33 +151,55 @@ def _forward(model: TrainConfig | StudentConfig, num_lanes: int) -> Callable[[Pa
 
 def _write_tables(run: RunDirectory, model: TrainConfig | StudentConfig, monomials: list[Monomial], parts: Path, folder: Path) -> None:
     in_support, by_stratum = [], []
-    for step in Trajectory(run).steps():
-        with np.load(parts / f"{step}.npz") as part:
-            correlations_AxC, floor_C = part["correlations_AxC"], part["floor_C"]
-        num_lanes = len(floor_C) // 2
+    steps = Trajectory(run).steps()
+    for i, step in enumerate(steps):
+        with np.load(_part(parts, i - i % _TOGETHER)) as part:
+            values_2xLxA, floors_2xL = part["values_Tx2xLxA"][i % _TOGETHER], part["floors_Tx2xL"][i % _TOGETHER]
         where = {"step": step, "examples": step * model.training.batch_size}
-        for lane in range(num_lanes):
-            who = where | {"seed": run.manifest["seeds"][lane], "learning_rate": run.manifest["learning_rates"][lane]}
-            values_p_A, values_A = correlations_AxC[:, lane], correlations_AxC[:, num_lanes + lane]
-            floors = {"noise_floor_p": floor_C[lane], "noise_floor": floor_C[num_lanes + lane]}
-            in_support += [
-                who | {"degree": m.degree, "coordinates": " ".join(map(str, m.coordinates)), "with_p": values_p_A[i], "with_2p_minus_1": values_A[i]}
-                for i, m in enumerate(monomials)
-                if m.in_support
-            ]
-            for (degree, overlap), members in _strata(monomials).items():
-                absolute = np.abs(values_A[members])
-                low, high = np.quantile(absolute, [0.05, 0.95])
-                spread = {
-                    "mean_abs": absolute.mean(),
-                    "low": low,
-                    "high": high,
-                    "max": absolute.max(),
-                    "mean_abs_p": np.abs(values_p_A[members]).mean(),
-                }
-                by_stratum.append(who | {"degree": degree, "overlap": overlap, "count": len(members)} | spread | floors)
-    for name, rows in ((IN_SUPPORT, in_support), (BY_STRATUM, by_stratum)):
-        write_text(folder / name, pd.DataFrame(rows).to_csv(index=False, float_format="%.6g"))
+        for table, rows in (
+            (in_support, _in_support_rows(values_2xLxA, monomials)),
+            (by_stratum, _stratum_rows(values_2xLxA, floors_2xL, monomials)),
+        ):
+            lane = rows.pop("lane")
+            seeds, rates = np.asarray(run.manifest["seeds"])[lane], np.asarray(run.manifest["learning_rates"])[lane]
+            table.append(pd.DataFrame(where | {"seed": seeds, "learning_rate": rates} | rows))
+    for name, tables in ((IN_SUPPORT, in_support), (BY_STRATUM, by_stratum)):
+        write_text(folder / name, pd.concat(tables).to_csv(index=False, float_format="%.6g"))
+
+
+def _in_support_rows(values_2xLxA: np.ndarray, monomials: list[Monomial]) -> dict[str, Any]:
+    """Columns of the table of single subsets of the support, lanes x monomials."""
+    inside = [i for i, monomial in enumerate(monomials) if monomial.in_support]
+    num_lanes = values_2xLxA.shape[1]
+    with_p, with_2p_minus_1 = values_2xLxA[:, :, inside].reshape(2, -1)
+    return {
+        "lane": np.repeat(np.arange(num_lanes), len(inside)),
+        "degree": [monomials[i].degree for i in inside] * num_lanes,
+        "coordinates": [" ".join(map(str, monomials[i].coordinates)) for i in inside] * num_lanes,
+        "with_p": with_p,
+        "with_2p_minus_1": with_2p_minus_1,
+    }
+
+
+def _stratum_rows(values_2xLxA: np.ndarray, floors_2xL: np.ndarray, monomials: list[Monomial]) -> dict[str, Any]:
+    """Columns of the table of strata, strata x lanes: absolute correlations with 2p - 1, their spread, and the noise floors."""
+    strata, num_lanes = _strata(monomials), values_2xLxA.shape[1]
+    absolute_2xLxA = np.abs(values_2xLxA)
+    of_strata = [absolute_2xLxA[:, :, members] for members in strata.values()]
+    low, high = np.concatenate([np.quantile(of_one[1], [0.05, 0.95], axis=-1) for of_one in of_strata], axis=1)
+    return {
+        "lane": np.tile(np.arange(num_lanes), len(strata)),
+        "degree": np.repeat([degree for degree, _ in strata], num_lanes),
+        "overlap": np.repeat([overlap for _, overlap in strata], num_lanes),
+        "count": np.repeat([len(members) for members in strata.values()], num_lanes),
+        "mean_abs": np.concatenate([of_one[1].mean(-1) for of_one in of_strata]),
+        "low": low,
+        "high": high,
+        "max": np.concatenate([of_one[1].max(-1) for of_one in of_strata]),
+        "mean_abs_p": np.concatenate([of_one[0].mean(-1) for of_one in of_strata]),
+        "noise_floor_p": np.tile(floors_2xL[0], len(strata)),
+        "noise_floor": np.tile(floors_2xL[1], len(strata)),
+    }
 
 
 def _strata(monomials: list[Monomial]) -> dict[tuple[int, int], list[int]]:

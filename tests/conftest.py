@@ -23,7 +23,7 @@ REPOSITORY = Path(__file__).parent.parent
 # A problem that is learnt in a second: d=8, k=2, width 64.
 TINY = (
     *("--data.d", "8", "--data.k", "2", "--training.steps", "256", "--training.batch-size", "16", "--training.eval-every", "16"),
-    *("--training.eval-examples", "512", "--training.num-seeds", "2", "--optim.learning-rate", "0.5"),
+    *("--training.eval-examples", "512", "--training.seed", "0", "--training.num-seeds", "2", "--optim.learning-rate", "0.5"),
 )
 TINY_TEACHER = (*TINY, "--model.width", "64", "--training.checkpoint-every", "16")
 TINY_STUDENT = (*TINY, "--model.width", "16", "--supervision.interval", "16", "--supervision.first-steps", "64")
@@ -33,6 +33,17 @@ def run_module(module: str, *args: object, timeout: float = 300) -> subprocess.C
     """Run `python -m module args` as a user would."""
     command = [sys.executable, "-m", module, *map(str, args)]
     return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def same_run(a: Path, b: Path) -> None:
+    """Bit-identical metrics and parameters."""
+    from common.runs import RunDirectory
+    from common.trajectory import Trajectory, content_hash
+
+    assert (a / "metrics.jsonl").read_bytes() == (b / "metrics.jsonl").read_bytes()
+    assert RunDirectory(a).manifest["checkpoints"] == RunDirectory(b).manifest["checkpoints"]
+    for step in Trajectory(RunDirectory(a)).steps():
+        assert content_hash(Trajectory(RunDirectory(a)).restore(step)) == content_hash(Trajectory(RunDirectory(b)).restore(step))
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,8 @@
 """Runs end to end on the tiny problem: identity, resume after SIGKILL and SIGTERM, damage, export, schedules, probes."""
 
 import json
-import random
+import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,36 +10,17 @@ import numpy as np
 import pytest
 
 from common import export
+from common.config import TrainingConfig
 from common.errors import RunError, UserError
-from common.runs import RunDirectory
-from common.trajectory import Trajectory, content_hash
-from parity import distill, probe, train
-from tests.conftest import REPOSITORY, TINY, TINY_STUDENT, TINY_TEACHER, run_module
-
-
-def same_run(a: Path, b: Path) -> None:
-    """Bit-identical metrics, parameters and probes."""
-    assert (a / "metrics.jsonl").read_bytes() == (b / "metrics.jsonl").read_bytes()
-    assert RunDirectory(a).manifest["checkpoints"] == RunDirectory(b).manifest["checkpoints"]
-    for step in Trajectory(RunDirectory(a)).steps():
-        assert content_hash(Trajectory(RunDirectory(a)).restore(step)) == content_hash(Trajectory(RunDirectory(b)).restore(step))
-
-
-def kill_until_done(module: str, args: list[str], done: Path, kills: int, seed: int) -> int:
-    """Start a command again and again, with SIGKILL at random moments, until `kills` have hit; then let it finish."""
-    rng, hit = random.Random(seed), 0
-    for _ in range(3 * kills):
-        if hit == kills or done.exists():
-            break
-        process = subprocess.Popen([sys.executable, "-m", module, *args], cwd=REPOSITORY, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        time.sleep(rng.uniform(2.0, 5.0))
-        if process.poll() is None:
-            hit += 1
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    finished = run_module(module, *args)
-    assert finished.returncode == 0, finished.stderr
-    return hit
+from common.models import MLPConfig
+from common.optim import OptimConfig
+from common.runs import RunDirectory, opened
+from common.runs import __main__ as show
+from common.trajectory import Trajectory
+from parity import distill, train
+from parity.config import TrainConfig
+from parity.data import ParityData
+from tests.conftest import TINY, TINY_STUDENT, TINY_TEACHER, run_module, same_run
 
 
 def test_learns_and_is_finished(tiny_teacher: Path) -> None:
@@ -59,40 +36,6 @@ def test_a_finished_run_is_left_alone(tiny_teacher: Path, capsys: pytest.Capture
     train.main(["--run-dir", str(tiny_teacher), *TINY_TEACHER])
     assert "already finished" in capsys.readouterr().err
     assert (tiny_teacher / "manifest.json").read_bytes() == before
-
-
-def test_sigkill_at_random_moments(tmp_path: Path) -> None:
-    """Killed teacher, student and probe end with the same bits as uninterrupted ones."""
-    longer = [*TINY_TEACHER, "--training.steps", "4096", "--training.checkpoint-every", "64", "--runtime.resume-seconds", "0.01"]
-    student = [*TINY_STUDENT, "--training.steps", "2048", "--schedule", "till-saturate", "--supervision.patience", "128"]
-    student += ["--supervision.interval", "64", "--runtime.resume-seconds", "0.01"]
-    runs = {name: (tmp_path / name / "teacher", tmp_path / name / "student") for name in ("whole", "killed")}
-    train.main(["--run-dir", str(runs["whole"][0]), *longer])
-    distill.main(["--run-dir", str(runs["whole"][1]), "--teacher", str(runs["whole"][0]), *student])
-    probe.main([str(runs["whole"][0]), "--num-examples", "4096"])
-
-    teacher, killed_student = runs["killed"]
-    hits = kill_until_done("parity.train", ["--run-dir", str(teacher), *longer], teacher / "DONE", 4, seed=0)
-    args = ["--run-dir", str(killed_student), "--teacher", str(teacher), *student]
-    hits += kill_until_done("parity.distill", args, killed_student / "DONE", 3, seed=1)
-    hits += kill_until_done("parity.probe", [str(teacher), "--num-examples", "4096"], teacher / "probes" / probe.SUMMARY, 3, seed=2)
-    same_run(*(pair[0] for pair in runs.values()))
-    same_run(*(pair[1] for pair in runs.values()))
-    for name in (probe.IN_SUPPORT, probe.BY_STRATUM):
-        assert (runs["whole"][0] / "probes" / name).read_bytes() == (teacher / "probes" / name).read_bytes()
-    assert hits >= 3
-
-
-def test_sigterm_saves_and_stops(tmp_path: Path) -> None:
-    args = [*TINY_TEACHER, "--training.steps", "100000", "--run-dir", str(tmp_path / "run")]
-    process = subprocess.Popen([sys.executable, "-m", "parity.train", *args], cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
-    while not (tmp_path / "run" / "checkpoints" / "64").exists():
-        time.sleep(0.05)
-    process.terminate()
-    _, message = process.communicate(timeout=60)
-    assert process.returncode == 143
-    assert "goes on from there" in message
-    assert RunDirectory(tmp_path / "run").manifest["resume"]["step"] >= 64
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # TensorStore's callbacks outlive the failed read
@@ -175,6 +118,103 @@ def test_bad_input_is_refused(refused: Callable[..., str], tiny_teacher: Path, t
     (tmp_path / "other" / "thesis.txt").touch()
     assert "not a run directory" in refused(train.main, "--run-dir", tmp_path / "other", *TINY)
     assert "no checkpoint at step 7" in refused(export.main, tiny_teacher, "--step", "7", "--out", tmp_path / "x")
+
+
+def test_a_full_disk_is_one_message_and_loses_nothing(tiny_teacher: Path, tmp_path: Path) -> None:
+    """The kernel's own error, from /dev/full; with space again the same command ends with the same bits."""
+    run_dir = tmp_path / "run"
+    args = ["--run-dir", str(run_dir), *TINY_TEACHER]
+    training = TrainingConfig(steps=256, batch_size=16, eval_every=16, eval_examples=512, checkpoint_every=16, num_seeds=2)
+    config = TrainConfig(ParityData(8, 2), MLPConfig(64), OptimConfig((0.5,)), training)
+    stage = train.train_stage(train.TrainCommand(config, run_dir))
+    with opened(run_dir, stage.record, seeds=[0, 1], learning_rates=[0.5, 0.5], **stage.provenance):
+        (run_dir / "metrics.jsonl").symlink_to("/dev/full")
+    result = run_module("parity.train", *args)
+    assert result.returncode == 1
+    assert "the disk is full" in result.stderr
+    assert "Traceback" not in result.stderr
+    (run_dir / "metrics.jsonl").unlink()
+    train.main(args)
+    same_run(tiny_teacher, run_dir)
+
+
+def test_a_disk_that_fills_up_while_a_checkpoint_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def save(*_: object, **__: object) -> None:
+        raise ValueError("RESOURCE_EXHAUSTED: No space left on device")
+
+    monkeypatch.setattr("orbax.checkpoint.PyTreeCheckpointer.save", save)
+    with pytest.raises(RunError, match=r"the disk is full.*nothing saved so far is lost"):
+        train.main(["--run-dir", str(tmp_path / "run"), *TINY_TEACHER])
+
+
+def test_a_run_that_cannot_fit_is_refused_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("common.stage.free_bytes", lambda _: 1000)
+    with pytest.raises(RunError, match=r"the checkpoints need .* GB, the disk has"):
+        train.main(["--run-dir", str(tmp_path / "run"), *TINY_TEACHER])
+
+
+@pytest.mark.parametrize("name", ["config.json", "manifest.json", "metrics.jsonl"])
+def test_a_damaged_record_is_one_message(tiny_teacher: Path, tmp_path: Path, name: str) -> None:
+    damaged = tmp_path / "teacher"
+    shutil.copytree(tiny_teacher, damaged)
+    (damaged / name).write_text((damaged / name).read_text()[:-30] + "\n")
+    with pytest.raises(RunError, match=rf"{name} is corrupted.*run its command again"):
+        RunDirectory(damaged).metrics()
+
+
+def test_a_missing_checkpoint_is_one_message(tiny_teacher: Path, tmp_path: Path) -> None:
+    incomplete = tmp_path / "teacher"
+    shutil.copytree(tiny_teacher, incomplete)
+    shutil.rmtree(incomplete / "checkpoints" / "256")
+    args = ["--run-dir", str(tmp_path / "s"), "--teacher", str(incomplete), *TINY_STUDENT, "--schedule", "one-shot"]
+    with pytest.raises(RunError, match=r"checkpoints/256 cannot be read"):
+        distill.main(args)
+
+
+def test_students_need_teachers_of_their_seeds(refused: Callable[..., str], tiny_teacher: Path, tmp_path: Path) -> None:
+    args = ["--run-dir", tmp_path / "s", "--teacher", tiny_teacher, *TINY_STUDENT]
+    assert "has seeds [0, 1], not [2, 3]" in refused(distill.main, *args, "--training.seed", "2")
+    distill.main([*map(str, args), "--training.seed", "2", "--teacher-seed", "1"])
+    assert RunDirectory(tmp_path / "s").finished
+    sweep = tmp_path / "sweep"
+    train.main(["--run-dir", str(sweep), *TINY_TEACHER, "--optim.learning-rate", "0.3", "0.5"])
+    assert "is a sweep" in refused(distill.main, "--run-dir", tmp_path / "t", "--teacher", sweep, *TINY_STUDENT)
+    assert "no transition" in refused(distill.main, *two_shot_from_a_teacher_that_never_learns(tmp_path))
+
+
+def two_shot_from_a_teacher_that_never_learns(tmp_path: Path) -> list[str]:
+    """Arguments of a student whose teacher stays at chance."""
+    train.main(["--run-dir", str(tmp_path / "slow"), *TINY_TEACHER, "--optim.learning-rate", "1e-6"])
+    return ["--run-dir", str(tmp_path / "u"), "--teacher", str(tmp_path / "slow"), *TINY_STUDENT, "--schedule", "two-shot"]
+
+
+def test_dry_run_shows_the_schedule_and_writes_nothing(tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["--run-dir", str(tmp_path / "s"), *TINY_STUDENT, "--dry-run", "--schedule", "n-shot", "--supervision.segments", "32", "100"]
+    distill.main([*args, "--teacher", str(tiny_teacher)])
+    out = capsys.readouterr().out
+    assert re.search(r"0 \.\. 99 .* 32 .* found", out)
+    assert re.search(r"100 \.\. 255 .* 256 .* found", out)
+    with pytest.raises(UserError, match="step 33"):
+        distill.main([*args[:-2], "33", "100", "--teacher", str(tiny_teacher)])
+    assert re.search(r"0 \.\. 99 .* 33 .* MISSING", capsys.readouterr().out)
+    assert not (tmp_path / "s").exists()
+
+
+def test_runs_command_shows_and_verifies(tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    show.main([str(tiny_teacher), "--verify"])
+    out = capsys.readouterr().out
+    assert "17 checkpoints match" in out
+    assert "finished in" in out
+    assert "config.data.d" in out
+    damaged = tmp_path / "teacher"
+    shutil.copytree(tiny_teacher, damaged)
+    manifest = json.loads((damaged / "manifest.json").read_text())
+    manifest["checkpoints"]["32"] = "0" * 64
+    (damaged / "manifest.json").write_text(json.dumps(manifest))
+    result = run_module("common.runs", damaged, "--verify")
+    assert result.returncode == 1
+    assert "checkpoints/32 does not match" in result.stderr
+    assert run_module("common.runs", tmp_path / "nowhere").returncode == 2
 
 
 def test_an_unwritable_run_directory_is_one_message(tmp_path: Path) -> None:

@@ -1,0 +1,69 @@
+"""Configurations: what is refused and how it is said, checkpoint grids, JSON round trips, identity."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.config import TrainingConfig, fingerprint, from_dict, to_dict, validate
+from common.errors import RunError, UserError
+from common.models import MLPConfig
+from common.optim import OptimConfig
+from parity.config import TrainConfig
+from parity.data import ParityData
+
+CONFIG = TrainConfig(ParityData(8, 2), MLPConfig(4), OptimConfig((0.1,)), TrainingConfig(10, 2, 5))
+
+
+@given(steps=st.integers(1, 3000), every=st.integers(0, 500), log_spaced=st.booleans())
+def test_checkpoint_grid(steps: int, every: int, log_spaced: bool) -> None:
+    if log_spaced and every == 0:
+        with pytest.raises(ValueError, match="checkpoint_log_spaced"):
+            TrainingConfig(steps, 1, 1, checkpoint_every=0, checkpoint_log_spaced=True)
+        return
+    grid = TrainingConfig(steps, 1, 1, checkpoint_every=every, checkpoint_log_spaced=log_spaced).checkpoint_steps()
+    powers = {2**i for i in range(20) if 2**i < every} if log_spaced else set()
+    expected = {step for step in range(steps + 1) if step in (0, steps) or (every and step % every == 0) or step in powers}
+    assert grid == tuple(sorted(expected))
+
+
+def test_log_spaced_checkpoints_are_saved(tmp_path: Path) -> None:
+    from common.runs import RunDirectory
+    from common.trajectory import Trajectory
+    from parity import train
+    from tests.conftest import TINY_TEACHER
+
+    train.main(["--run-dir", str(tmp_path / "run"), *TINY_TEACHER, "--training.checkpoint-every", "64", "--training.checkpoint-log-spaced"])
+    assert Trajectory(RunDirectory(tmp_path / "run")).steps() == (0, 1, 2, 4, 8, 16, 32, 64, 128, 192, 256)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"training": replace(CONFIG.training, batch_size=0)}, r"training\.batch_size = 0: .*greater than or equal to 1"),
+        ({"optim": OptimConfig((0.1, -1.0))}, r"optim\.learning_rate\.1 = -1\.0: .*greater than 0"),
+        ({"optim": OptimConfig((float("inf"),))}, r"learning_rate\.0 = inf: .*finite"),
+        ({"optim": OptimConfig((0.1,), warmup_fraction=1.5)}, r"warmup_fraction = 1\.5: .*less than or equal to 1"),
+        ({"training": replace(CONFIG.training, seed=-1)}, r"training\.seed = -1"),
+    ],
+)
+def test_a_refusal_names_field_value_and_range(change: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        validate(replace(CONFIG, **change))  # type: ignore[arg-type]
+
+
+def test_json_round_trip_and_identity() -> None:
+    assert from_dict(TrainConfig, to_dict(CONFIG), Path("config.json")) == CONFIG
+    assert fingerprint(to_dict(CONFIG)) == fingerprint(to_dict(replace(CONFIG)))
+    assert fingerprint(to_dict(CONFIG)) != fingerprint(to_dict(replace(CONFIG, model=MLPConfig(5))))
+
+
+def test_a_stored_configuration_with_unknown_or_missing_fields_is_refused() -> None:
+    values = to_dict(CONFIG)
+    with pytest.raises(RunError, match=r"config\.json does not hold a TrainConfig.*\n.*model\.depth = 3"):
+        from_dict(TrainConfig, values | {"model": values["model"] | {"depth": 3}}, Path("config.json"))
+    del values["model"]
+    with pytest.raises(RunError, match="model"):
+        from_dict(TrainConfig, values, Path("config.json"))

@@ -1,0 +1,204 @@
+"""A whole experiment on the tiny problem: plan, stages, claims, figures, report; and the presets that users get."""
+
+import json
+import math
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from common.config import Preset, TrainingConfig, to_dict, validate
+from common.errors import UserError
+from common.models import MLPConfig
+from common.optim import OptimConfig
+from common.runs import RunDirectory
+from common.schedule import ScheduleConfig
+from figures import make
+from parity import claims, distill, experiment, train
+from parity.config import StudentConfig, TrainConfig
+from parity.data import ParityData
+from parity.presets import PRESETS, Experiment, TuningConfig
+from tests.conftest import REPOSITORY, run_module
+
+CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome", "chrome") if (path := shutil.which(name))), None)
+
+
+def tiny_experiment() -> Experiment:
+    data, budget = ParityData(8, 2), TrainingConfig(steps=256, batch_size=16, eval_every=8, eval_examples=512, seed=3, num_seeds=2)
+    return Experiment(
+        teacher=TrainConfig(data, MLPConfig(64), OptimConfig((0.5,)), replace(budget, checkpoint_every=8)),
+        student=StudentConfig(data, MLPConfig(8), OptimConfig((0.5,)), budget, ScheduleConfig(interval=8, first_steps=64)),
+        widths=(8, 16, 64),
+        label_steps=(512, 512, 256),
+        tuning=TuningConfig((0.2, 0.4, 0.6, 0.8), seed=50, num_seeds=2),
+        probe_examples=2048,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished tiny experiment, drawn."""
+    root = tmp_path_factory.mktemp("experiment")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PRESETS, "quick", Preset("quick", "A tiny problem.", tiny_experiment()))
+        experiment.main(["--preset", "quick", "--root", str(root)])
+        make.main(["--preset", "quick", "--root", str(root), "--out", str(root / "site")])
+        before = sorted((path, path.stat().st_mtime_ns) for path in root.rglob("manifest.json"))
+        experiment.main(["--preset", "quick", "--root", str(root)])  # does nothing
+        assert before == sorted((path, path.stat().st_mtime_ns) for path in root.rglob("manifest.json"))
+    return root
+
+
+def test_claims_are_what_the_metrics_say(finished: Path) -> None:
+    """Learning times and claim W recomputed from the metrics files with other code."""
+    home = finished / "parity" / "quick"
+
+    def t90(run: str) -> list[float]:
+        records = [json.loads(line) for line in (home / run / "metrics.jsonl").read_text().splitlines()]
+        accuracy_LxT = np.array([record["accuracy"] for record in records], float).T
+        times = []
+        for accuracy_T in accuracy_LxT:
+            good = accuracy_T >= 0.9
+            starts = [t for t in range(len(good) - 2) if good[t] and good[t + 1] and good[t + 2]]
+            times.append(records[starts[0]]["examples"] if starts else math.inf)
+        return times
+
+    table = pd.read_csv(home / "learning_times.csv")
+    for run, rows in table.groupby("run"):
+        assert [math.inf if math.isnan(time) else time for time in rows.t90] == t90(str(run))
+    judged = {claim["claim"]: claim for claim in json.loads((home / "claims.json").read_text())["claims"]}
+    assert list(judged) == ["W", "O", "P", "S", "C"]
+    medians = [float(np.median(t90(run))) for run in ("student/ce-w8", "student/ce-w16", "teacher")]
+    assert [item["value"] for item in judged["W"]["measured"]] == medians
+    assert judged["W"]["holds"] == (medians[0] > medians[1] > medians[2])
+    learnt = np.isfinite(t90("student/two-shot")).mean()
+    assert judged["S"]["measured"][0]["value"] == learnt
+
+
+def test_learning_rates_come_from_the_sweeps(finished: Path) -> None:
+    home = finished / "parity" / "quick"
+    sweeps = pd.read_csv(home / "tuning.csv").fillna({"median_t90": math.inf})
+    for run, table in sweeps.groupby("run"):
+        if str(run).startswith(("ce-w8", "progressive")):
+            best = table.sort_values(["median_t90", "num_learnt", "mean_final_accuracy"], ascending=[True, False, False]).learning_rate.iloc[0]
+            assert set(RunDirectory(home / "student" / str(run)).manifest["learning_rates"]) == {best}
+    tuning = {seed for path in (home / "tune").iterdir() for seed in RunDirectory(path).manifest["seeds"]}
+    report = {seed for path in (home / "student").iterdir() for seed in RunDirectory(path).manifest["seeds"]}
+    assert tuning == {50, 51}
+    assert report == {3, 4}
+
+
+def test_figures_and_report_are_complete(finished: Path) -> None:
+    site = finished / "site" / "quick"
+    for name in ("overview", "spike", "width"):
+        assert (site / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert (site / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+    page = (site / "report.html").read_text()
+    assert not re.search(r'(src|href)="(https?:)?//', page), "the page must not need the network"
+    for link in re.findall(r'href="([^"]+)"', page):
+        assert (site / unquote(link)).exists(), link
+    for text in ("holds", "commit", "learning rate", "t90"):
+        assert text in page
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: the report is not opened in a browser")
+def test_report_opens_in_chromium(finished: Path, tmp_path: Path) -> None:
+    page, shot = finished / "site" / "quick" / "report.html", tmp_path / "report.png"
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking", "--disable-sync"]
+    flags += ["--disable-component-update", "--no-first-run", f"--user-data-dir={tmp_path / 'profile'}"]
+
+    def chromium(*args: str) -> str:
+        done = subprocess.run([str(CHROMIUM), *flags, *args, page.as_uri()], capture_output=True, text=True, timeout=120, check=True)
+        return done.stdout
+
+    dom = chromium("--dump-dom")
+    assert dom.count('class="verdict') == 5
+    assert dom.count("<img") == 3
+    chromium(f"--screenshot={shot}", "--window-size=1200,2400")
+    import matplotlib.image
+
+    pixels = matplotlib.image.imread(shot)
+    assert pixels.shape[:2] == (2400, 1200)
+    assert np.mean(pixels[..., :3] < 0.5) > 0.01, "the page is blank"
+
+
+def test_figures_without_runs_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"parity\.experiment --preset quick"):
+        make.main(["--preset", "quick", "--root", str(tmp_path)])
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_presets_are_valid_and_documented(name: str) -> None:
+    preset = PRESETS[name]
+    validate(preset.config)
+    assert f"--preset {name}" in preset.note
+    stages = experiment.plan(name, preset.config, Path("runs"))
+    known: set[Path] = set()
+    for stage in stages:
+        assert set(stage.needs) <= known, stage.name
+        known.add(stage.output)
+    assert len(known) == len(stages)
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_every_stage_of_a_preset_can_be_planned(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Dry run of each training stage before anything exists; what reads a run that does not exist yet says so."""
+    experiment.main(["--preset", name, "--root", str(tmp_path), "--dry-run"])
+    assert "to do" in capsys.readouterr().out
+    mains = {"parity.train": train.main, "parity.distill": distill.main}
+    for stage in experiment.plan(name, PRESETS[name].config, tmp_path):
+        if stage.module in mains:
+            try:
+                mains[stage.module]([*stage.args, "--dry-run"])
+                assert "dry run" in capsys.readouterr().out
+            except UserError as error:
+                assert stage.needs
+                assert "does not exist" in str(error)
+
+
+@pytest.mark.parametrize("name", ["laptop", "paper"])
+def test_large_presets_start(name: str, tmp_path: Path) -> None:
+    """The published teacher (and the laptop's) trains its first steps and saves them."""
+    args = ["--preset", name, "--run-dir", str(tmp_path / "run"), "--training.steps", "4", "--training.checkpoint-every", "2"]
+    train.main([*args, "--training.num-seeds", "1", "--training.eval-every", "4"])
+    run = RunDirectory(tmp_path / "run")
+    expected = to_dict(PRESETS[name].config.teacher)
+    assert run.finished
+    assert run.record["config"]["model"] == expected["model"]
+    assert run.record["config"]["data"] == expected["data"]
+
+
+def test_snakemake_runs_the_same_commands() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "figures_quick", "--dry-run", "--printshellcmds", "--cores", "1", "--forceall"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    shown = done.stdout + done.stderr
+    for stage in experiment.plan("quick", PRESETS["quick"].config, Path("runs")):
+        assert stage.shell.removeprefix("python ") in shown, stage.name
+
+
+def test_claims_command_prints_the_verdicts(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(PRESETS, "quick", Preset("quick", "A tiny problem.", tiny_experiment()))
+    claims.main(["--preset", "quick", "--root", str(finished)])
+    out = capsys.readouterr().out
+    assert out.count("holds") + out.count("does not") >= 5
+
+
+@pytest.mark.parametrize("module", ["parity.train", "parity.distill", "parity.probe", "parity.experiment", "parity.claims", "figures.make"])
+def test_help_teaches(module: str) -> None:
+    result = run_module(module, "--help")
+    assert result.returncode == 0
+    assert "usage: python -m" in result.stdout

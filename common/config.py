@@ -58,7 +58,7 @@ class TrainingConfig:
     """Steps between checkpoints of the trajectory; 0 keeps only the untrained and the last model."""
     checkpoint_log_spaced: bool = False
     """Also keep steps 1, 2, 4, ... below checkpoint_every."""
-    seed: Seed = 0
+    seed: Annotated[Seed, tyro.conf.arg(aliases=("--seed",))] = 0
     """First seed; each seed has its own initial weights and its own data stream."""
     num_seeds: PositiveInt = 1
     """How many consecutive seeds train together."""

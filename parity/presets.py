@@ -45,7 +45,7 @@ class Experiment:
 
 def _quick() -> Experiment:
     data = ParityData(d=32, k=6)
-    budget = TrainingConfig(steps=6144, batch_size=32, eval_every=64, eval_examples=4096, seed=200, num_seeds=10)
+    budget = TrainingConfig(steps=6144, batch_size=32, eval_every=128, eval_examples=4096, seed=200, num_seeds=10)
     return Experiment(
         teacher=TrainConfig(data, MLPConfig(1000), OptimConfig((0.6,)), replace(budget, checkpoint_every=128)),
         student=StudentConfig(data, MLPConfig(50), OptimConfig((0.6,)), budget, ScheduleConfig(interval=512, first_steps=2432)),

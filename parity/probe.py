@@ -29,7 +29,7 @@ from parity.data import sample, support_of
 IN_SUPPORT = "correlations_in_support.csv"
 BY_STRATUM = "correlations_by_stratum.csv"
 SUMMARY = "correlations.json"
-_CHUNK = 1024  # examples whose hidden layer is in memory at one time
+_CHUNK = 1024  # at most so many examples' hidden layers are in memory at one time
 _TOGETHER = 8  # checkpoints that share one pass over the monomials' values, which are far larger than the caches
 
 
@@ -38,15 +38,11 @@ class ProbeConfig:
     """Settings of the correlation probe."""
 
     num_examples: PositiveInt = 32_768
-    """Examples over which correlations are averaged; the noise floor falls with its square root. A multiple of 1024."""
+    """Examples over which correlations are averaged; the noise floor falls with its square root."""
     per_stratum: PositiveInt = 50
     """Off-support sets sampled for each degree and overlap with the support."""
     seed: Seed = 0
     """Of the examples and of the sampled sets."""
-
-    def __post_init__(self) -> None:
-        if self.num_examples % _CHUNK:
-            raise ValueError(f"num_examples = {self.num_examples} must be a multiple of {_CHUNK}")
 
 
 @dataclass(frozen=True)
@@ -140,7 +136,9 @@ def _forward(model: TrainConfig | StudentConfig, num_lanes: int) -> Callable[[Pa
     """p(class 1) of every lane, `(N, L)`, with one chunk of hidden activations in memory at a time."""
 
     def lane_forward(params: Params, x_NxD: jax.Array) -> jax.Array:
-        chunks = x_NxD.reshape(-1, _CHUNK, x_NxD.shape[1])
+        num_examples, d = x_NxD.shape
+        chunk = max(size for size in range(1, _CHUNK + 1) if num_examples % size == 0)
+        chunks = x_NxD.reshape(-1, chunk, d)
         return jax.lax.map(lambda x_BxD: jax.nn.softmax(apply_model(model, params, x_BxD))[:, 1], chunks).reshape(-1)
 
     over_lanes = jax.shard_map(

@@ -23,7 +23,7 @@ REPOSITORY = Path(__file__).parent.parent
 # A problem that is learnt in a second: d=8, k=2, width 64.
 TINY = (
     *("--data.d", "8", "--data.k", "2", "--training.steps", "256", "--training.batch-size", "16", "--training.eval-every", "16"),
-    *("--training.eval-examples", "512", "--training.seed", "0", "--training.num-seeds", "2", "--optim.learning-rate", "0.5"),
+    *("--training.eval-examples", "512", "--seed", "0", "--training.num-seeds", "2", "--optim.learning-rate", "0.5"),
 )
 TINY_TEACHER = (*TINY, "--model.width", "64", "--training.checkpoint-every", "16")
 TINY_STUDENT = (*TINY, "--model.width", "16", "--supervision.interval", "16", "--supervision.first-steps", "64")

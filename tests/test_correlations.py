@@ -2,12 +2,22 @@
 
 import itertools
 import math
+import shutil
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 
+from common.config import from_dict
+from common.keys import seed_key
+from common.runs import RunDirectory
+from common.trajectory import Trajectory
+from parity import probe
+from parity.config import TrainConfig
 from parity.correlations import Correlator, floor_of_mean, monomials_in_support, monomials_off_support, noise_floor
+from parity.data import sample, support_of
 
 D, SUPPORT = 8, (1, 3, 6)
 
@@ -78,3 +88,32 @@ def test_noise_floor_is_what_unrelated_functions_read() -> None:
     assert measured.mean() == pytest.approx(floor, rel=0.1)
     means = measured.reshape(-1, 5).mean(1)
     assert np.mean(means > floor_of_mean(floor, 5)) == pytest.approx(0.05, abs=0.05)
+
+
+def test_probe_of_a_run_against_brute_force(tiny_teacher: Path, tmp_path: Path) -> None:
+    """The tables of a whole trajectory against float64 means over the same examples; more examples than the cube has points, odd in number."""
+    run = tmp_path / "teacher"
+    shutil.copytree(tiny_teacher, run)
+    probe.main([str(run), "--num-examples", "999", "--per-stratum", "3"])
+    config = from_dict(TrainConfig, RunDirectory(run).record["config"], run)
+    support = support_of(config.data)
+    x = np.asarray(sample(seed_key(0, "probe"), config.data, support, 999).inputs)
+    inside, strata = pd.read_csv(run / "probes" / probe.IN_SUPPORT), pd.read_csv(run / "probes" / probe.BY_STRATUM)
+    assert sorted(inside.step.unique()) == list(Trajectory(RunDirectory(run)).steps())
+    assert set(inside.coordinates) == {str(support[0]), str(support[1]), f"{support[0]} {support[1]}"}
+    for step in (0, 48, 256):
+        params = Trajectory(RunDirectory(run)).restore(step)
+        for lane, seed in enumerate((0, 1)):
+            hidden = np.maximum(x @ params["hidden"]["kernel"][lane].astype(np.float64) + params["hidden"]["bias"][lane], 0)
+            logits = hidden @ params["output"]["kernel"][lane].astype(np.float64) + params["output"]["bias"][lane]
+            p = 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))
+            for row in inside[(inside.step == step) & (inside.seed == seed)].itertuples():
+                chi = np.prod(x[:, [int(i) for i in str(row.coordinates).split()]], axis=1)
+                assert row.with_p == pytest.approx((chi * p).mean(), abs=2e-5)
+                assert row.with_2p_minus_1 == pytest.approx((chi * (2 * p - 1)).mean(), abs=2e-5)
+            others = [i for i in range(8) if i not in support]
+            off = strata[(strata.step == step) & (strata.seed == seed) & (strata.degree == 1) & (strata.overlap == 0)]
+            assert off["count"].item() == 3  # of the six others, three were drawn
+            every = [abs((x[:, i] * (2 * p - 1)).mean()) for i in others]
+            assert min(every) - 2e-5 <= off.mean_abs.item() <= max(every) + 2e-5
+            assert off.noise_floor.item() == pytest.approx(math.sqrt(2 / math.pi) * math.sqrt(((2 * p - 1) ** 2).mean() / 999), rel=1e-3)

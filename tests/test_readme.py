@@ -1,0 +1,75 @@
+"""Every command of the README is run here, or by `.ci/run` (the `make` targets)."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+README = (REPOSITORY / "README.md").read_text()
+SHELL, PYTHON = (re.findall(rf"```{language}\n(.*?)```", README, re.S) for language in ("", "python"))
+COMMANDS = [shlex.split(line, comments=True) for block in SHELL for line in block.splitlines() if line.strip()]
+MAKEFILE = (REPOSITORY / "Makefile").read_text()
+
+
+def run(command: list[str], cwd: Path) -> str:
+    done = subprocess.run(
+        command, cwd=cwd, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_make_targets_are_run_by_ci() -> None:
+    targets = {command[1] for command in COMMANDS if command[0] == "make"}
+    ci = (REPOSITORY / ".ci" / "run").read_text()
+    assert {"figures", "test", "bench"} <= targets
+    for target in targets:
+        assert re.search(rf"^{target}:", MAKEFILE, re.M)
+        assert target == "bench" or f"make {target}" in ci  # `bench` takes minutes and is not a test; its program is tried below
+
+
+def test_stage_commands_and_the_pytorch_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the order in which the README gives them, as a user would: each may read what an earlier one wrote."""
+    stages = [command for command in COMMANDS if command[:2] == ["python", "-m"] and command[2] != "figures.make"]
+    assert {"parity.train", "parity.distill", "parity.probe", "common.runs", "common.export"} <= {command[2] for command in stages}
+    for command in stages:
+        run([sys.executable, *command[1:]], tmp_path)
+    assert len(PYTHON) == 1
+    assert len([line for line in PYTHON[0].splitlines() if line.strip()]) == 4
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(PYTHON[0], names)
+    import torch
+
+    model = names["model"]
+    assert isinstance(model, torch.nn.Module)
+    assert model(torch.ones(3, 32)).shape == (3, 2)
+
+
+def test_figures_command_is_the_one_make_runs() -> None:
+    (command,) = [command for command in COMMANDS if command[:3] == ["python", "-m", "figures.make"]]
+    assert "$(BIN)/python -m figures.make --preset $(PRESET)" in MAKEFILE
+    assert command[3:] == ["--preset", "quick"]
+
+
+def test_snakemake_command_is_accepted() -> None:
+    commands = [command for command in COMMANDS if command[0] == "snakemake"]
+    assert commands
+    for command in commands:
+        run([sys.executable, "-m", *command, "--dry-run"], REPOSITORY)
+
+
+def test_benchmark_runs(tmp_path: Path) -> None:
+    out = run([sys.executable, "-m", "benchmarks.parity_mlp", "--steps", "2", "--rounds", "1"], tmp_path)
+    assert "PyTorch loop, 1 thread" in out
+
+
+def test_links_exist() -> None:
+    for link in re.findall(r"\]\(([^)]+)\)", README):
+        assert link.startswith("http") or (REPOSITORY / link).exists(), link

@@ -49,13 +49,15 @@ def median_seed(home: Path) -> tuple[int, int]:
 def draw_correlations(axes: Axes, teacher: Path, seed: int) -> None:
     """|degree-1 correlation| with 2p-1: a line for each coordinate of the support, a band for all others."""
     inside = pd.read_csv(teacher / "probes" / "correlations_in_support.csv")
-    inside = inside[(inside.seed == seed) & (inside.degree == 1)]
+    inside = inside[(inside.seed == seed) & (inside.degree == 1)].assign(size=lambda table: table.with_2p_minus_1.abs())
     for i, (_, line) in enumerate(inside.groupby("coordinates")):
-        label = "in the support, each" if i == 0 else None
-        axes.plot(line.examples, line.with_2p_minus_1.abs(), color=style.RED, linewidth=1.1, alpha=0.75, label=label)
+        axes.plot(line.examples, line["size"], color=style.RED, linewidth=0.9, alpha=0.5, label="in the support, each" if i == 0 else None)
+    mean = inside.groupby("examples")["size"].mean()
+    axes.plot(mean.index, mean, color=style.RED, label="in the support, mean")
     strata = pd.read_csv(teacher / "probes" / "correlations_by_stratum.csv")
     outside = strata[(strata.seed == seed) & (strata.degree == 1) & (strata.overlap == 0)]
-    axes.fill_between(outside.examples, outside.low, outside.high, color=style.BLUE, alpha=0.3, linewidth=0, label="all others, 5% to 95%")
+    axes.fill_between(outside.examples, outside.low, outside.high, color=style.BLUE, alpha=0.25, linewidth=0, label="all others, 5% to 95%")
+    axes.plot(outside.examples, outside.mean_abs, color=style.BLUE, label="all others, mean")
     axes.plot(outside.examples, outside.noise_floor, color=style.BLACK, linestyle=":", linewidth=1.5, label="noise floor")
     axes.set_ylim(bottom=0)
     axes.set_ylabel("|degree-1 correlation|")

@@ -202,3 +202,18 @@ def test_help_teaches(module: str) -> None:
     result = run_module(module, "--help")
     assert result.returncode == 0
     assert "usage: python -m" in result.stdout
+
+
+def test_claim_c_is_what_the_probe_says(finished: Path) -> None:
+    """The ratio at the transition recomputed from the probe's tables."""
+    home = finished / "parity" / "quick"
+    judged = {claim["claim"]: claim for claim in json.loads((home / "claims.json").read_text())["claims"]}["C"]
+    inside = pd.read_csv(home / "teacher" / "probes" / "correlations_in_support.csv").query("degree == 1")
+    outside = pd.read_csv(home / "teacher" / "probes" / "correlations_by_stratum.csv").query("degree == 1 and overlap == 0")
+    transitions = RunDirectory(home / "student" / "two-shot").manifest["transitions"]
+    ratios = []
+    for seed, transition in zip((3, 4), transitions, strict=True):
+        at = f"seed == {seed} and step == {transition['chosen']}"
+        ratios.append(inside.query(at).with_2p_minus_1.abs().mean() / outside.query(at).mean_abs.item())
+    assert judged["measured"][0]["value"] == pytest.approx(np.median(ratios))
+    assert judged["measured"][0]["num_seeds"] == 2

@@ -1,0 +1,84 @@
+"""The verdicts: each criterion on learning times on either side of it."""
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from parity import claims
+from parity.presets import PRESETS
+
+EXPERIMENT = PRESETS["quick"].config
+INF = math.inf
+SEEDS = list(range(10))
+
+
+class MadeUp(claims.Evidence):
+    """Learning times as given, on ten paired seeds."""
+
+    def run(self, name: str) -> Any:
+        return SimpleNamespace(manifest={"seeds": SEEDS})
+
+
+def evidence(**times: list[float]) -> MadeUp:
+    return MadeUp(Path(), EXPERIMENT, {name.replace("_", "-").replace("student-", "student/"): values for name, values in times.items()})
+
+
+def ten(*values: float) -> list[float]:
+    return list(values) * (10 // len(values))
+
+
+@pytest.mark.parametrize(
+    ("w50", "w100", "w300", "w1000", "holds"),
+    [
+        (ten(400), ten(300), ten(200), ten(100), True),
+        (ten(400), ten(300), ten(300), ten(100), False),  # does not fall
+        (ten(400), ten(300), ten(200), ten(250), False),
+        ([INF] * 2 + [400] * 8, ten(300), ten(200), ten(100), True),
+        ([INF] * 3 + [400] * 7, ten(300), ten(200), ten(100), False),  # too many censored
+    ],
+)
+def test_width(w50: list[float], w100: list[float], w300: list[float], w1000: list[float], holds: bool) -> None:
+    found = claims.width_claim(evidence(student_ce_w50=w50, student_ce_w100=w100, student_ce_w300=w300, teacher=w1000))
+    assert found.holds == holds
+
+
+@pytest.mark.parametrize(
+    ("labels", "one_shot", "holds"),
+    [
+        (ten(100), ten(124), True),
+        (ten(100), ten(126), False),
+        (ten(100), ten(81), True),
+        (ten(100), ten(79), False),
+        (ten(100), ten(100, INF), False),
+    ],
+)
+def test_one_shot(labels: list[float], one_shot: list[float], holds: bool) -> None:
+    found = claims.one_shot_claim(evidence(student_ce_w50=labels, student_one_shot=one_shot, student_one_shot_soft=one_shot))
+    assert found.holds == holds
+
+
+@pytest.mark.parametrize(
+    ("teacher", "progressive", "labels", "holds"),
+    [
+        (ten(100), ten(150), ten(375), True),
+        (ten(100), ten(151), ten(1000), False),  # does not keep up
+        (ten(100), ten(150), ten(374), False),  # CE is too good
+        (ten(100, 200), ten(150, 300), ten(INF), True),
+        (ten(100, 200), ten(150, INF), ten(INF), False),
+    ],
+)
+def test_progressive(teacher: list[float], progressive: list[float], labels: list[float], holds: bool) -> None:
+    found = claims.progressive_claim(evidence(teacher=teacher, student_progressive=progressive, student_ce_w50=labels))
+    assert found.holds == holds
+
+
+@pytest.mark.parametrize(
+    ("during", "before", "after", "holds"), [(8, 0, 2, True), (7, 0, 0, False), (10, 3, 0, False), (10, 0, 3, False), (10, 2, 2, True)]
+)
+def test_two_shot(during: int, before: int, after: int, holds: bool) -> None:
+    times = {name: [1.0] * n + [INF] * (10 - n) for name, n in (("", during), ("_before", before), ("_after", after))}
+    found = claims.two_shot_claim(evidence(**{f"student_two_shot{name}": values for name, values in times.items()}))
+    assert found.holds == holds

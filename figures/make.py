@@ -13,12 +13,13 @@ from parity.presets import PRESETS
 CAPTIONS = {
     "overview": (
         overview.draw,
-        "Accuracy on held-out examples. Lines: mean over seeds; bands: lowest to highest. Right: points of the paper's Figure 1 (left).",
+        "Accuracy on held-out examples. Lines: mean over seeds; bands: the middle half of the seeds. Right: points of the paper's Figure 1 (left).",
     ),
     "spike": (
         spike.draw,
         "Left: the teachers (grey), and the one of median learning time (black) with its three candidate checkpoints. Middle: its degree-1"
-        " correlations with 2p - 1. Right: students taught first by one candidate, then by the final checkpoint; mean and band over seeds.",
+        " correlations with 2p - 1. Right: students taught first by one candidate, then by the final checkpoint; mean over seeds, and the middle"
+        " half of them.",
     ),
     "width": (
         width.draw,

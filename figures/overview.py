@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 from matplotlib.axes import Axes
 
 from figures import loaders, style
@@ -45,9 +44,7 @@ def draw_published(axes: Axes) -> None:
     table = loaders.targets("overview_acc", "mlp_parity")
     for series, points in table.groupby("series", sort=False):
         name = str(series).replace("_", "-")
-        # The paper's text adds what its points leave out: chance until the first of them.
-        x, y = np.concatenate([[0], points.x.to_numpy()]), np.concatenate([[0.5], points.y.to_numpy()])
-        axes.plot(x, y, "o--", color=style.STRATEGY[name], label=style.LABEL[name], linewidth=1.2, markersize=7)
+        axes.plot(points.x, points.y, "o--", color=style.STRATEGY[name], label=style.LABEL[name], linewidth=1.2, markersize=7)
     style.examples_axis(axes, float(table.x.max()) * 1.03)
     style.accuracy_axis(axes)
     axes.set_title("Published (d=100, width 50,000 to 100)")

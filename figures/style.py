@@ -55,9 +55,9 @@ def save(drawing: Figure, folder: Path, name: str) -> Path:
 
 
 def curve_with_band(axes: Axes, x: np.ndarray, values_SxT: np.ndarray, color: str, label: str, linestyle: str = "-") -> None:
-    """Mean over seeds, and the band from the lowest to the highest seed."""
+    """Mean over seeds, and the band that holds the middle half of them."""
     axes.plot(x, np.nanmean(values_SxT, axis=0), color=color, label=label, linestyle=linestyle)
-    axes.fill_between(x, np.nanmin(values_SxT, axis=0), np.nanmax(values_SxT, axis=0), color=color, alpha=0.15, linewidth=0)
+    axes.fill_between(x, *np.nanquantile(values_SxT, [0.25, 0.75], axis=0), color=color, alpha=0.15, linewidth=0)
 
 
 def examples_axis(axes: Axes, largest: float) -> None:

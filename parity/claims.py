@@ -122,12 +122,17 @@ def judge(evidence: Evidence) -> list[Verdict]:
 
 def width_claim(evidence: Evidence) -> Verdict:
     """W: wider is faster."""
-    times = {width: evidence.t90(evidence.label_run(width)) for width in evidence.experiment.widths}
+    times = {width: evidence.t90(evidence.label_run(width)) for width, _ in evidence.experiment.widths}
     estimates = {width: bootstrap(values) for width, values in times.items()}
     medians = [estimate.value for estimate in estimates.values()]
     falls = all(wider < narrower for narrower, wider in itertools.pairwise(medians))
     holds = falls and all(_mostly_uncensored(values) for values in times.values())
-    return Verdict("W", holds, tuple(Measurement(f"t90 at width {width}", estimate, "examples") for width, estimate in estimates.items()))
+    measurements = tuple(Measurement(f"t90 at width {width}", estimate, "examples") for width, estimate in estimates.items())
+    student = evidence.experiment.student.model.width
+    notes = (
+        () if student in times else (f"the student's width {student}, not judged: {describe(bootstrap(evidence.t90(evidence.label_run(student))))}",)
+    )
+    return Verdict("W", holds, measurements, notes)
 
 
 def one_shot_claim(evidence: Evidence) -> Verdict:

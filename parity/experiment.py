@@ -117,10 +117,10 @@ class _Plan:
         assert tuning is not None
         grid = ("--optim.learning-rate", *(f"{rate:g}" for rate in tuning.learning_rate))
         seeds = ("--training.seed", str(tuning.seed), "--training.num-seeds", str(tuning.num_seeds))
-        for width in self.experiment.widths:
+        for width in self.experiment.label_budgets:
             self._distill(f"tune/ce-w{width}", *self._labels(width), *grid, *seeds)
         teacher_width = self.experiment.teacher.model.width
-        if teacher_width not in self.experiment.widths:
+        if teacher_width not in self.experiment.label_budgets:
             self._train("tune/teacher-rate", "--training.checkpoint-every", "0", *grid, *seeds)
             self._train("tune/teacher", *self._tuned("tune/teacher-rate"), *seeds)
         else:
@@ -130,12 +130,12 @@ class _Plan:
 
     def report(self) -> None:
         teacher_width = self.experiment.teacher.model.width
-        rate_from = f"tune/ce-w{teacher_width}" if teacher_width in self.experiment.widths else "tune/teacher-rate"
+        rate_from = f"tune/ce-w{teacher_width}" if teacher_width in self.experiment.label_budgets else "tune/teacher-rate"
         self._train("teacher", *self._tuned(rate_from))
         probe_file = self.home / "teacher" / "probes" / probe.SUMMARY
         args = (str(self.home / "teacher"), "--num-examples", str(self.experiment.probe_examples))
         self._add("probe", "parity.probe", args, probe_file, (self._done("teacher"),))
-        for width in self.experiment.widths:
+        for width in self.experiment.label_budgets:
             if width != teacher_width:
                 self._distill(f"student/ce-w{width}", *self._labels(width), *self._tuned(f"tune/ce-w{width}"))
         for strategy, flags in STRATEGIES.items():
@@ -150,11 +150,11 @@ class _Plan:
             "--model.width",
             str(width),
             "--training.steps",
-            str(self.experiment.label_steps[self.experiment.widths.index(width)]),
+            str(self.experiment.label_budgets[width]),
         )
 
     def _budget(self, strategy: str) -> tuple[str, ...]:
-        return ("--training.steps", str(self.experiment.label_steps[0])) if strategy.startswith("one-shot") else ()
+        return ("--training.steps", str(self.experiment.label_steps)) if strategy.startswith("one-shot") else ()
 
     def _tuned(self, sweep: str) -> tuple[str, ...]:
         return ("--tuned-by", str(self.home / sweep)) if self.experiment.tuning is not None else ()

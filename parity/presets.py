@@ -29,18 +29,23 @@ class Experiment:
     teacher: TrainConfig
     student: StudentConfig
     """Defaults of `python -m parity.distill`; its budget is that of progressive and two-shot."""
-    widths: tuple[PositiveInt, ...]
-    """Widths trained on labels and compared with each other (claim W); the first is the student's."""
-    label_steps: tuple[PositiveInt, ...]
-    """Budget at each of these widths, long enough for most seeds to learn; the first is also that of one-shot."""
+    label_steps: PositiveInt
+    """Budget of the student's width on labels and of one-shot, long enough for most seeds to learn."""
+    widths: tuple[tuple[PositiveInt, PositiveInt], ...]
+    """Widths trained on labels and compared with each other (claim W), each with its budget in steps."""
     tuning: TuningConfig | None
     """None: the published learning rates are used as they are."""
     probe_examples: PositiveInt
     """Examples over which correlations are averaged."""
 
     def __post_init__(self) -> None:
-        if len(self.widths) != len(self.label_steps) or self.widths[0] != self.student.model.width:
-            raise ValueError("widths must start with the student's, and label_steps give a budget for each")
+        if dict(self.widths).get(self.student.model.width, self.label_steps) != self.label_steps:
+            raise ValueError("widths gives the student's width another budget than label_steps")
+
+    @property
+    def label_budgets(self) -> dict[int, int]:
+        """Steps on labels at the student's width and at every width of claim W."""
+        return {self.student.model.width: self.label_steps} | dict(self.widths)
 
 
 def _quick() -> Experiment:
@@ -49,8 +54,8 @@ def _quick() -> Experiment:
     return Experiment(
         teacher=TrainConfig(data, MLPConfig(1000), OptimConfig((0.6,)), replace(budget, checkpoint_every=128)),
         student=StudentConfig(data, MLPConfig(50), OptimConfig((0.6,)), budget, ScheduleConfig(interval=512, first_steps=2432)),
-        widths=(50, 100, 300, 1000),
-        label_steps=(65_536, 49_152, 24_576, 12_288),
+        label_steps=65_536,
+        widths=((100, 49_152), (300, 24_576), (1000, 12_288)),
         tuning=TuningConfig((0.2, 0.4, 0.6, 0.8), seed=1000, num_seeds=8),
         probe_examples=32_768,
     )
@@ -62,8 +67,8 @@ def _laptop() -> Experiment:
     return Experiment(
         teacher=TrainConfig(data, MLPConfig(2000), OptimConfig((0.6,)), replace(budget, checkpoint_every=128)),
         student=StudentConfig(data, MLPConfig(50), OptimConfig((0.5,)), budget, ScheduleConfig(interval=1024, first_steps=4096)),
-        widths=(50, 100, 300, 1000),
-        label_steps=(196_608, 131_072, 65_536, 49_152),
+        label_steps=196_608,
+        widths=((100, 131_072), (300, 65_536), (1000, 49_152)),
         tuning=TuningConfig((0.3, 0.5, 0.7, 1.0), seed=1000, num_seeds=8),
         probe_examples=16_384,
     )
@@ -83,8 +88,8 @@ def _paper() -> Experiment:
             ScheduleConfig(interval=100_000, first_steps=1_000_000),
             teacher_seed=0,
         ),
-        widths=(100, 1000, 50_000),
-        label_steps=(20_000_000, 20_000_000, 20_000_000),
+        label_steps=20_000_000,
+        widths=((100, 20_000_000), (1000, 20_000_000), (50_000, 20_000_000)),
         tuning=None,
         probe_examples=100_000,
     )

@@ -20,7 +20,7 @@ from common.models import MLPConfig
 from common.optim import OptimConfig
 from common.runs import RunDirectory
 from common.schedule import ScheduleConfig
-from figures import make
+from figures import make, publish
 from parity import claims, distill, experiment, train
 from parity.config import StudentConfig, TrainConfig
 from parity.data import ParityData
@@ -35,8 +35,8 @@ def tiny_experiment() -> Experiment:
     return Experiment(
         teacher=TrainConfig(data, MLPConfig(64), OptimConfig((0.5,)), replace(budget, checkpoint_every=8)),
         student=StudentConfig(data, MLPConfig(8), OptimConfig((0.5,)), budget, ScheduleConfig(interval=8, first_steps=64)),
-        widths=(8, 16, 64),
-        label_steps=(512, 512, 256),
+        label_steps=512,
+        widths=((8, 512), (16, 512), (64, 256)),
         tuning=TuningConfig((0.2, 0.4, 0.6, 0.8), seed=50, num_seeds=2),
         probe_examples=2048,
     )
@@ -127,6 +127,13 @@ def test_report_opens_in_chromium(finished: Path, tmp_path: Path) -> None:
     pixels = matplotlib.image.imread(shot)
     assert pixels.shape[:2] == (2400, 1200)
     assert np.mean(pixels[..., :3] < 0.5) > 0.01, "the page is blank"
+
+
+def test_small_results_are_published(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRESETS, "quick", Preset("quick", "A tiny problem.", tiny_experiment()))
+    publish.main(["--root", str(finished), "--site", str(tmp_path / "site"), "--out", str(tmp_path / "results")])
+    names = {path.name for path in (tmp_path / "results" / "quick").iterdir()}
+    assert {"claims.json", "learning_times.csv", "tuning.csv", "provenance.json", "table.md", "overview.png", "spike.png", "width.png"} == names
 
 
 def test_figures_without_runs_are_refused(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Every command of the README is run here, or by `.ci/run` (the `make` targets)."""
 
+import json
 import os
 import re
 import shlex
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from figures import publish
 from tests.conftest import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text()
@@ -41,7 +43,7 @@ def test_stage_commands_and_the_pytorch_lines(tmp_path: Path, monkeypatch: pytes
     for command in stages:
         run([sys.executable, *command[1:]], tmp_path)
     assert len(PYTHON) == 1
-    assert len([line for line in PYTHON[0].splitlines() if line.strip()]) == 4
+    assert len([line for line in PYTHON[0].splitlines() if line.strip()]) == 5
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     exec(PYTHON[0], names)
@@ -68,6 +70,15 @@ def test_snakemake_command_is_accepted() -> None:
 def test_benchmark_runs(tmp_path: Path) -> None:
     out = run([sys.executable, "-m", "benchmarks.parity_mlp", "--steps", "2", "--rounds", "1"], tmp_path)
     assert "PyTorch loop, 1 thread" in out
+
+
+@pytest.mark.parametrize("preset", sorted(path.name for path in (REPOSITORY / "results").iterdir()))
+def test_the_claims_table_is_the_published_one(preset: str) -> None:
+    """The table is what the claims file says, and the README shows it unchanged."""
+    published = REPOSITORY / "results" / preset
+    table = publish.claims_table(json.loads((published / "claims.json").read_text())["claims"], preset)
+    assert (published / publish.TABLE).read_text() == table
+    assert table in README
 
 
 def test_links_exist() -> None:

@@ -37,8 +37,9 @@ class DistillationLoss:
     """Divides the teacher's logits; > 0 with soft labels, unused with hard ones. The student's own temperature is 1."""
     top_k: PositiveInt | None = None
     """Keep the teacher's k largest probabilities and renormalise; needs soft labels and forward KL."""
-    direction: Literal["forward", "reverse"] = "forward"
-    """forward: cross-entropy to the teacher's probabilities (KL(teacher || student) up to a constant). reverse: KL(student || teacher)."""
+    direction: Literal["forward", "reverse", "reverse-raw"] = "forward"
+    """forward: cross-entropy to the teacher's probabilities (KL(teacher || student) up to a constant). reverse: KL(student || teacher).
+    reverse-raw: as published, the same sum weighted by the student's raw logits, which is no divergence."""
     teacher_weight: WeightSchedule = WeightSchedule(1.0, 1.0)
     """Weight of the teacher's term."""
     label_weight: WeightSchedule = WeightSchedule(0.0, 0.0)
@@ -47,9 +48,9 @@ class DistillationLoss:
     def __post_init__(self) -> None:
         if self.labels == "soft" and self.temperature == 0:
             raise ValueError("loss.temperature = 0 has no soft labels; give a temperature > 0, or --loss.labels hard for the teacher's argmax")
-        if self.direction == "reverse" and self.labels == "hard":
-            raise ValueError("loss.direction = reverse needs --loss.labels soft: KL(student || argmax) is infinite")
-        if self.top_k is not None and (self.labels == "hard" or self.direction == "reverse"):
+        if self.direction != "forward" and self.labels == "hard":
+            raise ValueError(f"loss.direction = {self.direction} needs --loss.labels soft: KL(student || argmax) is infinite")
+        if self.top_k is not None and (self.labels == "hard" or self.direction != "forward"):
             raise ValueError("loss.top_k needs --loss.labels soft and --loss.direction forward")
         if not any((self.teacher_weight.start, self.teacher_weight.end, self.label_weight.start, self.label_weight.end)):
             raise ValueError("loss.teacher_weight and loss.label_weight are both zero: there is nothing to learn from")
@@ -66,6 +67,8 @@ class DistillationLoss:
         """
         if self.direction == "reverse":
             distance = reverse_kl(logits, teacher_logits / self.temperature)
+        elif self.direction == "reverse-raw":
+            distance = jnp.sum(logits * (jax.nn.log_softmax(logits) - jax.nn.log_softmax(teacher_logits / self.temperature)), axis=-1)
         elif self.labels == "hard":
             distance = label_cross_entropy(logits, jnp.argmax(teacher_logits, axis=-1))
         else:

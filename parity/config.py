@@ -1,6 +1,8 @@
 """Configurations of the parity stages, and the problem they describe."""
 
 import functools
+from dataclasses import replace
+from typing import Literal, TypeVar
 
 import jax
 
@@ -39,6 +41,24 @@ class StudentConfig:
     """Which teacher checkpoint supervises which student step."""
     teacher_seed: Seed | None = None
     """The teacher lane that teaches every student; without it student and teacher are paired by equal seeds."""
+
+
+ConfigT = TypeVar("ConfigT", TrainConfig, StudentConfig)
+Compat = Literal["none", "authors"]
+"""Whose deviations from the paper's text to follow: nobody's, or those of the authors' code where they change numbers."""
+
+
+def as_published(config: ConfigT) -> ConfigT:
+    """The same run with the deviations of the published code that change an MLP's numbers.
+
+    The support is drawn with replacement (utils.py), accuracy is measured on 250 examples (boolean_expts.py), and reverse KL is weighted by raw
+    logits (boolean_distill_expts.py). The remaining ones concern the Transformer, or a single update of millions.
+    """
+    data, training = replace(config.data, with_replacement=config.data.support is None), replace(config.training, eval_examples=250)
+    if isinstance(config, TrainConfig):
+        return replace(config, data=data, training=training)
+    direction = "forward" if config.loss.direction == "forward" else "reverse-raw"
+    return replace(config, data=data, training=training, loss=replace(config.loss, direction=direction))
 
 
 def lanes(optim: OptimConfig, training: TrainingConfig) -> tuple[Lane, ...]:

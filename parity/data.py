@@ -9,6 +9,7 @@ from pydantic import Field
 
 from common.config import PositiveInt, Seed, configuration
 from common.engine import Batch
+from common.errors import UserError
 from common.keys import seed_key
 
 NUM_CLASSES = 2
@@ -23,7 +24,9 @@ class ParityData:
     k: PositiveInt
     """Size of the support: the degree of the parity."""
     support: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = None
-    """The coordinates whose product is the label; drawn without replacement from --data.seed if not given."""
+    """The coordinates whose product is the label; drawn from --data.seed if not given."""
+    with_replacement: bool = False
+    """Draw the support with replacement, as the published code does: a coordinate drawn twice cancels, so the degree may come out below k."""
     seed: Seed = 0
     """Seed of the support and of the evaluation set."""
 
@@ -40,11 +43,18 @@ class ParityData:
 
 
 def support_of(data: ParityData) -> tuple[int, ...]:
-    """The support, in increasing order."""
+    """The support, in increasing order; k coordinates, or fewer where some were drawn twice.
+
+    Raises:
+        UserError: all coordinates cancel.
+    """
     if data.support is not None:
         return tuple(sorted(data.support))
-    chosen = jax.random.choice(seed_key(data.seed, "support"), data.d, (data.k,), replace=False)
-    return tuple(sorted(int(i) for i in np.asarray(chosen)))
+    chosen = np.asarray(jax.random.choice(seed_key(data.seed, "support"), data.d, (data.k,), replace=data.with_replacement))
+    coordinates, counts = np.unique(chosen, return_counts=True)
+    if not (counts % 2).any():
+        raise UserError(f"data.seed = {data.seed} draws every coordinate an even number of times, so that all labels are equal; choose another")
+    return tuple(int(i) for i in coordinates[counts % 2 == 1])
 
 
 def sample(key: jax.Array, data: ParityData, support: tuple[int, ...], num_examples: int) -> Batch:

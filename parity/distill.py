@@ -15,7 +15,7 @@ from common.runs import RunDirectory
 from common.stage import Stage
 from common.teacher import TeacherRun
 from common.tuning import tuned_rate
-from parity.config import StudentConfig, TrainConfig, lanes, student_problem
+from parity.config import Compat, StudentConfig, TrainConfig, as_published, lanes, student_problem
 from parity.data import support_of
 from parity.presets import PRESETS
 
@@ -33,6 +33,8 @@ class DistillCommand:
     """Sets the defaults of all other flags."""
     tuned_by: Path | None = None
     """A finished sweep over learning rates (a run with several --optim.learning-rate): take its best one."""
+    compat: Compat = "none"
+    """authors: follow the published code where it deviates (support drawn with replacement, 250 evaluation examples, weights of reverse KL)."""
     dry_run: bool = False
     """Print which teacher checkpoint supervises which student steps, and which are missing, and stop."""
     runtime: Runtime = Runtime()
@@ -61,7 +63,7 @@ def distill_stage(command: DistillCommand) -> tuple[Stage, tuple[int, ...]]:
     Raises:
         UserError: the teacher is missing, unfinished, or was trained on other data.
     """
-    config = validate(command.config)
+    config = validate(as_published(command.config) if command.compat == "authors" else command.config)
     if command.tuned_by is not None:
         config = replace(config, optim=replace(config.optim, learning_rate=(tuned_rate(command.tuned_by),)))
     record = {"experiment": "parity", "stage": "distill", "config": to_dict(config)}
@@ -111,7 +113,7 @@ def read_teacher_config(path: Path, student: StudentConfig) -> TrainConfig:
 
 def plan_without_teacher(command: DistillCommand, teacher: TrainConfig) -> None:
     """Dry run before the teacher exists: the schedule as it would be with the preset's teacher, every checkpoint missing."""
-    config = validate(command.config)
+    config = validate(as_published(command.config) if command.compat == "authors" else command.config)
     if config.schedule == "two-shot":
         raise UserError(
             f"the teacher {command.teacher} does not exist, and two-shot reads its first checkpoint off the teacher's transition; train it first"

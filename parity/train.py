@@ -13,7 +13,7 @@ from common.fit import Supervision
 from common.mesh import use_all_cores
 from common.stage import Stage
 from common.tuning import tuned_rate
-from parity.config import TrainConfig, teacher_problem
+from parity.config import Compat, TrainConfig, as_published, teacher_problem
 from parity.data import support_of
 from parity.presets import PRESETS
 
@@ -29,6 +29,8 @@ class TrainCommand:
     """Sets the defaults of all other flags."""
     tuned_by: Path | None = None
     """A finished sweep over learning rates (a run with several --optim.learning-rate): take its best one."""
+    compat: Compat = "none"
+    """authors: follow the published code where it deviates (support drawn with replacement, 250 evaluation examples, weights of reverse KL)."""
     dry_run: bool = False
     """Print what would be done, and stop."""
     runtime: Runtime = Runtime()
@@ -49,7 +51,7 @@ def main(args: list[str]) -> None:
 
 def train_stage(command: TrainCommand) -> Stage:
     """The run that a command asks for."""
-    config = validate(command.config)
+    config = validate(as_published(command.config) if command.compat == "authors" else command.config)
     if command.tuned_by is not None:
         config = replace(config, optim=replace(config.optim, learning_rate=(tuned_rate(command.tuned_by),)))
     problem = teacher_problem(config)

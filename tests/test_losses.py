@@ -42,6 +42,16 @@ def test_forward_and_reverse(seed: int, temperature: float) -> None:
     np.testing.assert_allclose(backward, (q * np.log(q / p)).sum(-1), rtol=1e-4, atol=1e-4)
 
 
+def test_published_reverse_kl_is_weighted_by_raw_logits() -> None:
+    student, teacher = make_logits(2)
+    published = DistillationLoss(labels="soft", temperature=2.0, direction="reverse-raw")
+    actual = published(jnp.asarray(student), jnp.zeros(5, jnp.int32), jnp.asarray(teacher), jnp.int32(0), 10)
+    expected = (student * (np.log(softmax64(student)) - np.log(softmax64(teacher / 2.0)))).sum(-1)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4)
+    with pytest.raises(ValueError, match=r"reverse-raw needs --loss\.labels soft"):
+        DistillationLoss(labels="hard", direction="reverse-raw")
+
+
 def test_hard_labels_are_the_teachers_argmax() -> None:
     student, teacher = make_logits(0)
     loss = DistillationLoss(labels="hard")(jnp.asarray(student), jnp.zeros(5, jnp.int32), jnp.asarray(teacher), jnp.int32(0), 10)

@@ -1,11 +1,14 @@
 """Sparse-parity data: labels, distribution, support, streams."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.errors import UserError
 from common.keys import seed_key
 from parity.data import ParityData, eval_batch, sample, support_of
 
@@ -61,3 +64,35 @@ def test_evaluation_is_fixed_and_apart_from_training() -> None:
 def test_odd_supports_are_refused(support: tuple[int, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ParityData(d=10, k=3, support=support)
+
+
+def test_the_published_draw_cancels_coordinates_drawn_twice() -> None:
+    """With replacement some supports lose two coordinates at a time; the labels are the parity of what is left."""
+    sizes = set()
+    for seed in range(60):
+        data = ParityData(6, 4, with_replacement=True, seed=seed)
+        try:
+            support = support_of(data)
+        except UserError as error:
+            assert "even number of times" in str(error)
+            continue
+        sizes.add(len(support))
+        assert len(set(support)) == len(support)
+        batch = sample(jax.random.key(seed), data, support, 64)
+        np.testing.assert_array_equal(batch.labels, np.prod(np.asarray(batch.inputs)[:, support], axis=1) > 0)
+    assert sizes == {2, 4}
+
+
+def test_compat_authors_reaches_the_run(tmp_path: Path) -> None:
+    from common.runs import RunDirectory
+    from parity import distill, train
+    from tests.conftest import TINY_STUDENT, TINY_TEACHER
+
+    train.main(["--run-dir", str(tmp_path / "t"), *TINY_TEACHER, "--data.seed", "1", "--compat", "authors"])
+    args = ["--run-dir", str(tmp_path / "s"), "--teacher", str(tmp_path / "t"), *TINY_STUDENT, "--data.seed", "1", "--compat", "authors"]
+    distill.main([*args, "--loss.labels", "soft", "--loss.direction", "reverse", "--schedule", "one-shot", "--optim.learning-rate", "1e-3"])
+    for name in ("t", "s"):
+        config = RunDirectory(tmp_path / name).record["config"]
+        assert config["data"]["with_replacement"]
+        assert config["training"]["eval_examples"] == 250
+    assert config["loss"]["direction"] == "reverse-raw"

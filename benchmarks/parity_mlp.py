@@ -20,7 +20,6 @@ from common.errors import run_command
 from common.mesh import use_all_cores
 from common.models import functional_mlp
 from parity.config import student_problem, teacher_problem
-from parity.data import NUM_CLASSES
 from parity.presets import PRESETS, Experiment
 
 
@@ -54,7 +53,7 @@ def our_sides(experiment: Experiment, role: str, steps: int) -> dict[str, Callab
     for num_seeds in (1, experiment.teacher.training.num_seeds):
         problem, config = problem_of(experiment, role, num_seeds), experiment.teacher
         engine = ScanEngine(problem)
-        init = functional_mlp(config.model, config.data.d, NUM_CLASSES).init
+        init = functional_mlp(config.model, config.data.d, config.data.num_classes).init
         teachers_L = engine.place(jax.vmap(init)(jax.random.split(jax.random.key(1), num_seeds))) if role == "student" else None
         state = [engine.init()]
 

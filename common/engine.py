@@ -59,6 +59,8 @@ class Problem:
     teacher_apply: Callable[[Params, jax.Array], jax.Array] | None
     """The teacher's forward pass; None when only labels supervise."""
     loss: LossFn
+    correct: Callable[[jax.Array, jax.Array], dict[str, jax.Array]] = lambda *_: {}
+    """(logits, labels) to further yes-or-no judgements of every position, whose means are recorded beside the accuracy."""
 
 
 class TrainState(NamedTuple):
@@ -223,19 +225,22 @@ def advance_lane(
 def record_lane(problem: Problem, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     """Evaluation metrics and the mean training loss since the last record, which starts over."""
 
-    def sums(part: Batch) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def sums(part: Batch) -> tuple[Metrics, jax.Array]:
         logits = problem.model.apply(state.params, part.inputs)
-        correct = jnp.argmax(logits, axis=-1) == part.labels
-        return jnp.sum(correct * part.mask), jnp.sum(label_cross_entropy(logits, part.labels) * part.mask), jnp.sum(part.mask)
+        values = {
+            "accuracy": jnp.argmax(logits, axis=-1) == part.labels,
+            "eval_loss": label_cross_entropy(logits, part.labels),
+            **problem.correct(logits, part.labels),
+        }
+        return {name: jnp.sum(value * part.mask) for name, value in values.items()}, jnp.sum(part.mask)
 
     # In parts, because the hidden activations of a whole evaluation set are far larger than the model.
     size = len(batch.labels)
     part_size = max(n for n in range(1, min(size, EVAL_PART) + 1) if size % n == 0)
     parts = jax.tree.map(lambda leaf: leaf.reshape(-1, part_size, *leaf.shape[1:]), batch)
-    correct, loss, count = (jnp.sum(part_sums) for part_sums in jax.lax.map(sums, parts))
+    totals, count = jax.tree.map(jnp.sum, jax.lax.map(sums, parts))
     metrics = {
-        "accuracy": correct / count,
-        "eval_loss": loss / count,
+        **{name: total / count for name, total in totals.items()},
         "train_loss": state.loss_sum_L / state.loss_count_L,  # NaN before the first update: there is none
         "diverged_at": state.diverged_at_L,
     }

@@ -47,7 +47,7 @@ def main(args: list[str]) -> None:
 def provenance(home: Path) -> dict[str, Any]:
     """Where the numbers come from, and what they cost."""
     manifests = [loaders.read_json(home / run / "manifest.json") for run in runs_of(home)]
-    kept = {name: manifests[0][name] for name in ("commit", "device", "packages", "python", "seeds", "support")}
+    kept = {name: manifests[0][name] for name in ("commit", "device", "packages", "python", "seeds", "supports")}
     return kept | {"training_seconds": round(sum(manifest["wall_seconds"] for manifest in manifests))}
 
 

@@ -57,7 +57,7 @@ def write(home: Path, folder: Path, preset: str, note: str, drawn: list[Drawn]) 
             ("device", ", ".join(f"{key} {value}" for key, value in provenance["device"].items())),
             ("python", provenance["python"]),
             ("packages", ", ".join(f"{name} {version}" for name, version in provenance["packages"].items())),
-            ("support", ", ".join(map(str, provenance["support"]))),
+            ("support", "; ".join(", ".join(map(str, support)) for support in provenance["supports"])),
             ("command", f"python -m parity.experiment --preset {preset}"),
         ],
     )

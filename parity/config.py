@@ -13,7 +13,7 @@ from common.models import MLPConfig, Params, functional_mlp
 from common.optim import OptimConfig, make_optimizer
 from common.schedule import ScheduleConfig, ScheduleName
 from common.transition import DetectorConfig
-from parity.data import NUM_CLASSES, ParityData, eval_batch, sample, support_of
+from parity.data import ParityData, eval_batch, level_correct, sample, supports_of
 
 
 @configuration
@@ -84,19 +84,20 @@ def student_problem(config: StudentConfig, teacher: TrainConfig | None) -> Probl
 
 
 def apply_model(config: TrainConfig | StudentConfig, params: Params, inputs_BxD: jax.Array) -> jax.Array:
-    """Logits `(B, 2)` of the configured model."""
-    return functional_mlp(config.model, config.data.d, NUM_CLASSES).apply(params, inputs_BxD)
+    """Logits `(B, 2^depth)` of the configured model."""
+    return functional_mlp(config.model, config.data.d, config.data.num_classes).apply(params, inputs_BxD)
 
 
 def _problem(config: TrainConfig | StudentConfig, role: str, teacher: TrainConfig | None, loss: LossFn) -> Problem:
-    support = support_of(config.data)
+    supports = supports_of(config.data)
     return Problem(
         lanes=lanes(config.optim, config.training),
         role=role,
-        model=functional_mlp(config.model, config.data.d, NUM_CLASSES),
-        sample=lambda key: sample(key, config.data, support, config.training.batch_size),
-        eval_batch=jax.jit(lambda: eval_batch(config.data, support, config.training.eval_examples)),
+        model=functional_mlp(config.model, config.data.d, config.data.num_classes),
+        sample=lambda key: sample(key, config.data, supports, config.training.batch_size),
+        eval_batch=jax.jit(lambda: eval_batch(config.data, supports, config.training.eval_examples)),
         make_optimizer=functools.partial(make_optimizer, config.optim, config.training.steps),
         teacher_apply=None if teacher is None else functools.partial(apply_model, teacher),
         loss=loss,
+        correct=functools.partial(level_correct, config.data),
     )

@@ -16,7 +16,7 @@ from common.stage import Stage
 from common.teacher import TeacherRun
 from common.tuning import tuned_rate
 from parity.config import Compat, StudentConfig, TrainConfig, as_published, lanes, student_problem
-from parity.data import support_of
+from parity.data import supports_of
 from parity.presets import PRESETS
 
 
@@ -72,7 +72,7 @@ def distill_stage(command: DistillCommand) -> tuple[Stage, tuple[int, ...]]:
     if config.schedule == "ce":
         problem = student_problem(config, None)
         supervision = Supervision(tuple(schedule.ce(total_steps) for _ in problem.lanes), None)
-        return Stage(command.run_dir, record | {"paths": paths}, problem, config.training, supervision, {"support": support_of(config.data)}), ()
+        return Stage(command.run_dir, record | {"paths": paths}, problem, config.training, supervision, {"supports": supports_of(config.data)}), ()
     if command.teacher is None:
         raise UserError(f"--schedule {config.schedule} needs --teacher, the run directory of a finished `python -m parity.train`")
     teacher_config = read_teacher_config(command.teacher, config)
@@ -82,7 +82,7 @@ def distill_stage(command: DistillCommand) -> tuple[Stage, tuple[int, ...]]:
     firsts_L = teacher.first_steps(config.supervision.candidate, config.detector) if is_two_shot else (None,) * len(problem.lanes)
     last = teacher.last_step()
     schedules_L = tuple(schedule.build(config.schedule, config.supervision, total_steps, last, first) for first in firsts_L)
-    provenance = {"support": support_of(config.data), "transitions": [asdict(found) for found in teacher.transitions(config.detector)]}
+    provenance = {"supports": supports_of(config.data), "transitions": [asdict(found) for found in teacher.transitions(config.detector)]}
     record |= {"teacher_hash": teacher.hash, "paths": paths}
     return Stage(command.run_dir, record, problem, config.training, Supervision(schedules_L, teacher), provenance), teacher.trajectory.steps()
 
@@ -97,15 +97,15 @@ def read_teacher_config(path: Path, student: StudentConfig) -> TrainConfig:
     if (run.record["experiment"], run.record["stage"]) != ("parity", "train"):
         raise UserError(f"{path} is a run of {run.record['experiment']}.{run.record['stage']}; a teacher comes from parity.train")
     teacher = from_dict(TrainConfig, run.record["config"], path / "config.json")
-    for name in ("d", "k"):
+    for name in ("d", "k", "depth"):
         mine, theirs = getattr(student.data, name), getattr(teacher.data, name)
         if mine != theirs:
             raise UserError(
                 f"the teacher {path} was trained with data.{name} = {theirs}, the student asks for data.{name} = {mine}; give --data.{name} {theirs}"
             )
-    if support_of(student.data) != support_of(teacher.data):
+    if supports_of(student.data) != supports_of(teacher.data):
         raise UserError(
-            f"the teacher {path} learnt the parity of {support_of(teacher.data)}, the student asks for {support_of(student.data)};"
+            f"the teacher {path} learnt the parity of {supports_of(teacher.data)}, the student asks for {supports_of(student.data)};"
             " give both the same --data.support or --data.seed"
         )
     return teacher

@@ -24,7 +24,7 @@ from common.runs import RunDirectory, locked, write_json, write_text
 from common.trajectory import Trajectory
 from parity.config import StudentConfig, TrainConfig, apply_model
 from parity.correlations import Correlator, Monomial, monomials_in_support, monomials_off_support, noise_floor
-from parity.data import sample, support_of
+from parity.data import sample, supports_of
 
 IN_SUPPORT = "correlations_in_support.csv"
 BY_STRATUM = "correlations_by_stratum.csv"
@@ -83,7 +83,9 @@ def probe(path: Path, config: ProbeConfig) -> None:
         parts = folder / "parts"
         _start_parts(parts, settings)
         model = from_dict(TrainConfig if run.record["stage"] == "train" else StudentConfig, run.record["config"], path / "config.json")
-        support = support_of(model.data)
+        if model.data.depth > 1:
+            raise UserError(f"{path} has {model.data.num_classes} labels; the correlation probe reads the probability of one of two")
+        (support,) = supports_of(model.data)
         off_support = monomials_off_support(model.data.d, support, config.per_stratum, config.seed)
         monomials = sorted(monomials_in_support(support) + off_support, key=lambda monomial: monomial.degree)
         _probe_checkpoints(Trajectory(run), model, config, monomials, parts)
@@ -104,7 +106,7 @@ def _start_parts(parts: Path, settings: dict[str, int]) -> None:
 def _probe_checkpoints(
     trajectory: Trajectory, model: TrainConfig | StudentConfig, config: ProbeConfig, monomials: list[Monomial], parts: Path
 ) -> None:
-    x_NxD = sample(seed_key(config.seed, "probe"), model.data, support_of(model.data), config.num_examples).inputs
+    x_NxD = sample(seed_key(config.seed, "probe"), model.data, supports_of(model.data), config.num_examples).inputs
     correlator = Correlator(x_NxD, monomials)
     forward = _forward(model, len(trajectory.run.manifest["seeds"]))
     steps = trajectory.steps()

@@ -14,7 +14,7 @@ from common.mesh import use_all_cores
 from common.stage import Stage
 from common.tuning import tuned_rate
 from parity.config import Compat, TrainConfig, as_published, teacher_problem
-from parity.data import support_of
+from parity.data import supports_of
 from parity.presets import PRESETS
 
 
@@ -61,7 +61,7 @@ def train_stage(command: TrainCommand) -> Stage:
         problem=problem,
         training=config.training,
         supervision=Supervision(tuple(schedule.ce(config.training.steps) for _ in problem.lanes), None),
-        provenance={"support": support_of(config.data)},
+        provenance={"supports": supports_of(config.data)},
     )
 
 

@@ -17,7 +17,7 @@ from common.trajectory import Trajectory
 from parity import probe
 from parity.config import TrainConfig
 from parity.correlations import Correlator, floor_of_mean, monomials_in_support, monomials_off_support, noise_floor
-from parity.data import sample, support_of
+from parity.data import sample, supports_of
 
 D, SUPPORT = 8, (1, 3, 6)
 
@@ -96,8 +96,8 @@ def test_probe_of_a_run_against_brute_force(tiny_teacher: Path, tmp_path: Path) 
     shutil.copytree(tiny_teacher, run)
     probe.main([str(run), "--num-examples", "999", "--per-stratum", "3"])
     config = from_dict(TrainConfig, RunDirectory(run).record["config"], run)
-    support = support_of(config.data)
-    x = np.asarray(sample(seed_key(0, "probe"), config.data, support, 999).inputs)
+    (support,) = supports_of(config.data)
+    x = np.asarray(sample(seed_key(0, "probe"), config.data, (support,), 999).inputs)
     inside, strata = pd.read_csv(run / "probes" / probe.IN_SUPPORT), pd.read_csv(run / "probes" / probe.BY_STRATUM)
     assert sorted(inside.step.unique()) == list(Trajectory(RunDirectory(run)).steps())
     assert set(inside.coordinates) == {str(support[0]), str(support[1]), f"{support[0]} {support[1]}"}

@@ -17,7 +17,7 @@ from common.losses import DistillationLoss
 from common.models import MLPConfig, functional_mlp, mlp_to_torch
 from common.optim import OptimConfig, learning_rate_shape
 from parity.config import StudentConfig, TrainConfig, student_problem, teacher_problem
-from parity.data import ParityData, sample, support_of
+from parity.data import ParityData, sample, supports_of
 
 
 def torch_mlp(d: int, width: int) -> torch.nn.Sequential:
@@ -78,7 +78,7 @@ def test_training_agrees_with_pytorch(schedule: str, labels: str) -> None:
 
     key = seed_key(0, f"{problem.role}/train-data")
     for step in range(steps):
-        batch = sample(jax.random.fold_in(key, step), data, support_of(data), 16)
+        batch = sample(jax.random.fold_in(key, step), data, supports_of(data), 16)
         x, y = torch.from_numpy(np.array(batch.inputs)), torch.from_numpy(np.array(batch.labels)).long()
         with torch.no_grad():
             z = peer_teacher(x)

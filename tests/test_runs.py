@@ -91,7 +91,7 @@ def test_export_loads_into_pytorch(tiny_teacher: Path, tmp_path: Path) -> None:
     export.main([str(tiny_teacher), "--step", "256", "--out", str(tmp_path / "teacher.safetensors"), "--seed-index", "1"])
     model = torch.nn.Sequential(torch.nn.Linear(8, 64), torch.nn.ReLU(), torch.nn.Linear(64, 2))
     model.load_state_dict(load_file(tmp_path / "teacher.safetensors"))
-    support = RunDirectory(tiny_teacher).manifest["support"]
+    support = RunDirectory(tiny_teacher).manifest["supports"][0]
     x = torch.from_numpy(np.random.default_rng(0).choice([-1.0, 1.0], (1000, 8)).astype(np.float32))
     accuracy = (model(x).argmax(-1) == (x[:, support].prod(-1) > 0)).float().mean()
     assert float(accuracy) > 0.95

@@ -5,7 +5,7 @@ of the block's first weights, W x_t, less the sum over s < t of rate * delta_s (
 are one matrix product, all x_s . x_t another; B cheap steps in order touch only activations and the second layer; a third product updates W.
 The hidden weights are read and written once a block, not once a step.
 
-Shapes: L lanes; N steps between events; T steps of B examples make a block of R = T x B rows; D inputs and a constant one, I = D + 1; M hidden units; C classes.
+Shapes: L lanes; N steps at a time, in full blocks; T steps of B examples make a block of R = T x B rows; D inputs and a constant one, I = D + 1; M hidden units; C classes.
 """
 
 import functools
@@ -59,7 +59,7 @@ class BlockedEngine(ScanEngine):
         self._teachers: _Teachers | None = None
 
     def advance(self, state: TrainState, teacher_params: Params | None, num_steps: int) -> TrainState:
-        """Full blocks, then one of what remains; asynchronous."""
+        """Blocks, the last of which may be cut short; asynchronous."""
         supervised = teacher_params is not None and self.problem.teacher_apply is not None
         teacher_logits_LxNxBxC = self._teacher_logits(state, teacher_params, num_steps) if supervised else None
         return self._advance_blocks(state, teacher_logits_LxNxBxC, num_steps)
@@ -74,7 +74,7 @@ class BlockedEngine(ScanEngine):
         return advance
 
     def _teacher_logits(self, state: TrainState, teacher_params: Params, num_steps: int) -> jax.Array:
-        """What the teacher of every lane says about its next inputs, `(L, num_steps, B, C)`; lanes of equal seed and teacher ask once."""
+        """What the teacher of every lane says about its next inputs, `(L, N, B, C)`; lanes of equal seed and teacher ask once."""
         if self._teachers is None or self._teachers.of is not teacher_params:
             self._teachers = _Teachers.distinct(self.problem, teacher_params)
         teachers = self._teachers
@@ -129,41 +129,40 @@ class _Teachers(NamedTuple):
 def advance_lane(
     problem: Problem, block_rows: int, num_steps: int, seed: jax.Array, rate: jax.Array, state: TrainState, teacher_logits_NxBxC: jax.Array | None
 ) -> TrainState:
-    """`num_steps` = N updates of one lane."""
+    """`num_steps` updates of one lane; N is `num_steps` rounded up to full blocks."""
     data_key = lane_key(problem, seed, "train-data")
-    optimizer = problem.make_optimizer(rate)
+    momentary_rates = jax.vmap(functools.partial(momentary_rate, problem.make_optimizer(rate)), (None, 0))
+    block_steps = steps_in_block(problem, block_rows)
+    num_blocks = -(-num_steps // block_steps)
+    stop = state.step_L + num_steps
 
-    def advance_block(carry: tuple[Network, TrainState], teacher_logits_TxBxC: jax.Array | None, num_steps: int) -> tuple[Network, TrainState]:
+    def advance_block(carry: tuple[Network, TrainState], teacher_logits_TxBxC: jax.Array | None) -> tuple[tuple[Network, TrainState], None]:
         network, state = carry
-        ahead_T = jnp.arange(num_steps)
+        ahead_T = jnp.arange(block_steps)
         steps_T = state.step_L + ahead_T
-        rates_T = jax.vmap(functools.partial(momentary_rate, optimizer, state.opt_state))(ahead_T)
+        counted_T = steps_T < stop  # the last block goes on at rate zero, so that there is only one size of block to compile
+        rates_T = jnp.where(counted_T, momentary_rates(state.opt_state, ahead_T), 0.0)
         batch_T = jax.vmap(lambda step: problem.sample(jax.random.fold_in(data_key, step)))(steps_T)
         network, losses_T = block_of_steps(problem, network, batch_T, teacher_logits_TxBxC, steps_T, rates_T)
-        return network, count_steps(state, losses_T)
+        return (network, count_steps(state, losses_T, counted_T)), None
 
-    block_steps = steps_in_block(problem, block_rows)
-    num_blocks, rest = divmod(num_steps, block_steps)
-    in_blocks, remainder = None, None
-    if teacher_logits_NxBxC is not None:
-        in_blocks = teacher_logits_NxBxC[: num_steps - rest].reshape(num_blocks, block_steps, *teacher_logits_NxBxC.shape[1:])
-        remainder = teacher_logits_NxBxC[num_steps - rest :]
+    blocks = None if teacher_logits_NxBxC is None else teacher_logits_NxBxC.reshape(num_blocks, block_steps, *teacher_logits_NxBxC.shape[1:])
     carry = (to_network(state.params), state._replace(params={}))
-    carry, _ = jax.lax.scan(lambda carry, logits: (advance_block(carry, logits, block_steps), None), carry, in_blocks, length=num_blocks)
-    network, state = advance_block(carry, remainder, rest) if rest else carry
+    (network, state), _ = jax.lax.scan(advance_block, carry, blocks, length=num_blocks)
     return state._replace(params=to_params(network))
 
 
 def teach_lane(problem: Problem, block_rows: int, num_steps: int, seed: jax.Array, step: jax.Array, params: Params) -> jax.Array:
-    """The teacher's logits `(num_steps, B, C)` on the inputs of the next `num_steps` steps of a lane, a block at a time."""
+    """The teacher's logits `(N, B, C)` on the inputs of the next steps of a lane, a block at a time."""
     data_key = lane_key(problem, seed, "train-data")
     apply = problem.teacher_apply
     assert apply is not None
+    block_steps = steps_in_block(problem, block_rows)
 
     def teach(step: jax.Array) -> jax.Array:
         return apply(params, problem.sample(jax.random.fold_in(data_key, step)).inputs)
 
-    return jax.lax.map(teach, step + jnp.arange(num_steps), batch_size=steps_in_block(problem, block_rows))
+    return jax.lax.map(teach, step + jnp.arange(-(-num_steps // block_steps) * block_steps), batch_size=block_steps)
 
 
 def block_of_steps(
@@ -187,25 +186,26 @@ def block_of_steps(
 
         loss, grad_BxC = jax.value_and_grad(loss_fn)((w2_CxM @ h_BxM.T).T + b2_C[None])
         scaled_BxC = rate * grad_BxC
-        delta_BxM = jnp.where(pre_BxM > 0, scaled_BxC @ w2_CxM, 0.0)
+        back_BxM = functools.reduce(jnp.add, (scaled_B[:, None] * w2_M[None] for scaled_B, w2_M in zip(scaled_BxC.T, w2_CxM, strict=True)))
+        delta_BxM = jnp.where(pre_BxM > 0, back_BxM, 0.0)
         deltas_RxM = jax.lax.dynamic_update_slice_in_dim(deltas_RxM, delta_BxM, t * batch_size, 0)
         return (deltas_RxM, w2_CxM - scaled_BxC.T @ h_BxM, b2_C - jnp.sum(scaled_BxC, axis=0)), loss
 
     deltas_RxM = jnp.zeros_like(pre_TxBxM).reshape(num_steps * batch_size, -1)
     now_T = (jnp.arange(num_steps), pre_TxBxM, gram_TxBxR, batch_T, teacher_logits_TxBxC, steps_T, rates_T)
-    (deltas_RxM, w2_CxM, b2_C), losses_T = jax.lax.scan(step, (deltas_RxM, network.w2_CxM, network.b2_C), now_T)
+    (deltas_RxM, w2_CxM, b2_C), losses_T = jax.lax.scan(step, (deltas_RxM, network.w2_CxM, network.b2_C), now_T, unroll=4)
     return Network(network.w1_IxM - x_RxI.T @ deltas_RxM, w2_CxM, b2_C), losses_T
 
 
-def count_steps(state: TrainState, losses_T: jax.Array) -> TrainState:
-    """The counters of a state after T more steps."""
-    num_steps = len(losses_T)
-    bad_T = ~jnp.isfinite(losses_T)
+def count_steps(state: TrainState, losses_T: jax.Array, counted_T: jax.Array) -> TrainState:
+    """The counters of a state after the counted ones of T steps, which come first."""
+    num_steps = jnp.sum(counted_T, dtype=jnp.int32)
+    bad_T = counted_T & ~jnp.isfinite(losses_T)
     first_bad = (state.diverged_at_L == 0) & jnp.any(bad_T)
     return state._replace(
         opt_state=jax.tree.map(lambda count: count + num_steps, state.opt_state),
         step_L=state.step_L + num_steps,
-        loss_sum_L=state.loss_sum_L + jnp.sum(losses_T),
+        loss_sum_L=state.loss_sum_L + jnp.sum(jnp.where(counted_T, losses_T, 0.0)),
         loss_count_L=state.loss_count_L + num_steps,
         diverged_at_L=jnp.where(first_bad, state.step_L + 1 + jnp.argmax(bad_T).astype(jnp.int32), state.diverged_at_L),
     )

@@ -31,8 +31,8 @@ class Stage:
     supervision: Supervision
     provenance: Mapping[str, Any]
     """Further manifest entries."""
-    engine: Callable[[Problem], Engine] = ScanEngine
-    """Makes what advances the state."""
+    engine: Callable[[Problem, int], Engine] = ScanEngine
+    """Makes what advances the state, from the problem and the group size."""
 
     def run(self, runtime: Runtime) -> None:
         """Train to the end, or say that this has been done."""
@@ -47,7 +47,8 @@ class Stage:
                 console.print(f"{self.run_dir}: already finished, nothing to do", highlight=False)
                 return
             self.check_disk()
-            fit(self.problem, self.supervision, self.training, run, runtime, self.engine(self.problem))
+            engine = self.engine(self.problem, self.supervision.group_size(lanes))
+            fit(self.problem, self.supervision, self.training, run, runtime, engine)
             seconds = run.manifest["wall_seconds"]
             examples = self.training.steps * self.training.batch_size * len(lanes)
             console.print(

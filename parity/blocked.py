@@ -5,7 +5,8 @@ of the block's first weights, W x_t, less the sum over s < t of rate * delta_s (
 are one matrix product, all x_s . x_t another; B cheap steps in order touch only activations and the second layer; a third product updates W.
 The hidden weights are read and written once a block, not once a step.
 
-Shapes: L lanes; N steps at a time, in full blocks; T steps of B examples make a block of R = T x B rows; D inputs and a constant one, I = D + 1; M hidden units; C classes.
+Shapes: L lanes in G groups; N steps at a time, in full blocks; T steps of B examples make a block of R = T x B rows; D inputs and a constant one,
+I = D + 1; M hidden units; C classes.
 """
 
 import functools
@@ -14,13 +15,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from common.engine import Batch, Problem, ScanEngine, TrainState, lane_key
 from common.losses import masked_mean
-from common.mesh import LANE, lane_mesh
 from common.models import Params
 
 BLOCK_ROWS = 32
@@ -37,93 +35,45 @@ class Network(NamedTuple):
 
 
 class BlockedEngine(ScanEngine):
-    """`ScanEngine` with the steps taken in blocks; states and checkpoints of the two are interchangeable.
+    """`ScanEngine` with the steps taken in blocks; the states of the two are interchangeable.
 
-    Lanes on one device are trained one after another, because that is no slower on a CPU than stacking them: each fills the cores already (wide), or
-    is bound by the number of operations and not by their size (narrow).
+    Lanes on one device are trained one after another, because stacking them is no faster on a CPU: a wide network fills the cores by itself, and the
+    small operations of a narrow one take longer when batched.
     """
 
-    def __init__(self, problem: Problem, block_rows: int = BLOCK_ROWS) -> None:
+    def __init__(self, problem: Problem, group_size: int = 1, block_rows: int = BLOCK_ROWS) -> None:
         """Check that blocks apply.
 
         Args:
             problem: a two-layer MLP and plain SGD.
-            block_rows: examples in a block; at least one step is taken.
+            group_size: lanes in a group, as in `ScanEngine`.
+            block_rows: examples in a block, if a single step does not take more.
 
         Raises:
             ValueError: another model or another optimiser.
         """
         check_applies(problem)
-        super().__init__(problem)
+        super().__init__(problem, group_size)
         self.block_rows = block_rows
-        self._teachers: _Teachers | None = None
-
-    def advance(self, state: TrainState, teacher_params: Params | None, num_steps: int) -> TrainState:
-        """Blocks, the last of which may be cut short; asynchronous."""
-        supervised = teacher_params is not None and self.problem.teacher_apply is not None
-        teacher_logits_LxNxBxC = self._teacher_logits(state, teacher_params, num_steps) if supervised else None
-        return self._advance_blocks(state, teacher_logits_LxNxBxC, num_steps)
 
     @functools.cached_property
-    def _advance_blocks(self) -> Callable[[TrainState, jax.Array | None, int], TrainState]:
-        @functools.partial(jax.jit, static_argnums=2, donate_argnums=0)
-        def advance(state: TrainState, teacher_logits_LxNxBxC: jax.Array | None, num_steps: int) -> TrainState:
-            lane_advance = functools.partial(advance_lane, self.problem, self.block_rows, num_steps)
-            return _each_lane(lane_advance, self.mesh)(self.seeds_L, self.rates_L, state, teacher_logits_LxNxBxC)
+    def _advance(self) -> Callable[[TrainState, Params | None, int], TrainState]:
+        problem, block_rows = self.problem, self.block_rows
+
+        @functools.partial(jax.jit, static_argnames="num_steps", donate_argnames="state")
+        def advance(state: TrainState, teacher_params: Params | None, num_steps: int) -> TrainState:
+            def local_advance(seeds_L: jax.Array, rates_L: jax.Array, state: TrainState, teacher_params_G: Params | None) -> TrainState:
+                teacher_logits_LxNxBxC = None
+                if teacher_params_G is not None and problem.teacher_apply is not None:
+                    groups = (seeds_L[:: self.group_size], state.step_L[:: self.group_size], teacher_params_G)
+                    teacher_logits_GxNxBxC = jax.lax.map(lambda group: teach_group(problem, block_rows, num_steps, *group), groups)
+                    teacher_logits_LxNxBxC = jnp.repeat(teacher_logits_GxNxBxC, self.group_size, axis=0)
+                lanes = (seeds_L, rates_L, state, teacher_logits_LxNxBxC)
+                return jax.lax.map(lambda lane: advance_lane(problem, block_rows, num_steps, *lane), lanes)
+
+            return self._over_devices(local_advance)(self.seeds_L, self.rates_L, state, teacher_params)
 
         return advance
-
-    def _teacher_logits(self, state: TrainState, teacher_params: Params, num_steps: int) -> jax.Array:
-        """What the teacher of every lane says about its next inputs, `(L, N, B, C)`; lanes of equal seed and teacher ask once."""
-        if self._teachers is None or self._teachers.of is not teacher_params:
-            self._teachers = _Teachers.distinct(self.problem, teacher_params)
-        teachers = self._teachers
-        step_U = jax.device_put(state.step_L[np.asarray(teachers.lanes_U)], teachers.seeds_U.sharding)
-        logits_UxNxBxC = self._teach(teachers.seeds_U, step_U, teachers.params_U, num_steps)
-        return jax.device_put(logits_UxNxBxC[np.asarray(teachers.index_L)], self.lane_sharding)
-
-    @functools.cached_property
-    def _teach(self) -> Callable[[jax.Array, jax.Array, Params, int], jax.Array]:
-        @functools.partial(jax.jit, static_argnums=3)
-        def teach(seeds_U: jax.Array, step_U: jax.Array, params_U: Params, num_steps: int) -> jax.Array:
-            lane_teach = functools.partial(teach_lane, self.problem, self.block_rows, num_steps)
-            return _each_lane(lane_teach, lane_mesh(len(seeds_U)))(seeds_U, step_U, params_U)
-
-        return teach
-
-
-class _Teachers(NamedTuple):
-    """The U different pairs of data stream and teacher among the lanes."""
-
-    of: Params
-    """The stacked parameters, one teacher a lane, that these were taken from."""
-    params_U: Params
-    seeds_U: jax.Array
-    lanes_U: tuple[int, ...]
-    """The first lane of each pair."""
-    index_L: tuple[int, ...]
-    """The pair of each lane."""
-
-    @staticmethod
-    def distinct(problem: Problem, teacher_params: Params) -> "_Teachers":
-        """Compare the teachers of lanes of equal seed; waits for the device."""
-        leaves = jax.tree.leaves(teacher_params)
-
-        def same(a: int, b: int) -> bool:
-            return problem.lanes[a].seed == problem.lanes[b].seed and all(bool(jnp.array_equal(leaf[a], leaf[b])) for leaf in leaves)
-
-        lanes_U: list[int] = []
-        index_L = []
-        for lane in range(len(problem.lanes)):
-            known = next((u for u, first in enumerate(lanes_U) if same(first, lane)), None)
-            index_L.append(len(lanes_U) if known is None else known)
-            if known is None:
-                lanes_U.append(lane)
-        sharding = NamedSharding(lane_mesh(len(lanes_U)), PartitionSpec(LANE))
-        every = len(lanes_U) == len(problem.lanes)
-        params_U = teacher_params if every else jax.device_put(jax.tree.map(lambda leaf: leaf[np.asarray(lanes_U)], teacher_params), sharding)
-        seeds_U = jax.device_put(jnp.asarray([problem.lanes[lane].seed for lane in lanes_U], jnp.uint32), sharding)
-        return _Teachers(teacher_params, params_U, seeds_U, tuple(lanes_U), tuple(index_L))
 
 
 def advance_lane(
@@ -152,8 +102,8 @@ def advance_lane(
     return state._replace(params=to_params(network))
 
 
-def teach_lane(problem: Problem, block_rows: int, num_steps: int, seed: jax.Array, step: jax.Array, params: Params) -> jax.Array:
-    """The teacher's logits `(N, B, C)` on the inputs of the next steps of a lane, a block at a time."""
+def teach_group(problem: Problem, block_rows: int, num_steps: int, seed: jax.Array, step: jax.Array, params: Params) -> jax.Array:
+    """The teacher's logits `(N, B, C)` on the next inputs of a group, a block at a time; N as above."""
     data_key = lane_key(problem, seed, "train-data")
     apply = problem.teacher_apply
     assert apply is not None
@@ -251,10 +201,3 @@ def check_applies(problem: Problem) -> None:
         if all(bool(jnp.all(update == -rate * 1e3)) for update in jax.tree.leaves(updates)):
             return
     raise ValueError("the blocked engine needs plain SGD, without momentum, weight decay or clipping; use --engine scan")
-
-
-def _each_lane(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
-    def one_after_another(*lanes: Any) -> Any:
-        return jax.lax.map(lambda lane: function(*lane), lanes)
-
-    return jax.shard_map(one_after_another, mesh=mesh, in_specs=PartitionSpec(LANE), out_specs=PartitionSpec(LANE))

@@ -18,7 +18,7 @@ from parity.data import NUM_CLASSES, ParityData, eval_batch, sample, support_of
 
 EngineName = Literal["auto", "scan", "blocked"]
 MAX_BLOCKED_BATCH = 8
-"""Larger batches are matrix products already, and gain nothing from blocks."""
+"""Where the gain was measured; larger batches are matrix products already and gain less."""
 
 
 @configuration
@@ -30,7 +30,7 @@ class TrainConfig:
     optim: OptimConfig
     training: TrainingConfig
     engine: EngineName = "auto"
-    """scan: step by step. blocked: the same steps in blocks, for batches of at most 8. auto: blocked where that is possible. They differ in rounding."""
+    """scan: step by step. blocked: the same steps in blocks (batches of at most 8), which only rounding tells apart. auto: blocked where possible."""
 
     def __post_init__(self) -> None:
         _check_engine(self.engine, self.training)
@@ -52,7 +52,7 @@ class StudentConfig:
     teacher_seed: Seed | None = None
     """The teacher lane that teaches every student; without it student and teacher are paired by equal seeds."""
     engine: EngineName = "auto"
-    """scan: step by step. blocked: the same steps in blocks, for batches of at most 8. auto: blocked where that is possible. They differ in rounding."""
+    """scan: step by step. blocked: the same steps in blocks (batches of at most 8), which only rounding tells apart. auto: blocked where possible."""
 
     def __post_init__(self) -> None:
         _check_engine(self.engine, self.training)
@@ -98,10 +98,10 @@ def student_problem(config: StudentConfig, teacher: TrainConfig | None) -> Probl
     return _problem(config, "student", teacher, loss)
 
 
-def make_engine(config: TrainConfig | StudentConfig, problem: Problem) -> Engine:
+def make_engine(config: TrainConfig | StudentConfig, problem: Problem, group_size: int = 1) -> Engine:
     """The engine that the configuration asks for."""
     blocked = config.engine == "blocked" or (config.engine == "auto" and config.training.batch_size <= MAX_BLOCKED_BATCH)
-    return BlockedEngine(problem) if blocked else ScanEngine(problem)
+    return (BlockedEngine if blocked else ScanEngine)(problem, group_size)
 
 
 def apply_model(config: TrainConfig | StudentConfig, params: Params, inputs_BxD: jax.Array) -> jax.Array:

@@ -1,8 +1,8 @@
-"""Exact SGD on the two-layer MLP, a block of steps at a time: what step-by-step SGD computes, up to rounding, at the speed of matrix products.
+"""Exact SGD on the two-layer MLP, a block of steps at a time: what step-by-step SGD computes, up to rounding, in less time.
 
 A step on one example changes the hidden weights by a term of rank one, -rate * delta_s x_s^T. So the pre-activations of step t of a block are those
 of the block's first weights, W x_t, less the sum over s < t of rate * delta_s (x_s . x_t), with the bias as the weight of a constant input. All W x_t
-are one matrix product, all x_s . x_t another; B cheap steps in order touch only activations and the second layer; a third product updates W.
+are one matrix product, all x_s . x_t another; T cheap steps in order touch only activations and the second layer; a third product updates W.
 The hidden weights are read and written once a block, not once a step.
 
 Shapes: L lanes in G groups; N steps at a time, in full blocks; T steps of B examples make a block of R = T x B rows; D inputs and a constant one,
@@ -22,7 +22,8 @@ from common.losses import masked_mean
 from common.models import Params
 
 BLOCK_ROWS = 32
-"""Examples in a block. The steps in order cost more with longer blocks, the products with shorter ones (`python -m benchmarks.blocked`)."""
+"""Examples in a block. The steps in order cost more with longer blocks, the products with shorter ones
+(`python -m benchmarks.blocked`). Blocks within blocks were tried, and were no faster."""
 
 
 class Network(NamedTuple):
@@ -143,6 +144,7 @@ def block_of_steps(
 
     deltas_RxM = jnp.zeros_like(pre_TxBxM).reshape(num_steps * batch_size, -1)
     now_T = (jnp.arange(num_steps), pre_TxBxM, gram_TxBxR, batch_T, teacher_logits_TxBxC, steps_T, rates_T)
+    # Unrolled, because a narrow network's step is bound by the number of operations, those of the loop itself among them.
     (deltas_RxM, w2_CxM, b2_C), losses_T = jax.lax.scan(step, (deltas_RxM, network.w2_CxM, network.b2_C), now_T, unroll=4)
     return Network(network.w1_IxM - x_RxI.T @ deltas_RxM, w2_CxM, b2_C), losses_T
 

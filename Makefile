@@ -14,6 +14,7 @@ test: .venv/dev
 
 bench: .venv/dev
 	$(BIN)/python -m benchmarks.parity_mlp
+	$(BIN)/python -m benchmarks.blocked
 
 lint: .venv/dev
 	$(BIN)/ruff check .

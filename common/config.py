@@ -138,6 +138,8 @@ def parse(command: type[CommandT], args: Sequence[str], *, prog: str, descriptio
         return cast(CommandT, tyro.cli(command, args=list(args), prog=f"python -m {prog}", description=description, default=default))
     except ValidationError as error:
         raise UserError(_explain(error)) from None
+    except ValueError as error:  # a condition between fields of the outermost configuration
+        raise UserError(str(error)) from None
 
 
 def chosen_preset(args: Sequence[str], presets: Mapping[str, ConfigT]) -> ConfigT:

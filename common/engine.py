@@ -178,7 +178,7 @@ class ScanEngine:
 
 def init_lane(problem: Problem, seed: jax.Array, rate: jax.Array) -> TrainState:
     """The untrained state of one lane."""
-    params = problem.model.init(_lane_key(problem, seed, "init"))
+    params = problem.model.init(lane_key(problem, seed, "init"))
     # Derived from `seed`, not constants, so that shard_map knows they vary over lanes.
     zero = jnp.zeros_like(seed)
     opt_state = jax.tree.map(lambda leaf: leaf + zero.astype(leaf.dtype), problem.make_optimizer(rate).init(params))
@@ -217,7 +217,7 @@ def advance_lane(
     The step comes as an argument, although the state knows it: the state is one of many lanes, the step is common to a group, and what
     depends on nothing else (the data, the teacher's answers) is then computed once a group.
     """
-    update = functools.partial(train_step, problem, problem.make_optimizer(rate), _lane_key(problem, seed, "train-data"))
+    update = functools.partial(train_step, problem, problem.make_optimizer(rate), lane_key(problem, seed, "train-data"))
     state, _ = jax.lax.scan(lambda carry, step: (update(step, carry, teacher_params), None), state, first + jnp.arange(num_steps))
     return state
 
@@ -247,5 +247,6 @@ def record_lane(problem: Problem, state: TrainState, batch: Batch) -> tuple[Trai
     return state._replace(loss_sum_L=jnp.zeros_like(state.loss_sum_L), loss_count_L=jnp.zeros_like(state.loss_count_L)), metrics
 
 
-def _lane_key(problem: Problem, seed: jax.Array, purpose: str) -> jax.Array:
+def lane_key(problem: Problem, seed: jax.Array, purpose: str) -> jax.Array:
+    """The key of one purpose ("init", "train-data") of a lane."""
     return purpose_key(jax.random.key(seed), f"{problem.role}/{purpose}")

@@ -1,6 +1,6 @@
 """What every training stage does with its run directory: print the plan, refuse, skip, resume or train."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from common.config import Runtime, TrainingConfig
-from common.engine import Lane, Problem
+from common.engine import Engine, Lane, Problem, ScanEngine
 from common.errors import RunError, UserError
 from common.fit import Supervision, fit
 from common.runs import free_bytes, opened
@@ -31,6 +31,8 @@ class Stage:
     supervision: Supervision
     provenance: Mapping[str, Any]
     """Further manifest entries."""
+    engine: Callable[[Problem, int], Engine] = ScanEngine
+    """Makes what advances the state, from the problem and the group size."""
 
     def run(self, runtime: Runtime) -> None:
         """Train to the end, or say that this has been done."""
@@ -45,7 +47,8 @@ class Stage:
                 console.print(f"{self.run_dir}: already finished, nothing to do", highlight=False)
                 return
             self.check_disk()
-            fit(self.problem, self.supervision, self.training, run, runtime)
+            engine = self.engine(self.problem, self.supervision.group_size(lanes))
+            fit(self.problem, self.supervision, self.training, run, runtime, engine)
             seconds = run.manifest["wall_seconds"]
             examples = self.training.steps * self.training.batch_size * len(lanes)
             console.print(

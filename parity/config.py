@@ -7,13 +7,18 @@ from typing import Literal, TypeVar
 import jax
 
 from common.config import Seed, TrainingConfig, configuration
-from common.engine import Lane, LossFn, Problem
+from common.engine import Engine, Lane, LossFn, Problem, ScanEngine
 from common.losses import DistillationLoss, label_cross_entropy
 from common.models import MLPConfig, Params, functional_mlp
 from common.optim import OptimConfig, make_optimizer
 from common.schedule import ScheduleConfig, ScheduleName
 from common.transition import DetectorConfig
+from parity.blocked import BlockedEngine
 from parity.data import ParityData, eval_batch, level_correct, sample, supports_of
+
+EngineName = Literal["auto", "scan", "blocked"]
+MAX_BLOCKED_BATCH = 8
+"""Where the gain was measured; larger batches are matrix products already and gain less."""
 
 
 @configuration
@@ -24,6 +29,11 @@ class TrainConfig:
     model: MLPConfig
     optim: OptimConfig
     training: TrainingConfig
+    engine: EngineName = "auto"
+    """scan: step by step. blocked: the same steps in blocks (batches of at most 8), which only rounding tells apart. auto: blocked where possible."""
+
+    def __post_init__(self) -> None:
+        _check_engine(self.engine, self.training)
 
 
 @configuration
@@ -41,6 +51,11 @@ class StudentConfig:
     """Which teacher checkpoint supervises which student step."""
     teacher_seed: Seed | None = None
     """The teacher lane that teaches every student; without it student and teacher are paired by equal seeds."""
+    engine: EngineName = "auto"
+    """scan: step by step. blocked: the same steps in blocks (batches of at most 8), which only rounding tells apart. auto: blocked where possible."""
+
+    def __post_init__(self) -> None:
+        _check_engine(self.engine, self.training)
 
 
 ConfigT = TypeVar("ConfigT", TrainConfig, StudentConfig)
@@ -83,9 +98,22 @@ def student_problem(config: StudentConfig, teacher: TrainConfig | None) -> Probl
     return _problem(config, "student", teacher, loss)
 
 
+def make_engine(config: TrainConfig | StudentConfig, problem: Problem, group_size: int = 1) -> Engine:
+    """The engine that the configuration asks for."""
+    blocked = config.engine == "blocked" or (config.engine == "auto" and config.training.batch_size <= MAX_BLOCKED_BATCH)
+    return (BlockedEngine if blocked else ScanEngine)(problem, group_size)
+
+
 def apply_model(config: TrainConfig | StudentConfig, params: Params, inputs_BxD: jax.Array) -> jax.Array:
     """Logits `(B, 2^depth)` of the configured model."""
     return functional_mlp(config.model, config.data.d, config.data.num_classes).apply(params, inputs_BxD)
+
+
+def _check_engine(engine: EngineName, training: TrainingConfig) -> None:
+    if engine == "blocked" and training.batch_size > MAX_BLOCKED_BATCH:
+        raise ValueError(
+            f"engine = blocked trains on batches of at most {MAX_BLOCKED_BATCH}, training.batch_size is {training.batch_size}; use --engine auto"
+        )
 
 
 def _problem(config: TrainConfig | StudentConfig, role: str, teacher: TrainConfig | None, loss: LossFn) -> Problem:

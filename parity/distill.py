@@ -1,5 +1,6 @@
 """`python -m parity.distill`: train students under a supervision schedule from a teacher's trajectory."""
 
+import functools
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +16,7 @@ from common.runs import RunDirectory
 from common.stage import Stage
 from common.teacher import TeacherRun
 from common.tuning import tuned_rate
-from parity.config import Compat, StudentConfig, TrainConfig, as_published, lanes, student_problem
+from parity.config import Compat, StudentConfig, TrainConfig, as_published, lanes, make_engine, student_problem
 from parity.data import supports_of
 from parity.presets import PRESETS
 
@@ -69,10 +70,12 @@ def distill_stage(command: DistillCommand) -> tuple[Stage, tuple[int, ...]]:
     record = {"experiment": "parity", "stage": "distill", "config": to_dict(config)}
     paths = {"teacher": str(command.teacher or ""), "tuned_by": str(command.tuned_by or "")}
     total_steps = config.training.steps
+    engine = functools.partial(make_engine, config)
     if config.schedule == "ce":
         problem = student_problem(config, None)
         supervision = Supervision(tuple(schedule.ce(total_steps) for _ in problem.lanes), None)
-        return Stage(command.run_dir, record | {"paths": paths}, problem, config.training, supervision, {"supports": supports_of(config.data)}), ()
+        provenance = {"supports": supports_of(config.data)}
+        return Stage(command.run_dir, record | {"paths": paths}, problem, config.training, supervision, provenance, engine), ()
     if command.teacher is None:
         raise UserError(f"--schedule {config.schedule} needs --teacher, the run directory of a finished `python -m parity.train`")
     teacher_config = read_teacher_config(command.teacher, config)
@@ -84,7 +87,8 @@ def distill_stage(command: DistillCommand) -> tuple[Stage, tuple[int, ...]]:
     schedules_L = tuple(schedule.build(config.schedule, config.supervision, total_steps, last, first) for first in firsts_L)
     provenance = {"supports": supports_of(config.data), "transitions": [asdict(found) for found in teacher.transitions(config.detector)]}
     record |= {"teacher_hash": teacher.hash, "paths": paths}
-    return Stage(command.run_dir, record, problem, config.training, Supervision(schedules_L, teacher), provenance), teacher.trajectory.steps()
+    stage = Stage(command.run_dir, record, problem, config.training, Supervision(schedules_L, teacher), provenance, engine)
+    return stage, teacher.trajectory.steps()
 
 
 def read_teacher_config(path: Path, student: StudentConfig) -> TrainConfig:

@@ -1,5 +1,6 @@
 """`python -m parity.train`: train a teacher (or any model) on the labels of sparse parity and keep its trajectory."""
 
+import functools
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,7 @@ from common.fit import Supervision
 from common.mesh import use_all_cores
 from common.stage import Stage
 from common.tuning import tuned_rate
-from parity.config import Compat, TrainConfig, as_published, teacher_problem
+from parity.config import Compat, TrainConfig, as_published, make_engine, teacher_problem
 from parity.data import supports_of
 from parity.presets import PRESETS
 
@@ -62,6 +63,7 @@ def train_stage(command: TrainCommand) -> Stage:
         training=config.training,
         supervision=Supervision(tuple(schedule.ce(config.training.steps) for _ in problem.lanes), None),
         provenance={"supports": supports_of(config.data)},
+        engine=functools.partial(make_engine, config),
     )
 
 

@@ -13,7 +13,7 @@ _TARGETS = Path(__file__).with_name("targets.csv")
 
 
 def metrics(run: Path) -> pd.DataFrame:
-    """The metrics of a run, one row for each evaluation and lane: step, examples, lane, seed, learning_rate, accuracy, eval_loss, train_loss."""
+    """The metrics of a run, one row for each evaluation and lane: step, examples, lane, seed, learning_rate, and all that was measured."""
     manifest = read_json(run / "manifest.json")
     if manifest["status"] != "finished":
         raise UserError(f"{run} is not finished; run its command again, it goes on from where it stopped")
@@ -21,14 +21,14 @@ def metrics(run: Path) -> pd.DataFrame:
     for line in (run / "metrics.jsonl").read_text().splitlines():
         record = json.loads(line)
         for lane, (seed, rate) in enumerate(zip(manifest["seeds"], manifest["learning_rates"], strict=True)):
-            values = {name: record[name][lane] for name in ("accuracy", "eval_loss", "train_loss")}
+            values = {name: of_lanes[lane] for name, of_lanes in record.items() if isinstance(of_lanes, list)}
             rows.append({"step": record["step"], "examples": record["examples"], "lane": lane, "seed": seed, "learning_rate": rate} | values)
     return pd.DataFrame(rows)
 
 
-def curves(run: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Examples `(T,)` and accuracy `(lanes, T)` of a run."""
-    table = metrics(run).pivot(index="examples", columns="lane", values="accuracy")
+def curves(run: Path, name: str = "accuracy") -> tuple[np.ndarray, np.ndarray]:
+    """Examples `(T,)` and accuracy, or another metric, `(lanes, T)` of a run."""
+    table = metrics(run).pivot(index="examples", columns="lane", values=name)
     return table.index.to_numpy(), table.to_numpy(np.float64).T
 
 

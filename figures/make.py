@@ -7,8 +7,8 @@ from rich.console import Console
 
 from common.config import PresetName, chosen_preset, parse
 from common.errors import UserError, run_command
-from figures import overview, report, spike, width
-from parity.presets import PRESETS
+from figures import levels, overview, report, spike, width
+from parity.presets import PRESETS, Experiment
 
 CAPTIONS = {
     "overview": (
@@ -25,7 +25,17 @@ CAPTIONS = {
         width.draw,
         "Learning time on labels. Left: each seed at its width's best learning rate. Right: the sweep that chose the rate, on other seeds.",
     ),
+    "levels": (
+        levels.draw,
+        "Hierarchical parity: the labels are the leaves of a tree whose inner nodes each own a parity of coordinates of their own. Left: accuracy of"
+        " the most probable node at each level; mean and middle half of the seeds. Right: the detected transition of each level, one line a seed.",
+    ),
 }
+
+
+def figures_of(experiment: Experiment) -> tuple[str, ...]:
+    """The figures that an experiment has runs for."""
+    return tuple(name for name in CAPTIONS if name != "levels" or experiment.tree is not None)
 
 
 @dataclass(frozen=True)
@@ -47,7 +57,7 @@ def main(args: list[str]) -> None:
     home, folder = command.root / "parity" / preset.name, command.out / preset.name
     if not (home / "claims.json").exists():
         raise UserError(f"{home} is not complete; run `python -m parity.experiment --preset {preset.name} --root {command.root}` first")
-    drawn = [report.Drawn(draw(home, folder), caption) for draw, caption in CAPTIONS.values()]
+    drawn = [report.Drawn(draw(home, folder), caption) for name, (draw, caption) in CAPTIONS.items() if name in figures_of(preset.config)]
     page = report.write(home, folder, preset.name, preset.note, drawn)
     console = Console(soft_wrap=True)
     for path in (*(figure.png for figure in drawn), page):

@@ -38,7 +38,7 @@ def main(args: list[str]) -> None:
     make.main(["--preset", preset.name, "--root", str(command.root), "--out", str(command.site)])
     home, site, out = command.root / "parity" / preset.name, command.site / preset.name, command.out / preset.name
     out.mkdir(parents=True, exist_ok=True)
-    for source in (*(home / name for name in _TABLES), *(site / f"{name}.png" for name in make.CAPTIONS)):
+    for source in (*(home / name for name in _TABLES), *(site / f"{name}.png" for name in make.figures_of(preset.config))):
         shutil.copyfile(source, out / source.name)
     write_json(out / "provenance.json", provenance(home))
     write_text(out / TABLE, claims_table(loaders.read_json(home / "claims.json")["claims"], preset.name))

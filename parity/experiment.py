@@ -2,6 +2,7 @@
 
     runs/parity/<preset>/tune/...       sweeps over learning rates, on seeds of their own
     runs/parity/<preset>/teacher        the teacher's trajectory, and its probes
+    runs/parity/<preset>/tree           the teacher's model on hierarchical parity, where the preset has it
     runs/parity/<preset>/student/...    one run for each supervision strategy and width
     runs/parity/<preset>/claims.json    the claims, judged
 
@@ -32,6 +33,7 @@ STRATEGIES: dict[str, tuple[str, ...]] = {
     "two-shot-before": ("--schedule", "two-shot", "--supervision.candidate", "before"),
     "two-shot-after": ("--schedule", "two-shot", "--supervision.candidate", "after"),
 }
+TREE = "tree"
 _MAINS: dict[str, Callable[[list[str]], None]] = {
     "parity.train": train.main,
     "parity.distill": distill.main,
@@ -138,6 +140,10 @@ class _Plan:
         for width in self.experiment.label_budgets:
             if width != teacher_width:
                 self._distill(f"student/ce-w{width}", *self._labels(width), *self._tuned(f"tune/ce-w{width}"))
+        if (tree := self.experiment.tree) is not None:
+            problem = ("--data.k", str(tree.k), "--data.depth", str(tree.depth))
+            training = ("--training.steps", str(tree.steps), "--training.eval-every", str(tree.eval_every), "--training.checkpoint-every", "0")
+            self._train(TREE, *problem, *training)
         for strategy, flags in STRATEGIES.items():
             self._distill(f"student/{strategy}", *flags, *self._budget(strategy), *self._tuned(f"tune/{strategy}"), teacher="teacher")
         needs = tuple(stage.output for stage in self.stages)

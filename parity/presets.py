@@ -23,6 +23,16 @@ class TuningConfig:
 
 
 @configuration
+class TreeConfig:
+    """What distinguishes the run on hierarchical parity from the teacher's."""
+
+    k: PositiveInt
+    depth: PositiveInt
+    steps: PositiveInt
+    eval_every: PositiveInt
+
+
+@configuration
 class Experiment:
     """Teacher, students and baselines of one preset, as `python -m parity.experiment` runs them."""
 
@@ -37,6 +47,8 @@ class Experiment:
     """None: the published learning rates are used as they are."""
     probe_examples: PositiveInt
     """Examples over which correlations are averaged."""
+    tree: TreeConfig | None = None
+    """The teacher's model on hierarchical parity, drawn as `levels`; None leaves it out."""
 
     def __post_init__(self) -> None:
         if dict(self.widths).get(self.student.model.width, self.label_steps) != self.label_steps:
@@ -58,6 +70,7 @@ def _quick() -> Experiment:
         widths=((100, 49_152), (300, 24_576), (1000, 12_288)),
         tuning=TuningConfig((0.2, 0.4, 0.6, 0.8), seed=1000, num_seeds=8),
         probe_examples=32_768,
+        tree=TreeConfig(k=4, depth=3, steps=5120, eval_every=64),
     )
 
 

@@ -24,7 +24,7 @@ from figures import make, publish
 from parity import claims, distill, experiment, train
 from parity.config import StudentConfig, TrainConfig
 from parity.data import ParityData
-from parity.presets import PRESETS, Experiment, TuningConfig
+from parity.presets import PRESETS, Experiment, TreeConfig, TuningConfig
 from tests.conftest import REPOSITORY, run_module
 
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome", "chrome") if (path := shutil.which(name))), None)
@@ -39,6 +39,7 @@ def tiny_experiment() -> Experiment:
         widths=((8, 512), (16, 512), (64, 256)),
         tuning=TuningConfig((0.2, 0.4, 0.6, 0.8), seed=50, num_seeds=2),
         probe_examples=2048,
+        tree=TreeConfig(k=1, depth=2, steps=512, eval_every=8),
     )
 
 
@@ -97,7 +98,7 @@ def test_learning_rates_come_from_the_sweeps(finished: Path) -> None:
 
 def test_figures_and_report_are_complete(finished: Path) -> None:
     site = finished / "site" / "quick"
-    for name in ("overview", "spike", "width"):
+    for name in ("overview", "spike", "width", "levels"):
         assert (site / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert (site / f"{name}.pdf").read_bytes().startswith(b"%PDF")
     page = (site / "report.html").read_text()
@@ -120,7 +121,7 @@ def test_report_opens_in_chromium(finished: Path, tmp_path: Path) -> None:
 
     dom = chromium("--dump-dom")
     assert dom.count('class="verdict') == 5
-    assert dom.count("<img") == 3
+    assert dom.count("<img") == 4
     chromium(f"--screenshot={shot}", "--window-size=1200,2400")
     import matplotlib.image
 
@@ -133,7 +134,17 @@ def test_small_results_are_published(finished: Path, tmp_path: Path, monkeypatch
     monkeypatch.setitem(PRESETS, "quick", Preset("quick", "A tiny problem.", tiny_experiment()))
     publish.main(["--root", str(finished), "--site", str(tmp_path / "site"), "--out", str(tmp_path / "results")])
     names = {path.name for path in (tmp_path / "results" / "quick").iterdir()}
-    assert {"claims.json", "learning_times.csv", "tuning.csv", "provenance.json", "table.md", "overview.png", "spike.png", "width.png"} == names
+    assert {
+        "claims.json",
+        "learning_times.csv",
+        "tuning.csv",
+        "provenance.json",
+        "table.md",
+        "overview.png",
+        "spike.png",
+        "width.png",
+        "levels.png",
+    } == names
 
 
 def test_figures_without_runs_are_refused(tmp_path: Path) -> None:

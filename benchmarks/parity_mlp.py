@@ -18,8 +18,7 @@ from common.config import PositiveInt, PresetName, chosen_preset, parse
 from common.engine import Problem, ScanEngine
 from common.errors import run_command
 from common.mesh import use_all_cores
-from common.models import functional_mlp
-from parity.config import student_problem, teacher_problem
+from parity.config import functional_model, student_problem, teacher_problem
 from parity.presets import PRESETS, Experiment
 
 
@@ -53,7 +52,7 @@ def our_sides(experiment: Experiment, role: str, steps: int) -> dict[str, Callab
     for num_seeds in (1, experiment.teacher.training.num_seeds):
         problem, config = problem_of(experiment, role, num_seeds), experiment.teacher
         engine = ScanEngine(problem)
-        init = functional_mlp(config.model, config.data.d, config.data.num_classes).init
+        init = functional_model(config).init
         teachers_L = engine.place(jax.vmap(init)(jax.random.split(jax.random.key(1), num_seeds))) if role == "student" else None
         state = [engine.init()]
 

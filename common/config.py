@@ -150,15 +150,21 @@ def chosen_preset(args: Sequence[str], presets: Mapping[str, ConfigT]) -> Config
     Raises:
         UserError: unknown name.
     """
-    name = "quick"
-    for i, arg in enumerate(args):
-        if arg == "--preset" and i + 1 < len(args):
-            name = args[i + 1]
-        elif arg.startswith("--preset="):
-            name = arg.removeprefix("--preset=")
+    name = last_value(args, "--preset") or "quick"
     if name not in presets:
         raise UserError(f"--preset {name}: unknown preset; choose one of {', '.join(presets)}")
     return presets[name]
+
+
+def last_value(args: Sequence[str], flag: str) -> str | None:
+    """What `flag VALUE` or `flag=VALUE` says among the arguments, the last of several; for flags that decide the defaults of others."""
+    value = None
+    for i, arg in enumerate(args):
+        if arg == flag and i + 1 < len(args):
+            value = args[i + 1]
+        elif arg.startswith(f"{flag}="):
+            value = arg.removeprefix(f"{flag}=")
+    return value
 
 
 def describe_presets(text: str, presets: Mapping[str, Preset[ConfigT]]) -> str:
@@ -170,7 +176,8 @@ def describe_presets(text: str, presets: Mapping[str, Preset[ConfigT]]) -> str:
 def _explain(error: ValidationError) -> str:
     lines = []
     for item in error.errors(include_url=False):
-        field = ".".join(str(part) for part in item["loc"])
+        # "(mlp)": which member of a union, told by its values; no name that the reader has written.
+        field = ".".join(str(part) for part in item["loc"] if not str(part).startswith("("))
         message = item["msg"].removeprefix("Value error, ")
         is_field = field and not isinstance(item["input"], dict)
         lines.append(f"{field} = {item['input']!r}: {message[0].lower()}{message[1:]}" if is_field else f"{field}: {message}" if field else message)

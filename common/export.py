@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from common.config import parse
 from common.errors import UserError, run_command
-from common.models import mlp_to_torch
+from common.models import to_torch
 from common.runs import RunDirectory
 from common.trajectory import Trajectory
 
@@ -39,7 +39,7 @@ def main(args: list[str]) -> None:
     lane = jax.tree.map(lambda leaf: leaf[command.seed_index], params)
     if not command.out.absolute().parent.is_dir():
         raise UserError(f"{command.out.absolute().parent} does not exist; create it or choose another --out")
-    save_file(mlp_to_torch(lane), command.out)
+    save_file(to_torch(lane), command.out)
     print(command.out)
 
 

@@ -2,14 +2,22 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from common.config import PositiveInt, configuration
+from common.errors import UserError
 
+INIT_STD = 0.02
+"""Of a Transformer's weights, as in GPT-2 and BERT."""
+LAYER_NORM_EPSILON = 1e-5
+"""GPT-2's."""
+
+ModuleT = TypeVar("ModuleT", bound=nnx.Module)
 Params = dict[str, Any]
 """A nested dictionary of arrays; the only form in which parameters leave this module."""
 
@@ -46,6 +54,131 @@ def _linear(fan_in: int, fan_out: int, init: Literal["torch", "lecun"], rngs: nn
     return nnx.Linear(fan_in, fan_out, kernel_init=uniform, bias_init=uniform, rngs=rngs)
 
 
+@configuration
+class TransformerConfig:
+    """A Transformer: GPT-2 as it stands, BERT if bidirectional and post-norm.
+
+    There is no dropout, neither in training, where the published runs had GPT-2's default of 0.1, nor in evaluation and in the teacher, where they
+    left it on by mistake.
+    """
+
+    heads: PositiveInt
+    """Attention heads of a layer: the width is heads x head_size."""
+    head_size: PositiveInt = 8
+    """Width of a head."""
+    layers: PositiveInt = 2
+    """Blocks of attention and a two-layer network of 4 x width hidden units."""
+    causal: bool = True
+    """A position sees itself and those before it (GPT-2), or all of them (BERT)."""
+    norm: Literal["pre", "post"] = "pre"
+    """pre: the input of every sublayer is normalised, and the last output (GPT-2). post: the embedding, and every sublayer's sum (BERT)."""
+    gelu: Literal["tanh", "exact"] = "tanh"
+    """tanh: GPT-2's approximation of GELU. exact: BERT's."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of activations; parameters and logits are float32. auto: bfloat16 on accelerators, float32 on CPUs."""
+
+    @property
+    def width(self) -> int:
+        """Hidden size."""
+        return self.heads * self.head_size
+
+    @property
+    def activation_dtype(self) -> Any:
+        """What `dtype` means on this machine."""
+        if self.dtype == "auto":
+            return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+        return jnp.dtype(self.dtype)
+
+
+class Transformer(nnx.Module):
+    """Tokens to logits, with learned absolute positions and an output head of its own; initialised as GPT-2 is.
+
+    Shapes: B sequences of L tokens out of V; N layers of width M = H heads x K; C logits.
+    """
+
+    def __init__(self, config: TransformerConfig, vocabulary: int, length: int, num_outputs: int, *, rngs: nnx.Rngs) -> None:
+        """Untrained weights.
+
+        Args:
+            config: its shape.
+            vocabulary: number of tokens.
+            length: the longest sequence.
+            num_outputs: logits a position.
+            rngs: the stream `params`.
+        """
+        dtype, normal = config.activation_dtype, nnx.initializers.normal(INIT_STD)
+        self.token = nnx.Embed(vocabulary, config.width, embedding_init=normal, dtype=dtype, rngs=rngs)
+        self.position = nnx.Embed(length, config.width, embedding_init=normal, dtype=dtype, rngs=rngs)
+        self.blocks = nnx.Dict({str(i): Block(config, rngs=rngs) for i in range(config.layers)})
+        self.norm_first = _layer_norm(config, rngs) if config.norm == "post" else None
+        self.norm_last = _layer_norm(config, rngs) if config.norm == "pre" else None
+        self.head = nnx.Linear(config.width, num_outputs, use_bias=False, kernel_init=normal, dtype=dtype, rngs=rngs)
+
+    def __call__(self, tokens_BxL: jax.Array, *, last_only: bool = False) -> jax.Array:
+        """Logits `(B, L, C)` in float32; with `last_only` `(B, C)`, those of the last position, without what only the others need."""
+        logits_BxQxC = self.read(self.embed(tokens_BxL), last_only=last_only)
+        return logits_BxQxC[:, -1] if last_only else logits_BxQxC
+
+    def embed(self, tokens_BxL: jax.Array) -> jax.Array:
+        """What enters the first block, `(B, L, M)`."""
+        x_BxLxM = self.token(tokens_BxL) + self.position(jnp.arange(tokens_BxL.shape[1]))[None]
+        return x_BxLxM if self.norm_first is None else self.norm_first(x_BxLxM)
+
+    def read(self, x_BxLxM: jax.Array, *, last_only: bool = False) -> jax.Array:
+        """Logits `(B, L, C)` of embedded tokens; with `last_only` `(B, 1, C)`."""
+        num_blocks = len(self.blocks)
+        for i in range(num_blocks):
+            x_BxLxM = self.blocks[str(i)](x_BxLxM, last_only=last_only and i == num_blocks - 1)
+        if self.norm_last is not None:
+            x_BxLxM = self.norm_last(x_BxLxM)
+        return self.head(x_BxLxM).astype(jnp.float32)
+
+
+class Block(nnx.Module):
+    """Attention, then a two-layer network, each added to what it reads."""
+
+    def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs) -> None:
+        def linear(fan_in: int, fan_out: int, std: float = INIT_STD) -> nnx.Linear:
+            return nnx.Linear(fan_in, fan_out, kernel_init=nnx.initializers.normal(std), dtype=config.activation_dtype, rngs=rngs)
+
+        width, residual_std = config.width, INIT_STD / math.sqrt(2 * config.layers)
+        self.config = config
+        self.norm_attention = _layer_norm(config, rngs)
+        self.query_key_value = linear(width, 3 * width)
+        self.attention_output = linear(width, width, residual_std)
+        self.norm_mlp = _layer_norm(config, rngs)
+        self.mlp_hidden = linear(width, 4 * width)
+        self.mlp_output = linear(4 * width, width, residual_std)
+
+    def __call__(self, x_BxLxM: jax.Array, *, last_only: bool = False) -> jax.Array:
+        """`(B, L, M)` to the same; with `last_only` to `(B, 1, M)`."""
+        is_pre = self.config.norm == "pre"
+        kept_BxQxM = x_BxLxM[:, -1:] if last_only else x_BxLxM
+        y_BxQxM = kept_BxQxM + self.attend(self.norm_attention(x_BxLxM) if is_pre else x_BxLxM, last_only)
+        if is_pre:
+            return y_BxQxM + self.transform(self.norm_mlp(y_BxQxM))
+        y_BxQxM = self.norm_attention(y_BxQxM)
+        return self.norm_mlp(y_BxQxM + self.transform(y_BxQxM))
+
+    def attend(self, x_BxLxM: jax.Array, last_only: bool) -> jax.Array:
+        """What each position, or only the last one, gathers from those it sees."""
+        heads_BxLx3xHxK = self.query_key_value(x_BxLxM).reshape(*x_BxLxM.shape[:2], 3, self.config.heads, self.config.head_size)
+        q_BxLxHxK, k_BxLxHxK, v_BxLxHxK = (heads_BxLx3xHxK[:, :, i] for i in range(3))
+        q_BxQxHxK = q_BxLxHxK[:, -1:] if last_only else q_BxLxHxK
+        # The last position sees all others in either case.
+        y_BxQxHxK = jax.nn.dot_product_attention(q_BxQxHxK, k_BxLxHxK, v_BxLxHxK, is_causal=self.config.causal and not last_only)
+        return self.attention_output(y_BxQxHxK.reshape(*y_BxQxHxK.shape[:2], -1))
+
+    def transform(self, x_BxQxM: jax.Array) -> jax.Array:
+        """The two-layer network at every position."""
+        return self.mlp_output(nnx.gelu(self.mlp_hidden(x_BxQxM), approximate=self.config.gelu == "tanh"))
+
+
+def _layer_norm(config: TransformerConfig, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    # The slow variance, because that of E[x^2] - E[x]^2 loses digits, and GPT-2's weights are to give GPT-2's logits.
+    return nnx.LayerNorm(config.width, epsilon=LAYER_NORM_EPSILON, dtype=config.activation_dtype, use_fast_variance=False, rngs=rngs)
+
+
 class Functional(NamedTuple):
     """A model as two pure functions: `init(key) -> params` and `apply(params, inputs) -> logits`."""
 
@@ -55,19 +188,31 @@ class Functional(NamedTuple):
 
 def functional_mlp(config: MLPConfig, d: int, num_classes: int) -> Functional:
     """The MLP as pure functions; `apply` takes `(B, d)` to `(B, num_classes)`."""
+    return _functional(lambda rngs: MLP(config, d, num_classes, rngs=rngs), lambda model, x_BxD: model(x_BxD))
 
-    def build(key: jax.Array) -> MLP:
-        return MLP(config, d, num_classes, rngs=nnx.Rngs(params=key))
 
-    graph = nnx.graphdef(nnx.eval_shape(lambda: build(jax.random.key(0))))
+def functional_transformer(config: TransformerConfig, vocabulary: int, length: int, num_outputs: int, *, last_only: bool = False) -> Functional:
+    """The Transformer as pure functions; `apply` takes tokens `(B, L)` to `(B, L, num_outputs)`, or with `last_only` to `(B, num_outputs)`."""
+    return _functional(
+        lambda rngs: Transformer(config, vocabulary, length, num_outputs, rngs=rngs), lambda model, tokens_BxL: model(tokens_BxL, last_only=last_only)
+    )
+
+
+def _functional(build: Callable[[nnx.Rngs], ModuleT], call: Callable[[ModuleT, jax.Array], jax.Array]) -> Functional:
+    graph = nnx.graphdef(nnx.eval_shape(lambda: build(nnx.Rngs(params=jax.random.key(0)))))
 
     def init(key: jax.Array) -> Params:
-        return nnx.to_pure_dict(nnx.state(build(key)))
+        return nnx.to_pure_dict(nnx.state(build(nnx.Rngs(params=key))))
 
-    def apply(params: Params, x_BxD: jax.Array) -> jax.Array:
-        return nnx.merge(graph, params)(x_BxD)
+    def apply(params: Params, inputs: jax.Array) -> jax.Array:
+        return call(nnx.merge(graph, params), inputs)
 
     return Functional(init, apply)
+
+
+def to_torch(params: Params) -> dict[str, np.ndarray]:
+    """The parameters of any model of this module under PyTorch's names and in its layouts; the model is told by the names of its parts."""
+    return transformer_to_torch(params) if "blocks" in params else mlp_to_torch(params)
 
 
 def mlp_to_torch(params: Params) -> dict[str, np.ndarray]:
@@ -75,3 +220,30 @@ def mlp_to_torch(params: Params) -> dict[str, np.ndarray]:
     layers = {"0": params["hidden"], "2": params["output"]}
     kernels = {f"{name}.weight": np.ascontiguousarray(np.asarray(layer["kernel"]).T) for name, layer in layers.items()}
     return kernels | {f"{name}.bias": np.ascontiguousarray(layer["bias"]) for name, layer in layers.items()}
+
+
+def transformer_to_torch(params: Params) -> dict[str, np.ndarray]:
+    """A pre-norm Transformer's parameters under the names and in the layouts of Hugging Face's `GPT2LMHeadModel` with an untied head.
+
+    Linear layers of the blocks keep their layout `(in, out)`, which is that of GPT-2's `Conv1D`; the head's is `(out, in)`.
+
+    Raises:
+        UserError: a post-norm Transformer, which GPT-2 has no names for.
+    """
+    if "norm_last" not in params:
+        raise UserError("a Transformer with model.norm = post cannot be written under the names of GPT-2, which normalises before every sublayer")
+    names = {
+        "norm_attention": "ln_1",
+        "query_key_value": "attn.c_attn",
+        "attention_output": "attn.c_proj",
+        "norm_mlp": "ln_2",
+        "mlp_hidden": "mlp.c_fc",
+        "mlp_output": "mlp.c_proj",
+    }
+    layers = {f"transformer.h.{i}.{theirs}": block[ours] for i, block in params["blocks"].items() for ours, theirs in names.items()}
+    layers["transformer.ln_f"] = params["norm_last"]
+    tensors = {f"{name}.bias": layer["bias"] for name, layer in layers.items()}
+    tensors |= {f"{name}.weight": layer["scale" if "scale" in layer else "kernel"] for name, layer in layers.items()}
+    tensors["transformer.wte.weight"], tensors["transformer.wpe.weight"] = params["token"]["embedding"], params["position"]["embedding"]
+    tensors["lm_head.weight"] = np.asarray(params["head"]["kernel"]).T
+    return {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}

@@ -9,10 +9,13 @@ from pydantic import Field
 
 from common.config import Fraction, PositiveFloat, configuration
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+DEFAULT_BETAS = (0.9, 0.999)
+
 
 @configuration
 class OptimConfig:
-    """SGD with a constant or a warm-up and cosine learning rate."""
+    """SGD or Adam, with a constant or a warm-up and cosine learning rate."""
 
     learning_rate: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
     """Peak learning rate; several values train side by side as a sweep."""
@@ -20,6 +23,14 @@ class OptimConfig:
     """constant, or linear warm-up to the peak followed by cosine decay to zero at the last step."""
     warmup_fraction: Fraction = 0.06
     """Part of the run spent warming up (cosine only)."""
+    kind: Literal["sgd", "adam"] = "sgd"
+    """sgd: without momentum. adam: without weight decay, epsilon 1e-8 (PyTorch's default)."""
+    betas: tuple[Beta, Beta] = DEFAULT_BETAS
+    """Decay of Adam's averages of the gradient and of its square."""
+
+    def __post_init__(self) -> None:
+        if self.kind == "sgd" and self.betas != DEFAULT_BETAS:
+            raise ValueError(f"optim.betas = {self.betas} are Adam's; give --optim.kind adam as well")
 
 
 def learning_rate_shape(config: OptimConfig, total_steps: int) -> optax.Schedule:
@@ -33,4 +44,10 @@ def learning_rate_shape(config: OptimConfig, total_steps: int) -> optax.Schedule
 def make_optimizer(config: OptimConfig, total_steps: int, peak: jax.Array) -> optax.GradientTransformation:
     """The optimiser of one lane; `peak` may be traced, so that lanes of a sweep share one program."""
     shape = learning_rate_shape(config, total_steps)
-    return optax.sgd(lambda count: peak * jnp.asarray(shape(count)))
+
+    def rate(count: jax.typing.ArrayLike) -> jax.Array:
+        return peak * jnp.asarray(shape(count))
+
+    if config.kind == "sgd":
+        return optax.sgd(rate)
+    return optax.adam(rate, *config.betas, eps=1e-8)

@@ -1,5 +1,6 @@
 """What every training stage does with its run directory: print the plan, refuse, skip, resume or train."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from common.config import Runtime, TrainingConfig
-from common.engine import Engine, Lane, Problem, ScanEngine
+from common.engine import Engine, Lane, Problem, ScanEngine, init_lane
 from common.errors import RunError, UserError
 from common.fit import Supervision, fit
 from common.runs import free_bytes, opened
@@ -64,9 +65,10 @@ class Stage:
 
     def trajectory_bytes(self) -> int:
         """Size of all checkpoints of the run, and of the two resume states that exist for a moment."""
-        params = jax.eval_shape(self.problem.model.init, jax.random.key(0))
-        per_lane = sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
-        return per_lane * len(self.problem.lanes) * (len(self.training.checkpoint_steps()) + 2)
+        scalar = jax.ShapeDtypeStruct((), np.uint32), jax.ShapeDtypeStruct((), np.float32)
+        state = jax.eval_shape(functools.partial(init_lane, self.problem), *scalar)
+        checkpoint, resume = (sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)) for tree in (state.params, state))
+        return len(self.problem.lanes) * (checkpoint * len(self.training.checkpoint_steps()) + 2 * resume)
 
     def dry_run(self, available: Sequence[int]) -> None:
         """Print what would be done: length, lanes, checkpoints, and which teacher checkpoint supervises which student steps.

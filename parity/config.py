@@ -1,15 +1,19 @@
 """Configurations of the parity stages, and the problem they describe."""
 
 import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import jax
+import jax.numpy as jnp
+import tyro
+from pydantic import Discriminator, Tag
 
-from common.config import Seed, TrainingConfig, configuration
+from common.config import Seed, TrainingConfig, configuration, last_value
 from common.engine import Engine, Lane, LossFn, Problem, ScanEngine
 from common.losses import DistillationLoss, label_cross_entropy
-from common.models import MLPConfig, Params, functional_mlp
+from common.models import Functional, MLPConfig, Params, TransformerConfig, functional_mlp, functional_transformer
 from common.optim import OptimConfig, make_optimizer
 from common.schedule import ScheduleConfig, ScheduleName
 from common.transition import DetectorConfig
@@ -19,6 +23,20 @@ from parity.data import ParityData, eval_batch, level_correct, sample, supports_
 EngineName = Literal["auto", "scan", "blocked"]
 MAX_BLOCKED_BATCH = 8
 """Where the gain was measured; larger batches are matrix products already and gain less."""
+VOCABULARY = 2
+"""Tokens of a Transformer: 0 stands for the coordinate +1, 1 for -1."""
+
+
+def _model_tag(value: object) -> str:
+    is_transformer = "heads" in value if isinstance(value, Mapping) else isinstance(value, TransformerConfig)
+    return "(transformer)" if is_transformer else "(mlp)"
+
+
+ModelConfig = tyro.conf.AvoidSubcommands[
+    Annotated[Annotated[MLPConfig, Tag("(mlp)")] | Annotated[TransformerConfig, Tag("(transformer)")], Discriminator(_model_tag)]
+]
+"""A configuration says which of them it is by its fields; on the command line by --model."""
+ModelName = Literal["mlp", "transformer"]
 
 
 @configuration
@@ -26,14 +44,14 @@ class TrainConfig:
     """A model trained on the data's labels: the teacher."""
 
     data: ParityData
-    model: MLPConfig
+    model: ModelConfig
     optim: OptimConfig
     training: TrainingConfig
     engine: EngineName = "auto"
-    """scan: step by step. blocked: the same steps in blocks (batches of at most 8), which only rounding tells apart. auto: blocked where possible."""
+    """scan: step by step. blocked: the same steps in blocks (MLP, SGD, batches of at most 8); only rounding differs. auto: where possible."""
 
     def __post_init__(self) -> None:
-        _check_engine(self.engine, self.training)
+        _check_engine(self)
 
 
 @configuration
@@ -41,7 +59,7 @@ class StudentConfig:
     """A model trained under a supervision schedule: the student."""
 
     data: ParityData
-    model: MLPConfig
+    model: ModelConfig
     optim: OptimConfig
     training: TrainingConfig
     supervision: ScheduleConfig = ScheduleConfig()
@@ -52,13 +70,24 @@ class StudentConfig:
     teacher_seed: Seed | None = None
     """The teacher lane that teaches every student; without it student and teacher are paired by equal seeds."""
     engine: EngineName = "auto"
-    """scan: step by step. blocked: the same steps in blocks (batches of at most 8), which only rounding tells apart. auto: blocked where possible."""
+    """scan: step by step. blocked: the same steps in blocks (MLP, SGD, batches of at most 8); only rounding differs. auto: where possible."""
 
     def __post_init__(self) -> None:
-        _check_engine(self.engine, self.training)
+        _check_engine(self)
 
 
 ConfigT = TypeVar("ConfigT", TrainConfig, StudentConfig)
+ModelDefaults = Mapping[str, tuple[ModelConfig, OptimConfig]]
+"""Of each ModelName, in the same order as in the configurations."""
+TEACHER_DEFAULTS: ModelDefaults = {
+    "mlp": (MLPConfig(50_000), OptimConfig((0.005,))),
+    "transformer": (TransformerConfig(heads=32), OptimConfig((3e-4,), schedule="cosine", kind="adam")),
+}
+STUDENT_DEFAULTS: ModelDefaults = {
+    "mlp": (MLPConfig(100), OptimConfig((0.01,), schedule="cosine")),
+    "transformer": (TransformerConfig(heads=4), OptimConfig((1e-4,), schedule="cosine", kind="adam")),
+}
+"""Published models with their published optimisers (paper section 3); warm-up counts updates, of which the authors' schedule saw too few."""
 Compat = Literal["none", "authors"]
 """Whose deviations from the paper's text to follow: nobody's, or those of the authors' code where they change numbers."""
 
@@ -74,6 +103,15 @@ def as_published(config: ConfigT) -> ConfigT:
         return replace(config, data=data, training=training)
     direction = "forward" if config.loss.direction == "forward" else "reverse-raw"
     return replace(config, data=data, training=training, loss=replace(config.loss, direction=direction))
+
+
+def with_model(config: ConfigT, args: Sequence[str], defaults: ModelDefaults) -> ConfigT:
+    """The preset's configuration, or with `--model NAME` of another kind than the preset's that model and its optimiser in their place."""
+    name = last_value(args, "--model")
+    if name is None or name not in defaults or isinstance(config.model, type(defaults[name][0])):
+        return config
+    model, optim = defaults[name]
+    return replace(config, model=model, optim=optim)
 
 
 def lanes(optim: OptimConfig, training: TrainingConfig) -> tuple[Lane, ...]:
@@ -100,20 +138,44 @@ def student_problem(config: StudentConfig, teacher: TrainConfig | None) -> Probl
 
 def make_engine(config: TrainConfig | StudentConfig, problem: Problem, group_size: int = 1) -> Engine:
     """The engine that the configuration asks for."""
-    blocked = config.engine == "blocked" or (config.engine == "auto" and config.training.batch_size <= MAX_BLOCKED_BATCH)
+    blocked = config.engine == "blocked" or (config.engine == "auto" and not _why_not_blocked(config))
     return (BlockedEngine if blocked else ScanEngine)(problem, group_size)
+
+
+def functional_model(config: TrainConfig | StudentConfig) -> Functional:
+    """The configured model; `apply` takes inputs `(B, d)` in {-1,+1} to logits `(B, 2^depth)`.
+
+    A Transformer reads x as tokens (1 - x) / 2 and answers at the last position (paper section 3).
+    """
+    d, num_classes = config.data.d, config.data.num_classes
+    if isinstance(config.model, MLPConfig):
+        return functional_mlp(config.model, d, num_classes)
+    transformer = functional_transformer(config.model, VOCABULARY, d, num_classes, last_only=True)
+
+    def apply(params: Params, x_BxD: jax.Array) -> jax.Array:
+        return transformer.apply(params, (x_BxD < 0).astype(jnp.int32))
+
+    return Functional(transformer.init, apply)
 
 
 def apply_model(config: TrainConfig | StudentConfig, params: Params, inputs_BxD: jax.Array) -> jax.Array:
     """Logits `(B, 2^depth)` of the configured model."""
-    return functional_mlp(config.model, config.data.d, config.data.num_classes).apply(params, inputs_BxD)
+    return functional_model(config).apply(params, inputs_BxD)
 
 
-def _check_engine(engine: EngineName, training: TrainingConfig) -> None:
-    if engine == "blocked" and training.batch_size > MAX_BLOCKED_BATCH:
-        raise ValueError(
-            f"engine = blocked trains on batches of at most {MAX_BLOCKED_BATCH}, training.batch_size is {training.batch_size}; use --engine auto"
-        )
+def _check_engine(config: TrainConfig | StudentConfig) -> None:
+    if config.engine == "blocked" and (reason := _why_not_blocked(config)):
+        raise ValueError(f"engine = blocked trains {reason}; use --engine auto")
+
+
+def _why_not_blocked(config: TrainConfig | StudentConfig) -> str:
+    """What the blocked engine asks for and the configuration does not have; empty if nothing."""
+    if not isinstance(config.model, MLPConfig):
+        return "an MLP, model is a Transformer"
+    if config.optim.kind != "sgd":
+        return f"by SGD, optim.kind is {config.optim.kind}"
+    batch_size = config.training.batch_size
+    return f"on batches of at most {MAX_BLOCKED_BATCH}, training.batch_size is {batch_size}" if batch_size > MAX_BLOCKED_BATCH else ""
 
 
 def _problem(config: TrainConfig | StudentConfig, role: str, teacher: TrainConfig | None, loss: LossFn) -> Problem:
@@ -121,7 +183,7 @@ def _problem(config: TrainConfig | StudentConfig, role: str, teacher: TrainConfi
     return Problem(
         lanes=lanes(config.optim, config.training),
         role=role,
-        model=functional_mlp(config.model, config.data.d, config.data.num_classes),
+        model=functional_model(config),
         sample=lambda key: sample(key, config.data, supports, config.training.batch_size),
         eval_batch=jax.jit(lambda: eval_batch(config.data, supports, config.training.eval_examples)),
         make_optimizer=functools.partial(make_optimizer, config.optim, config.training.steps),

@@ -16,7 +16,18 @@ from common.runs import RunDirectory
 from common.stage import Stage
 from common.teacher import TeacherRun
 from common.tuning import tuned_rate
-from parity.config import Compat, StudentConfig, TrainConfig, as_published, lanes, make_engine, student_problem
+from parity.config import (
+    STUDENT_DEFAULTS,
+    Compat,
+    ModelName,
+    StudentConfig,
+    TrainConfig,
+    as_published,
+    lanes,
+    make_engine,
+    student_problem,
+    with_model,
+)
 from parity.data import supports_of
 from parity.presets import PRESETS
 
@@ -32,6 +43,8 @@ class DistillCommand:
     """Run directory of a finished `parity.train`; not needed by --schedule ce."""
     preset: PresetName = "quick"
     """Sets the defaults of all other flags."""
+    model: ModelName | None = None
+    """Instead of the preset's model: sets the defaults of --model.* and --optim.* to the published ones."""
     tuned_by: Path | None = None
     """A finished sweep over learning rates (a run with several --optim.learning-rate): take its best one."""
     compat: Compat = "none"
@@ -45,8 +58,9 @@ def main(args: list[str]) -> None:
     """Parse, then plan or train."""
     use_all_cores()
     preset = chosen_preset(args, PRESETS)
+    default = with_model(preset.config.student, args, STUDENT_DEFAULTS)
     text = describe_presets("Train students on sparse parity under a supervision schedule (ce, one-shot, progressive, two-shot, ...).", PRESETS)
-    command = parse(DistillCommand, args, prog="parity.distill", description=text, default=DistillCommand(preset.config.student))
+    command = parse(DistillCommand, args, prog="parity.distill", description=text, default=DistillCommand(default))
     if command.dry_run and command.teacher is not None and not command.teacher.is_dir():
         plan_without_teacher(command, preset.config.teacher)
         return

@@ -18,7 +18,7 @@ from common.config import PositiveInt, Seed, configuration, from_dict, parse, va
 from common.errors import UserError, run_command
 from common.keys import seed_key
 from common.mesh import LANE, lane_mesh, use_all_cores
-from common.models import Params
+from common.models import MLPConfig, Params
 from common.progress import progress_bar
 from common.runs import RunDirectory, locked, write_json, write_text
 from common.trajectory import Trajectory
@@ -29,7 +29,8 @@ from parity.data import sample, supports_of
 IN_SUPPORT = "correlations_in_support.csv"
 BY_STRATUM = "correlations_by_stratum.csv"
 SUMMARY = "correlations.json"
-_CHUNK = 1024  # at most so many examples' hidden layers are in memory at one time
+_CHUNK = 1024  # at most so many examples' hidden layers are in memory at one time ...
+_SEQUENCE_CHUNK = 64  # ... or of a Transformer's, which has one hidden layer and one row of attention for every coordinate
 _TOGETHER = 8  # checkpoints that share one pass over the monomials' values, which are far larger than the caches
 
 
@@ -136,10 +137,11 @@ def _part(parts: Path, start: int) -> Path:
 
 def _forward(model: TrainConfig | StudentConfig, num_lanes: int) -> Callable[[Params, jax.Array], jax.Array]:
     """p(class 1) of every lane, `(N, L)`, with one chunk of hidden activations in memory at a time."""
+    limit = _CHUNK if isinstance(model.model, MLPConfig) else _SEQUENCE_CHUNK
 
     def lane_forward(params: Params, x_NxD: jax.Array) -> jax.Array:
         num_examples, d = x_NxD.shape
-        chunk = max(size for size in range(1, _CHUNK + 1) if num_examples % size == 0)
+        chunk = max(size for size in range(1, limit + 1) if num_examples % size == 0)
         chunks = x_NxD.reshape(-1, chunk, d)
         return jax.lax.map(lambda x_BxD: jax.nn.softmax(apply_model(model, params, x_BxD))[:, 1], chunks).reshape(-1)
 

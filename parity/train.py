@@ -14,7 +14,7 @@ from common.fit import Supervision
 from common.mesh import use_all_cores
 from common.stage import Stage
 from common.tuning import tuned_rate
-from parity.config import Compat, TrainConfig, as_published, make_engine, teacher_problem
+from parity.config import TEACHER_DEFAULTS, Compat, ModelName, TrainConfig, as_published, make_engine, teacher_problem, with_model
 from parity.data import supports_of
 from parity.presets import PRESETS
 
@@ -28,6 +28,8 @@ class TrainCommand:
     """Where the run is kept. The same command on a finished run does nothing, on an interrupted one goes on."""
     preset: PresetName = "quick"
     """Sets the defaults of all other flags."""
+    model: ModelName | None = None
+    """Instead of the preset's model: sets the defaults of --model.* and --optim.* to the published ones."""
     tuned_by: Path | None = None
     """A finished sweep over learning rates (a run with several --optim.learning-rate): take its best one."""
     compat: Compat = "none"
@@ -41,8 +43,9 @@ def main(args: list[str]) -> None:
     """Parse, then plan or train."""
     use_all_cores()
     preset = chosen_preset(args, PRESETS)
-    text = describe_presets("Train a two-layer MLP on sparse parity with the data's labels: the teacher.", PRESETS)
-    command = parse(TrainCommand, args, prog="parity.train", description=text, default=TrainCommand(preset.config.teacher))
+    default = with_model(preset.config.teacher, args, TEACHER_DEFAULTS)
+    text = describe_presets("Train an MLP or a Transformer on sparse parity with the data's labels: the teacher.", PRESETS)
+    command = parse(TrainCommand, args, prog="parity.train", description=text, default=TrainCommand(default))
     stage = train_stage(command)
     if command.dry_run:
         stage.dry_run(())

@@ -16,7 +16,7 @@ from common.keys import seed_key
 from common.losses import DistillationLoss
 from common.models import MLPConfig, functional_mlp, mlp_to_torch
 from common.optim import OptimConfig, learning_rate_shape
-from parity.config import StudentConfig, TrainConfig, student_problem, teacher_problem
+from parity.config import StudentConfig, TrainConfig, functional_model, student_problem, teacher_problem
 from parity.data import ParityData, sample, supports_of
 
 
@@ -109,7 +109,7 @@ def test_lanes_of_a_sweep_are_the_runs_they_stand_for(labels: str) -> None:
     """A lane among others, alone or in a group that shares its data and teacher, ends where the same seed and rate end alone, up to rounding."""
     data, optim, training = ParityData(d=12, k=2), OptimConfig((0.1,)), TrainingConfig(steps=50, batch_size=8, eval_every=50, eval_examples=64)
     teacher_config = TrainConfig(data, MLPConfig(24), optim, training)
-    teachers_S = jax.vmap(lambda key: functional_mlp(teacher_config.model, 12, 2).init(key))(jax.random.split(jax.random.key(3), 2))
+    teachers_S = jax.vmap(lambda key: functional_model(teacher_config).init(key))(jax.random.split(jax.random.key(3), 2))
 
     def train(rates: tuple[float, ...], seed: int, num_seeds: int, group_size: int) -> jax.Array:
         run = replace(training, seed=seed, num_seeds=num_seeds)

@@ -35,7 +35,7 @@ TINY = (
     *("--training.eval-every", "32", "--training.eval-examples", "512", "--training.checkpoint-every", "64", "--training.num-seeds", "2"),
     *("--seed", "0", "--optim.learning-rate", "3e-3"),
 )
-TEACHER, STUDENT = (*TINY, "--model.heads", "4"), (*TINY, "--model.heads", "3")
+TEACHER, STUDENT = (*TINY, "--model.heads", "5"), (*TINY, "--model.heads", "4")
 
 
 def gpt2(params: Params, config: TransformerConfig) -> GPT2LMHeadModel:
@@ -114,23 +114,22 @@ def test_a_position_sees_what_it_may(causal: bool, norm: str) -> None:
 @pytest.mark.parametrize("causal", [True, False])
 def test_the_last_position_alone(causal: bool, norm: str) -> None:
     config = TransformerConfig(heads=2, causal=causal, norm=norm)  # type: ignore[arg-type]
-    model = Transformer(config, 2, 9, 4, rngs=nnx.Rngs(params=jax.random.key(0)))
-    tokens = jax.random.bernoulli(jax.random.key(1), shape=(6, 9)).astype(jnp.int32)
-    np.testing.assert_allclose(model(tokens, last_only=True), model(tokens)[:, -1], rtol=1e-5, atol=1e-6)
+    whole, last = (functional_transformer(config, 2, 9, 4, last_only=last_only) for last_only in (False, True))
+    params, tokens = random_params(whole.init, 0.1), np.random.default_rng(1).integers(0, 2, (6, 9))
+    np.testing.assert_allclose(jax.jit(last.apply)(params, tokens), jax.jit(whole.apply)(params, tokens)[:, -1], rtol=1e-4, atol=1e-5)
 
 
 def test_activations_in_bfloat16_and_parameters_in_float32() -> None:
     half, full = (functional_transformer(TransformerConfig(heads=4, dtype=dtype), 2, 9, 2) for dtype in ("bfloat16", "float32"))
     params = random_params(half.init, 0.1)
-    tokens = jax.random.bernoulli(jax.random.key(1), shape=(6, 9)).astype(jnp.int32)
-    assert {leaf.dtype for leaf in jax.tree.leaves(half.init(jax.random.key(0)))} == {jnp.dtype("float32")}
-    a, b = half.apply(params, tokens), full.apply(params, tokens)
+    tokens = np.random.default_rng(1).integers(0, 2, (6, 9))
+    assert {leaf.dtype for leaf in jax.tree.leaves(jax.eval_shape(half.init, jax.random.key(0)))} == {jnp.dtype("float32")}
+    a, b = (jax.jit(model.apply)(params, tokens) for model in (half, full))
     assert a.dtype == b.dtype == jnp.float32
     assert 0 < np.abs(a - b).max() < 0.05 * np.abs(b).max()
 
 
-@pytest.mark.parametrize("schedule", ["constant", "cosine"])
-def test_training_with_adam_agrees_with_pytorch(schedule: str) -> None:
+def test_training_with_adam_agrees_with_pytorch() -> None:
     """Same weights, same data, 20 updates in float32: relative difference of every parameter tensor below 1e-4, of the loss below 1e-5.
 
     Adam divides a gradient by its own size, so that where a gradient is all rounding (the bias of the keys, whose gradient is zero) the update is
@@ -138,7 +137,7 @@ def test_training_with_adam_agrees_with_pytorch(schedule: str) -> None:
     """
     data, steps, rate, batch_size = ParityData(d=10, k=2), 20, 1e-3, 16
     model_config = TransformerConfig(heads=4)
-    optim = OptimConfig((rate,), schedule=schedule, kind="adam", warmup_fraction=0.2)  # type: ignore[arg-type]
+    optim = OptimConfig((rate,), schedule="cosine", kind="adam", warmup_fraction=0.2)
     config = TrainConfig(data, model_config, optim, TrainingConfig(steps, batch_size, eval_every=steps, eval_examples=64))
     problem = teacher_problem(config)
     engine = ScanEngine(problem)
@@ -190,7 +189,7 @@ def test_the_run_of_a_transformer_can_be_probed_and_exported(teacher: Path, tmp_
     export.main([str(teacher), "--step", "256", "--out", str(tmp_path / "teacher.safetensors"), "--seed-index", "1"])
     params = jax.tree.map(lambda leaf: leaf[1], Trajectory(RunDirectory(teacher)).restore(256))
     written = load_file(tmp_path / "teacher.safetensors")
-    model = gpt2(params, TransformerConfig(heads=4)).eval()
+    model = gpt2(params, TransformerConfig(heads=5)).eval()
     model.load_state_dict(written)
     x = np.random.default_rng(0).choice([-1.0, 1.0], (500, 6))
     with torch.no_grad():

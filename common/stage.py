@@ -17,6 +17,7 @@ from common.fit import Supervision, fit
 from common.runs import free_bytes, opened
 from common.schedule import FixedSchedule, Schedule
 from common.trajectory import describe_steps
+from common.transition import DetectorConfig
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Stage:
     """Further manifest entries."""
     engine: Callable[[Problem, int], Engine] = ScanEngine
     """Makes what advances the state, from the problem and the group size."""
+    detector: DetectorConfig = DetectorConfig()
+    """When a transition begins and is done, for the ring of checkpoints."""
 
     def run(self, runtime: Runtime) -> None:
         """Train to the end, or say that this has been done."""
@@ -48,7 +51,7 @@ class Stage:
                 return
             self.check_disk()
             engine = self.engine(self.problem, self.supervision.group_size(lanes))
-            fit(self.problem, self.supervision, self.training, run, runtime, engine)
+            fit(self.problem, self.supervision, self.training, run, runtime, engine, self.detector)
             seconds = run.manifest["wall_seconds"]
             examples = self.training.steps * self.training.batch_size * len(lanes)
             console.print(
@@ -63,10 +66,11 @@ class Stage:
             raise RunError(f"{self.run_dir}: the checkpoints need {needed / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB free")
 
     def trajectory_bytes(self) -> int:
-        """Size of all checkpoints of the run, and of the two resume states that exist for a moment."""
+        """Size of all checkpoints of the run, of those that may wait in the ring, and of the two resume states that exist for a moment."""
         params = jax.eval_shape(self.problem.model.init, jax.random.key(0))
+        in_ring = self.training.ring_size if self.training.ring_every else 0
         per_lane = sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
-        return per_lane * len(self.problem.lanes) * (len(self.training.checkpoint_steps()) + 2)
+        return per_lane * len(self.problem.lanes) * (len(self.training.checkpoint_steps()) + in_ring + 2)
 
     def dry_run(self, available: Sequence[int]) -> None:
         """Print what would be done: length, lanes, checkpoints, and which teacher checkpoint supervises which student steps.
@@ -82,6 +86,8 @@ class Stage:
         plan.add_row("steps", f"{training.steps:,} x {training.batch_size} = {training.steps * training.batch_size:,} examples")
         plan.add_row("lanes", f"{len(self.problem.lanes)}: {describe_lanes(self.problem.lanes)}")
         plan.add_row("evaluation", f"every {training.eval_every:,} steps on {training.eval_examples:,} examples")
+        if training.ring_every:
+            plan.add_row("ring", f"every {training.ring_every:,} steps through a transition, from {training.ring_size} before it begins")
         plan.add_row("checkpoints", f"{describe_steps(training.checkpoint_steps())} ({self.trajectory_bytes() / 1e6:,.1f} MB)")
         console.print(plan)
         groups: dict[Schedule, set[int]] = {}

@@ -112,8 +112,8 @@ def _paper() -> Experiment:
 
 QUICK_NOTE = (
     "d=32, k=6, width 1000 to 50, batch 32, hard labels, 10 seeds; every learning rate chosen on 8 other seeds; hierarchical parity beside it."
-    " Judges all five claims in 6 to 11 minutes on two CPU cores, idle to busy. Expect t90 of 96k examples (teacher), 121k (progressive), 106k (2-shot)"
-    " and 532k (labels); W, O, P and S hold, C does not. Command: python -m parity.experiment --preset quick."
+    " Judges all five claims in 11 minutes on two busy CPU cores. Expect t90 of 96k examples (teacher), 121k (progressive), 106k (2-shot) and 532k"
+    " (labels); W, O, P and S hold, C does not. Command: python -m parity.experiment --preset quick."
 )
 LAPTOP_NOTE = (
     "d=50, k=6, width 2000 to 50, batch 64, hard labels, 10 seeds; every learning rate chosen on 8 other seeds. The same claims on a harder problem,"

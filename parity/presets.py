@@ -112,7 +112,7 @@ def _paper() -> Experiment:
 
 QUICK_NOTE = (
     "d=32, k=6, width 1000 to 50, batch 32, hard labels, 10 seeds; every learning rate chosen on 8 other seeds; hierarchical parity beside it."
-    " Judges all five claims in 11 minutes on two busy CPU cores. Expect t90 of 96k examples (teacher), 121k (progressive), 106k (2-shot) and 532k"
+    " Judges all five claims in 6 minutes on two CPU cores. Expect t90 of 96k examples (teacher), 121k (progressive), 106k (2-shot) and 532k"
     " (labels); W, O, P and S hold, C does not. Command: python -m parity.experiment --preset quick."
 )
 LAPTOP_NOTE = (

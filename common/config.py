@@ -58,6 +58,10 @@ class TrainingConfig:
     """Steps between checkpoints of the trajectory; 0 keeps only the untrained and the last model."""
     checkpoint_log_spaced: bool = False
     """Also keep steps 1, 2, 4, ... below checkpoint_every."""
+    ring_every: NonNegativeInt = 0
+    """Steps between further checkpoints that are kept only through a transition, from ring_size of them before it begins; 0: none."""
+    ring_size: PositiveInt = 40
+    """How many of these wait for a transition to begin."""
     seed: Annotated[Seed, tyro.conf.arg(aliases=("--seed",))] = 0
     """First seed; each seed has its own initial weights and its own data stream."""
     num_seeds: PositiveInt = 1
@@ -66,6 +70,8 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if self.checkpoint_log_spaced and self.checkpoint_every == 0:
             raise ValueError("training.checkpoint_log_spaced needs training.checkpoint_every >= 1, where the doubling ends")
+        if self.ring_every % self.eval_every:
+            raise ValueError(f"training.ring_every = {self.ring_every} must be a multiple of training.eval_every = {self.eval_every}")
 
     @property
     def seeds(self) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from common import ring
 from common.config import Runtime, TrainingConfig
 from common.engine import Engine, Lane, Metrics, Problem, ScanEngine, TrainState
 from common.errors import Preempted, RunError
@@ -24,6 +25,7 @@ from common.progress import progress_bar
 from common.runs import RunDirectory
 from common.schedule import Schedule, State
 from common.trajectory import Trajectory
+from common.transition import DetectorConfig
 
 
 class TeacherSource(Protocol):
@@ -52,7 +54,13 @@ class Supervision:
 
 
 def fit(
-    problem: Problem, supervision: Supervision, config: TrainingConfig, run: RunDirectory, runtime: Runtime, engine: Engine | None = None
+    problem: Problem,
+    supervision: Supervision,
+    config: TrainingConfig,
+    run: RunDirectory,
+    runtime: Runtime,
+    engine: Engine | None = None,
+    detector: DetectorConfig | None = None,
 ) -> None:
     """Train all lanes of a run to the end, going on from its resume state if there is one.
 
@@ -63,13 +71,14 @@ def fit(
         run: an opened run directory that is not finished.
         runtime: how often the resume state is saved.
         engine: advances the state; a `ScanEngine` by default.
+        detector: when a transition of the accuracy begins and is done, for the ring of checkpoints.
 
     Raises:
         RunError: a loss became NaN or infinite (in a sweep of learning rates: in every lane), or a file could not be written or verified.
         Preempted: SIGTERM arrived; the state is saved.
     """
     engine = engine or ScanEngine(problem, supervision.group_size(problem.lanes))
-    _Fit(problem, supervision, config, run, runtime, engine).run_to_end()
+    _Fit(problem, supervision, config, run, runtime, engine, detector or DetectorConfig()).run_to_end()
 
 
 @dataclass
@@ -80,9 +89,11 @@ class _Fit:
     run: RunDirectory
     runtime: Runtime
     engine: Engine
+    detector: DetectorConfig
     pending: tuple[int, list[int | None], Metrics] | None = None
     """A record whose metrics are still on the device: fetched one chunk late, so that the device is never waited for."""
     schedule_states_L: list[State] = field(default_factory=list)
+    ring_state: ring.State = field(default_factory=dict)
     wall_seconds_before: float = 0.0
 
     def run_to_end(self) -> None:
@@ -121,15 +132,18 @@ class _Fit:
                 step = stop
         self.run.finish(self.wall_seconds_before + time.monotonic() - began)
         trajectory.drop_resume()
+        trajectory.drop_waiting_except(())
 
     def _start(self, trajectory: Trajectory) -> tuple[TrainState, int | None]:
         state = self.engine.init()
         loaded = trajectory.load_resume(jax.device_get(state))
         if loaded is None:
             self.schedule_states_L = [schedule.initial_state() for schedule in self.supervision.schedules_L]
+            self.ring_state = ring.initial_state(len(self.problem.lanes))
             return state, None
         saved, host_state = loaded
         self.schedule_states_L = host_state["schedules"]
+        self.ring_state = host_state["ring"]
         self.wall_seconds_before = host_state["wall_seconds"]
         self._truncate_metrics(host_state["metrics_bytes"])
         return self.engine.place(saved), host_state["step"]
@@ -142,6 +156,7 @@ class _Fit:
             file.truncate(size)
 
     def _events(self, state: TrainState, step: int, is_checkpoint: bool, trajectory: Trajectory, metrics_file: Any) -> TrainState:
+        metrics = None
         if step % self.config.eval_every == 0 or step == self.config.steps:
             state, metrics = self.engine.record(state)
             self.pending = (step, self._teacher_steps(min(step, self.config.steps - 1)), metrics)
@@ -151,7 +166,17 @@ class _Fit:
             self._flush(metrics_file)  # a NaN is reported before it is saved
             self._check_divergence(np.asarray(state.diverged_at_L))
             trajectory.save(step, state.params)
+        if metrics is not None and self.config.ring_every and step % self.config.ring_every == 0:
+            self._flush(metrics_file)
+            self._turn_ring(step, state, np.asarray(metrics["accuracy"]).tolist(), trajectory)
         return state
+
+    def _turn_ring(self, step: int, state: TrainState, accuracy_L: list[float], trajectory: Trajectory) -> None:
+        self.ring_state, kept = ring.observe(self.ring_state, step, accuracy_L, self.config.ring_size, self.detector)
+        if kept or self.ring_state["waiting"]:
+            trajectory.save_waiting(step, state.params)
+        if kept:
+            trajectory.keep(kept)
 
     def _observe(self, step: int, accuracy_L: np.ndarray) -> None:
         # An adaptive schedule must know this evaluation before the next chunk starts; for a fixed one this returns its state unchanged.
@@ -183,7 +208,10 @@ class _Fit:
 
     def _save_resume(self, trajectory: Trajectory, state: TrainState, step: int, metrics_bytes: int, seconds: float) -> None:
         wall_seconds = self.wall_seconds_before + seconds
-        trajectory.save_resume(step, state, metrics_bytes=metrics_bytes, schedules=self.schedule_states_L, wall_seconds=wall_seconds)
+        host_state = {"schedules": self.schedule_states_L, "ring": self.ring_state, "wall_seconds": wall_seconds}
+        trajectory.save_resume(step, state, metrics_bytes=metrics_bytes, **host_state)
+        # Only now: a process that is killed goes on from the state saved last, and whatever waited then waits again.
+        trajectory.drop_waiting_except(self.ring_state["waiting"])
 
     def _teacher_steps(self, step: int) -> list[int | None]:
         return [schedule.teacher_step(step, state) for schedule, state in zip(self.supervision.schedules_L, self.schedule_states_L, strict=True)]

@@ -18,6 +18,7 @@ from common.fit import Supervision, fit
 from common.runs import free_bytes, opened
 from common.schedule import FixedSchedule, Schedule
 from common.trajectory import describe_steps
+from common.transition import DetectorConfig
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Stage:
     """Further manifest entries."""
     engine: Callable[[Problem, int], Engine] = ScanEngine
     """Makes what advances the state, from the problem and the group size."""
+    detector: DetectorConfig = DetectorConfig()
+    """When a transition begins and is done, for the ring of checkpoints."""
 
     def run(self, runtime: Runtime) -> None:
         """Train to the end, or say that this has been done."""
@@ -49,7 +52,7 @@ class Stage:
                 return
             self.check_disk()
             engine = self.engine(self.problem, self.supervision.group_size(lanes))
-            fit(self.problem, self.supervision, self.training, run, runtime, engine)
+            fit(self.problem, self.supervision, self.training, run, runtime, engine, self.detector)
             seconds = run.manifest["wall_seconds"]
             examples = self.training.steps * self.training.batch_size * len(lanes)
             console.print(
@@ -64,11 +67,12 @@ class Stage:
             raise RunError(f"{self.run_dir}: the checkpoints need {needed / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB free")
 
     def trajectory_bytes(self) -> int:
-        """Size of all checkpoints of the run, and of the two resume states that exist for a moment."""
-        scalar = jax.ShapeDtypeStruct((), np.uint32), jax.ShapeDtypeStruct((), np.float32)
-        state = jax.eval_shape(functools.partial(init_lane, self.problem), *scalar)
+        """Size of all checkpoints of the run, of those that may wait in the ring, and of the two resume states that exist for a moment."""
+        scalars = jax.ShapeDtypeStruct((), np.uint32), jax.ShapeDtypeStruct((), np.float32)
+        state = jax.eval_shape(functools.partial(init_lane, self.problem), *scalars)
         checkpoint, resume = (sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)) for tree in (state.params, state))
-        return len(self.problem.lanes) * (checkpoint * len(self.training.checkpoint_steps()) + 2 * resume)
+        in_ring = self.training.ring_size if self.training.ring_every else 0
+        return len(self.problem.lanes) * (checkpoint * (len(self.training.checkpoint_steps()) + in_ring) + 2 * resume)
 
     def dry_run(self, available: Sequence[int]) -> None:
         """Print what would be done: length, lanes, checkpoints, and which teacher checkpoint supervises which student steps.
@@ -84,6 +88,8 @@ class Stage:
         plan.add_row("steps", f"{training.steps:,} x {training.batch_size} = {training.steps * training.batch_size:,} examples")
         plan.add_row("lanes", f"{len(self.problem.lanes)}: {describe_lanes(self.problem.lanes)}")
         plan.add_row("evaluation", f"every {training.eval_every:,} steps on {training.eval_examples:,} examples")
+        if training.ring_every:
+            plan.add_row("ring", f"every {training.ring_every:,} steps through a transition, from {training.ring_size} before it begins")
         plan.add_row("checkpoints", f"{describe_steps(training.checkpoint_steps())} ({self.trajectory_bytes() / 1e6:,.1f} MB)")
         console.print(plan)
         groups: dict[Schedule, set[int]] = {}

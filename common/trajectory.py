@@ -8,6 +8,7 @@ import errno
 import hashlib
 import logging
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,6 +39,28 @@ class Trajectory:
         """Keep the parameters after `step` updates; leaves carry the lane axis first."""
         digest = _write(self._path(step), params)
         self.run.write_manifest(checkpoints=self.run.manifest["checkpoints"] | {str(step): digest})
+
+    def save_waiting(self, step: int, params: Params) -> None:
+        """Write a checkpoint that is not part of the trajectory yet: it waits until it is kept or dropped."""
+        if str(step) not in self.run.manifest["checkpoints"]:
+            digest = _write(self._path(step), params)
+            self.run.write_manifest(waiting=self.run.manifest.get("waiting", {}) | {str(step): digest})
+
+    def keep(self, steps: Sequence[int]) -> None:
+        """Make waiting checkpoints part of the trajectory."""
+        waiting = self.run.manifest.get("waiting", {})
+        chosen = {str(step): waiting[str(step)] for step in steps if str(step) in waiting}
+        rest = {step: digest for step, digest in waiting.items() if step not in chosen}
+        self.run.write_manifest(checkpoints=self.run.manifest["checkpoints"] | chosen, waiting=rest)
+
+    def drop_waiting_except(self, steps: Sequence[int]) -> None:
+        """Delete the waiting checkpoints of all other steps."""
+        waiting = self.run.manifest.get("waiting", {})
+        kept = {str(step): waiting[str(step)] for step in steps if str(step) in waiting}
+        if kept != waiting:
+            self.run.write_manifest(waiting=kept)
+            for step in waiting.keys() - kept.keys():
+                shutil.rmtree(self._path(int(step)), ignore_errors=True)
 
     def restore(self, step: int) -> Params:
         """The parameters after `step` updates as numpy arrays, lane axis first.
@@ -82,11 +105,13 @@ class Trajectory:
         """
         resume = self.run.manifest.get("resume")
         last = resume["step"] if resume else -1
-        kept = {step: digest for step, digest in self.run.manifest["checkpoints"].items() if int(step) <= last}
-        self.run.write_manifest(checkpoints=kept)
+        kept, waiting = (
+            {step: digest for step, digest in self.run.manifest.get(name, {}).items() if int(step) <= last} for name in ("checkpoints", "waiting")
+        )
+        self.run.write_manifest(checkpoints=kept, waiting=waiting)
         checkpoints = self.run.path / "checkpoints"
         for entry in checkpoints.iterdir() if checkpoints.exists() else ():
-            if entry.name not in kept:
+            if entry.name not in kept | waiting:
                 shutil.rmtree(entry)
         if resume is None:
             return None

@@ -8,8 +8,6 @@ from matplotlib.axes import Axes
 from common.transition import DetectorConfig, Transition, detect_on_metric
 from figures import loaders, style
 
-_COLORS = (style.BLUE, style.ORANGE, style.GREEN, style.RED, style.PURPLE, style.SKY, style.BLACK)
-
 
 def draw(home: Path, folder: Path) -> Path:
     """Draw `levels`."""
@@ -18,7 +16,7 @@ def draw(home: Path, folder: Path) -> Path:
     largest = 0.0
     for level in range(1, depth + 1):
         examples, values_SxT = loaders.curves(home / "tree", "accuracy" if level == depth else f"accuracy_level_{level}")
-        color, chance, largest = _COLORS[level - 1], 0.5**level, float(examples[-1])
+        color, chance, largest = style.series_color(level), 0.5**level, float(examples[-1])
         label = f"level {level}: {2**level} {'labels' if level == depth else 'nodes'}"
         style.curve_with_band(accuracy, examples, values_SxT, color, label)
         accuracy.axhline(chance, color=color, linewidth=1, linestyle=":")

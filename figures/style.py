@@ -15,6 +15,7 @@ mpl.use("Agg")
 
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 GREY = "#8c8c8c"
+_SERIES = (SKY, BLUE, BLACK, ORANGE, GREEN, PURPLE, RED)
 STRATEGY = {"teacher": BLACK, "ce": BLUE, "one-shot": ORANGE, "progressive": GREEN, "two-shot": RED}
 CANDIDATE = {"before": SKY, "during": RED, "after": PURPLE}
 LABEL = {"teacher": "teacher", "ce": "labels (CE)", "one-shot": "one-shot", "progressive": "progressive", "two-shot": "2-shot"}
@@ -35,6 +36,11 @@ STYLE: dict[Any, Any] = {
     "savefig.dpi": 160,
     "pdf.fonttype": 42,
 }
+
+
+def series_color(i: int) -> str:
+    """The color of the i-th of some ordered curves; they repeat after seven."""
+    return _SERIES[i % len(_SERIES)]
 
 
 def figure(columns: int, width: float = 5.6, height: float = 4.3) -> tuple[Figure, list[Axes]]:

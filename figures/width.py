@@ -8,8 +8,6 @@ from matplotlib.axes import Axes
 
 from figures import loaders, style
 
-_COLORS = (style.SKY, style.BLUE, style.BLACK, style.ORANGE)
-
 
 def draw(home: Path, folder: Path) -> Path:
     """Draw `width`."""
@@ -20,8 +18,8 @@ def draw(home: Path, folder: Path) -> Path:
         own = times[times.run == runs_by_width(home)[width]]
         learnt, censored = own[own.t90.notna()], own[own.t90.isna()]
         jitter = np.linspace(-0.12, 0.12, max(len(own), 1))
-        by_width.plot(i + jitter[: len(learnt)], learnt.t90, "o", color=_COLORS[i], alpha=0.75, markersize=7)
-        by_width.plot(i + jitter[len(learnt) :], censored.budget, "^", color=_COLORS[i], fillstyle="none", markersize=9)
+        by_width.plot(i + jitter[: len(learnt)], learnt.t90, "o", color=style.series_color(i), alpha=0.75, markersize=7)
+        by_width.plot(i + jitter[len(learnt) :], censored.budget, "^", color=style.series_color(i), fillstyle="none", markersize=9)
         middle = own.t90.fillna(np.inf).median()
         if np.isfinite(middle):
             by_width.plot([i - 0.25, i + 0.25], [middle, middle], color=style.RED, linewidth=3)
@@ -48,7 +46,7 @@ def draw_sweep(axes: Axes, home: Path, widths: list[int]) -> None:
     for i, width in enumerate(widths):
         own = table[(table.run == f"ce-w{width}") & table.median_t90.notna()]
         if len(own):
-            axes.plot(own.learning_rate, own.median_t90, "o-", color=_COLORS[i], label=f"width {width}")
+            axes.plot(own.learning_rate, own.median_t90, "o-", color=style.series_color(i), label=f"width {width}")
     shown = table[table.run.str.startswith("ce-w") & table.median_t90.notna()]
     if len(shown):
         axes.set_xscale("log")

@@ -13,6 +13,7 @@ from common.errors import run_command
 from common.fit import Supervision
 from common.mesh import use_all_cores
 from common.stage import Stage
+from common.transition import DetectorConfig
 from common.tuning import tuned_rate
 from parity.config import TEACHER_DEFAULTS, Compat, ModelName, TrainConfig, as_published, make_engine, teacher_problem, with_model
 from parity.data import supports_of
@@ -67,6 +68,7 @@ def train_stage(command: TrainCommand) -> Stage:
         supervision=Supervision(tuple(schedule.ce(config.training.steps) for _ in problem.lanes), None),
         provenance={"supports": supports_of(config.data)},
         engine=functools.partial(make_engine, config),
+        detector=DetectorConfig(floor=1 / config.data.num_classes),
     )
 
 

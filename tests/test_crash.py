@@ -11,6 +11,8 @@ from common.runs import RunDirectory
 from parity import distill, probe, train
 from tests.conftest import REPOSITORY, TINY_STUDENT, TINY_TEACHER, run_module, same_run
 
+RING = ("--training.ring-every", "16", "--training.ring-size", "4")
+
 
 def kill_repeatedly(module: str, args: list[str], written: Callable[[], int], kills: int, seed: int) -> int:
     """Start a command again and again; SIGKILL it at a random moment after it has written a few more things; then let it finish.
@@ -42,7 +44,7 @@ def kill_repeatedly(module: str, args: list[str], written: Callable[[], int], ki
 
 def test_sigkill_at_random_moments(tmp_path: Path) -> None:
     """Teacher, student and probe, killed at least ten times in all, end with the same bits as uninterrupted ones."""
-    longer = [*TINY_TEACHER, "--training.steps", "4096", "--training.checkpoint-every", "64", "--runtime.resume-seconds", "0.01"]
+    longer = [*TINY_TEACHER, "--training.steps", "4096", "--training.checkpoint-every", "64", *RING, "--runtime.resume-seconds", "0.01"]
     student = [*TINY_STUDENT, "--training.steps", "2048", "--schedule", "till-saturate", "--supervision.patience", "128"]
     student += ["--supervision.interval", "64", "--runtime.resume-seconds", "0.01"]
     probing = ["--num-examples", "65536"]

@@ -14,7 +14,8 @@ from figures import publish
 from tests.conftest import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text()
-SHELL, PYTHON = (re.findall(rf"```{language}\n(.*?)```", README, re.S) for language in ("", "python"))
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.S | re.M)
+SHELL, PYTHON = ([text for language, text in BLOCKS if language == wanted] for wanted in ("", "python"))
 COMMANDS = [shlex.split(line, comments=True) for block in SHELL for line in block.splitlines() if line.strip()]
 MAKEFILE = (REPOSITORY / "Makefile").read_text()
 

@@ -1,0 +1,43 @@
+"""A ring of recent checkpoints, finer than the trajectory's grid, kept for good only where a transition begins.
+
+A transition can be a hundredth of a run, and nobody knows beforehand where it lies. So a checkpoint is written every few steps and waits in a ring;
+the oldest leaves when the ring is full. When the metric of any lane leaves its floor, all that wait are kept, and so is every further one until that
+lane has finished (or has fallen back). The state is a small JSON value, part of the resume state.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from common.transition import DetectorConfig
+
+State = dict[str, Any]
+
+
+def initial_state(num_lanes: int) -> State:
+    """Nothing waits, and every lane is still before its transition."""
+    return {"waiting": [], "phase_L": ["before"] * num_lanes}
+
+
+def observe(state: State, step: int, metric_L: Sequence[float], size: int, detector: DetectorConfig) -> tuple[State, tuple[int, ...]]:
+    """The state after an evaluation at a step of the ring, and the steps whose checkpoints are now kept for good.
+
+    Args:
+        state: as it was.
+        step: which has just been evaluated.
+        metric_L: of every lane.
+        size: how many checkpoints may wait.
+        detector: where the metric's floor and ceiling lie, and how far from them a transition begins and is done.
+    """
+    progress_L = [(value - detector.floor) / (detector.ceiling - detector.floor) for value in metric_L]
+    phase_L = [_phase(phase, progress, detector) for phase, progress in zip(state["phase_L"], progress_L, strict=True)]
+    just_done = any(phase == "after" != earlier for phase, earlier in zip(phase_L, state["phase_L"], strict=True))
+    if "during" in phase_L or just_done:
+        return {"waiting": [], "phase_L": phase_L}, (*state["waiting"], step)
+    waiting = [*state["waiting"], step][-size:] if "before" in phase_L else []
+    return {"waiting": waiting, "phase_L": phase_L}, ()
+
+
+def _phase(phase: str, progress: float, detector: DetectorConfig) -> str:
+    if phase == "after" or progress > detector.done:
+        return "after"
+    return "during" if progress > detector.begin else "before"

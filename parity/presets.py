@@ -123,7 +123,7 @@ LAPTOP_NOTE = (
 PAPER_NOTE = (
     "The published hyper-parameters: d=100, k=6, width 50,000 to 100, batch 1, learning rate 0.005 (teacher, constant) and 0.01 (students, cosine"
     " with 6% warm-up), 20M steps; a checkpoint every 100k, and every 5k through the teacher's transition. Not yet run to the end: at the 0.31 ms"
-    " a step measured on two CPU cores the teacher should take 2 hours, and the whole half a day. Command: python -m parity.experiment --preset paper."
+    " a step measured on two CPU cores the teacher should take 2 hours, the whole half a day. Command: python -m parity.experiment --preset paper."
 )
 PRESETS: dict[str, Preset[Experiment]] = {
     "quick": Preset("quick", QUICK_NOTE, _quick()),

@@ -1,25 +1,20 @@
 """`python -m parity.distill`: train students under a supervision schedule from a teacher's trajectory."""
 
 import functools
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
-
-import tyro
 
 from common import schedule
-from common.config import PresetName, Runtime, chosen_preset, describe_presets, from_dict, parse, to_dict, validate
+from common.config import chosen_preset, describe_presets, from_dict, parse, to_dict, validate
 from common.errors import UserError, run_command
 from common.fit import Supervision
 from common.mesh import use_all_cores
 from common.runs import RunDirectory
 from common.stage import Stage
 from common.teacher import TeacherRun
-from common.tuning import tuned_rate
+from parity.command import RunCommand
 from parity.config import (
     STUDENT_DEFAULTS,
-    Compat,
-    ModelName,
     StudentConfig,
     TrainConfig,
     as_published,
@@ -33,25 +28,11 @@ from parity.presets import PRESETS
 
 
 @dataclass(frozen=True)
-class DistillCommand:
+class DistillCommand(RunCommand[StudentConfig]):
     """Arguments of `python -m parity.distill`."""
 
-    config: Annotated[StudentConfig, tyro.conf.arg(name="")]
-    run_dir: Path = tyro.MISSING
-    """Where the run is kept. The same command on a finished run does nothing, on an interrupted one goes on."""
     teacher: Path | None = None
     """Run directory of a finished `parity.train`; not needed by --schedule ce."""
-    preset: PresetName = "quick"
-    """Sets the defaults of all other flags."""
-    model: ModelName | None = None
-    """Instead of the preset's model: sets the defaults of --model.* and --optim.* to the published ones."""
-    tuned_by: Path | None = None
-    """A finished sweep over learning rates (a run with several --optim.learning-rate): take its best one."""
-    compat: Compat = "none"
-    """authors: follow the published code where it deviates (support drawn with replacement, 250 evaluation examples, weights of reverse KL)."""
-    dry_run: bool = False
-    """Print which teacher checkpoint supervises which student steps, and which are missing, and stop."""
-    runtime: Runtime = Runtime()
 
 
 def main(args: list[str]) -> None:
@@ -78,9 +59,7 @@ def distill_stage(command: DistillCommand) -> tuple[Stage, tuple[int, ...]]:
     Raises:
         UserError: the teacher is missing, unfinished, or was trained on other data.
     """
-    config = validate(as_published(command.config) if command.compat == "authors" else command.config)
-    if command.tuned_by is not None:
-        config = replace(config, optim=replace(config.optim, learning_rate=(tuned_rate(command.tuned_by),)))
+    config = command.resolved()
     record = {"experiment": "parity", "stage": "distill", "config": to_dict(config)}
     paths = {"teacher": str(command.teacher or ""), "tuned_by": str(command.tuned_by or "")}
     total_steps = config.training.steps

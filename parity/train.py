@@ -1,43 +1,24 @@
 """`python -m parity.train`: train a teacher (or any model) on the labels of sparse parity and keep its trajectory."""
 
 import functools
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Annotated
-
-import tyro
+from dataclasses import dataclass
 
 from common import schedule
-from common.config import PresetName, Runtime, chosen_preset, describe_presets, parse, to_dict, validate
+from common.config import chosen_preset, describe_presets, parse, to_dict, validate
 from common.errors import run_command
 from common.fit import Supervision
 from common.mesh import use_all_cores
 from common.stage import Stage
 from common.transition import DetectorConfig
-from common.tuning import tuned_rate
-from parity.config import TEACHER_DEFAULTS, Compat, ModelName, TrainConfig, as_published, make_engine, teacher_problem, with_model
+from parity.command import RunCommand
+from parity.config import TEACHER_DEFAULTS, TrainConfig, make_engine, teacher_problem, with_model
 from parity.data import supports_of
 from parity.presets import PRESETS
 
 
 @dataclass(frozen=True)
-class TrainCommand:
+class TrainCommand(RunCommand[TrainConfig]):
     """Arguments of `python -m parity.train`."""
-
-    config: Annotated[TrainConfig, tyro.conf.arg(name="")]
-    run_dir: Path = tyro.MISSING
-    """Where the run is kept. The same command on a finished run does nothing, on an interrupted one goes on."""
-    preset: PresetName = "quick"
-    """Sets the defaults of all other flags."""
-    model: ModelName | None = None
-    """Instead of the preset's model: sets the defaults of --model.* and --optim.* to the published ones."""
-    tuned_by: Path | None = None
-    """A finished sweep over learning rates (a run with several --optim.learning-rate): take its best one."""
-    compat: Compat = "none"
-    """authors: follow the published code where it deviates (support drawn with replacement, 250 evaluation examples, weights of reverse KL)."""
-    dry_run: bool = False
-    """Print what would be done, and stop."""
-    runtime: Runtime = Runtime()
 
 
 def main(args: list[str]) -> None:
@@ -56,9 +37,7 @@ def main(args: list[str]) -> None:
 
 def train_stage(command: TrainCommand) -> Stage:
     """The run that a command asks for."""
-    config = validate(as_published(command.config) if command.compat == "authors" else command.config)
-    if command.tuned_by is not None:
-        config = replace(config, optim=replace(config.optim, learning_rate=(tuned_rate(command.tuned_by),)))
+    config = command.resolved()
     problem = teacher_problem(config)
     return Stage(
         run_dir=command.run_dir,

@@ -56,7 +56,7 @@ def engines_table(command: BenchCommand, width: int) -> Table:
     """Every way to train one width."""
     d, steps, many = command.d, steps_of(command.d, width), f", {command.seeds} seeds"
     sides = {
-        **peer_sides(d, width, steps),
+        **peers.sides(d, K, width, 1, RATE, steps, len(jax.devices())),
         "scan": engine_side(ScanEngine(teacher_problem(config_of(d, width, 1))), steps),
         "scan" + many: engine_side(ScanEngine(teacher_problem(config_of(d, width, command.seeds))), steps),
         "blocked": engine_side(BlockedEngine(teacher_problem(config_of(d, width, 1))), steps),
@@ -128,17 +128,6 @@ def products_side(d: int, width: int, rows: int, steps: int) -> Callable[[], Non
         state[0] = jax.block_until_ready(blocks(state[0]))
 
     return advance
-
-
-def peer_sides(d: int, width: int, steps: int) -> dict[str, Callable[[], None]]:
-    """The same step in PyTorch: examples drawn directly, with one thread and with all, and through a DataLoader."""
-    direct, loaded = peers.fresh_batches(d, K, 1), peers.loaded_batches(d, K, 1)
-    cores, model = len(jax.devices()), peers.mlp(d, width)
-    ways = {"1 thread": (direct, 1), f"{cores} threads": (direct, cores), "DataLoader, 1 thread": (loaded, 1)}
-    return {
-        f"PyTorch loop, {name}": lambda batches=batches, threads=threads: peers.train(model, None, batches, RATE, steps, threads)
-        for name, (batches, threads) in ways.items()
-    }
 
 
 if __name__ == "__main__":

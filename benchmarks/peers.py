@@ -1,6 +1,6 @@
 """The same training steps as a plain PyTorch loop, written as one would write them by hand."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import nn
@@ -35,6 +35,19 @@ class ParityExamples(IterableDataset[Batch]):
 def loaded_batches(d: int, k: int, batch_size: int) -> Iterator[Batch]:
     """The same batches through a DataLoader in the training process."""
     yield from DataLoader(ParityExamples(d, k), batch_size=batch_size)
+
+
+def sides(
+    d: int, k: int, width: int, batch_size: int, rate: float, steps: int, cores: int, teacher_width: int | None = None
+) -> dict[str, Callable[[], None]]:
+    """`steps` updates of one model: batches drawn whole, with one thread and with all cores, and through a DataLoader."""
+    model, teacher = mlp(d, width), None if teacher_width is None else mlp(d, teacher_width)
+    whole, loaded = fresh_batches(d, k, batch_size), loaded_batches(d, k, batch_size)
+    ways = {"1 thread": (whole, 1), f"{cores} threads": (whole, cores), "DataLoader, 1 thread": (loaded, 1)}
+    return {
+        f"PyTorch loop, {name}": lambda batches=batches, threads=threads: train(model, teacher, batches, rate, steps, threads)
+        for name, (batches, threads) in ways.items()
+    }
 
 
 def train(model: nn.Module, teacher: nn.Module | None, batches: Iterator[Batch], rate: float, steps: int, threads: int) -> None:

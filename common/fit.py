@@ -18,7 +18,7 @@ import numpy as np
 
 from common import ring
 from common.config import Runtime, TrainingConfig
-from common.engine import Engine, Lane, Metrics, Problem, ScanEngine, TrainState
+from common.engine import Engine, Lane, Metrics, Problem, TrainState
 from common.errors import Preempted, RunError
 from common.models import Params
 from common.progress import progress_bar
@@ -59,8 +59,8 @@ def fit(
     config: TrainingConfig,
     run: RunDirectory,
     runtime: Runtime,
-    engine: Engine | None = None,
-    detector: DetectorConfig | None = None,
+    engine: Engine,
+    detector: DetectorConfig,
 ) -> None:
     """Train all lanes of a run to the end, going on from its resume state if there is one.
 
@@ -70,15 +70,14 @@ def fit(
         config: length, evaluation and checkpoint grid.
         run: an opened run directory that is not finished.
         runtime: how often the resume state is saved.
-        engine: advances the state; a `ScanEngine` by default.
+        engine: advances the state.
         detector: when a transition of the accuracy begins and is done, for the ring of checkpoints.
 
     Raises:
         RunError: a loss became NaN or infinite (in a sweep of learning rates: in every lane), or a file could not be written or verified.
         Preempted: SIGTERM arrived; the state is saved.
     """
-    engine = engine or ScanEngine(problem, supervision.group_size(problem.lanes))
-    _Fit(problem, supervision, config, run, runtime, engine, detector or DetectorConfig()).run_to_end()
+    _Fit(problem, supervision, config, run, runtime, engine, detector).run_to_end()
 
 
 @dataclass

@@ -30,13 +30,21 @@ class RunCommand(Generic[ConfigT]):
     """Print what would be done (which teacher checkpoint supervises which student steps, and which are missing), and stop."""
     runtime: Runtime = Runtime()
 
+    def validated(self) -> ConfigT:
+        """The configuration, with the published code's deviations where they are asked for.
+
+        Raises:
+            UserError: a field is out of range.
+        """
+        return validate(as_published(self.config) if self.compat == "authors" else self.config)
+
     def resolved(self) -> ConfigT:
-        """The validated configuration, with the published code's deviations and the tuned learning rate where they are asked for.
+        """The validated configuration with the tuned learning rate where it is asked for.
 
         Raises:
             UserError: a field is out of range, or the sweep is missing or unfinished.
         """
-        config = validate(as_published(self.config) if self.compat == "authors" else self.config)
+        config = self.validated()
         if self.tuned_by is None:
             return config
         return replace(config, optim=replace(config.optim, learning_rate=(tuned_rate(self.tuned_by),)))

@@ -17,7 +17,6 @@ from parity.config import (
     STUDENT_DEFAULTS,
     StudentConfig,
     TrainConfig,
-    as_published,
     lanes,
     make_engine,
     student_problem,
@@ -110,7 +109,7 @@ def read_teacher_config(path: Path, student: StudentConfig) -> TrainConfig:
 
 def plan_without_teacher(command: DistillCommand, teacher: TrainConfig) -> None:
     """Dry run before the teacher exists: the schedule as it would be with the preset's teacher, every checkpoint missing."""
-    config = validate(as_published(command.config) if command.compat == "authors" else command.config)
+    config = command.validated()
     if config.schedule == "two-shot":
         raise UserError(
             f"the teacher {command.teacher} does not exist, and two-shot reads its first checkpoint off the teacher's transition; train it first"

@@ -68,8 +68,11 @@ def test_snakemake_command_is_accepted() -> None:
         run([sys.executable, "-m", *command, "--dry-run"], REPOSITORY)
 
 
-def test_benchmark_runs(tmp_path: Path) -> None:
-    out = run([sys.executable, "-m", "benchmarks.parity_mlp", "--steps", "2", "--rounds", "1"], tmp_path)
+@pytest.mark.parametrize("args", [("parity_mlp", "--steps", "2", "--rounds", "1"), ("blocked", "--widths", "100", "--rounds", "1")])
+def test_benchmarks_run(args: tuple[str, ...], tmp_path: Path) -> None:
+    module = f"benchmarks.{args[0]}"
+    assert f"$(BIN)/python -m {module}" in MAKEFILE
+    out = run([sys.executable, "-m", module, *args[1:]], tmp_path)
     assert "PyTorch loop, 1 thread" in out
 
 

@@ -1,0 +1,48 @@
+"""What users see: operating-system errors as advice with an exit code, progress only on a terminal."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from common import progress
+from common.errors import explain_os_error
+from tests.conftest import TINY_TEACHER, run_module
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code", "advice"),
+    [
+        (errno.EACCES, 2, "no permission to read or write (runs/x); check the owner and mode"),
+        (errno.EROFS, 2, "no permission to read or write (runs/x)"),
+        (errno.ENOTDIR, 2, "choose another path"),
+        (errno.ENOSPC, 1, "the disk is full (runs/x); free some space"),
+        (errno.EIO, 1, "the operating system refused (runs/x)"),
+    ],
+)
+def test_operating_system_errors(code: int, exit_code: int, advice: str) -> None:
+    error = explain_os_error(OSError(code, os.strerror(code), "runs/x"))
+    assert error.exit_code == exit_code
+    assert advice in str(error)
+
+
+def test_progress_is_silent_where_there_is_no_terminal(tmp_path: Path) -> None:
+    result = run_module("parity.train", "--run-dir", tmp_path / "run", *TINY_TEACHER)
+    assert result.returncode == 0
+    assert result.stdout == ""
+    assert [line for line in result.stderr.splitlines() if line.strip()] == [result.stderr.strip()]
+    assert "256 steps x 2 lanes" in result.stderr
+
+
+def test_progress_shows_rate_and_time_left_on_a_terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with (tmp_path / "terminal").open("w+") as file:
+        monkeypatch.setattr(progress, "Console", lambda **_: Console(file=file, force_terminal=True, width=140))
+        with progress.progress_bar("run", 100, per_unit=32, rate_unit="examples") as update:
+            update(50)
+            update(100)
+        shown = (tmp_path / "terminal").read_text()
+    assert "100/100" in shown
+    assert "examples/s" in shown
+    assert "0:00:" in shown

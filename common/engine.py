@@ -25,6 +25,8 @@ EVAL_PART = 256
 Metrics = dict[str, jax.Array]
 LossFn = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
 """(student logits, labels, teacher logits, step) to loss per position. Without a teacher the third is the student's own logits, to be ignored."""
+HiddenLossFn = Callable[[Params, Params, jax.Array, int, jax.Array], jax.Array]
+"""(student's parameters, teacher's parameters, inputs, layer, key) to loss per position, for steps in which a hidden layer learns."""
 
 
 class Batch(NamedTuple):
@@ -59,6 +61,8 @@ class Problem:
     teacher_apply: Callable[[Params, jax.Array], jax.Array] | None
     """The teacher's forward pass; None when only labels supervise."""
     loss: LossFn
+    hidden_loss: HiddenLossFn | None = None
+    """What a hidden layer learns from the teacher's; None: there is no such schedule."""
     correct: Callable[[jax.Array, jax.Array], dict[str, jax.Array]] = lambda *_: {}
     """(logits, labels) to further yes-or-no judgements of every position, whose means are recorded beside the accuracy."""
 
@@ -92,8 +96,8 @@ class Engine(Protocol):
         """Host arrays with a lane axis, put on the devices."""
         ...
 
-    def advance(self, state: TrainState, teacher_params: Params | None, num_steps: int) -> TrainState:
-        """The state after `num_steps` more updates; consumes `state`."""
+    def advance(self, state: TrainState, teacher_params: Params | None, num_steps: int, layer: int | None = None) -> TrainState:
+        """The state after `num_steps` more updates of the outputs, or of a hidden layer; consumes `state`."""
         ...
 
     def record(self, state: TrainState) -> tuple[TrainState, Metrics]:
@@ -131,19 +135,19 @@ class ScanEngine:
         """Spread host arrays over the mesh along their lane axis."""
         return jax.device_put(tree, self.lane_sharding)
 
-    def advance(self, state: TrainState, teacher_params: Params | None, num_steps: int) -> TrainState:
+    def advance(self, state: TrainState, teacher_params: Params | None, num_steps: int, layer: int | None = None) -> TrainState:
         """One compiled chunk; asynchronous."""
-        return self._advance(state, teacher_params, num_steps)
+        return self._advance(state, teacher_params, num_steps, layer)
 
     def record(self, state: TrainState) -> tuple[TrainState, Metrics]:
         """Accuracy and loss on the evaluation set, mean training loss, divergence; asynchronous."""
         return self._record(state, self.eval_batch)
 
     @functools.cached_property
-    def _advance(self) -> Callable[[TrainState, Params | None, int], TrainState]:
-        @functools.partial(jax.jit, static_argnames="num_steps", donate_argnames="state")
-        def advance(state: TrainState, teacher_params: Params | None, num_steps: int) -> TrainState:
-            over_rates = jax.vmap(functools.partial(advance_lane, self.problem, num_steps), (None, 0, None, 0, None))
+    def _advance(self) -> Callable[[TrainState, Params | None, int, int | None], TrainState]:
+        @functools.partial(jax.jit, static_argnames=("num_steps", "layer"), donate_argnames="state")
+        def advance(state: TrainState, teacher_params: Params | None, num_steps: int, layer: int | None) -> TrainState:
+            over_rates = jax.vmap(functools.partial(advance_lane, self.problem, num_steps, layer), (None, 0, None, 0, None))
             over_groups = jax.vmap(over_rates)
 
             def local_advance(seeds_L: jax.Array, rates_L: jax.Array, state: TrainState, teacher_params: Params | None) -> TrainState:
@@ -186,16 +190,28 @@ def init_lane(problem: Problem, seed: jax.Array, rate: jax.Array) -> TrainState:
 
 
 def train_step(
-    problem: Problem, optimizer: optax.GradientTransformation, data_key: jax.Array, step: jax.Array, state: TrainState, teacher_params: Params | None
+    problem: Problem,
+    optimizer: optax.GradientTransformation,
+    layer: int | None,
+    data_key: jax.Array,
+    projection_key: jax.Array,
+    step: jax.Array,
+    state: TrainState,
+    teacher_params: Params | None,
 ) -> TrainState:
     """One update of one lane, pure; the data of step t come from fold_in(key, t) alone."""
     batch = problem.sample(jax.random.fold_in(data_key, step))
 
-    def loss_fn(params: Params) -> jax.Array:
+    def output_loss(params: Params) -> jax.Array:
         logits = problem.model.apply(params, batch.inputs)
         teacher_logits = logits if problem.teacher_apply is None or teacher_params is None else problem.teacher_apply(teacher_params, batch.inputs)
         return masked_mean(problem.loss(logits, batch.labels, jax.lax.stop_gradient(teacher_logits), step), batch.mask)
 
+    def hidden_loss(params: Params) -> jax.Array:
+        assert problem.hidden_loss is not None and teacher_params is not None and layer is not None
+        return jnp.mean(problem.hidden_loss(params, teacher_params, batch.inputs, layer, projection_key))
+
+    loss_fn = output_loss if layer is None else hidden_loss
     loss, grads = jax.value_and_grad(loss_fn)(state.params)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     first_bad = (state.diverged_at_L == 0) & ~jnp.isfinite(loss)
@@ -210,14 +226,22 @@ def train_step(
 
 
 def advance_lane(
-    problem: Problem, num_steps: int, seed: jax.Array, rate: jax.Array, first: jax.Array, state: TrainState, teacher_params: Params | None
+    problem: Problem,
+    num_steps: int,
+    layer: int | None,
+    seed: jax.Array,
+    rate: jax.Array,
+    first: jax.Array,
+    state: TrainState,
+    teacher_params: Params | None,
 ) -> TrainState:
     """`num_steps` updates of one lane under one scan.
 
     The step comes as an argument, although the state knows it: the state is one of many lanes, the step is common to a group, and what
     depends on nothing else (the data, the teacher's answers) is then computed once a group.
     """
-    update = functools.partial(train_step, problem, problem.make_optimizer(rate), lane_key(problem, seed, "train-data"))
+    data_key, projection_key = lane_key(problem, seed, "train-data"), lane_key(problem, seed, f"projection-{layer}")
+    update = functools.partial(train_step, problem, problem.make_optimizer(rate), layer, data_key, projection_key)
     state, _ = jax.lax.scan(lambda carry, step: (update(step, carry, teacher_params), None), state, first + jnp.arange(num_steps))
     return state
 

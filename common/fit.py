@@ -126,7 +126,8 @@ class _Fit:
                 if (wanted := self._teacher_steps(step)) != teacher_steps_L:
                     teacher_params, teacher_steps_L = self._load_teachers(wanted), wanted
                 stop = self._next_event(step, checkpoint_steps)
-                state = self.engine.advance(state, teacher_params, stop - step)
+                # Lanes differ in which checkpoint teaches them and when, not in whether a hidden layer learns.
+                state = self.engine.advance(state, teacher_params, stop - step, self.supervision.schedules_L[0].layer(step))
                 self._flush(metrics_file)
                 step = stop
         self.run.finish(self.wall_seconds_before + time.monotonic() - began)

@@ -40,7 +40,12 @@ class MLP(nnx.Module):
         self.output = _linear(config.width, num_classes, config.init, rngs)
 
     def __call__(self, x_BxD: jax.Array) -> jax.Array:
-        return self.output(nnx.relu(self.hidden(x_BxD)))
+        """Logits `(B, C)`."""
+        return self.output(self.activations(x_BxD))
+
+    def activations(self, x_BxD: jax.Array) -> jax.Array:
+        """The hidden layer, `(B, M)`."""
+        return nnx.relu(self.hidden(x_BxD))
 
 
 def _linear(fan_in: int, fan_out: int, init: Literal["torch", "lecun"], rngs: nnx.Rngs) -> nnx.Linear:
@@ -124,6 +129,13 @@ class Transformer(nnx.Module):
         x_BxLxM = self.token(tokens_BxL) + self.position(jnp.arange(tokens_BxL.shape[1]))[None]
         return x_BxLxM if self.norm_first is None else self.norm_first(x_BxLxM)
 
+    def activations(self, tokens_BxL: jax.Array, layer: int) -> jax.Array:
+        """What leaves a block, `(B, L, M)`."""
+        x_BxLxM = self.embed(tokens_BxL)
+        for i in range(layer + 1):
+            x_BxLxM = self.blocks[str(i)](x_BxLxM)
+        return x_BxLxM
+
     def read(self, x_BxLxM: jax.Array, *, last_only: bool = False) -> jax.Array:
         """Logits `(B, L, C)` of embedded tokens; with `last_only` `(B, 1, C)`."""
         num_blocks = len(self.blocks)
@@ -180,25 +192,41 @@ def _layer_norm(config: TransformerConfig, rngs: nnx.Rngs) -> nnx.LayerNorm:
 
 
 class Functional(NamedTuple):
-    """A model as two pure functions: `init(key) -> params` and `apply(params, inputs) -> logits`."""
+    """A model as pure functions."""
 
     init: Callable[[jax.Array], Params]
+    """Key to untrained parameters."""
     apply: Callable[[Params, jax.Array], jax.Array]
+    """Parameters and inputs to logits."""
+    hidden: Callable[[Params, jax.Array, int], jax.Array]
+    """Parameters, inputs and the number of a hidden layer to its activations, hidden units last."""
+    num_layers: int
+    """Hidden layers: one of the MLP, the blocks of a Transformer."""
 
 
 def functional_mlp(config: MLPConfig, d: int, num_classes: int) -> Functional:
     """The MLP as pure functions; `apply` takes `(B, d)` to `(B, num_classes)`."""
-    return _functional(lambda rngs: MLP(config, d, num_classes, rngs=rngs), lambda model, x_BxD: model(x_BxD))
+    return _functional(
+        lambda rngs: MLP(config, d, num_classes, rngs=rngs), lambda model, x_BxD: model(x_BxD), lambda model, x_BxD, _: model.activations(x_BxD), 1
+    )
 
 
 def functional_transformer(config: TransformerConfig, vocabulary: int, length: int, num_outputs: int, *, last_only: bool = False) -> Functional:
     """The Transformer as pure functions; `apply` takes tokens `(B, L)` to `(B, L, num_outputs)`, or with `last_only` to `(B, num_outputs)`."""
     return _functional(
-        lambda rngs: Transformer(config, vocabulary, length, num_outputs, rngs=rngs), lambda model, tokens_BxL: model(tokens_BxL, last_only=last_only)
+        lambda rngs: Transformer(config, vocabulary, length, num_outputs, rngs=rngs),
+        lambda model, tokens_BxL: model(tokens_BxL, last_only=last_only),
+        lambda model, tokens_BxL, layer: model.activations(tokens_BxL, layer),
+        config.layers,
     )
 
 
-def _functional(build: Callable[[nnx.Rngs], ModuleT], call: Callable[[ModuleT, jax.Array], jax.Array]) -> Functional:
+def _functional(
+    build: Callable[[nnx.Rngs], ModuleT],
+    call: Callable[[ModuleT, jax.Array], jax.Array],
+    activations: Callable[[ModuleT, jax.Array, int], jax.Array],
+    num_layers: int,
+) -> Functional:
     graph = nnx.graphdef(nnx.eval_shape(lambda: build(nnx.Rngs(params=jax.random.key(0)))))
 
     def init(key: jax.Array) -> Params:
@@ -207,7 +235,10 @@ def _functional(build: Callable[[nnx.Rngs], ModuleT], call: Callable[[ModuleT, j
     def apply(params: Params, inputs: jax.Array) -> jax.Array:
         return call(nnx.merge(graph, params), inputs)
 
-    return Functional(init, apply)
+    def hidden(params: Params, inputs: jax.Array, layer: int) -> jax.Array:
+        return activations(nnx.merge(graph, params), inputs, layer)
+
+    return Functional(init, apply, hidden, num_layers)
 
 
 def to_torch(params: Params) -> dict[str, np.ndarray]:

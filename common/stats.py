@@ -93,6 +93,31 @@ def ratio_of_medians(a: Sequence[float], b: Sequence[float], seed: int = 0) -> E
     return Estimate(_ratio(median(a), median(b)), low, high, len(a_S), int((np.isinf(a_S) | np.isinf(b_S)).sum()))
 
 
+def area_under_roc(scores: Sequence[float], outcomes: Sequence[bool], groups: Sequence[int], seed: int = 0) -> Estimate:
+    """How well a score tells which outcomes are true: the chance that a true one scores above a false one, ties counting half.
+
+    Args:
+        scores: one a case.
+        outcomes: one a case; the area is NaN if all are alike.
+        groups: cases of one group (a teacher, say) are not independent: the bootstrap resamples whole groups.
+        seed: of the resampling.
+    """
+    scores_N, outcomes_N, groups_N = np.asarray(scores, np.float64), np.asarray(outcomes, bool), np.asarray(groups)
+    names = np.unique(groups_N)
+    members = [np.flatnonzero(groups_N == name) for name in names]
+    rng = np.random.default_rng(seed)
+    draws = (np.concatenate([members[i] for i in rng.integers(0, len(names), len(names))]) for _ in range(BOOTSTRAP_SAMPLES))
+    areas = np.asarray([_area(scores_N[draw], outcomes_N[draw]) for draw in draws])
+    value = _area(scores_N, outcomes_N)
+    low, high = (math.nan, math.nan) if np.isnan(areas).all() else np.nanquantile(areas, [0.025, 0.975]).tolist()
+    return Estimate(value, low, high, len(names))
+
+
+def _area(scores_N: np.ndarray, outcomes_N: np.ndarray) -> float:
+    above = scores_N[outcomes_N][:, None] - scores_N[~outcomes_N][None, :]
+    return float(np.mean((above > 0) + 0.5 * (above == 0))) if above.size else math.nan
+
+
 def compare_paired(a: Sequence[float], b: Sequence[float]) -> Paired:
     """Compare learning times of two strategies on the same seeds.
 

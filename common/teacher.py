@@ -10,7 +10,7 @@ from common.config import fingerprint
 from common.errors import UserError
 from common.models import Params
 from common.runs import RunDirectory
-from common.schedule import Candidate
+from common.schedule import ScheduleConfig
 from common.trajectory import Trajectory
 from common.transition import DetectorConfig, NoTransition, Transition, detect_on_metric
 
@@ -62,8 +62,12 @@ class TeacherRun:
         teachers = [jax.tree.map(lambda leaf, lane=lane: leaf[self.lane_L[lane]], self._cache[step]) for lane, step in wanted]
         return jax.tree.map(lambda *leaves: np.stack(leaves), *teachers)
 
-    def first_steps(self, candidate: Candidate, detector: DetectorConfig) -> tuple[int, ...]:
+    def first_steps(self, config: ScheduleConfig, detector: DetectorConfig) -> tuple[int, ...]:
         """The first checkpoint of two-shot for every student lane, read off its teacher's accuracy.
+
+        Args:
+            config: which candidate, and how far from it.
+            detector: finds the candidates.
 
         Raises:
             UserError: a teacher has no transition, and why.
@@ -74,7 +78,8 @@ class TeacherRun:
             transition = found[lane]
             if isinstance(transition, NoTransition):
                 raise UserError(f"the teacher {self.run.path}, seed {seed}, has no transition to teach from: {transition.reason}")
-            steps_L.append({"during": transition.chosen, "before": transition.before, "after": transition.after}[candidate])
+            candidate = {"during": transition.chosen, "before": transition.before, "after": transition.after}[config.candidate]
+            steps_L.append(min(self.trajectory.steps(), key=lambda step: abs(step - candidate - config.offset)))
         return tuple(steps_L)
 
     def transitions(self, detector: DetectorConfig) -> list[Transition | NoTransition]:

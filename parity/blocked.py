@@ -57,8 +57,12 @@ class BlockedEngine(ScanEngine):
         super().__init__(problem, group_size)
         self.block_rows = block_rows
 
+    def advance(self, state: TrainState, teacher_params: Params | None, num_steps: int, layer: int | None = None) -> TrainState:
+        """One compiled chunk; asynchronous. Steps of a hidden layer are taken one by one."""
+        return self._advance_blocks(state, teacher_params, num_steps) if layer is None else super().advance(state, teacher_params, num_steps, layer)
+
     @functools.cached_property
-    def _advance(self) -> Callable[[TrainState, Params | None, int], TrainState]:
+    def _advance_blocks(self) -> Callable[[TrainState, Params | None, int], TrainState]:
         problem, block_rows = self.problem, self.block_rows
 
         @functools.partial(jax.jit, static_argnames="num_steps", donate_argnames="state")

@@ -15,6 +15,7 @@ from common.engine import Engine, Lane, LossFn, Problem, ScanEngine
 from common.losses import DistillationLoss, label_cross_entropy
 from common.models import Functional, MLPConfig, Params, TransformerConfig, functional_mlp, functional_transformer
 from common.optim import OptimConfig, make_optimizer
+from common.projections import projection_loss
 from common.schedule import ScheduleConfig, ScheduleName
 from common.transition import DetectorConfig
 from parity.blocked import BlockedEngine
@@ -155,7 +156,10 @@ def functional_model(config: TrainConfig | StudentConfig) -> Functional:
     def apply(params: Params, x_BxD: jax.Array) -> jax.Array:
         return transformer.apply(params, (x_BxD < 0).astype(jnp.int32))
 
-    return Functional(transformer.init, apply)
+    def hidden(params: Params, x_BxD: jax.Array, layer: int) -> jax.Array:
+        return transformer.hidden(params, (x_BxD < 0).astype(jnp.int32), layer)
+
+    return Functional(transformer.init, apply, hidden, transformer.num_layers)
 
 
 def apply_model(config: TrainConfig | StudentConfig, params: Params, inputs_BxD: jax.Array) -> jax.Array:
@@ -189,5 +193,6 @@ def _problem(config: TrainConfig | StudentConfig, role: str, teacher: TrainConfi
         make_optimizer=functools.partial(make_optimizer, config.optim, config.training.steps),
         teacher_apply=None if teacher is None else functools.partial(apply_model, teacher),
         loss=loss,
+        hidden_loss=None if teacher is None else functools.partial(projection_loss, functional_model(config), functional_model(teacher)),
         correct=functools.partial(level_correct, config.data),
     )

@@ -4,6 +4,7 @@
     runs/parity/<preset>/teacher        the teacher's trajectory, and its probes
     runs/parity/<preset>/tree           the teacher's model on hierarchical parity, where the preset has it
     runs/parity/<preset>/student/...    one run for each supervision strategy and width
+    runs/parity/<preset>/first/...      two-shot students, one run for each first checkpoint (and further teachers, where the preset has them)
     runs/parity/<preset>/claims.json    the claims, judged
 
 Each stage names the files it reads (`needs`), so that the Snakefile builds its graph from the same list.
@@ -23,7 +24,8 @@ from common.errors import run_command
 from common.mesh import use_all_cores
 from common.runs import DONE
 from parity import claims, distill, probe, train
-from parity.presets import PRESETS, Experiment
+from parity.beyond import first_run, replica_name
+from parity.presets import PRESETS, Experiment, FirstCheckpointConfig
 
 STRATEGIES: dict[str, tuple[str, ...]] = {
     "one-shot": ("--schedule", "one-shot"),
@@ -32,8 +34,10 @@ STRATEGIES: dict[str, tuple[str, ...]] = {
     "two-shot": ("--schedule", "two-shot", "--supervision.candidate", "during"),
     "two-shot-before": ("--schedule", "two-shot", "--supervision.candidate", "before"),
     "two-shot-after": ("--schedule", "two-shot", "--supervision.candidate", "after"),
+    "projections": ("--schedule", "projections"),
 }
 TREE = "tree"
+TEACHER = "teacher"
 _MAINS: dict[str, Callable[[list[str]], None]] = {
     "parity.train": train.main,
     "parity.distill": distill.main,
@@ -133,10 +137,8 @@ class _Plan:
     def report(self) -> None:
         teacher_width = self.experiment.teacher.model.width
         rate_from = f"tune/ce-w{teacher_width}" if teacher_width in self.experiment.label_budgets else "tune/teacher-rate"
-        self._train("teacher", *self._tuned(rate_from))
-        probe_file = self.home / "teacher" / "probes" / probe.SUMMARY
-        args = (str(self.home / "teacher"), "--num-examples", str(self.experiment.probe_examples))
-        self._add("probe", "parity.probe", args, probe_file, (self._done("teacher"),))
+        self._train(TEACHER, *self._tuned(rate_from))
+        self._probe(TEACHER)
         for width in self.experiment.label_budgets:
             if width != teacher_width:
                 self._distill(f"student/ce-w{width}", *self._labels(width), *self._tuned(f"tune/ce-w{width}"))
@@ -145,9 +147,29 @@ class _Plan:
             training = ("--training.steps", str(tree.steps), "--training.eval-every", str(tree.eval_every), "--training.checkpoint-every", "0")
             self._train(TREE, *problem, *training)
         for strategy, flags in STRATEGIES.items():
-            self._distill(f"student/{strategy}", *flags, *self._budget(strategy), *self._tuned(f"tune/{strategy}"), teacher="teacher")
+            self._distill(f"student/{strategy}", *flags, *self._budget(strategy), *self._tuned(f"tune/{strategy}"), teacher=TEACHER)
+        if self.experiment.first is not None:
+            self._first_checkpoints(TEACHER, self.experiment.first)
+            for replica in self.experiment.replicas:
+                name = replica_name(replica)
+                self._train(name, "--training.seed", str(replica.seed), "--training.steps", str(replica.steps))
+                self._probe(name)
+                self._first_checkpoints(name, self.experiment.first, "--teacher-seed", str(replica.seed))
         needs = tuple(stage.output for stage in self.stages)
         self._add("claims", "parity.claims", ("--preset", self.preset, "--root", str(self.home.parent.parent)), self.home / claims.OUTPUT, needs)
+
+    def _first_checkpoints(self, teacher: str, first: FirstCheckpointConfig, *args: str) -> None:
+        budget = ("--training.steps", str(first.steps), "--training.eval-every", str(first.eval_every), "--training.num-seeds", str(first.num_seeds))
+        budget += ("--supervision.first-steps", str(first.first_steps))
+        for offset in first.offsets:
+            # One word, because an argument that starts with a minus sign is taken for a flag.
+            flags = ("--schedule", "two-shot", f"--supervision.offset={offset}", *budget, *args)
+            self._distill(first_run(teacher, offset), *flags, *self._tuned("tune/two-shot"), teacher=teacher)
+
+    def _probe(self, teacher: str) -> None:
+        args = (str(self.home / teacher), "--num-examples", str(self.experiment.probe_examples))
+        name = "probe" if teacher == TEACHER else f"probe-{teacher}"
+        self._add(name, "parity.probe", args, self.home / teacher / "probes" / probe.SUMMARY, (self._done(teacher),))
 
     def _labels(self, width: int) -> tuple[str, ...]:
         return (

@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.stats import bootstrap, compare_paired, learning_time, median, proportion, ratio_of_medians
+from common.stats import area_under_roc, bootstrap, compare_paired, learning_time, median, proportion, ratio_of_medians
 from common.tuning import RateResult, best_rate
 
 INF = math.inf
@@ -80,3 +80,27 @@ def test_best_rate_prefers_speed_then_success_then_accuracy() -> None:
     assert best_rate([slow, fast]) == 0.2
     never = [RateResult(0.1, INF, 0, 0.5), RateResult(0.2, INF, 2, 0.6), RateResult(0.3, INF, 2, 0.7)]
     assert best_rate(never) == 0.3
+
+
+@settings(max_examples=15)
+@given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=2, max_size=30))
+def test_area_under_roc_is_mann_whitneys(cases: list[tuple[int, bool]]) -> None:
+    scores, outcomes = [float(score) for score, _ in cases], [outcome for _, outcome in cases]
+    area = area_under_roc(scores, outcomes, list(range(len(cases))))
+    good, bad = ([score for score, outcome in zip(scores, outcomes, strict=True) if outcome == kind] for kind in (True, False))
+    if not good or not bad:
+        assert math.isnan(area.value)
+        return
+    assert area.value == pytest.approx(scipy.stats.mannwhitneyu(good, bad).statistic / (len(good) * len(bad)))
+    assert area.low <= area.high
+
+
+def test_area_under_roc_resamples_groups() -> None:
+    """Copies of the same cases in one group add nothing; in groups of their own they would."""
+    rng = np.random.default_rng(0)
+    scores, outcomes = rng.normal(size=12), rng.random(12) < 0.5
+    once = area_under_roc(scores.tolist(), outcomes.tolist(), list(range(12)))
+    copied = area_under_roc(np.tile(scores, 5).tolist(), np.tile(outcomes, 5).tolist(), list(range(12)) * 5)
+    apart = area_under_roc(np.tile(scores, 5).tolist(), np.tile(outcomes, 5).tolist(), list(range(60)))
+    assert (copied.value, copied.low, copied.high) == pytest.approx((once.value, once.low, once.high))
+    assert apart.high - apart.low < 0.7 * (once.high - once.low)

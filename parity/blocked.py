@@ -10,7 +10,6 @@ I = D + 1; M hidden units; C classes.
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -61,8 +60,12 @@ class BlockedEngine(ScanEngine):
         """One compiled chunk; asynchronous. Steps of a hidden layer are taken one by one."""
         return self._advance_blocks(state, teacher_params, num_steps) if layer is None else super().advance(state, teacher_params, num_steps, layer)
 
+    def compiled(self, state: TrainState, teacher_params: Params | None, num_steps: int) -> jax.stages.Compiled:
+        """The program of one chunk, to be asked what it costs."""
+        return self._advance_blocks.lower(state, teacher_params, num_steps).compile()
+
     @functools.cached_property
-    def _advance_blocks(self) -> Callable[[TrainState, Params | None, int], TrainState]:
+    def _advance_blocks(self) -> jax.stages.Wrapped:
         problem, block_rows = self.problem, self.block_rows
 
         @functools.partial(jax.jit, static_argnames="num_steps", donate_argnames="state")

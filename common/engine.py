@@ -195,15 +195,16 @@ def train_step(
     layer: int | None,
     data_key: jax.Array,
     projection_key: jax.Array,
+    dropout_key: jax.Array,
     step: jax.Array,
     state: TrainState,
     teacher_params: Params | None,
 ) -> TrainState:
-    """One update of one lane, pure; the data of step t come from fold_in(key, t) alone."""
+    """One update of one lane, pure; the data of step t, and what is dropped in it, come from fold_in(key, t) alone."""
     batch = problem.sample(jax.random.fold_in(data_key, step))
 
     def output_loss(params: Params) -> jax.Array:
-        logits = problem.model.apply(params, batch.inputs)
+        logits = problem.model.apply(params, batch.inputs, jax.random.fold_in(dropout_key, step))
         teacher_logits = logits if problem.teacher_apply is None or teacher_params is None else problem.teacher_apply(teacher_params, batch.inputs)
         return masked_mean(problem.loss(logits, batch.labels, jax.lax.stop_gradient(teacher_logits), step), batch.mask)
 
@@ -240,8 +241,8 @@ def advance_lane(
     The step comes as an argument, although the state knows it: the state is one of many lanes, the step is common to a group, and what
     depends on nothing else (the data, the teacher's answers) is then computed once a group.
     """
-    data_key, projection_key = lane_key(problem, seed, "train-data"), lane_key(problem, seed, f"projection-{layer}")
-    update = functools.partial(train_step, problem, problem.make_optimizer(rate), layer, data_key, projection_key)
+    keys = (lane_key(problem, seed, purpose) for purpose in ("train-data", f"projection-{layer}", "dropout"))
+    update = functools.partial(train_step, problem, problem.make_optimizer(rate), layer, *keys)
     state, _ = jax.lax.scan(lambda carry, step: (update(step, carry, teacher_params), None), state, first + jnp.arange(num_steps))
     return state
 
@@ -272,5 +273,5 @@ def record_lane(problem: Problem, state: TrainState, batch: Batch) -> tuple[Trai
 
 
 def lane_key(problem: Problem, seed: jax.Array, purpose: str) -> jax.Array:
-    """The key of one purpose ("init", "train-data") of a lane."""
+    """The key of one purpose ("init", "train-data", "dropout") of a lane."""
     return purpose_key(jax.random.key(seed), f"{problem.role}/{purpose}")

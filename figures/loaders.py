@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from common.errors import UserError
+from common.size import Size, size_of
 
 _TARGETS = Path(__file__).with_name("targets.csv")
 
@@ -30,6 +31,12 @@ def curves(run: Path, name: str = "accuracy") -> tuple[np.ndarray, np.ndarray]:
     """Examples `(T,)` and accuracy, or another metric, `(lanes, T)` of a run."""
     table = metrics(run).pivot(index="examples", columns="lane", values=name)
     return table.index.to_numpy(), table.to_numpy(np.float64).T
+
+
+def label_runs(home: Path) -> dict[Size, str]:
+    """Which run trained on labels at which size of the model, narrowest first."""
+    names = ["teacher", *(f"student/{run.name}" for run in (home / "student").glob("ce-*"))]
+    return dict(sorted((size_of(read_json(home / name / "config.json")["config"]["model"]), name) for name in names))
 
 
 def read_json(path: Path) -> dict[str, Any]:

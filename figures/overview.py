@@ -6,6 +6,9 @@ from matplotlib.axes import Axes
 
 from figures import loaders, style
 
+PUBLISHED = {"width": ("mlp_parity", "width 50,000 to 100"), "heads": ("transformer_parity", "32 heads to 4")}
+"""Panel of the paper's figure, and the models in it, by what is varied."""
+
 
 def draw(home: Path, folder: Path) -> Path:
     """Draw `overview`.
@@ -16,9 +19,9 @@ def draw(home: Path, folder: Path) -> Path:
     """
     drawing, (ours, zoom, published) = style.figure(3)
     widest = 0.0
-    label_run = min((home / "student").glob("ce-w*"), key=lambda path: int(path.name.removeprefix("ce-w")))
+    narrowest, label_run = next(iter(loaders.label_runs(home).items()))
     runs = {
-        "ce": label_run,
+        "ce": home / label_run,
         "one-shot": home / "student" / "one-shot",
         "progressive": home / "student" / "progressive",
         "two-shot": home / "student" / "two-shot",
@@ -37,17 +40,17 @@ def draw(home: Path, folder: Path) -> Path:
         style.accuracy_axis(axes)
         axes.set_title(title)
     ours.legend(loc="lower right")
-    draw_published(published)
+    draw_published(published, *PUBLISHED[narrowest.name])
     return style.save(drawing, folder, "overview")
 
 
-def draw_published(axes: Axes) -> None:
-    """The points of the paper's panel (d=100, k=6, width 50,000 to 100, batch size 1)."""
-    table = loaders.targets("overview_acc", "mlp_parity")
+def draw_published(axes: Axes, panel: str, models: str) -> None:
+    """The points of one panel of the paper (d=100, k=6)."""
+    table = loaders.targets("overview_acc", panel)
     for series, points in table.groupby("series", sort=False):
         name = str(series).replace("_", "-")
         axes.plot(points.x, points.y, "o--", color=style.STRATEGY[name], label=style.LABEL[name], linewidth=1.2, markersize=7)
     style.examples_axis(axes, float(table.x.max()) * 1.03)
     style.accuracy_axis(axes)
-    axes.set_title("Published (d=100, width 50,000 to 100)")
+    axes.set_title(f"Published (d=100, {models})")
     axes.legend(loc="center left")

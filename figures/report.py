@@ -10,6 +10,7 @@ import jinja2
 import pandas as pd
 
 from common.runs import write_text
+from common.size import size_of
 from figures import loaders
 
 _DATA = {
@@ -92,7 +93,7 @@ def run_row(home: Path, name: str, manifest: dict[str, Any]) -> dict[str, str]:
     seeds, rates, training = sorted(set(manifest["seeds"])), sorted(set(manifest["learning_rates"])), config["training"]
     return {
         "name": name,
-        "model": f"width {config['model']['width']:,}",
+        "model": size_of(config["model"]).text(","),
         "schedule": config.get("schedule", "labels").replace("ce", "labels"),
         "rates": ", ".join(f"{rate:g}" for rate in rates),
         "batch": str(training["batch_size"]),

@@ -1,4 +1,4 @@
-"""Learning time on labels against width: every seed at the best learning rate, and the sweep it was chosen from."""
+"""Learning time on labels against the size of the model: every seed at the best learning rate, and the sweep it was chosen from."""
 
 from pathlib import Path
 
@@ -6,48 +6,42 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from common.size import Size
 from figures import loaders, style
 
 
 def draw(home: Path, folder: Path) -> Path:
     """Draw `width`."""
-    drawing, (by_width, sweep) = style.figure(2)
+    drawing, (by_size, sweep) = style.figure(2)
     times = pd.read_csv(home / "learning_times.csv")
-    widths = sorted(runs_by_width(home))
-    for i, width in enumerate(widths):
-        own = times[times.run == runs_by_width(home)[width]]
+    runs = loaders.label_runs(home)
+    for i, run in enumerate(runs.values()):
+        own = times[times.run == run]
         learnt, censored = own[own.t90.notna()], own[own.t90.isna()]
         jitter = np.linspace(-0.12, 0.12, max(len(own), 1))
-        by_width.plot(i + jitter[: len(learnt)], learnt.t90, "o", color=style.series_color(i), alpha=0.75, markersize=7)
-        by_width.plot(i + jitter[len(learnt) :], censored.budget, "^", color=style.series_color(i), fillstyle="none", markersize=9)
+        by_size.plot(i + jitter[: len(learnt)], learnt.t90, "o", color=style.series_color(i), alpha=0.75, markersize=7)
+        by_size.plot(i + jitter[len(learnt) :], censored.budget, "^", color=style.series_color(i), fillstyle="none", markersize=9)
         middle = own.t90.fillna(np.inf).median()
         if np.isfinite(middle):
-            by_width.plot([i - 0.25, i + 0.25], [middle, middle], color=style.RED, linewidth=3)
-    by_width.set_xticks(range(len(widths)), [str(width) for width in widths])
-    by_width.set_xlim(-0.5, len(widths) - 0.5)
-    by_width.set_xlabel("width")
-    _time_axis(by_width, times[times.run.isin(runs_by_width(home).values())])
-    by_width.set_title("Seeds at the best rate (bar: median; ^: censored)")
-    draw_sweep(sweep, home, widths)
+            by_size.plot([i - 0.25, i + 0.25], [middle, middle], color=style.RED, linewidth=3)
+    by_size.set_xticks(range(len(runs)), [str(size.value) for size in runs])
+    by_size.set_xlim(-0.5, len(runs) - 0.5)
+    by_size.set_xlabel(next(iter(runs)).name)
+    _time_axis(by_size, times[times.run.isin(runs.values())])
+    by_size.set_title("Seeds at the best rate (bar: median; ^: censored)")
+    draw_sweep(sweep, home, list(runs))
     return style.save(drawing, folder, "width")
 
 
-def runs_by_width(home: Path) -> dict[int, str]:
-    """Which run trained on labels at which width."""
-    teacher = loaders.read_json(home / "teacher" / "config.json")["config"]["model"]["width"]
-    label_runs = {int(run.name.removeprefix("ce-w")): f"student/{run.name}" for run in (home / "student").glob("ce-w*")}
-    return {teacher: "teacher"} | label_runs
-
-
-def draw_sweep(axes: Axes, home: Path, widths: list[int]) -> None:
-    """Median learning time against learning rate, on the tuning seeds; a width without a sweep was not tuned."""
+def draw_sweep(axes: Axes, home: Path, sizes: list[Size]) -> None:
+    """Median learning time against learning rate, on the tuning seeds; a size without a sweep was not tuned."""
     path = home / "tuning.csv"
     table = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["run", "learning_rate", "median_t90"])
-    for i, width in enumerate(widths):
-        own = table[(table.run == f"ce-w{width}") & table.median_t90.notna()]
+    for i, size in enumerate(sizes):
+        own = table[(table.run == f"ce-{size.tag}") & table.median_t90.notna()]
         if len(own):
-            axes.plot(own.learning_rate, own.median_t90, "o-", color=style.series_color(i), label=f"width {width}")
-    shown = table[table.run.str.startswith("ce-w") & table.median_t90.notna()]
+            axes.plot(own.learning_rate, own.median_t90, "o-", color=style.series_color(i), label=size.text())
+    shown = table[table.run.str.startswith("ce-") & table.median_t90.notna()]
     if len(shown):
         axes.set_xscale("log")
         rates = sorted(shown.learning_rate.unique())

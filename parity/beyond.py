@@ -18,7 +18,7 @@ from parity.probe import BY_STRATUM
 
 def projections_claim(evidence: Evidence) -> Verdict:
     """E: the final teacher's hidden layer, randomly projected, is a curriculum."""
-    labels, progressive, projections = evidence.student_labels, evidence.t90("student/progressive"), evidence.t90("student/projections")
+    labels, progressive, projections = evidence.student_labels(), evidence.t90("student/progressive"), evidence.t90("student/projections")
     gain, of_progressive = ratio_of_medians(projections, labels), ratio_of_medians(progressive, labels)
     share = math.log(gain.value) / math.log(of_progressive.value) if 0 < gain.value < math.inf and 1 < of_progressive.value < math.inf else math.nan
     measurements = (

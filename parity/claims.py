@@ -1,7 +1,7 @@
 """`python -m parity.claims`: judge the claims of a preset from its run files, by criteria fixed before the runs.
 
-W (width), O (one-shot), P (progressive), S (two-shot), C (curriculum), and beyond the paper E (curriculum extracted from the final teacher) and F
-(first checkpoints); see `CRITERIA`. Reads metrics, manifests and probe tables; loads no model.
+W (width; a Transformer's is that of its heads together), O (one-shot), P (progressive), S (two-shot), C (curriculum), and beyond the paper E
+(curriculum extracted from the final teacher) and F (first checkpoints); see `CRITERIA`. Reads metrics, manifests and probe tables; loads no model.
 """
 
 import itertools
@@ -96,22 +96,20 @@ def judge(evidence: Evidence) -> list[Verdict]:
 
 def width_claim(evidence: Evidence) -> Verdict:
     """W: wider is faster."""
-    times = {width: evidence.t90(evidence.label_run(width)) for width, _ in evidence.experiment.widths}
-    estimates = {width: bootstrap(values) for width, values in times.items()}
+    times = {size: evidence.t90(evidence.label_run(size)) for size in evidence.experiment.compared_budgets}
+    estimates = {size: bootstrap(values) for size, values in times.items()}
     medians = [estimate.value for estimate in estimates.values()]
     falls = all(wider < narrower for narrower, wider in itertools.pairwise(medians))
     holds = falls and all(mostly_uncensored(values) for values in times.values())
-    measurements = tuple(Measurement(f"t90 at width {width}", estimate, "examples") for width, estimate in estimates.items())
-    student = evidence.experiment.student.model.width
-    notes = (
-        () if student in times else (f"the student's width {student}, not judged: {describe(bootstrap(evidence.t90(evidence.label_run(student))))}",)
-    )
+    measurements = tuple(Measurement(f"t90 at {size.text()}", estimate, "examples") for size, estimate in estimates.items())
+    student = evidence.experiment.student.model.size
+    notes = () if student in times else (f"the student's {student.text()}, not judged: {describe(bootstrap(evidence.student_labels()))}",)
     return Verdict("W", holds, measurements, notes)
 
 
 def one_shot_claim(evidence: Evidence) -> Verdict:
     """O: the final teacher is no better than the labels."""
-    labels = evidence.student_labels
+    labels = evidence.student_labels()
     hard, soft = evidence.t90("student/one-shot"), evidence.t90("student/one-shot-soft")
     ratio = ratio_of_medians(labels, hard)
     holds = 0.8 <= ratio.value <= 1.25 and mostly_uncensored(labels) and mostly_uncensored(hard)
@@ -123,7 +121,7 @@ def one_shot_claim(evidence: Evidence) -> Verdict:
 def progressive_claim(evidence: Evidence) -> Verdict:
     """P: the student keeps up with its teacher, and leaves the label student behind."""
     teacher, student = paired_with_teacher(evidence, "student/progressive")
-    labels = evidence.student_labels
+    labels = evidence.student_labels()
     follows, gain = compare_paired(teacher, student).ratio, ratio_of_medians(evidence.t90("student/progressive"), labels)
     comparison = compare_paired(evidence.t90("student/progressive"), labels)
     note = f"progressive is faster than CE in {comparison.losses} of {len(labels)} seeds (sign test p = {comparison.p_value:.2g})"

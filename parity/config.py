@@ -12,6 +12,7 @@ from pydantic import Discriminator, Tag
 
 from common.config import Seed, TrainingConfig, configuration, last_value
 from common.engine import Engine, Lane, LossFn, Problem, ScanEngine
+from common.errors import UserError
 from common.losses import DistillationLoss, label_cross_entropy
 from common.models import Functional, MLPConfig, Params, TransformerConfig, functional_mlp, functional_transformer
 from common.optim import OptimConfig, make_optimizer
@@ -82,28 +83,49 @@ ModelDefaults = Mapping[str, tuple[ModelConfig, OptimConfig]]
 """Of each ModelName, in the same order as in the configurations."""
 TEACHER_DEFAULTS: ModelDefaults = {
     "mlp": (MLPConfig(50_000), OptimConfig((0.005,))),
-    "transformer": (TransformerConfig(heads=32), OptimConfig((3e-4,), schedule="cosine", kind="adam")),
+    "transformer": (TransformerConfig(heads=32, dropout=0.1), OptimConfig((3e-4,), schedule="cosine", kind="adam")),
 }
 STUDENT_DEFAULTS: ModelDefaults = {
     "mlp": (MLPConfig(100), OptimConfig((0.01,), schedule="cosine")),
-    "transformer": (TransformerConfig(heads=4), OptimConfig((1e-4,), schedule="cosine", kind="adam")),
+    "transformer": (TransformerConfig(heads=4, dropout=0.1), OptimConfig((1e-4,), schedule="cosine", kind="adam")),
 }
-"""Published models with their published optimisers (paper section 3); warm-up counts updates, of which the authors' schedule saw too few."""
+"""Published models with their published optimisers (paper section 3); warm-up counts updates, `--compat authors` examples."""
 Compat = Literal["none", "authors"]
 """Whose deviations from the paper's text to follow: nobody's, or those of the authors' code where they change numbers."""
 
 
 def as_published(config: ConfigT) -> ConfigT:
-    """The same run with the deviations of the published code that change an MLP's numbers.
+    """The same run with the deviations of the published code that change its numbers.
 
-    The support is drawn with replacement (utils.py), accuracy is measured on 250 examples (boolean_expts.py), and reverse KL is weighted by raw
-    logits (boolean_distill_expts.py). The remaining ones concern the Transformer, or a single update of millions.
+    The support is drawn with replacement (utils.py), accuracy is measured on 250 examples (boolean_expts.py), reverse KL is weighted by raw logits
+    (boolean_distill_expts.py), and a cosine schedule is as long as there are examples (see `counted_in_examples`). The remaining ones concern a
+    single update of millions, or the dropout that stayed on in a Transformer's evaluation and in its teacher's answers, which no flag brings back.
     """
     data, training = replace(config.data, with_replacement=config.data.support is None), replace(config.training, eval_examples=250)
+    config = replace(config, data=data, training=training, optim=counted_in_examples(config.optim, training.batch_size))
     if isinstance(config, TrainConfig):
-        return replace(config, data=data, training=training)
+        return config
     direction = "forward" if config.loss.direction == "forward" else "reverse-raw"
-    return replace(config, data=data, training=training, loss=replace(config.loss, direction=direction))
+    return replace(config, loss=replace(config.loss, direction=direction))
+
+
+def counted_in_examples(optim: OptimConfig, batch_size: int) -> OptimConfig:
+    """The optimiser where a cosine schedule is as long as the run has examples, although only updates advance it (boolean_expts.py, n_steps).
+
+    With the published batches of 32 the run ends before the warm-up does: the rate rises in a line, to 0.52 of its peak if the warm-up is 6%.
+
+    Raises:
+        UserError: the run ends within the cosine.
+    """
+    if optim.schedule == "constant" or batch_size == 1:
+        return optim
+    warmup_of_updates = optim.warmup_fraction * batch_size
+    if warmup_of_updates < 1:
+        raise UserError(
+            f"--compat authors: the published schedule, {batch_size} times as long as the run, would end within its cosine; it is followed only"
+            " where training.batch_size x optim.warmup_fraction >= 1, or with --optim.schedule constant"
+        )
+    return replace(optim, learning_rate=tuple(rate / warmup_of_updates for rate in optim.learning_rate), warmup_fraction=1.0)
 
 
 def with_model(config: ConfigT, args: Sequence[str], defaults: ModelDefaults) -> ConfigT:
@@ -153,8 +175,8 @@ def functional_model(config: TrainConfig | StudentConfig) -> Functional:
         return functional_mlp(config.model, d, num_classes)
     transformer = functional_transformer(config.model, VOCABULARY, d, num_classes, last_only=True)
 
-    def apply(params: Params, x_BxD: jax.Array) -> jax.Array:
-        return transformer.apply(params, (x_BxD < 0).astype(jnp.int32))
+    def apply(params: Params, inputs: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        return transformer.apply(params, (inputs < 0).astype(jnp.int32), key)
 
     def hidden(params: Params, x_BxD: jax.Array, layer: int) -> jax.Array:
         return transformer.hidden(params, (x_BxD < 0).astype(jnp.int32), layer)

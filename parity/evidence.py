@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from common.runs import RunDirectory
+from common.size import Size
 from common.stats import Estimate
 from common.tuning import learning_times
 from parity.presets import Experiment
@@ -49,14 +50,13 @@ class Evidence:
             self.times[name] = learning_times(self.run(name))
         return self.times[name]
 
-    def label_run(self, width: int) -> str:
-        """The run that trained on labels at this width."""
-        return "teacher" if width == self.experiment.teacher.model.width else f"student/ce-w{width}"
+    def label_run(self, size: Size) -> str:
+        """The run that trained on labels at this size."""
+        return "teacher" if size == self.experiment.teacher.model.size else f"student/ce-{size.tag}"
 
-    @property
     def student_labels(self) -> list[float]:
-        """t90 of the student's width on labels."""
-        return self.t90(self.label_run(self.experiment.student.model.width))
+        """t90 of the student's model on labels."""
+        return self.t90(self.label_run(self.experiment.student.model.size))
 
 
 def mostly_uncensored(times: Sequence[float]) -> bool:

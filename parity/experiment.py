@@ -3,7 +3,7 @@
     runs/parity/<preset>/tune/...       sweeps over learning rates, on seeds of their own
     runs/parity/<preset>/teacher        the teacher's trajectory, and its probes
     runs/parity/<preset>/tree           the teacher's model on hierarchical parity, where the preset has it
-    runs/parity/<preset>/student/...    one run for each supervision strategy and width
+    runs/parity/<preset>/student/...    one run for each supervision strategy, and on labels for each size of the model
     runs/parity/<preset>/first/...      two-shot students, one run for each first checkpoint (and further teachers, where the preset has them)
     runs/parity/<preset>/claims.json    the claims, judged
 
@@ -23,6 +23,7 @@ from common.config import PresetName, Runtime, chosen_preset, describe_presets, 
 from common.errors import run_command
 from common.mesh import use_all_cores
 from common.runs import DONE
+from common.size import Size
 from parity import claims, distill, probe, train
 from parity.beyond import first_run, replica_name
 from parity.presets import PRESETS, Experiment, FirstCheckpointConfig
@@ -123,25 +124,25 @@ class _Plan:
         assert tuning is not None
         grid = ("--optim.learning-rate", *(f"{rate:g}" for rate in tuning.learning_rate))
         seeds = ("--training.seed", str(tuning.seed), "--training.num-seeds", str(tuning.num_seeds))
-        for width in self.experiment.label_budgets:
-            self._distill(f"tune/ce-w{width}", *self._labels(width), *grid, *seeds)
-        teacher_width = self.experiment.teacher.model.width
-        if teacher_width not in self.experiment.label_budgets:
+        for size in self.experiment.label_budgets:
+            self._distill(f"tune/ce-{size.tag}", *self._labels(size), *grid, *seeds)
+        teacher_size = self.experiment.teacher.model.size
+        if teacher_size not in self.experiment.label_budgets:
             self._train("tune/teacher-rate", "--training.checkpoint-every", "0", *grid, *seeds)
             self._train("tune/teacher", *self._tuned("tune/teacher-rate"), *seeds)
         else:
-            self._train("tune/teacher", *self._tuned(f"tune/ce-w{teacher_width}"), *seeds)
+            self._train("tune/teacher", *self._tuned(f"tune/ce-{teacher_size.tag}"), *seeds)
         for strategy, flags in STRATEGIES.items():
             self._distill(f"tune/{strategy}", *flags, *self._budget(strategy), *grid, *seeds, teacher="tune/teacher")
 
     def report(self) -> None:
-        teacher_width = self.experiment.teacher.model.width
-        rate_from = f"tune/ce-w{teacher_width}" if teacher_width in self.experiment.label_budgets else "tune/teacher-rate"
+        teacher_size = self.experiment.teacher.model.size
+        rate_from = f"tune/ce-{teacher_size.tag}" if teacher_size in self.experiment.label_budgets else "tune/teacher-rate"
         self._train(TEACHER, *self._tuned(rate_from))
         self._probe(TEACHER)
-        for width in self.experiment.label_budgets:
-            if width != teacher_width:
-                self._distill(f"student/ce-w{width}", *self._labels(width), *self._tuned(f"tune/ce-w{width}"))
+        for size in self.experiment.label_budgets:
+            if size != teacher_size:
+                self._distill(f"student/ce-{size.tag}", *self._labels(size), *self._tuned(f"tune/ce-{size.tag}"))
         if (tree := self.experiment.tree) is not None:
             problem = ("--data.k", str(tree.k), "--data.depth", str(tree.depth))
             training = ("--training.steps", str(tree.steps), "--training.eval-every", str(tree.eval_every), "--training.checkpoint-every", "0")
@@ -171,15 +172,8 @@ class _Plan:
         name = "probe" if teacher == TEACHER else f"probe-{teacher}"
         self._add(name, "parity.probe", args, self.home / teacher / "probes" / probe.SUMMARY, (self._done(teacher),))
 
-    def _labels(self, width: int) -> tuple[str, ...]:
-        return (
-            "--schedule",
-            "ce",
-            "--model.width",
-            str(width),
-            "--training.steps",
-            str(self.experiment.label_budgets[width]),
-        )
+    def _labels(self, size: Size) -> tuple[str, ...]:
+        return ("--schedule", "ce", size.flag, str(size.value), "--training.steps", str(self.experiment.label_budgets[size]))
 
     def _budget(self, strategy: str) -> tuple[str, ...]:
         return ("--training.steps", str(self.experiment.label_steps)) if strategy.startswith("one-shot") else ()

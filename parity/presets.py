@@ -9,13 +9,14 @@ from common.config import PositiveFloat, PositiveInt, Preset, Seed, TrainingConf
 from common.models import MLPConfig
 from common.optim import OptimConfig
 from common.schedule import ScheduleConfig
+from common.size import Size
 from parity.config import StudentConfig, TrainConfig
 from parity.data import ParityData
 
 
 @configuration
 class TuningConfig:
-    """Learning-rate sweeps on seeds of their own; every strategy and width gets the same grid."""
+    """Learning-rate sweeps on seeds of their own; every strategy and size gets the same grid."""
 
     learning_rate: Annotated[tuple[PositiveFloat, ...], Field(min_length=4)]
     seed: Seed
@@ -62,9 +63,9 @@ class Experiment:
     student: StudentConfig
     """Defaults of `python -m parity.distill`; its budget is that of progressive and two-shot."""
     label_steps: PositiveInt
-    """Budget of the student's width on labels and of one-shot, long enough for most seeds to learn."""
-    widths: tuple[tuple[PositiveInt, PositiveInt], ...]
-    """Widths trained on labels and compared with each other (claim W), each with its budget in steps."""
+    """Budget of the student's model on labels and of one-shot, long enough for most seeds to learn."""
+    sizes: tuple[tuple[PositiveInt, PositiveInt], ...]
+    """Widths of an MLP, or heads of a Transformer, trained on labels and compared with each other (claim W), each with its budget in steps."""
     tuning: TuningConfig | None
     """None: the published learning rates are used as they are."""
     probe_examples: PositiveInt
@@ -77,13 +78,20 @@ class Experiment:
     """Further teachers for that sweep."""
 
     def __post_init__(self) -> None:
-        if dict(self.widths).get(self.student.model.width, self.label_steps) != self.label_steps:
-            raise ValueError("widths gives the student's width another budget than label_steps")
+        if self.teacher.model.size.name != self.student.model.size.name:
+            raise ValueError("teacher and student are models of two kinds")
+        if self.compared_budgets.get(self.student.model.size, self.label_steps) != self.label_steps:
+            raise ValueError(f"sizes gives the student's {self.student.model.size.text()} another budget than label_steps")
 
     @property
-    def label_budgets(self) -> dict[int, int]:
-        """Steps on labels at the student's width and at every width of claim W."""
-        return {self.student.model.width: self.label_steps} | dict(self.widths)
+    def compared_budgets(self) -> dict[Size, int]:
+        """Steps on labels of every size of claim W, narrowest first."""
+        return {self.student.model.size._replace(value=value): steps for value, steps in self.sizes}
+
+    @property
+    def label_budgets(self) -> dict[Size, int]:
+        """Steps on labels of the student's size and of every size of claim W."""
+        return {self.student.model.size: self.label_steps} | self.compared_budgets
 
 
 def _quick() -> Experiment:
@@ -93,7 +101,7 @@ def _quick() -> Experiment:
         teacher=TrainConfig(data, MLPConfig(1000), OptimConfig((0.6,)), replace(budget, checkpoint_every=128)),
         student=StudentConfig(data, MLPConfig(50), OptimConfig((0.6,)), budget, ScheduleConfig(interval=512, first_steps=2432, projection_steps=512)),
         label_steps=65_536,
-        widths=((100, 49_152), (300, 24_576), (1000, 12_288)),
+        sizes=((100, 49_152), (300, 24_576), (1000, 12_288)),
         tuning=TuningConfig((0.2, 0.4, 0.6, 0.8), seed=1000, num_seeds=8),
         probe_examples=32_768,
         tree=TreeConfig(k=4, depth=3, steps=5120, eval_every=64),
@@ -110,7 +118,7 @@ def _laptop() -> Experiment:
             data, MLPConfig(50), OptimConfig((0.5,)), budget, ScheduleConfig(interval=1024, first_steps=4096, projection_steps=1024)
         ),
         label_steps=196_608,
-        widths=((100, 131_072), (300, 65_536), (1000, 49_152)),
+        sizes=((100, 131_072), (300, 65_536), (1000, 49_152)),
         tuning=TuningConfig((0.3, 0.5, 0.7, 1.0), seed=1000, num_seeds=8),
         probe_examples=16_384,
         first=FirstCheckpointConfig((-3072, -2048, -1024, 0, 1024, 2048, 3072), first_steps=4096, steps=24_576, eval_every=128, num_seeds=10),
@@ -134,7 +142,7 @@ def _paper() -> Experiment:
             teacher_seed=0,
         ),
         label_steps=20_000_000,
-        widths=((100, 20_000_000), (1000, 20_000_000), (50_000, 20_000_000)),
+        sizes=((100, 20_000_000), (1000, 20_000_000), (50_000, 20_000_000)),
         tuning=None,
         probe_examples=100_000,
         first=FirstCheckpointConfig(

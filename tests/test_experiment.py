@@ -36,7 +36,7 @@ def tiny_experiment() -> Experiment:
         teacher=TrainConfig(data, MLPConfig(64), OptimConfig((0.5,)), replace(budget, checkpoint_every=8)),
         student=StudentConfig(data, MLPConfig(8), OptimConfig((0.5,)), budget, ScheduleConfig(interval=8, first_steps=64)),
         label_steps=512,
-        widths=((8, 512), (16, 512), (64, 256)),
+        sizes=((8, 512), (16, 512), (64, 256)),
         tuning=TuningConfig((0.2, 0.4, 0.6, 0.8), seed=50, num_seeds=2),
         probe_examples=2048,
         tree=TreeConfig(k=1, depth=2, steps=512, eval_every=8),

@@ -5,7 +5,7 @@ summary. Nothing is averaged over the seeds that happened to succeed.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,26 +66,22 @@ def learning_time(examples: Sequence[int], accuracy: Sequence[float | None], thr
 
 def median(values: Sequence[float]) -> float:
     """The median, where inf is larger than every number; of an even count, inf if either middle value is."""
-    ordered = np.sort(np.asarray(values, np.float64))
-    low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
-    return float(low if low == high else (low + high) / 2)  # inf + finite is inf; inf - inf never occurs
+    return float(_medians(np.asarray(values, np.float64)))
 
 
-def bootstrap(values: Sequence[float] | np.ndarray, statistic: Callable[[Sequence[float]], float] = median, seed: int = 0) -> Estimate:
-    """A statistic over seeds with its 95% percentile-bootstrap interval.
+def bootstrap(values: Sequence[float] | np.ndarray, seed: int = 0) -> Estimate:
+    """The median over seeds with its 95% percentile-bootstrap interval.
 
     Args:
         values: one value a seed, inf where censored.
-        statistic: of a sequence of values.
         seed: of the resampling, so that a report is reproducible.
     """
     values = np.asarray(values, np.float64)
     if not values.size:
         return Estimate(math.nan, math.nan, math.nan, 0)
-    rng = np.random.default_rng(seed)
-    resampled = sorted(statistic(rng.choice(values, values.size).tolist()) for _ in range(BOOTSTRAP_SAMPLES))
+    resampled = np.sort(_medians(np.random.default_rng(seed).choice(values, (BOOTSTRAP_SAMPLES, values.size))))
     low, high = resampled[int(0.025 * BOOTSTRAP_SAMPLES)], resampled[int(0.975 * BOOTSTRAP_SAMPLES) - 1]
-    return Estimate(statistic(values.tolist()), low, high, values.size, int(np.isinf(values).sum()))
+    return Estimate(median(values.tolist()), float(low), float(high), values.size, int(np.isinf(values).sum()))
 
 
 def proportion(successes: int, total: int) -> Estimate:
@@ -153,9 +149,7 @@ def _resampled_exponents(sizes_D: Sequence[float], times_DxS: np.ndarray, seed: 
 
 def _power_laws(sizes_D: Sequence[float], times_DxNxS: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Exponent, prefactor and number of sizes in the fit of N samples; NaN where there are fewer than three sizes."""
-    times_DxNxS = np.sort(times_DxNxS, axis=-1)
-    num_seeds = times_DxNxS.shape[-1]
-    medians_DxN = (times_DxNxS[..., (num_seeds - 1) // 2] + times_DxNxS[..., num_seeds // 2]) / 2
+    medians_DxN = _medians(times_DxNxS)
     used_DxN = np.isfinite(medians_DxN)
     count_N = used_DxN.sum(axis=0)
     weight_DxN = used_DxN / np.where(count_N >= 3, count_N, np.nan)
@@ -164,6 +158,13 @@ def _power_laws(sizes_D: Sequence[float], times_DxNxS: np.ndarray) -> tuple[np.n
     from_mean_DxN = x_Dx1 - mean_x_N
     slope_N = (weight_DxN * from_mean_DxN * (y_DxN - mean_y_N)).sum(axis=0) / (weight_DxN * from_mean_DxN**2).sum(axis=0)
     return slope_N, np.exp(mean_y_N - slope_N * mean_x_N), count_N
+
+
+def _medians(values: np.ndarray) -> np.ndarray:
+    """`median` over the last axis."""
+    ordered = np.sort(values, axis=-1)
+    num_values = values.shape[-1]
+    return (ordered[..., (num_values - 1) // 2] + ordered[..., num_values // 2]) / 2  # no value is -inf: inf plus any is inf
 
 
 def _interval(samples: np.ndarray) -> tuple[float, float]:

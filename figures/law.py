@@ -77,50 +77,44 @@ def draw_panel(axes: Axes, fits: list[dict[str, Any]], times: pd.DataFrame) -> N
         learnt, censored = own[own.t90.notna()], own[own.t90.isna()]
         axes.plot(learnt.d * _SHIFT[name], learnt.t90, ".", color=color, alpha=0.3, markersize=6)
         axes.plot(censored.d * _SHIFT[name], censored.budget, "^", color=color, fillstyle="none", markersize=7)
-        draw_medians(axes, fit, color)
+        draw_medians(axes, fit, own.groupby("d").budget.max().to_dict(), color)
         if fit["prefactor"] is not None:
-            axes.plot(sizes, fit["prefactor"] * sizes ** fit["exponent"]["value"], color=color, linewidth=1.6, label=legend_entry(fit))
+            axes.plot(sizes, fit["prefactor"] * sizes ** fit["exponent"]["value"], color=color, linewidth=1.6, label=legend_text(fit))
     draw_guides(axes, fits, sizes)
+    axes.plot([], [], color=style.GREY, linewidth=1.2, linestyle="--", label="slopes of the theory")
     axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
-    ticks = style.nice_log_ticks(times.t90.dropna().tolist())
+    ticks = style.nice_log_ticks(times.t90.dropna().tolist() or [1.0])
     axes.set_yticks(ticks, [f"{tick / 1e6:g}M" if tick >= 1e6 else f"{tick / 1e3:g}k" for tick in ticks])
     axes.minorticks_off()
     axes.set_xlabel("dimension d")
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="upper left")
+    axes.legend(loc="upper left")
 
 
-def draw_medians(axes: Axes, fit: dict[str, Any], color: str) -> None:
-    """Medians with intervals; an open upper end reaches the frame."""
+def draw_medians(axes: Axes, fit: dict[str, Any], budgets: dict[int, int], color: str) -> None:
+    """Medians with intervals; one without an upper end reaches the budget."""
     for median in fit["medians"]:
         if median["value"] is not None:
-            at, top = median["d"] * _SHIFT[fit["strategy"]], median["high"] or 1e12
-            axes.plot([at, at], [median["low"], min(top, 1e12)], color=color, linewidth=1.4, scaley=median["high"] is not None)
+            at = median["d"] * _SHIFT[fit["strategy"]]
+            axes.plot([at, at], [median["low"], median["high"] or budgets[median["d"]]], color=color, linewidth=1.4)
             axes.plot(at, median["value"], "o", color=color, markersize=8)
 
 
-def legend_entry(fit: dict[str, Any]) -> str:
-    """A strategy with its exponent."""
-    return f"{style.LABEL[fit['strategy']]}: {exponent_text(fit['exponent'])}"
-
-
-def exponent_text(exponent: dict[str, Any]) -> str:
-    """An exponent of d with its interval."""
-    if exponent["value"] is None:
-        return "no exponent"
-    return f"d^{exponent['value']:.2f} [{exponent['low']:.2f}, {exponent['high']:.2f}]"
+def legend_text(fit: dict[str, Any]) -> str:
+    """A strategy with its exponent, typeset."""
+    exponent = fit["exponent"]
+    return rf"{style.LABEL[fit['strategy']]}: $d^{{{exponent['value']:.2f}}}$ [{exponent['low']:.2f}, {exponent['high']:.2f}]"
 
 
 def draw_guides(axes: Axes, fits: list[dict[str, Any]], sizes: np.ndarray) -> None:
-    """The theory's slopes, through the fits at the smallest d but somewhat off them: above labels, below two-shot."""
+    """The theory's slopes, clear of the fits: that of labels starts above theirs, that of two-shot ends below its own."""
     for fit in fits:
         if fit["theory"] is not None and fit["prefactor"] is not None:
-            side = 1.6 if fit["strategy"] == "ce" else 0.6
-            start = side * fit["prefactor"] * sizes[0] ** fit["exponent"]["value"]
-            guide = start * (sizes / sizes[0]) ** fit["theory"]
-            axes.plot(sizes, guide, color=style.STRATEGY[fit["strategy"]], linewidth=1.2, linestyle="--", alpha=0.7)
-            text = {"xytext": (4, 0), "textcoords": "offset points", "va": "center", "fontsize": 12}
-            axes.annotate(f"d^{fit['theory']}", (sizes[-1], guide[-1]), color=style.STRATEGY[fit["strategy"]], **text)
+            factor, at = (1.5, sizes[0]) if fit["strategy"] == "ce" else (0.6, sizes[-1])
+            guide = factor * fit["prefactor"] * at ** fit["exponent"]["value"] * (sizes / at) ** fit["theory"]
+            color = style.STRATEGY[fit["strategy"]]
+            axes.plot(sizes, guide, color=color, linewidth=1.2, linestyle="--", alpha=0.7)
+            text = {"xytext": (14, 0), "textcoords": "offset points", "va": "center", "fontsize": 12, "annotation_clip": False}
+            axes.annotate(f"$d^{fit['theory']}$", (sizes[-1], guide[-1]), color=color, **text)
 
 
 def publish(home: Path, png: Path, out: Path, preset: str) -> None:
@@ -142,7 +136,7 @@ def table(values: dict[str, Any], preset: str) -> str:
     rows = []
     for comparison in values["comparisons"]:
         k = comparison["k"]
-        measured = "; ".join(legend_entry(fit) for fit in values["fits"] if fit["k"] == k)
+        measured = "; ".join(f"{style.LABEL[fit['strategy']]} {exponent_text(fit['exponent'])}" for fit in values["fits"] if fit["k"] == k)
         difference = interval_text(comparison["ce_minus_two_shot"], ".2f")
         verdict = "holds" if comparison["holds"] else "**does not hold**"
         title = f"law, k={k}: in d, {'labels cost a higher power than' if k - 1 > 2 else 'labels cost the same power as'} 2-shot"
@@ -166,12 +160,20 @@ def paragraph(values: dict[str, Any]) -> str:
             f" At d={d_last} labels need {interval_text(comparison['ce_over_two_shot'], '.1f')} times the examples of 2-shot."
         )
         if missing := sum(fit["exponent"]["num_censored"] for fit in of_k.values()):
-            sentences.append(f"{missing} runs did not learn within their budget.")
+            total = sum(fit["exponent"]["num_seeds"] * len(fit["medians"]) for fit in of_k.values())
+            sentences.append(f"Of {total} runs {missing} did not learn within their budget.")
         if ends := [
             f"{style.LABEL[name]} at d={', '.join(map(str, fit['rates_at_an_end']))}" for name, fit in of_k.items() if fit["rates_at_an_end"]
         ]:
             sentences.append(f"Chosen rates at an end of the grid: {'; '.join(ends)}.")
     return " ".join(sentences) + "\n"
+
+
+def exponent_text(exponent: dict[str, Any]) -> str:
+    """An exponent of d with its interval."""
+    if exponent["value"] is None:
+        return "no power that could be fitted"
+    return f"d^{exponent['value']:.2f} [{exponent['low']:.2f}, {exponent['high']:.2f}]"
 
 
 def interval_text(estimate: dict[str, Any], digits: str) -> str:

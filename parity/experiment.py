@@ -85,13 +85,18 @@ def main(args: list[str]) -> None:
     if command.dry_run:
         print_plan(stages)
         return
+    run_stages(stages, command.runtime)
+
+
+def run_stages(stages: list[StageCommand], runtime: Runtime) -> None:
+    """Run those stages whose output does not exist, in order."""
     use_all_cores()
     console = Console(stderr=True, soft_wrap=True)
     for i, stage in enumerate(stages):
         if not stage.output.exists():
             console.print(f"[bold]\\[{i + 1}/{len(stages)}] {stage.name}[/]  {stage.shell}", highlight=False)
-            runtime = ("--runtime.resume-seconds", str(command.runtime.resume_seconds)) if stage.module in ("parity.train", "parity.distill") else ()
-            _MAINS[stage.module]([*stage.args, *runtime])
+            flags = ("--runtime.resume-seconds", str(runtime.resume_seconds)) if stage.module in ("parity.train", "parity.distill") else ()
+            _MAINS[stage.module]([*stage.args, *flags])
 
 
 def print_plan(stages: list[StageCommand]) -> None:

@@ -1,7 +1,7 @@
 """The compiled part of training: a whole chunk of steps (sampling, teacher forward, loss, update, metrics) in one program.
 
 An engine advances all lanes of a run by n updates. A lane is one (seed, learning rate); lanes are a vmapped axis L, sharded over devices.
-Consecutive lanes of one seed form a group G: they see the same data under the same teacher, so both are computed once for the whole group.
+Consecutive lanes that see the same data under the same teacher form a group G: both are computed once for the whole group.
 """
 
 import functools
@@ -42,6 +42,13 @@ class Lane(NamedTuple):
 
     seed: int
     learning_rate: float
+    shared_stream: int | None = None
+    """Seed of the training data, where lanes of several seeds are to see the same; None: the lane's own seed."""
+
+    @property
+    def stream(self) -> int:
+        """Seed of the training data."""
+        return self.seed if self.shared_stream is None else self.shared_stream
 
 
 @dataclass(frozen=True)
@@ -117,13 +124,14 @@ class ScanEngine:
 
         Args:
             problem: what is trained.
-            group_size: lanes in a group; those of a group have one seed. The teacher's parameters come with one entry a group.
+            group_size: lanes in a group; those of a group see the same data. The teacher's parameters come with one entry a group.
         """
         self.problem = problem
         self.group_size = group_size
         self.mesh = lane_mesh(len(problem.lanes) // group_size)
         self.lane_sharding = NamedSharding(self.mesh, PartitionSpec(LANE))
         self.seeds_L = self.place(jnp.asarray([lane.seed for lane in problem.lanes], jnp.uint32))
+        self.streams_L = self.place(jnp.asarray([lane.stream for lane in problem.lanes], jnp.uint32))
         self.rates_L = self.place(jnp.asarray([lane.learning_rate for lane in problem.lanes], jnp.float32))
         self.eval_batch = problem.eval_batch()
 
@@ -147,15 +155,18 @@ class ScanEngine:
     def _advance(self) -> Callable[[TrainState, Params | None, int, int | None], TrainState]:
         @functools.partial(jax.jit, static_argnames=("num_steps", "layer"), donate_argnames="state")
         def advance(state: TrainState, teacher_params: Params | None, num_steps: int, layer: int | None) -> TrainState:
-            over_rates = jax.vmap(functools.partial(advance_lane, self.problem, num_steps, layer), (None, 0, None, 0, None))
-            over_groups = jax.vmap(over_rates)
+            in_group = jax.vmap(functools.partial(advance_lane, self.problem, num_steps, layer), (None, 0, 0, None, 0, None))
+            over_groups = jax.vmap(in_group)
 
-            def local_advance(seeds_L: jax.Array, rates_L: jax.Array, state: TrainState, teacher_params: Params | None) -> TrainState:
-                rates_GxR, state_GxR = jax.tree.map(self._in_groups, (rates_L, state))
-                state_GxR = over_groups(seeds_L[:: self.group_size], rates_GxR, state_GxR.step_L[:, 0], state_GxR, teacher_params)
+            def local_advance(
+                streams_L: jax.Array, seeds_L: jax.Array, rates_L: jax.Array, state: TrainState, teacher_params: Params | None
+            ) -> TrainState:
+                seeds_GxR, rates_GxR, state_GxR = jax.tree.map(self._in_groups, (seeds_L, rates_L, state))
+                streams_G, first_G = streams_L[:: self.group_size], state_GxR.step_L[:, 0]
+                state_GxR = over_groups(streams_G, seeds_GxR, rates_GxR, first_G, state_GxR, teacher_params)
                 return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), state_GxR)
 
-            return self._over_devices(local_advance)(self.seeds_L, self.rates_L, state, teacher_params)
+            return self._over_devices(local_advance)(self.streams_L, self.seeds_L, self.rates_L, state, teacher_params)
 
         return advance
 
@@ -230,6 +241,7 @@ def advance_lane(
     problem: Problem,
     num_steps: int,
     layer: int | None,
+    stream: jax.Array,
     seed: jax.Array,
     rate: jax.Array,
     first: jax.Array,
@@ -241,8 +253,8 @@ def advance_lane(
     The step comes as an argument, although the state knows it: the state is one of many lanes, the step is common to a group, and what
     depends on nothing else (the data, the teacher's answers) is then computed once a group.
     """
-    keys = (lane_key(problem, seed, purpose) for purpose in ("train-data", f"projection-{layer}", "dropout"))
-    update = functools.partial(train_step, problem, problem.make_optimizer(rate), layer, *keys)
+    keys = (lane_key(problem, seed, purpose) for purpose in (f"projection-{layer}", "dropout"))
+    update = functools.partial(train_step, problem, problem.make_optimizer(rate), layer, lane_key(problem, stream, "train-data"), *keys)
     state, _ = jax.lax.scan(lambda carry, step: (update(step, carry, teacher_params), None), state, first + jnp.arange(num_steps))
     return state
 

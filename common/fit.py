@@ -48,11 +48,11 @@ class Supervision:
     teacher: TeacherSource | None
 
     def group_size(self, lanes: Sequence[Lane]) -> int:
-        """How many neighbouring lanes always share data and teacher: those of one seed, unless each follows its own progress."""
+        """How many neighbouring lanes always share data and teacher: those of one stream, unless each follows its own progress."""
         if any(schedule.adaptive for schedule in self.schedules_L):
             return 1
         blocks = [
-            len(list(block)) for _, block in itertools.groupby(zip(lanes, self.schedules_L, strict=True), key=lambda pair: (pair[0].seed, pair[1]))
+            len(list(block)) for _, block in itertools.groupby(zip(lanes, self.schedules_L, strict=True), key=lambda pair: (pair[0].stream, pair[1]))
         ]
         return blocks[0] if len(set(blocks)) == 1 else 1
 

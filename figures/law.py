@@ -131,6 +131,11 @@ def publish(home: Path, png: Path, out: Path, preset: str) -> None:
     write_text(out / "paragraph.md", paragraph(loaders.read_json(home / "fits.json")))
 
 
+def caption(home: Path) -> str:
+    """What the figure shows, and the exponents in words."""
+    return f"{CAPTION} {paragraph(loaders.read_json(home / 'fits.json'))}"
+
+
 def table(values: dict[str, Any], preset: str) -> str:
     """Rows for the README's table of claims, one for each k."""
     rows = []

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from common.config import PresetName, chosen_preset, parse
 from common.errors import UserError, run_command
-from figures import first, levels, overview, report, spike, width
+from figures import first, law, levels, overview, report, spike, width
 from parity.presets import PRESETS, Experiment
 
 CAPTIONS = {
@@ -65,6 +65,9 @@ def main(args: list[str]) -> None:
     if not (home / "claims.json").exists():
         raise UserError(f"{home} is not complete; run `python -m parity.experiment --preset {preset.name} --root {command.root}` first")
     drawn = [report.Drawn(draw(home, folder), caption) for name, (draw, caption) in CAPTIONS.items() if name in figures_of(preset.config)]
+    law_home = command.root / "law" / preset.name
+    if (law_home / "fits.json").exists():
+        drawn.append(report.Drawn(law.draw(law_home, folder), law.caption(law_home)))
     page = report.write(home, folder, preset.name, preset.note, drawn)
     console = Console(soft_wrap=True)
     for path in (*(figure.png for figure in drawn), page):

@@ -136,8 +136,8 @@ def two_shot_claim(evidence: Evidence) -> Verdict:
         learnt = np.isfinite(evidence.t90(f"student/{name}"))
         shares[candidate] = proportion(int(learnt.sum()), len(learnt))
     holds = shares["during"].value >= 0.8 and shares["before"].value <= 0.2 and shares["after"].value <= 0.2
-    budget = evidence.experiment.student.training
-    note = f"budget {budget.steps * budget.batch_size:,} examples"
+    training = evidence.experiment.student.training
+    note = f"budget {(evidence.experiment.short_steps or training.steps) * training.batch_size:,} examples"
     return Verdict(
         "S", holds, tuple(Measurement(f"learnt, first checkpoint {name} the transition", share) for name, share in shares.items()), (note,)
     )

@@ -71,6 +71,8 @@ class StudentConfig:
     """Which teacher checkpoint supervises which student step."""
     teacher_seed: Seed | None = None
     """The teacher lane that teaches every student; without it student and teacher are paired by equal seeds."""
+    shared_stream: bool = False
+    """All seeds see the same examples, so that one teacher (--teacher-seed) answers once for all; they differ in their initial weights only."""
     engine: EngineName = "auto"
     """scan: step by step. blocked: the same steps in blocks (MLP, SGD, batches of at most 8); only rounding differs. auto: where possible."""
 
@@ -137,9 +139,11 @@ def with_model(config: ConfigT, args: Sequence[str], defaults: ModelDefaults) ->
     return replace(config, model=model, optim=optim)
 
 
-def lanes(optim: OptimConfig, training: TrainingConfig) -> tuple[Lane, ...]:
+def lanes(config: TrainConfig | StudentConfig) -> tuple[Lane, ...]:
     """Seeds x learning rates, in this order: neighbours share their data, and so their teacher's answers."""
-    return tuple(Lane(seed, rate) for seed in training.seeds for rate in optim.learning_rate)
+    training = config.training
+    stream = training.seed if isinstance(config, StudentConfig) and config.shared_stream else None
+    return tuple(Lane(seed, rate, stream) for seed in training.seeds for rate in config.optim.learning_rate)
 
 
 def teacher_problem(config: TrainConfig) -> Problem:
@@ -207,7 +211,7 @@ def _why_not_blocked(config: TrainConfig | StudentConfig) -> str:
 def _problem(config: TrainConfig | StudentConfig, role: str, teacher: TrainConfig | None, loss: LossFn) -> Problem:
     supports = supports_of(config.data)
     return Problem(
-        lanes=lanes(config.optim, config.training),
+        lanes=lanes(config),
         role=role,
         model=functional_model(config),
         sample=lambda key: sample(key, config.data, supports, config.training.batch_size),

@@ -138,7 +138,7 @@ def plan_without_teacher(command: DistillCommand, teacher: TrainConfig) -> None:
         )
     last = teacher.training.steps
     built = schedule.build(config.schedule, config.supervision, config.training.steps, last, None, shared_layers(config, teacher))
-    num_lanes = len(lanes(config.optim, config.training))
+    num_lanes = len(lanes(config))
     problem = student_problem(config, None if config.schedule == "ce" else teacher)
     Stage(command.run_dir, {}, problem, config.training, Supervision((built,) * num_lanes, None), {}).dry_run(())
 

@@ -181,7 +181,9 @@ class _Plan:
         return ("--schedule", "ce", size.flag, str(size.value), "--training.steps", str(self.experiment.label_budgets[size]))
 
     def _budget(self, strategy: str) -> tuple[str, ...]:
-        return ("--training.steps", str(self.experiment.label_steps)) if strategy.startswith("one-shot") else ()
+        experiment = self.experiment
+        steps = experiment.label_steps if strategy.startswith("one-shot") else None if strategy == "progressive" else experiment.short_steps
+        return () if steps is None else ("--training.steps", str(steps))
 
     def _tuned(self, sweep: str) -> tuple[str, ...]:
         return ("--tuned-by", str(self.home / sweep)) if self.experiment.tuning is not None else ()

@@ -76,6 +76,8 @@ class Experiment:
     """The sweep over first checkpoints, drawn as `first`; None leaves it out."""
     replicas: tuple[ReplicaConfig, ...] = ()
     """Further teachers for that sweep."""
+    short_steps: PositiveInt | None = None
+    """Budget of two-shot and projections, where it is less than that of progressive."""
 
     def __post_init__(self) -> None:
         if self.teacher.model.size.name != self.student.model.size.name:
@@ -140,6 +142,7 @@ def _paper() -> Experiment:
             student,
             ScheduleConfig(interval=100_000, first_steps=1_000_000, projection_steps=100_000),
             teacher_seed=0,
+            shared_stream=True,
         ),
         label_steps=20_000_000,
         sizes=((100, 20_000_000), (1000, 20_000_000), (50_000, 20_000_000)),
@@ -152,6 +155,7 @@ def _paper() -> Experiment:
             eval_every=20_000,
             num_seeds=1,
         ),
+        short_steps=2_000_000,
         replicas=(ReplicaConfig(seed=1, steps=15_000_000), ReplicaConfig(seed=2, steps=15_000_000)),
     )
 

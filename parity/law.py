@@ -245,17 +245,17 @@ def chosen_run(config: LawConfig, home: Path, strategy: str) -> str:
 
 
 def times_table(config: LawConfig, home: Path) -> pd.DataFrame:
-    """Every reported learning time: k, d, strategy, seed, learning rate, steps of two-shot's first stage, t90 in examples (empty where censored)."""
+    """Every reported learning time: k, d, strategy, seed, learning rate; two-shot's first stage, t90 (empty if censored) and budget in examples."""
     rows = []
     for point in config.points:
         for strategy in STRATEGIES:
             run = RunDirectory(home / folder_of(point) / chosen_run(config, home / folder_of(point), strategy))
             budget = run.metrics()[-1]["examples"]
-            first = run.record["config"]["supervision"]["first_steps"] if strategy == "two-shot" else None
+            first = run.record["config"]["supervision"]["first_steps"] * config.batch_size if strategy == "two-shot" else None
             for seed, rate, time in zip(run.manifest["seeds"], run.manifest["learning_rates"], learning_times(run), strict=True):
-                where = {"k": point.k, "d": point.d, "strategy": strategy, "seed": seed, "learning_rate": rate, "first_steps": first}
+                where = {"k": point.k, "d": point.d, "strategy": strategy, "seed": seed, "learning_rate": rate, "first_stage": first}
                 rows.append(where | {"t90": None if math.isinf(time) else int(time), "budget": budget})
-    return pd.DataFrame(rows).astype({"t90": "Int64", "first_steps": "Int64"})
+    return pd.DataFrame(rows).astype({"t90": "Int64", "first_stage": "Int64"})
 
 
 def write_tables(config: LawConfig, home: Path, preset: str) -> None:
@@ -264,7 +264,7 @@ def write_tables(config: LawConfig, home: Path, preset: str) -> None:
     sweeps = [tuning_table(home / folder_of(point)).assign(k=point.k, d=point.d) for point in config.points]
     write_text(home / TIMES, times.to_csv(index=False))
     write_text(home / TUNING, pd.concat(sweeps).to_csv(index=False))
-    write_json(home / FITS, {"preset": preset} | fits(times, config.learning_rate))
+    write_json(home / FITS, {"preset": preset} | fits(times, config.learning_rate, config.first_stages))
 
 
 if __name__ == "__main__":

@@ -250,3 +250,13 @@ def test_the_published_rows_and_paragraph_are_what_the_fits_say(preset: str) -> 
     times = pd.read_csv(folder / "learning_times.csv").astype({"t90": "Int64", "first_stage": "Int64"})
     config = LAW_PRESETS[preset].config
     assert {"preset": preset} | json.loads(json.dumps(fits(times, config.learning_rate, config.first_stages))) == values
+
+
+@pytest.mark.parametrize(("main", "text"), [(law.main, "Expect d^1.8 (labels)"), (law_figure.main, "learning time against d")])
+def test_help_teaches(main: Callable[[list[str]], None], text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "usage: python -m" in out
+    assert text in out

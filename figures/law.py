@@ -154,24 +154,32 @@ def paragraph(values: dict[str, Any]) -> str:
     """The measured exponents beside the theory's, in words."""
     sentences = []
     for comparison in values["comparisons"]:
-        k = comparison["k"]
+        k, gain = comparison["k"], interval_text(comparison["ce_over_two_shot"], ".1f")
         of_k = {fit["strategy"]: fit for fit in values["fits"] if fit["k"] == k}
         d_first, d_last = (of_k["ce"]["medians"][i]["d"] for i in (0, -1))
         text = {name: exponent_text(fit["exponent"]) for name, fit in of_k.items()}
         sentences.append(
-            f"At k={k}, d={d_first} to {d_last}, learning time grows as {text['ce']} on labels (theory: d^{of_k['ce']['theory']}),"
-            f" {text['two-shot']} under two checkpoints (theory: d^2 up to logarithms), {text['progressive']} under all of them,"
-            f" and {text['teacher']} for the teacher; labels less 2-shot {interval_text(comparison['ce_minus_two_shot'], '.2f')}."
-            f" At d={d_last} labels need {interval_text(comparison['ce_over_two_shot'], '.1f')} times the examples of 2-shot."
+            f"At k={k}, d={d_first} to {d_last}, learning time grows as {text['ce']} on labels ({theory_text(of_k['ce'])}), {text['two-shot']}"
+            f" under two checkpoints ({theory_text(of_k['two-shot'])}), {text['progressive']} under all of them, and {text['teacher']} for the"
+            f" teacher; labels less 2-shot {interval_text(comparison['ce_minus_two_shot'], '.2f')}. At d={d_last} labels need {gain} times the"
+            " examples of 2-shot."
         )
-        if missing := sum(fit["exponent"]["num_censored"] for fit in of_k.values()):
-            total = sum(fit["exponent"]["num_seeds"] * len(fit["medians"]) for fit in of_k.values())
-            sentences.append(f"Of {total} runs {missing} did not learn within their budget.")
-        if ends := [
-            f"{style.LABEL[name]} at d={', '.join(map(str, fit['rates_at_an_end']))}" for name, fit in of_k.items() if fit["rates_at_an_end"]
-        ]:
-            sentences.append(f"Chosen rates at an end of the grid: {'; '.join(ends)}.")
+        total = sum(fit["exponent"]["num_seeds"] * len(fit["medians"]) for fit in of_k.values())
+        sentences.append(f"Of {total} runs {sum(fit['exponent']['num_censored'] for fit in of_k.values())} did not learn within their budget.")
+        for choice, name in (("rates_at_an_end", "rates"), ("first_stages_at_an_end", "first stages")):
+            if ends := [f"{style.LABEL[strategy]} at d={', '.join(map(str, fit[choice]))}" for strategy, fit in of_k.items() if fit[choice]]:
+                sentences.append(f"Chosen {name} at an end of their grid: {'; '.join(ends)}.")
+    sentences.append("Intervals are over seeds; they leave out what another choice of rates would change.")
     return " ".join(sentences) + "\n"
+
+
+def theory_text(fit: dict[str, Any]) -> str:
+    """The theory's exponent, and where it lies from the measured interval."""
+    exponent, theory = fit["exponent"], fit["theory"]
+    if exponent["value"] is None:
+        return f"theory: d^{theory}"
+    place = "above" if theory > exponent["high"] else "below" if theory < exponent["low"] else "inside"
+    return f"theory: d^{theory}, {place} the interval"
 
 
 def exponent_text(exponent: dict[str, Any]) -> str:

@@ -21,12 +21,13 @@ def theory(k: int, strategy: str) -> int | None:
     return {"ce": k - 1, "two-shot": 2}.get(strategy)
 
 
-def fits(times: pd.DataFrame, learning_rates: Sequence[float]) -> dict[str, Any]:
+def fits(times: pd.DataFrame, learning_rates: Sequence[float], first_stages: Sequence[int]) -> dict[str, Any]:
     """Power laws of every k and strategy, and labels against two-shot, as JSON values; None where a number does not exist.
 
     Args:
-        times: columns k, d, strategy, seed, learning_rate and t90 (missing where censored).
+        times: columns k, d, strategy, seed, learning_rate, first_stage, budget and t90 (missing where censored).
         learning_rates: the grid of the sweeps.
+        first_stages: two-shot's first stages to choose from, as divisors of its budget.
     """
     laws, comparisons = [], []
     for k, of_k in times.groupby("k"):
@@ -35,11 +36,12 @@ def fits(times: pd.DataFrame, learning_rates: Sequence[float]) -> dict[str, Any]
         for strategy, values_DxS in times_DxS.items():
             law = fit_power_law(sizes_D, values_DxS)
             medians = [{"d": d} | plain(bootstrap(values_S)) for d, values_S in zip(sizes_D, values_DxS, strict=True)]
-            rates = of_k[of_k.strategy == strategy].groupby("d").learning_rate.first()
+            chosen = of_k[of_k.strategy == strategy].groupby("d").first()
+            divisors = chosen.budget / chosen.first_stage.astype("Float64")
             laws.append(
                 {"k": k, "strategy": strategy, "theory": theory(int(str(k)), strategy), "exponent": plain(law.exponent)}
                 | {"prefactor": finite(law.prefactor), "num_sizes": law.num_sizes, "medians": medians}
-                | {"rates_at_an_end": sorted(rates[rates.isin([min(learning_rates), max(learning_rates)])].index.tolist())}
+                | {"rates_at_an_end": at_an_end(chosen.learning_rate, learning_rates), "first_stages_at_an_end": at_an_end(divisors, first_stages)}
             )
         difference = exponent_difference(sizes_D, times_DxS["two-shot"], times_DxS["ce"])
         low, high = difference.low, difference.high
@@ -48,6 +50,11 @@ def fits(times: pd.DataFrame, learning_rates: Sequence[float]) -> dict[str, Any]
         exponents = {"k": k, "holds": holds, "ce_minus_two_shot": plain(difference)}
         comparisons.append(exponents | {"largest_d": sizes_D[-1], "ce_over_two_shot": plain(gain)})
     return {"criterion": CRITERION, "fits": laws, "comparisons": comparisons}
+
+
+def at_an_end(chosen: pd.Series, grid: Sequence[float]) -> list[int]:
+    """At which sizes, the index of `chosen`, the smallest or the largest of a grid was chosen: the best may lie beyond."""
+    return chosen.index[chosen.isin([min(grid), max(grid)])].tolist()
 
 
 def times_of(of_k: pd.DataFrame, strategy: str) -> list[list[float]]:

@@ -78,6 +78,7 @@ LAW_PRESETS: dict[str, Preset[LawConfig]] = {
     "quick": Preset(
         "quick",
         "k=3 at d=24 to 96 and k=4 at d=16 to 48, width 256 to 32, batch 32, 8 seeds; every rate and two-shot's first stage chosen on 6 other seeds."
+        " About 4 minutes on two idle cores. Expect d^1.8 (labels) and d^1.5 (2-shot) at k=3, d^2.2 and d^1.0 at k=4."
         " Command: python -m parity.law --preset quick.",
         LawConfig(
             points=(
@@ -93,7 +94,8 @@ LAW_PRESETS: dict[str, Preset[LawConfig]] = {
     ),
     "laptop": Preset(
         "laptop",
-        "k=3 at d=24 to 192 and k=4 at d=16 to 96, as quick but 16 seeds, and 8 for tuning. Not run. Command: python -m parity.law --preset laptop.",
+        "k=3 at d=24 to 192 and k=4 at d=16 to 96, as quick but with 16 seeds, 8 for tuning and a wider grid. Ten times the operations of quick: half"
+        " an hour on two idle cores by that count; not run yet. Command: python -m parity.law --preset laptop.",
         LawConfig(
             points=(
                 *(LawPoint(3, d, n) for d, n in ((24, 256), (32, 384), (48, 768), (64, 1280), (96, 2560), (128, 4096), (192, 8192))),
@@ -245,17 +247,17 @@ def chosen_run(config: LawConfig, home: Path, strategy: str) -> str:
 
 
 def times_table(config: LawConfig, home: Path) -> pd.DataFrame:
-    """Every reported learning time: k, d, strategy, seed, learning rate, steps of two-shot's first stage, t90 in examples (empty where censored)."""
+    """Every reported learning time: k, d, strategy, seed, learning rate; two-shot's first stage, t90 (empty if censored) and budget in examples."""
     rows = []
     for point in config.points:
         for strategy in STRATEGIES:
             run = RunDirectory(home / folder_of(point) / chosen_run(config, home / folder_of(point), strategy))
             budget = run.metrics()[-1]["examples"]
-            first = run.record["config"]["supervision"]["first_steps"] if strategy == "two-shot" else None
+            first = run.record["config"]["supervision"]["first_steps"] * config.batch_size if strategy == "two-shot" else None
             for seed, rate, time in zip(run.manifest["seeds"], run.manifest["learning_rates"], learning_times(run), strict=True):
-                where = {"k": point.k, "d": point.d, "strategy": strategy, "seed": seed, "learning_rate": rate, "first_steps": first}
+                where = {"k": point.k, "d": point.d, "strategy": strategy, "seed": seed, "learning_rate": rate, "first_stage": first}
                 rows.append(where | {"t90": None if math.isinf(time) else int(time), "budget": budget})
-    return pd.DataFrame(rows).astype({"t90": "Int64", "first_steps": "Int64"})
+    return pd.DataFrame(rows).astype({"t90": "Int64", "first_stage": "Int64"})
 
 
 def write_tables(config: LawConfig, home: Path, preset: str) -> None:
@@ -264,7 +266,7 @@ def write_tables(config: LawConfig, home: Path, preset: str) -> None:
     sweeps = [tuning_table(home / folder_of(point)).assign(k=point.k, d=point.d) for point in config.points]
     write_text(home / TIMES, times.to_csv(index=False))
     write_text(home / TUNING, pd.concat(sweeps).to_csv(index=False))
-    write_json(home / FITS, {"preset": preset} | fits(times, config.learning_rate))
+    write_json(home / FITS, {"preset": preset} | fits(times, config.learning_rate, config.first_stages))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from figures import law as law_figure
 from parity import distill, law, train
 from parity.exponents import fits
 from parity.law import LAW_PRESETS, LawConfig, LawPoint
+from tests.conftest import REPOSITORY
 
 TINY = LawConfig(
     points=(LawPoint(2, 6, 128), LawPoint(2, 8, 256)),
@@ -48,8 +49,11 @@ def table(exponents: dict[str, float], sizes: tuple[int, ...] = (10, 20, 30, 40,
             for seed in range(seeds):
                 lost = strategy == "ce" and seed == seeds - 1
                 t90 = None if lost else round(1000 * d**exponent * math.exp(0.1 * (seed - (seeds - 1) / 2)))
-                rows.append({"k": 4, "d": d, "strategy": strategy, "seed": seed, "learning_rate": 0.5, "t90": t90, "budget": 10**9})
-    return pd.DataFrame(rows).astype({"t90": "Int64"})
+                rows.append(
+                    {"k": 4, "d": d, "strategy": strategy, "seed": seed, "learning_rate": 0.5, "t90": t90, "budget": 10**9}
+                    | {"first_stage": 10**9 // (d // 10) if strategy == "two-shot" else None}
+                )
+    return pd.DataFrame(rows).astype({"t90": "Int64", "first_stage": "Int64"})
 
 
 @pytest.fixture(scope="module")
@@ -119,12 +123,13 @@ def test_two_shot_is_reported_from_the_first_stage_that_tuning_prefers(finished:
 
 
 def test_fits_recover_known_exponents() -> None:
-    values = fits(table({"teacher": 1.5, "ce": 3.0, "progressive": 1.6, "two-shot": 2.0}), (0.5, 1.0, 2.0, 4.0))
+    values = fits(table({"teacher": 1.5, "ce": 3.0, "progressive": 1.6, "two-shot": 2.0}), (0.5, 1.0, 2.0, 4.0), (1, 2, 5))
     found = {fit["strategy"]: fit for fit in values["fits"]}
     for strategy, exponent in (("teacher", 1.5), ("ce", 3.0), ("progressive", 1.6), ("two-shot", 2.0)):
         assert found[strategy]["exponent"]["value"] == pytest.approx(exponent, abs=1e-3)
         assert found[strategy]["exponent"]["num_censored"] == (5 if strategy == "ce" else 0)
         assert found[strategy]["rates_at_an_end"] == [10, 20, 30, 40, 50]
+        assert found[strategy]["first_stages_at_an_end"] == ([10, 50] if strategy == "two-shot" else [])
     assert (found["ce"]["theory"], found["two-shot"]["theory"], found["teacher"]["theory"]) == (3, 2, None)
     (comparison,) = values["comparisons"]
     assert comparison["ce_minus_two_shot"]["value"] == pytest.approx(1, abs=1e-3)
@@ -133,7 +138,7 @@ def test_fits_recover_known_exponents() -> None:
 
 
 def test_equal_exponents_do_not_hold_at_k_4() -> None:
-    values = fits(table(dict.fromkeys(("teacher", "ce", "progressive", "two-shot"), 2.0)), (0.5, 1.0))
+    values = fits(table(dict.fromkeys(("teacher", "ce", "progressive", "two-shot"), 2.0)), (0.5, 1.0), (1, 2))
     assert not values["comparisons"][0]["holds"]
     assert json.dumps(values, allow_nan=False)
 
@@ -142,7 +147,7 @@ def test_table_and_paragraph_give_the_fitted_numbers(tmp_path: Path) -> None:
     """A law with a size that labels never learn: it is left out of the fit, and drawn."""
     times = table({"teacher": 1.5, "ce": 3.0, "progressive": 1.6, "two-shot": 2.0})
     times.loc[(times.strategy == "ce") & (times.d == 50), "t90"] = pd.NA
-    values = fits(times, (0.1, 1.0))
+    values = fits(times, (0.1, 1.0), (1, 5))
     ce = next(fit for fit in values["fits"] if fit["strategy"] == "ce")
     assert (ce["num_sizes"], ce["medians"][-1]["value"], ce["exponent"]["num_censored"]) == (4, None, 13)
     (row,) = law_figure.table(values, "quick").splitlines()
@@ -151,6 +156,9 @@ def test_table_and_paragraph_give_the_fitted_numbers(tmp_path: Path) -> None:
     text = law_figure.paragraph(values)
     assert "Of 180 runs 13 did not learn within their budget." in text
     assert "labels need beyond budget" in text
+    assert "(theory: d^3, inside the interval)" in text
+    assert "rates at" not in text
+    assert "first stages at an end of their grid: 2-shot at d=10, 50." in text
     (tmp_path / "learning_times.csv").write_text(times.to_csv(index=False))
     (tmp_path / "fits.json").write_text(json.dumps(values))
     assert law_figure.draw(tmp_path, tmp_path).exists()
@@ -231,3 +239,24 @@ def test_sigterm_reaches_the_processes(tmp_path: Path) -> None:
     with pytest.raises(Preempted):
         law.run_side_by_side([[sys.executable, "-c", f"import pathlib, time\npathlib.Path({str(ready)!r}).touch()\ntime.sleep(600)"]])
     thread.join()
+
+
+@pytest.mark.parametrize("preset", sorted(path.name.removeprefix("law-") for path in (REPOSITORY / "results").glob("law-*")))
+def test_the_published_rows_and_paragraph_are_what_the_fits_say(preset: str) -> None:
+    folder = REPOSITORY / "results" / f"law-{preset}"
+    values = json.loads((folder / "fits.json").read_text())
+    assert (folder / "table.md").read_text() == law_figure.table(values, preset)
+    assert (folder / "paragraph.md").read_text() == law_figure.paragraph(values)
+    times = pd.read_csv(folder / "learning_times.csv").astype({"t90": "Int64", "first_stage": "Int64"})
+    config = LAW_PRESETS[preset].config
+    assert {"preset": preset} | json.loads(json.dumps(fits(times, config.learning_rate, config.first_stages))) == values
+
+
+@pytest.mark.parametrize(("main", "text"), [(law.main, "Expect d^1.8 (labels)"), (law_figure.main, "learning time against d")])
+def test_help_teaches(main: Callable[[list[str]], None], text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "usage: python -m" in out
+    assert text in out

@@ -20,7 +20,7 @@ NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-PresetName = Literal["quick", "laptop", "paper"]
+PresetName = Literal["quick", "laptop", "paper", "transformer-quick", "transformer-laptop", "transformer-paper"]
 
 ConfigT = TypeVar("ConfigT")
 CommandT = TypeVar("CommandT")

@@ -25,7 +25,7 @@ class RunCommand(Generic[ConfigT]):
     tuned_by: Path | None = None
     """A finished sweep over learning rates (a run with several --optim.learning-rate): take its best one."""
     compat: Compat = "none"
-    """authors: follow the published code where it deviates (support drawn with replacement, 250 evaluation examples, reverse KL, the cosine)."""
+    """authors: follow the published code where it deviates (support, evaluation examples, weights of reverse KL, length of a cosine schedule)."""
     dry_run: bool = False
     """Print what would be done (which teacher checkpoint supervises which student steps, and which are missing), and stop."""
     runtime: Runtime = Runtime()

@@ -16,7 +16,7 @@ import pytest
 
 from common.config import Preset, TrainingConfig, to_dict, validate
 from common.errors import UserError
-from common.models import MLPConfig
+from common.models import MLPConfig, TransformerConfig
 from common.optim import OptimConfig
 from common.runs import RunDirectory
 from common.schedule import ScheduleConfig
@@ -111,6 +111,34 @@ def test_figures_and_report_are_complete(finished: Path) -> None:
         assert text in page
 
 
+def test_an_experiment_on_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the teacher to the published table, with heads in the place of the width."""
+    data, optim = ParityData(5, 2), OptimConfig((1e-3,), kind="adam")
+    budget = TrainingConfig(steps=128, batch_size=32, eval_every=4, eval_examples=256, seed=3, num_seeds=2)
+    tiny = Experiment(
+        teacher=TrainConfig(data, TransformerConfig(4, layers=1, init_std=0.2), optim, replace(budget, checkpoint_every=4)),
+        student=StudentConfig(data, TransformerConfig(2, layers=1, init_std=0.2), optim, budget, ScheduleConfig(interval=4, first_steps=16)),
+        label_steps=128,
+        sizes=((2, 128), (4, 128)),
+        tuning=None,
+        probe_examples=1024,
+    )
+    monkeypatch.setitem(PRESETS, "transformer-quick", Preset("transformer-quick", "A tiny problem.", tiny))
+    experiment.main(["--preset", "transformer-quick", "--root", str(tmp_path)])
+    publish.main(["--preset", "transformer-quick", "--root", str(tmp_path), "--site", str(tmp_path / "site"), "--out", str(tmp_path / "results")])
+    home = tmp_path / "parity" / "transformer-quick"
+    assert RunDirectory(home / "student" / "ce-h2").record["config"]["model"]["heads"] == 2
+    assert RunDirectory(home / "student" / "progressive").record["config"]["model"]["heads"] == 2
+    assert "4 heads" in (tmp_path / "site" / "transformer-quick" / "report.html").read_text()
+    times = pd.read_csv(home / "learning_times.csv")
+    assert set(times.run) >= {"teacher", "student/ce-h2", "student/progressive", "student/two-shot"}
+    judged = {claim["claim"]: claim for claim in json.loads((home / "claims.json").read_text())["claims"]}["W"]
+    assert [item["name"] for item in judged["measured"]] == ["t90 at 2 heads", "t90 at 4 heads"]
+    medians = [times[times.run == run].t90.median() for run in ("student/ce-h2", "teacher")]
+    assert [item["value"] for item in judged["measured"]] == medians
+    assert "t90 at 4 heads" in (tmp_path / "results" / "transformer-quick" / "table.md").read_text()
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: the report is not opened in a browser")
 def test_report_opens_in_chromium(finished: Path, tmp_path: Path) -> None:
     page, shot = finished / "site" / "quick" / "report.html", tmp_path / "report.png"
@@ -151,6 +179,14 @@ def test_small_results_are_published(finished: Path, tmp_path: Path, monkeypatch
     } == names
 
 
+def test_teacher_and_student_are_of_one_kind() -> None:
+    tiny = tiny_experiment()
+    with pytest.raises(ValueError, match="two kinds"):
+        replace(tiny, teacher=replace(tiny.teacher, model=TransformerConfig(2)))
+    with pytest.raises(ValueError, match="student's width 8 another budget"):
+        replace(tiny, label_steps=100)
+
+
 def test_figures_without_runs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"parity\.experiment --preset quick"):
         make.main(["--preset", "quick", "--root", str(tmp_path)])
@@ -185,10 +221,18 @@ def test_every_stage_of_a_preset_can_be_planned(name: str, tmp_path: Path, capsy
                 assert "does not exist" in str(error)
 
 
-@pytest.mark.parametrize("name", ["laptop", "paper"])
-def test_large_presets_start(name: str, tmp_path: Path) -> None:
-    """The published teacher (and the laptop's) trains its first steps and saves them."""
-    args = ["--preset", name, "--run-dir", str(tmp_path / "run"), "--training.steps", "4", "--training.checkpoint-every", "2"]
+@pytest.mark.parametrize(
+    ("name", "smaller"),
+    [
+        ("laptop", ()),
+        ("paper", ()),
+        ("transformer-laptop", ("--training.eval-examples", "64")),
+        ("transformer-paper", ("--training.batch-size", "2", "--training.eval-examples", "8")),
+    ],
+)
+def test_large_presets_start(name: str, smaller: tuple[str, ...], tmp_path: Path) -> None:
+    """The published teachers (and the laptop's) train their first steps and save them."""
+    args = ["--preset", name, "--run-dir", str(tmp_path / "run"), "--training.steps", "4", "--training.checkpoint-every", "2", *smaller]
     train.main([*args, "--training.num-seeds", "1", "--training.eval-every", "4"])
     run = RunDirectory(tmp_path / "run")
     expected = to_dict(PRESETS[name].config.teacher)

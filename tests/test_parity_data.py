@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.config import TrainingConfig
 from common.errors import UserError
 from common.keys import seed_key
 from parity.data import ParityData, eval_batch, level_correct, sample, supports_of
@@ -150,3 +152,26 @@ def test_compat_authors_reaches_the_run(tmp_path: Path) -> None:
         assert config["data"]["with_replacement"]
         assert config["training"]["eval_examples"] == 250
     assert config["loss"]["direction"] == "reverse-raw"
+
+
+def test_the_published_schedule_counts_examples() -> None:
+    """250k updates at batch 32 in a schedule of 8M steps: the rate of every update as the authors' own would have it."""
+    from common.models import TransformerConfig
+    from common.optim import learning_rate_shape
+    from parity.config import TEACHER_DEFAULTS, TrainConfig, as_published, counted_in_examples
+
+    updates, batch_size = 250_000, 32
+    optim = TEACHER_DEFAULTS["transformer"][1]
+    published = counted_in_examples(optim, batch_size)
+    ours, theirs = learning_rate_shape(published, updates), learning_rate_shape(optim, updates * batch_size)
+    for step in (0, 1, 1000, 100_000, 249_999):
+        # optax counts down from one in float32, which leaves the first steps few digits.
+        assert published.learning_rate[0] * np.asarray(ours(step)) == pytest.approx(3e-4 * np.asarray(theirs(step)), rel=1e-5, abs=1e-11)
+    assert published.learning_rate[0] * np.asarray(ours(updates)) == pytest.approx(0.5208 * 3e-4, rel=1e-4)
+
+    config = TrainConfig(ParityData(8, 2), TransformerConfig(2), optim, TrainingConfig(10, batch_size, 10))
+    assert as_published(config).optim == published
+    with pytest.raises(UserError, match="within its cosine"):
+        as_published(replace(config, training=replace(config.training, batch_size=8)))
+    for same in (replace(config, optim=replace(optim, schedule="constant")), replace(config, training=replace(config.training, batch_size=1))):
+        assert as_published(same).optim == same.optim

@@ -1,0 +1,18 @@
+"""The size of a model: what users and run directories call it."""
+
+from common.config import to_dict
+from common.models import MLPConfig, TransformerConfig
+from common.size import Size, size_of
+
+
+def test_names_of_sizes() -> None:
+    wide, heads = MLPConfig(50_000).size, TransformerConfig(4).size
+    assert (wide.flag, wide.tag, wide.text(), wide.text(",")) == ("--model.width", "w50000", "width 50000", "width 50,000")
+    assert (heads.flag, heads.tag, heads.text()) == ("--model.heads", "h4", "4 heads")
+    assert TransformerConfig(1).size.text() == "1 head"
+    assert sorted([Size("heads", 16), Size("heads", 4)]) == [heads, Size("heads", 16)]
+
+
+def test_the_size_of_a_saved_model() -> None:
+    for model in (MLPConfig(7), TransformerConfig(3)):
+        assert size_of(to_dict(model)) == model.size

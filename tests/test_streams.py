@@ -30,7 +30,7 @@ def test_seeds_of_one_stream_differ_in_their_weights_only(engine: type[ScanEngin
         params = ScanEngine(teacher_problem(teacher)).init().params
         ours = engine(student_problem(config, teacher), group_size)
         stacked = jax.tree.map(lambda leaf: jnp.concatenate([leaf] * (num_seeds // group_size)), params)
-        return np.asarray(ours.advance(ours.init(), stacked, STEPS).params["hidden"]["kernel"])
+        return np.asarray(ours.advance(ours.init(), ours.place(jax.device_get(stacked)), STEPS).params["hidden"]["kernel"])
 
     together, grouped, apart = train(5, 2, True, 1), train(5, 2, True, 2), train(5, 2, False, 1)
     np.testing.assert_allclose(grouped, together, rtol=1e-5, atol=1e-6)

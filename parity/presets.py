@@ -142,15 +142,19 @@ def _transformer_quick() -> Experiment:
 
 
 def _transformer_laptop() -> Experiment:
-    data, adam = ParityData(d=16, k=4), OptimConfig((1e-3,), kind="adam")
-    budget = TrainingConfig(steps=16_384, batch_size=16, eval_every=64, eval_examples=2048, seed=500, num_seeds=8)
+    data = ParityData(d=12, k=4)
+    budget = TrainingConfig(steps=8192, batch_size=32, eval_every=64, eval_examples=1024, seed=500, num_seeds=8)
+
+    def gpt2(heads: int) -> TransformerConfig:
+        return TransformerConfig(heads, layers=1, init_std=0.2)
+
     return Experiment(
-        teacher=TrainConfig(data, TransformerConfig(16, init_std=0.1), adam, replace(budget, checkpoint_every=64)),
-        student=StudentConfig(data, TransformerConfig(2, init_std=0.1), adam, budget, ScheduleConfig(interval=64, first_steps=2048)),
-        label_steps=65_536,
-        sizes=((2, 65_536), (4, 32_768), (16, 16_384)),
-        tuning=TuningConfig((5e-4, 1e-3, 2e-3, 4e-3), seed=1100, num_seeds=8),
-        probe_examples=16_384,
+        teacher=TrainConfig(data, gpt2(8), OptimConfig((1e-4,), kind="adam"), replace(budget, checkpoint_every=64)),
+        student=StudentConfig(data, gpt2(3), OptimConfig((1e-3,), kind="adam"), budget, ScheduleConfig(interval=640, first_steps=1280)),
+        label_steps=16_384,
+        sizes=((4, 12_288), (6, 8192)),
+        tuning=TuningConfig((5e-4, 1e-3, 2e-3, 4e-3), seed=1100, num_seeds=8, teacher=False),
+        probe_examples=8192,
     )
 
 

@@ -34,9 +34,12 @@ def curves(run: Path, name: str = "accuracy") -> tuple[np.ndarray, np.ndarray]:
 
 
 def label_runs(home: Path) -> dict[Size, str]:
-    """Which run trained on labels at which size of the model, narrowest first."""
+    """Which run trained on labels at which size of the model, narrowest first; the teacher is one of them if its rate was chosen as theirs were."""
     names = ["teacher", *(f"student/{run.name}" for run in (home / "student").glob("ce-*"))]
-    return dict(sorted((size_of(read_json(home / name / "config.json")["config"]["model"]), name) for name in names))
+    records = {name: read_json(home / name / "config.json") for name in names}
+    is_tuned = {name: bool(record["paths"]["tuned_by"]) for name, record in records.items()}
+    comparable = [name for name in names if is_tuned[name] or not any(is_tuned.values())]
+    return dict(sorted((size_of(records[name]["config"]["model"]), name) for name in comparable))
 
 
 def read_json(path: Path) -> dict[str, Any]:

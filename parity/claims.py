@@ -113,7 +113,8 @@ def one_shot_claim(evidence: Evidence) -> Verdict:
     hard, soft = evidence.t90("student/one-shot"), evidence.t90("student/one-shot-soft")
     ratio = ratio_of_medians(labels, hard)
     holds = 0.8 <= ratio.value <= 1.25 and mostly_uncensored(labels) and mostly_uncensored(hard)
-    notes = ["with hard labels a teacher without errors gives the data's own labels, so the two runs coincide"] if hard == labels else []
+    coincide = hard == labels and evidence.experiment.student.loss.labels == "hard"
+    notes = ["with hard labels a teacher without errors gives the data's own labels, so the two runs coincide"] if coincide else []
     soft_ratio = Measurement("the same with soft labels, temperature 1 (not judged)", ratio_of_medians(labels, soft))
     return Verdict("O", holds, (Measurement("t90 one-shot / CE", ratio), soft_ratio), tuple(notes))
 

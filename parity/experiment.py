@@ -131,22 +131,17 @@ class _Plan:
         seeds = ("--training.seed", str(tuning.seed), "--training.num-seeds", str(tuning.num_seeds))
         for size in self.experiment.label_budgets:
             self._distill(f"tune/ce-{size.tag}", *self._labels(size), *grid, *seeds)
-        teacher_size = self.experiment.teacher.model.size
-        if teacher_size not in self.experiment.label_budgets:
+        if tuning.teacher and self.experiment.teacher.model.size not in self.experiment.label_budgets:
             self._train("tune/teacher-rate", "--training.checkpoint-every", "0", *grid, *seeds)
-            self._train("tune/teacher", *self._tuned("tune/teacher-rate"), *seeds)
-        else:
-            self._train("tune/teacher", *self._tuned(f"tune/ce-{teacher_size.tag}"), *seeds)
+        self._train("tune/teacher", *self._tuned_teacher(), *seeds)
         for strategy, flags in STRATEGIES.items():
             self._distill(f"tune/{strategy}", *flags, *self._budget(strategy), *grid, *seeds, teacher="tune/teacher")
 
     def report(self) -> None:
-        teacher_size = self.experiment.teacher.model.size
-        rate_from = f"tune/ce-{teacher_size.tag}" if teacher_size in self.experiment.label_budgets else "tune/teacher-rate"
-        self._train(TEACHER, *self._tuned(rate_from))
+        self._train(TEACHER, *self._tuned_teacher())
         self._probe(TEACHER)
         for size in self.experiment.label_budgets:
-            if size != teacher_size:
+            if size != self.experiment.teacher.model.size:
                 self._distill(f"student/ce-{size.tag}", *self._labels(size), *self._tuned(f"tune/ce-{size.tag}"))
         if (tree := self.experiment.tree) is not None:
             problem = ("--data.k", str(tree.k), "--data.depth", str(tree.depth))
@@ -187,6 +182,12 @@ class _Plan:
 
     def _tuned(self, sweep: str) -> tuple[str, ...]:
         return ("--tuned-by", str(self.home / sweep)) if self.experiment.tuning is not None else ()
+
+    def _tuned_teacher(self) -> tuple[str, ...]:
+        if self.experiment.tuning is None or not self.experiment.tuning.teacher:
+            return ()
+        size = self.experiment.teacher.model.size
+        return self._tuned(f"tune/ce-{size.tag}" if size in self.experiment.label_budgets else "tune/teacher-rate")
 
     def _train(self, name: str, *args: str) -> None:
         self._run(name, "parity.train", args)

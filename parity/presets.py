@@ -21,6 +21,8 @@ class TuningConfig:
     learning_rate: Annotated[tuple[PositiveFloat, ...], Field(min_length=4)]
     seed: Seed
     num_seeds: PositiveInt
+    teacher: bool = True
+    """False: the teacher keeps the preset's rate, because the rate at which it learns soonest is over before its transition could teach anybody."""
 
 
 @configuration
@@ -82,6 +84,8 @@ class Experiment:
     def __post_init__(self) -> None:
         if self.teacher.model.size.name != self.student.model.size.name:
             raise ValueError("teacher and student are models of two kinds")
+        if self.teacher.model.size in self.label_budgets and self.tuning is not None and not self.tuning.teacher:
+            raise ValueError(f"the teacher's {self.teacher.model.size.text()} cannot be compared with tuned models: its rate is not tuned")
         if self.compared_budgets.get(self.student.model.size, self.label_steps) != self.label_steps:
             raise ValueError(f"sizes gives the student's {self.student.model.size.text()} another budget than label_steps")
 
@@ -161,28 +165,38 @@ def _paper() -> Experiment:
 
 
 def _transformer_quick() -> Experiment:
-    data, adam = ParityData(d=12, k=4), OptimConfig((1e-3,), kind="adam")
-    budget = TrainingConfig(steps=4096, batch_size=16, eval_every=32, eval_examples=1024, seed=400, num_seeds=8)
+    data = ParityData(d=10, k=4)
+    budget = TrainingConfig(steps=2880, batch_size=32, eval_every=40, eval_examples=512, seed=400, num_seeds=8)
+
+    def gpt2(heads: int) -> TransformerConfig:
+        return TransformerConfig(heads, layers=1, init_std=0.2)
+
+    # At its best rate this teacher learns in a few hundred updates, of which its transition takes some fifty: too few for a student to follow.
+    teacher = TrainConfig(data, gpt2(8), OptimConfig((2e-4,), kind="adam"), replace(budget, checkpoint_every=40))
     return Experiment(
-        teacher=TrainConfig(data, TransformerConfig(8, layers=1, init_std=0.2), adam, replace(budget, checkpoint_every=32)),
-        student=StudentConfig(data, TransformerConfig(2, layers=1, init_std=0.2), adam, budget, ScheduleConfig(interval=32, first_steps=1024)),
-        label_steps=16_384,
-        sizes=((2, 16_384), (4, 8192), (8, 4096)),
-        tuning=TuningConfig((5e-4, 1e-3, 2e-3, 4e-3), seed=1100, num_seeds=8),
-        probe_examples=16_384,
+        teacher=teacher,
+        student=StudentConfig(data, gpt2(2), OptimConfig((1e-3,), kind="adam"), budget, ScheduleConfig(interval=480, first_steps=640)),
+        label_steps=4000,
+        sizes=((3, 3200), (4, 3200)),
+        tuning=TuningConfig((5e-4, 1e-3, 2e-3, 4e-3), seed=1100, num_seeds=4, teacher=False),
+        probe_examples=4096,
     )
 
 
 def _transformer_laptop() -> Experiment:
-    data, adam = ParityData(d=16, k=4), OptimConfig((1e-3,), kind="adam")
-    budget = TrainingConfig(steps=16_384, batch_size=16, eval_every=64, eval_examples=2048, seed=500, num_seeds=8)
+    data = ParityData(d=12, k=4)
+    budget = TrainingConfig(steps=8192, batch_size=32, eval_every=64, eval_examples=1024, seed=500, num_seeds=8)
+
+    def gpt2(heads: int) -> TransformerConfig:
+        return TransformerConfig(heads, layers=1, init_std=0.2)
+
     return Experiment(
-        teacher=TrainConfig(data, TransformerConfig(16, init_std=0.1), adam, replace(budget, checkpoint_every=64)),
-        student=StudentConfig(data, TransformerConfig(2, init_std=0.1), adam, budget, ScheduleConfig(interval=64, first_steps=2048)),
-        label_steps=65_536,
-        sizes=((2, 65_536), (4, 32_768), (16, 16_384)),
-        tuning=TuningConfig((5e-4, 1e-3, 2e-3, 4e-3), seed=1100, num_seeds=8),
-        probe_examples=16_384,
+        teacher=TrainConfig(data, gpt2(8), OptimConfig((1e-4,), kind="adam"), replace(budget, checkpoint_every=64)),
+        student=StudentConfig(data, gpt2(3), OptimConfig((1e-3,), kind="adam"), budget, ScheduleConfig(interval=640, first_steps=1280)),
+        label_steps=16_384,
+        sizes=((4, 12_288), (6, 8192)),
+        tuning=TuningConfig((5e-4, 1e-3, 2e-3, 4e-3), seed=1100, num_seeds=8, teacher=False),
+        probe_examples=8192,
     )
 
 

@@ -9,9 +9,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import jax
+import numpy as np
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -33,6 +35,12 @@ def run_module(module: str, *args: object, timeout: float = 300) -> subprocess.C
     """Run `python -m module args` as a user would."""
     command = [sys.executable, "-m", module, *map(str, args)]
     return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def random_params(model: Callable[[jax.Array], Any], scale: float) -> Any:
+    """Parameters of which none is zero or one, so that each of them matters."""
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda leaf: np.asarray(leaf + scale * rng.standard_normal(leaf.shape), np.float32), jax.jit(model)(jax.random.key(0)))
 
 
 def same_run(a: Path, b: Path) -> None:

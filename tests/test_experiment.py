@@ -187,6 +187,21 @@ def test_teacher_and_student_are_of_one_kind() -> None:
         replace(tiny, label_steps=100)
 
 
+def test_a_teacher_may_keep_its_rate() -> None:
+    tiny = tiny_experiment()
+    assert tiny.tuning is not None
+    with pytest.raises(ValueError, match="its rate is not tuned"):
+        replace(tiny, tuning=replace(tiny.tuning, teacher=False))
+    for sizes in (tiny.sizes, tiny.sizes[:2]):
+        fixed = replace(tiny, sizes=tiny.sizes[:2], tuning=replace(tiny.tuning, teacher=False))
+        tuned = replace(tiny, sizes=sizes)
+        for config, is_tuned in ((fixed, False), (tuned, True)):
+            stages = {stage.name: stage for stage in experiment.plan("tiny", config, Path("runs"))}
+            assert all(("--tuned-by" in stages[name].args) == is_tuned for name in ("teacher", "tune/teacher"))
+            assert "--tuned-by" in stages["student/progressive"].args
+            assert ("tune/teacher-rate" in stages) == (is_tuned and len(sizes) == 2)
+
+
 def test_figures_without_runs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"parity\.experiment --preset quick"):
         make.main(["--preset", "quick", "--root", str(tmp_path)])

@@ -28,7 +28,7 @@ from common.trajectory import Trajectory
 from parity import distill, probe, train
 from parity.config import StudentConfig, TrainConfig, functional_model, make_engine, teacher_problem
 from parity.data import ParityData, sample, supports_of
-from tests.conftest import same_run
+from tests.conftest import random_params, same_run
 
 # A problem that a narrow Transformer learns in seconds.
 TINY = (
@@ -58,12 +58,6 @@ def gpt2(params: Params, config: TransformerConfig) -> GPT2LMHeadModel:
     model = GPT2LMHeadModel(theirs)
     model.load_state_dict(tensors)
     return model
-
-
-def random_params(model: Callable[[jax.Array], Params], scale: float) -> Params:
-    """Parameters of which none is zero or one, so that each of them matters."""
-    rng = np.random.default_rng(0)
-    return jax.tree.map(lambda leaf: np.asarray(leaf + scale * rng.standard_normal(leaf.shape), np.float32), jax.jit(model)(jax.random.key(0)))
 
 
 @pytest.mark.parametrize(("heads", "head_size", "layers"), [(4, 8, 2), (32, 8, 2), (3, 16, 4)])
@@ -128,63 +122,6 @@ def test_activations_in_bfloat16_and_parameters_in_float32() -> None:
     a, b = (jax.jit(model.apply)(params, tokens) for model in (half, full))
     assert a.dtype == b.dtype == jnp.float32
     assert 0 < np.abs(a - b).max() < 0.05 * np.abs(b).max()
-
-
-def test_dropout_sets_to_zero_and_scales_up() -> None:
-    """At each of GPT-2's places a part p is zero and the mean over masks is what there is without: embedding, attention weights, both sublayers."""
-    config, rate, num_masks = TransformerConfig(heads=4, dropout=0.25, init_std=0.2), 0.25, 1000
-    model = Transformer(config, 3, 9, 3, rngs=nnx.Rngs(params=jax.random.key(0)))
-    graph, state = nnx.split(model)
-    tokens = jnp.asarray([[0, 1, 2, 1, 0, 2, 2, 1, 0]])
-    x_1xLxM = 5 * model.embed(tokens)
-    width, block = config.width, model.blocks["0"]
-    places: dict[str, Callable[[Transformer, nnx.Rngs | None], jax.Array]] = {
-        "embedding": lambda m, rngs: m.embed(tokens, rngs=rngs),
-        "attention": lambda m, rngs: m.blocks["0"].attend(x_1xLxM, False, rngs),
-        "network": lambda m, rngs: m.blocks["0"].transform(x_1xLxM, rngs),
-    }
-    for name, place in places.items():
-        kept = place(model, None)
-
-        def once(key: jax.Array, place=place) -> jax.Array:
-            return place(nnx.merge(graph, state), nnx.Rngs(dropout=key))
-
-        dropped_N = jax.jit(jax.vmap(once))(jax.random.split(jax.random.key(1), num_masks))
-        assert np.mean(dropped_N == 0) == pytest.approx(rate, abs=0.01), name
-        error = jnp.sqrt(dropped_N.var(0) / num_masks)
-        assert np.abs((dropped_N.mean(0) - kept) / error).max() < 5, name
-        if name != "attention":
-            np.testing.assert_allclose(dropped_N, jnp.where(dropped_N == 0, 0, kept / (1 - rate)), rtol=1e-4, atol=1e-6)
-
-    # The first position attends to itself alone: a head that drops this weight gives nothing there.
-    q_NxLxHxK = jax.random.normal(jax.random.key(2), (num_masks, 9, config.heads, config.head_size))
-    y_NxLxHxK = block.attend_with_dropout(q_NxLxHxK, q_NxLxHxK, q_NxLxHxK, True, nnx.Rngs(dropout=0))
-    assert np.mean((y_NxLxHxK[:, 0] == 0).all(-1)) == pytest.approx(rate, abs=0.03)
-    assert width == y_NxLxHxK.shape[2] * y_NxLxHxK.shape[3]
-
-
-@pytest.mark.parametrize("last_only", [False, True])
-@pytest.mark.parametrize("causal", [True, False])
-def test_dropout_of_almost_nothing_changes_almost_nothing(causal: bool, last_only: bool) -> None:
-    """The attention that can drop weights is the library's where it drops none."""
-    config = TransformerConfig(heads=2, causal=causal, dropout=1e-7)
-    model = functional_transformer(config, 2, 9, 4, last_only=last_only)
-    params, tokens = random_params(model.init, 0.1), np.random.default_rng(1).integers(0, 2, (6, 9))
-    np.testing.assert_allclose(jax.jit(model.apply)(params, tokens, jax.random.key(0)), jax.jit(model.apply)(params, tokens), rtol=1e-4, atol=1e-5)
-
-
-def test_only_training_with_dropout_is_random() -> None:
-    """Logits depend on the key only where there is dropout, and without a key never; dropout of 0 leaves no trace in the program."""
-    tokens = np.random.default_rng(1).integers(0, 2, (6, 9))
-    dropping, plain = (functional_transformer(TransformerConfig(heads=2, dropout=rate), 2, 9, 2) for rate in (0.3, 0.0))
-    params = random_params(plain.init, 0.1)
-    apply = jax.jit(dropping.apply)
-    one, other = (apply(params, tokens, jax.random.key(seed)) for seed in (0, 1))
-    np.testing.assert_array_equal(one, apply(params, tokens, jax.random.key(0)))
-    assert (one != other).any()
-    np.testing.assert_array_equal(apply(params, tokens), jax.jit(plain.apply)(params, tokens))
-    traced = jax.make_jaxpr(plain.apply)(params, tokens, jax.random.key(0))
-    assert str(traced.jaxpr.eqns) == str(jax.make_jaxpr(plain.apply)(params, tokens).jaxpr.eqns)
 
 
 def test_training_with_adam_agrees_with_pytorch() -> None:

@@ -37,9 +37,10 @@ def draw_students(axes: Axes, table: pd.DataFrame) -> None:
     accuracy = by_offset.teacher_accuracy
     axes.plot(away, accuracy.mean(), color=style.BLACK, label="accuracy of the first checkpoint")
     axes.fill_between(away, accuracy.quantile(0.25), accuracy.quantile(0.75), color=style.BLACK, alpha=0.12, linewidth=0)
-    axes.set_ylim(-0.03, 1.03)
+    axes.set_ylim(-0.03, 1.3)
+    axes.set_yticks(np.linspace(0, 1, 6))
     axes.set_title("Students, by their first checkpoint")
-    axes.legend(loc="lower left")
+    axes.legend(loc="upper left")
 
 
 def draw_correlations(axes: Axes, table: pd.DataFrame) -> None:
@@ -50,6 +51,7 @@ def draw_correlations(axes: Axes, table: pd.DataFrame) -> None:
         if degree == 1:
             axes.plot(sorted(own.away.unique()), by_offset.off_support.mean(), color=style.GREY, linestyle="--", label="degree 1, off the support")
     axes.set_yscale("log")
+    axes.set_ylim(top=30)  # room for the legend
     axes.set_title("What the checkpoint carries")
     axes.set_ylabel("mean |correlation| in the support")
     axes.legend(loc="upper left", ncols=2, fontsize=9.5)
@@ -58,6 +60,7 @@ def draw_correlations(axes: Axes, table: pd.DataFrame) -> None:
 def draw_areas(axes: Axes, claims: Path) -> None:
     """How well the correlations of each degree tell who learns."""
     measured = next(claim for claim in json.loads(claims.read_text())["claims"] if claim["claim"] == "F")["measured"]
+    measured = [item for item in measured if "not judged" not in item["name"]]
     for i, item in enumerate(measured):
         if item["value"] is None:
             continue

@@ -59,7 +59,8 @@ def claims_table(claims: list[dict[str, Any]], preset: str) -> str:
         measured = "; ".join(f"{item['name']} {item['text']}" for item in claim["measured"] if "not judged" not in item["name"])
         name, verdict = claim["claim"], "holds" if claim["holds"] else "**does not hold**"
         figure = f"[{_FIGURE_OF[name]}](results/{preset}/{_FIGURE_OF[name]}.png)"
-        command = "`make figures`" if preset == "quick" else f"`make figures PRESET={preset}`"
+        size = preset.removeprefix("transformer-")
+        command = "`make figures`" if size == "quick" else f"`make figures PRESET={size}`"
         rows.append(f"| {name}: {claim['title']} | {command} | {figure} | {verdict}: {measured} |")
     return "\n".join(rows) + "\n"
 

@@ -35,9 +35,12 @@ def first_checkpoint_claim(evidence: Evidence) -> Verdict:
     areas = first_areas(table)
     best = max((area.value for degree, area in areas.items() if degree > 1), default=math.nan)
     holds = areas[1].value >= 0.8 and areas[1].value >= best
-    learnt = table.drop_duplicates(["teacher_seed", "seed", "offset"]).learnt
-    note = f"{int(learnt.sum())} of {len(learnt)} students learnt"
-    return Verdict("F", holds, tuple(Measurement(f"area under ROC of degree {degree}", area) for degree, area in areas.items()), (note,))
+    one = table[table.degree == 1]
+    # A coordinate off the support has a correlation of its own, left by the random initial weights: what rises above it may tell more.
+    ratio = area_under_roc((one.in_support / one.off_support).tolist(), one.learnt.tolist(), one.teacher_seed.tolist())
+    measurements = [Measurement(f"area under ROC of degree {degree}", area) for degree, area in areas.items()]
+    measurements.append(Measurement("area under ROC of degree 1, in over off support (not judged: thought of after the first results)", ratio))
+    return Verdict("F", holds, tuple(measurements), (f"{int(one.learnt.sum())} of {len(one)} students learnt",))
 
 
 def first_areas(table: pd.DataFrame) -> dict[int, Estimate]:

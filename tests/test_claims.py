@@ -106,7 +106,7 @@ def test_projections(labels: list[float], projections: list[float], holds: bool)
 def test_first_checkpoints(monkeypatch: pytest.MonkeyPatch, degree_1: tuple[int, ...], degree_2: tuple[int, ...], holds: bool) -> None:
     """Two students that do not learn, then two that do."""
     rows = [
-        {"degree": degree, "in_support": value, "learnt": i >= 2, "teacher_seed": i, "seed": i, "offset": 0}
+        {"degree": degree, "in_support": value, "off_support": 1, "learnt": i >= 2, "teacher_seed": i, "seed": i, "offset": 0}
         for degree, values in ((1, degree_1), (2, degree_2))
         for i, value in enumerate(values)
     ]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from figures import publish
+from figures import law, publish
 from tests.conftest import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text()
@@ -57,7 +57,8 @@ def test_stage_commands_and_the_pytorch_lines(tmp_path: Path, monkeypatch: pytes
 
 def test_figures_command_is_the_one_make_runs() -> None:
     (command,) = [command for command in COMMANDS if command[:3] == ["python", "-m", "figures.make"]]
-    assert "$(BIN)/python -m figures.make --preset $(PRESET)" in MAKEFILE
+    for preset in ("$(PRESET)", "transformer-$(PRESET)"):
+        assert f"$(BIN)/python -m figures.make --preset {preset}\n" in MAKEFILE
     assert command[3:] == ["--preset", "quick"]
 
 
@@ -80,7 +81,10 @@ def test_benchmarks_run(args: tuple[str, ...], tmp_path: Path) -> None:
 def test_the_claims_table_is_the_published_one(preset: str) -> None:
     """The table is what the claims file says, and the README shows it unchanged."""
     published = REPOSITORY / "results" / preset
-    table = publish.claims_table(json.loads((published / "claims.json").read_text())["claims"], preset)
+    if (fits := published / "fits.json").exists():
+        table = law.table(json.loads(fits.read_text()), preset.removeprefix("law-"))
+    else:
+        table = publish.claims_table(json.loads((published / "claims.json").read_text())["claims"], preset)
     assert (published / publish.TABLE).read_text() == table
     assert table in README
 

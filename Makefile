@@ -7,7 +7,10 @@ BIN := .venv/bin
 
 figures: .venv/run
 	$(BIN)/python -m parity.experiment --preset $(PRESET)
+	$(BIN)/python -m parity.law --preset $(PRESET)
 	$(BIN)/python -m figures.make --preset $(PRESET)
+	$(BIN)/python -m parity.experiment --preset transformer-$(PRESET)
+	$(BIN)/python -m figures.make --preset transformer-$(PRESET)
 
 test: .venv/dev
 	$(BIN)/python -m pytest

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
+from parity import law
 from parity.experiment import plan
 from parity.presets import PRESETS
 
@@ -37,8 +38,44 @@ for preset in PRESETS.values():
             f"figures_{preset.name}"
         input:
             f"runs/parity/{preset.name}/claims.json",
+            f"runs/law/{preset.name}/{law.FITS}" if preset.name in law.LAW_PRESETS else [],
         params:
             preset=preset.name,
             python=PYTHON,
         shell:
             "{params.python} -m figures.make --preset {params.preset}"
+
+
+for preset in law.LAW_PRESETS.values():
+    home = Path("runs") / "law" / preset.name
+    # One job for each k, not for each run: most of these take less time than starting Python.
+    runs = {k: [str(stage.output) for stage in law.plan(preset.config, home, k)] for k in sorted({point.k for point in preset.config.points})}
+    for k, outputs in runs.items():
+
+        rule:
+            name:
+                f"law_{preset.name}/k{k}"
+            output:
+                touch(outputs),
+            resources:
+                mem_mb=8000,
+                runtime=240,
+            params:
+                preset=preset.name,
+                k=k,
+                python=PYTHON,
+            shell:
+                "{params.python} -m parity.law --preset {params.preset} --k {params.k}"
+
+    rule:
+        name:
+            f"law_{preset.name}"
+        input:
+            sum(runs.values(), []),
+        output:
+            str(home / law.FITS),
+        params:
+            preset=preset.name,
+            python=PYTHON,
+        shell:
+            "{params.python} -m parity.law --preset {params.preset}"

@@ -4,6 +4,7 @@ Each side runs in turn, several rounds; the tables show medians. "2 products" is
 and the update of the hidden weights, as two matrix products of that size and nothing else, a step's share of them.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -34,8 +35,8 @@ class BenchCommand:
 
     d: PositiveInt = 100
     """Coordinates."""
-    widths: tuple[PositiveInt, ...] = (100, 50_000)
-    """Hidden units, one table each."""
+    widths: tuple[PositiveInt, ...] = (100, 1000, 50_000)
+    """Hidden units."""
     seeds: PositiveInt = 3
     """Seeds that train together."""
     rounds: PositiveInt = 5
@@ -74,21 +75,26 @@ def engines_table(command: BenchCommand, width: int) -> Table:
 
 
 def blocks_table(command: BenchCommand) -> Table:
-    """The cost of a blocked step against inputs, width and block."""
-    table = Table("d", "width", "block", "ms", "2 products, ms", "ratio", title="blocked", title_justify="left")
-    for d, width in ((32, 1000), (command.d, 100), (command.d, 1000), (command.d, 50_000)):
+    """The cost of a blocked step against inputs, width, block and seeds."""
+    table = Table("d", "width", "block", "seeds", "ms a seed", "2 products, ms", "ratio", "peak MB", title="blocked", title_justify="left")
+    for d, width in itertools.product((32, command.d), command.widths):
         steps = steps_of(d, width)
-        blocked, products = {}, {}
-        for rows in (8, 16, 32, 64, 128):
-            blocked[rows] = engine_side(BlockedEngine(teacher_problem(config_of(d, width, 1)), block_rows=rows), steps)
-            products[rows] = products_side(d, width, rows, steps)
-        names = [f"{rows} {side}" for rows in blocked for side in ("blocked", "products")]
-        runs = [run for rows in blocked for run in (blocked[rows], products[rows])]
-        seconds = measure(dict(zip(names, runs, strict=True)), command.rounds)
-        for rows in blocked:
-            ours, floor = (1e3 * seconds[f"{rows} {side}"] / steps for side in ("blocked", "products"))
-            table.add_row(str(d), str(width), str(rows), f"{ours:.4f}", f"{floor:.4f}", f"{ours / floor:.1f}")
+        shapes = [(rows, 1) for rows in (8, 16, 32, 64, 128)] + [(BLOCK_ROWS, command.seeds), (BLOCK_ROWS, 2 * len(jax.devices()))]
+        engines = {(rows, seeds): BlockedEngine(teacher_problem(config_of(d, width, seeds)), block_rows=rows) for rows, seeds in shapes}
+        sides = {f"{shape}": engine_side(engine, steps) for shape, engine in engines.items()}
+        seconds = measure(sides | {f"products {rows}": products_side(d, width, rows, steps) for rows, _ in shapes}, command.rounds)
+        for (rows, seeds), engine in engines.items():
+            ours, floor = 1e3 * seconds[f"{rows, seeds}"] / steps / seeds, 1e3 * seconds[f"products {rows}"] / steps
+            peak = f"{peak_bytes(engine, steps) / 1e6:.1f}" if rows == BLOCK_ROWS else ""
+            table.add_row(str(d), str(width), str(rows), str(seeds), f"{ours:.4f}", f"{floor:.4f}", f"{ours / floor:.1f}", peak)
     return table
+
+
+def peak_bytes(engine: BlockedEngine, steps: int) -> int:
+    """Memory of the compiled steps on one device: state, batches and everything in between."""
+    analysis = engine.compiled(engine.init(), None, steps).memory_analysis()
+    assert analysis is not None
+    return analysis.argument_size_in_bytes + analysis.temp_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
 
 
 def steps_of(d: int, width: int) -> int:

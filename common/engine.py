@@ -1,7 +1,7 @@
 """The compiled part of training: a whole chunk of steps (sampling, teacher forward, loss, update, metrics) in one program.
 
 An engine advances all lanes of a run by n updates. A lane is one (seed, learning rate); lanes are a vmapped axis L, sharded over devices.
-Consecutive lanes of one seed form a group G: they see the same data under the same teacher, so both are computed once for the whole group.
+Consecutive lanes that see the same data under the same teacher form a group G: both are computed once for the whole group.
 """
 
 import functools
@@ -25,6 +25,8 @@ EVAL_PART = 256
 Metrics = dict[str, jax.Array]
 LossFn = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
 """(student logits, labels, teacher logits, step) to loss per position. Without a teacher the third is the student's own logits, to be ignored."""
+HiddenLossFn = Callable[[Params, Params, jax.Array, int, jax.Array], jax.Array]
+"""(student's parameters, teacher's parameters, inputs, layer, key) to loss per position, for steps in which a hidden layer learns."""
 
 
 class Batch(NamedTuple):
@@ -40,6 +42,13 @@ class Lane(NamedTuple):
 
     seed: int
     learning_rate: float
+    shared_stream: int | None = None
+    """Seed of the training data, where lanes of several seeds are to see the same; None: the lane's own seed."""
+
+    @property
+    def stream(self) -> int:
+        """Seed of the training data."""
+        return self.seed if self.shared_stream is None else self.shared_stream
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,8 @@ class Problem:
     teacher_apply: Callable[[Params, jax.Array], jax.Array] | None
     """The teacher's forward pass; None when only labels supervise."""
     loss: LossFn
+    hidden_loss: HiddenLossFn | None = None
+    """What a hidden layer learns from the teacher's; None: there is no such schedule."""
     correct: Callable[[jax.Array, jax.Array], dict[str, jax.Array]] = lambda *_: {}
     """(logits, labels) to further yes-or-no judgements of every position, whose means are recorded beside the accuracy."""
 
@@ -92,8 +103,8 @@ class Engine(Protocol):
         """Host arrays with a lane axis, put on the devices."""
         ...
 
-    def advance(self, state: TrainState, teacher_params: Params | None, num_steps: int) -> TrainState:
-        """The state after `num_steps` more updates; consumes `state`."""
+    def advance(self, state: TrainState, teacher_params: Params | None, num_steps: int, layer: int | None = None) -> TrainState:
+        """The state after `num_steps` more updates of the outputs, or of a hidden layer; consumes `state`."""
         ...
 
     def record(self, state: TrainState) -> tuple[TrainState, Metrics]:
@@ -113,13 +124,14 @@ class ScanEngine:
 
         Args:
             problem: what is trained.
-            group_size: lanes in a group; those of a group have one seed. The teacher's parameters come with one entry a group.
+            group_size: lanes in a group; those of a group see the same data. The teacher's parameters come with one entry a group.
         """
         self.problem = problem
         self.group_size = group_size
         self.mesh = lane_mesh(len(problem.lanes) // group_size)
         self.lane_sharding = NamedSharding(self.mesh, PartitionSpec(LANE))
         self.seeds_L = self.place(jnp.asarray([lane.seed for lane in problem.lanes], jnp.uint32))
+        self.streams_L = self.place(jnp.asarray([lane.stream for lane in problem.lanes], jnp.uint32))
         self.rates_L = self.place(jnp.asarray([lane.learning_rate for lane in problem.lanes], jnp.float32))
         self.eval_batch = problem.eval_batch()
 
@@ -131,27 +143,30 @@ class ScanEngine:
         """Spread host arrays over the mesh along their lane axis."""
         return jax.device_put(tree, self.lane_sharding)
 
-    def advance(self, state: TrainState, teacher_params: Params | None, num_steps: int) -> TrainState:
+    def advance(self, state: TrainState, teacher_params: Params | None, num_steps: int, layer: int | None = None) -> TrainState:
         """One compiled chunk; asynchronous."""
-        return self._advance(state, teacher_params, num_steps)
+        return self._advance(state, teacher_params, num_steps, layer)
 
     def record(self, state: TrainState) -> tuple[TrainState, Metrics]:
         """Accuracy and loss on the evaluation set, mean training loss, divergence; asynchronous."""
         return self._record(state, self.eval_batch)
 
     @functools.cached_property
-    def _advance(self) -> Callable[[TrainState, Params | None, int], TrainState]:
-        @functools.partial(jax.jit, static_argnames="num_steps", donate_argnames="state")
-        def advance(state: TrainState, teacher_params: Params | None, num_steps: int) -> TrainState:
-            over_rates = jax.vmap(functools.partial(advance_lane, self.problem, num_steps), (None, 0, None, 0, None))
-            over_groups = jax.vmap(over_rates)
+    def _advance(self) -> Callable[[TrainState, Params | None, int, int | None], TrainState]:
+        @functools.partial(jax.jit, static_argnames=("num_steps", "layer"), donate_argnames="state")
+        def advance(state: TrainState, teacher_params: Params | None, num_steps: int, layer: int | None) -> TrainState:
+            in_group = jax.vmap(functools.partial(advance_lane, self.problem, num_steps, layer), (None, 0, 0, None, 0, None))
+            over_groups = jax.vmap(in_group)
 
-            def local_advance(seeds_L: jax.Array, rates_L: jax.Array, state: TrainState, teacher_params: Params | None) -> TrainState:
-                rates_GxR, state_GxR = jax.tree.map(self._in_groups, (rates_L, state))
-                state_GxR = over_groups(seeds_L[:: self.group_size], rates_GxR, state_GxR.step_L[:, 0], state_GxR, teacher_params)
+            def local_advance(
+                streams_L: jax.Array, seeds_L: jax.Array, rates_L: jax.Array, state: TrainState, teacher_params: Params | None
+            ) -> TrainState:
+                seeds_GxR, rates_GxR, state_GxR = jax.tree.map(self._in_groups, (seeds_L, rates_L, state))
+                streams_G, first_G = streams_L[:: self.group_size], state_GxR.step_L[:, 0]
+                state_GxR = over_groups(streams_G, seeds_GxR, rates_GxR, first_G, state_GxR, teacher_params)
                 return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), state_GxR)
 
-            return self._over_devices(local_advance)(self.seeds_L, self.rates_L, state, teacher_params)
+            return self._over_devices(local_advance)(self.streams_L, self.seeds_L, self.rates_L, state, teacher_params)
 
         return advance
 
@@ -188,7 +203,9 @@ def init_lane(problem: Problem, seed: jax.Array, rate: jax.Array) -> TrainState:
 def train_step(
     problem: Problem,
     optimizer: optax.GradientTransformation,
+    layer: int | None,
     data_key: jax.Array,
+    projection_key: jax.Array,
     dropout_key: jax.Array,
     step: jax.Array,
     state: TrainState,
@@ -197,11 +214,16 @@ def train_step(
     """One update of one lane, pure; the data of step t, and what is dropped in it, come from fold_in(key, t) alone."""
     batch = problem.sample(jax.random.fold_in(data_key, step))
 
-    def loss_fn(params: Params) -> jax.Array:
+    def output_loss(params: Params) -> jax.Array:
         logits = problem.model.apply(params, batch.inputs, jax.random.fold_in(dropout_key, step))
         teacher_logits = logits if problem.teacher_apply is None or teacher_params is None else problem.teacher_apply(teacher_params, batch.inputs)
         return masked_mean(problem.loss(logits, batch.labels, jax.lax.stop_gradient(teacher_logits), step), batch.mask)
 
+    def hidden_loss(params: Params) -> jax.Array:
+        assert problem.hidden_loss is not None and teacher_params is not None and layer is not None
+        return jnp.mean(problem.hidden_loss(params, teacher_params, batch.inputs, layer, projection_key))
+
+    loss_fn = output_loss if layer is None else hidden_loss
     loss, grads = jax.value_and_grad(loss_fn)(state.params)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     first_bad = (state.diverged_at_L == 0) & ~jnp.isfinite(loss)
@@ -216,15 +238,23 @@ def train_step(
 
 
 def advance_lane(
-    problem: Problem, num_steps: int, seed: jax.Array, rate: jax.Array, first: jax.Array, state: TrainState, teacher_params: Params | None
+    problem: Problem,
+    num_steps: int,
+    layer: int | None,
+    stream: jax.Array,
+    seed: jax.Array,
+    rate: jax.Array,
+    first: jax.Array,
+    state: TrainState,
+    teacher_params: Params | None,
 ) -> TrainState:
     """`num_steps` updates of one lane under one scan.
 
     The step comes as an argument, although the state knows it: the state is one of many lanes, the step is common to a group, and what
     depends on nothing else (the data, the teacher's answers) is then computed once a group.
     """
-    keys = (lane_key(problem, seed, purpose) for purpose in ("train-data", "dropout"))
-    update = functools.partial(train_step, problem, problem.make_optimizer(rate), *keys)
+    keys = (lane_key(problem, seed, purpose) for purpose in (f"projection-{layer}", "dropout"))
+    update = functools.partial(train_step, problem, problem.make_optimizer(rate), layer, lane_key(problem, stream, "train-data"), *keys)
     state, _ = jax.lax.scan(lambda carry, step: (update(step, carry, teacher_params), None), state, first + jnp.arange(num_steps))
     return state
 

@@ -9,8 +9,8 @@ from safetensors.numpy import save_file
 
 from common.config import parse
 from common.errors import UserError, run_command
-from common.models import to_torch
 from common.runs import RunDirectory
+from common.torch_names import to_torch
 from common.trajectory import Trajectory
 
 

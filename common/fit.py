@@ -8,7 +8,7 @@ import itertools
 import json
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -35,6 +35,10 @@ class TeacherSource(Protocol):
         """The teachers of some student lanes, pairs (lane, teacher step), stacked along a leading axis."""
         ...
 
+    def prefetch(self, steps: Iterable[int]) -> None:
+        """Begin to read the checkpoints of these teacher steps."""
+        ...
+
 
 @dataclass(frozen=True)
 class Supervision:
@@ -44,11 +48,11 @@ class Supervision:
     teacher: TeacherSource | None
 
     def group_size(self, lanes: Sequence[Lane]) -> int:
-        """How many neighbouring lanes always share data and teacher: those of one seed, unless each follows its own progress."""
+        """How many neighbouring lanes always share data and teacher: those of one stream, unless each follows its own progress."""
         if any(schedule.adaptive for schedule in self.schedules_L):
             return 1
         blocks = [
-            len(list(block)) for _, block in itertools.groupby(zip(lanes, self.schedules_L, strict=True), key=lambda pair: (pair[0].seed, pair[1]))
+            len(list(block)) for _, block in itertools.groupby(zip(lanes, self.schedules_L, strict=True), key=lambda pair: (pair[0].stream, pair[1]))
         ]
         return blocks[0] if len(set(blocks)) == 1 else 1
 
@@ -125,8 +129,10 @@ class _Fit:
                     raise Preempted(f"{self.run.path} is saved at step {step} of {self.config.steps}; the same command goes on from there")
                 if (wanted := self._teacher_steps(step)) != teacher_steps_L:
                     teacher_params, teacher_steps_L = self._load_teachers(wanted), wanted
+                    self._prefetch_teachers(step)
                 stop = self._next_event(step, checkpoint_steps)
-                state = self.engine.advance(state, teacher_params, stop - step)
+                # Lanes differ in which checkpoint teaches them and when, not in whether a hidden layer learns.
+                state = self.engine.advance(state, teacher_params, stop - step, self.supervision.schedules_L[0].layer(step))
                 self._flush(metrics_file)
                 step = stop
         self.run.finish(self.wall_seconds_before + time.monotonic() - began)
@@ -220,6 +226,11 @@ class _Fit:
             return None
         wanted = [(lane, step) for lane, step in enumerate(steps_L) if step is not None]
         return self.engine.place(self.supervision.teacher.stacked(wanted[:: self.engine.group_size]))
+
+    def _prefetch_teachers(self, step: int) -> None:
+        next_change = min(schedule.next_change(step) for schedule in self.supervision.schedules_L)
+        if self.supervision.teacher is not None and next_change < self.config.steps:
+            self.supervision.teacher.prefetch(step for step in self._teacher_steps(next_change) if step is not None)
 
     def _next_event(self, step: int, checkpoint_steps: set[int]) -> int:
         next_eval = (step // self.config.eval_every + 1) * self.config.eval_every

@@ -6,12 +6,10 @@ from typing import Annotated, Any, Literal, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from pydantic import Field
 
 from common.config import PositiveFloat, PositiveInt, configuration
-from common.errors import UserError
 from common.size import Size
 
 INIT_STD = 0.02
@@ -47,7 +45,12 @@ class MLP(nnx.Module):
         self.output = _linear(config.width, num_classes, config.init, rngs)
 
     def __call__(self, x_BxD: jax.Array) -> jax.Array:
-        return self.output(nnx.relu(self.hidden(x_BxD)))
+        """Logits `(B, C)`."""
+        return self.output(self.activations(x_BxD))
+
+    def activations(self, x_BxD: jax.Array) -> jax.Array:
+        """The hidden layer, `(B, M)`."""
+        return nnx.relu(self.hidden(x_BxD))
 
 
 def _linear(fan_in: int, fan_out: int, init: Literal["torch", "lecun"], rngs: nnx.Rngs) -> nnx.Linear:
@@ -145,6 +148,13 @@ class Transformer(nnx.Module):
             x_BxLxM = self.norm_first(x_BxLxM)
         return self.drop(x_BxLxM, deterministic=rngs is None, rngs=rngs)
 
+    def activations(self, tokens_BxL: jax.Array, layer: int) -> jax.Array:
+        """What leaves a block, `(B, L, M)`, in evaluation."""
+        x_BxLxM = self.embed(tokens_BxL)
+        for i in range(layer + 1):
+            x_BxLxM = self.blocks[str(i)](x_BxLxM)
+        return x_BxLxM
+
     def read(self, x_BxLxM: jax.Array, *, last_only: bool = False, rngs: nnx.Rngs | None = None) -> jax.Array:
         """Logits `(B, L, C)` of embedded tokens; with `last_only` `(B, 1, C)`."""
         num_blocks = len(self.blocks)
@@ -222,15 +232,26 @@ class Apply(Protocol):
 
 
 class Functional(NamedTuple):
-    """A model as two pure functions: `init(key) -> params` and `apply(params, inputs, key=None) -> logits`."""
+    """A model as pure functions."""
 
     init: Callable[[jax.Array], Params]
+    """Key to untrained parameters."""
     apply: Apply
+    """Parameters and inputs to logits."""
+    hidden: Callable[[Params, jax.Array, int], jax.Array]
+    """Parameters, inputs and the number of a hidden layer to its activations, hidden units last; nothing is dropped."""
+    num_layers: int
+    """Hidden layers: one of the MLP, the blocks of a Transformer."""
 
 
 def functional_mlp(config: MLPConfig, d: int, num_classes: int) -> Functional:
     """The MLP as pure functions; `apply` takes `(B, d)` to `(B, num_classes)`, and drops nothing."""
-    return _functional(lambda rngs: MLP(config, d, num_classes, rngs=rngs), lambda model, x_BxD, _: model(x_BxD))
+    return _functional(
+        lambda rngs: MLP(config, d, num_classes, rngs=rngs),
+        lambda model, x_BxD, _: model(x_BxD),
+        lambda model, x_BxD, _: model.activations(x_BxD),
+        num_layers=1,
+    )
 
 
 def functional_transformer(config: TransformerConfig, vocabulary: int, length: int, num_outputs: int, *, last_only: bool = False) -> Functional:
@@ -238,10 +259,17 @@ def functional_transformer(config: TransformerConfig, vocabulary: int, length: i
     return _functional(
         lambda rngs: Transformer(config, vocabulary, length, num_outputs, rngs=rngs),
         lambda model, tokens_BxL, rngs: model(tokens_BxL, last_only=last_only, rngs=rngs),
+        lambda model, tokens_BxL, layer: model.activations(tokens_BxL, layer),
+        config.layers,
     )
 
 
-def _functional(build: Callable[[nnx.Rngs], ModuleT], call: Callable[[ModuleT, jax.Array, nnx.Rngs | None], jax.Array]) -> Functional:
+def _functional(
+    build: Callable[[nnx.Rngs], ModuleT],
+    call: Callable[[ModuleT, jax.Array, nnx.Rngs | None], jax.Array],
+    activations: Callable[[ModuleT, jax.Array, int], jax.Array],
+    num_layers: int,
+) -> Functional:
     graph = nnx.graphdef(nnx.eval_shape(lambda: build(nnx.Rngs(params=jax.random.key(0)))))
 
     def init(key: jax.Array) -> Params:
@@ -250,43 +278,7 @@ def _functional(build: Callable[[nnx.Rngs], ModuleT], call: Callable[[ModuleT, j
     def apply(params: Params, inputs: jax.Array, key: jax.Array | None = None) -> jax.Array:
         return call(nnx.merge(graph, params), inputs, None if key is None else nnx.Rngs(dropout=key))
 
-    return Functional(init, apply)
+    def hidden(params: Params, inputs: jax.Array, layer: int) -> jax.Array:
+        return activations(nnx.merge(graph, params), inputs, layer)
 
-
-def to_torch(params: Params) -> dict[str, np.ndarray]:
-    """The parameters of any model of this module under PyTorch's names and in its layouts; the model is told by the names of its parts."""
-    return transformer_to_torch(params) if "blocks" in params else mlp_to_torch(params)
-
-
-def mlp_to_torch(params: Params) -> dict[str, np.ndarray]:
-    """The MLP's parameters under the names and in the layouts of `torch.nn.Sequential(Linear, ReLU, Linear)`."""
-    layers = {"0": params["hidden"], "2": params["output"]}
-    kernels = {f"{name}.weight": np.ascontiguousarray(np.asarray(layer["kernel"]).T) for name, layer in layers.items()}
-    return kernels | {f"{name}.bias": np.ascontiguousarray(layer["bias"]) for name, layer in layers.items()}
-
-
-def transformer_to_torch(params: Params) -> dict[str, np.ndarray]:
-    """A pre-norm Transformer's parameters under the names and in the layouts of Hugging Face's `GPT2LMHeadModel` with an untied head.
-
-    Linear layers of the blocks keep their layout `(in, out)`, which is that of GPT-2's `Conv1D`; the head's is `(out, in)`.
-
-    Raises:
-        UserError: a post-norm Transformer, which GPT-2 has no names for.
-    """
-    if "norm_last" not in params:
-        raise UserError("a Transformer with model.norm = post cannot be written under the names of GPT-2, which normalises before every sublayer")
-    names = {
-        "norm_attention": "ln_1",
-        "query_key_value": "attn.c_attn",
-        "attention_output": "attn.c_proj",
-        "norm_mlp": "ln_2",
-        "mlp_hidden": "mlp.c_fc",
-        "mlp_output": "mlp.c_proj",
-    }
-    layers = {f"transformer.h.{i}.{theirs}": block[ours] for i, block in params["blocks"].items() for ours, theirs in names.items()}
-    layers["transformer.ln_f"] = params["norm_last"]
-    tensors = {f"{name}.bias": layer["bias"] for name, layer in layers.items()}
-    tensors |= {f"{name}.weight": layer["scale" if "scale" in layer else "kernel"] for name, layer in layers.items()}
-    tensors["transformer.wte.weight"], tensors["transformer.wpe.weight"] = params["token"]["embedding"], params["position"]["embedding"]
-    tensors["lm_head.weight"] = np.asarray(params["head"]["kernel"]).T
-    return {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    return Functional(init, apply, hidden, num_layers)

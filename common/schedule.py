@@ -5,15 +5,15 @@ one remembers is a small JSON value that the training loop keeps in its resume s
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
 from common.config import NonNegativeInt, PositiveInt, configuration
 
-ScheduleName = Literal["ce", "one-shot", "progressive", "two-shot", "n-shot", "till-saturate"]
+ScheduleName = Literal["ce", "one-shot", "progressive", "two-shot", "n-shot", "till-saturate", "projections"]
 Candidate = Literal["during", "before", "after"]
 State = dict[str, Any]
 """What a schedule remembers between evaluations; JSON values only."""
@@ -31,6 +31,10 @@ class ScheduleConfig:
     """two-shot: student steps on the first checkpoint before the final one takes over (the paper's T)."""
     candidate: Candidate = "during"
     """two-shot: the first checkpoint is the one detected inside the teacher's transition, or a control before or after it."""
+    offset: int = 0
+    """two-shot: teach first from the checkpoint nearest to so many teacher steps after the candidate (before it if negative)."""
+    projection_steps: PositiveInt = 1
+    """projections: student steps on each hidden layer before the final outputs take over."""
     segments: tuple[tuple[NonNegativeInt, PositiveInt], ...] = ()
     """n-shot: pairs (teacher step, student steps); the final checkpoint supervises whatever remains."""
     window: PositiveInt = 5
@@ -52,6 +56,8 @@ class Segment:
     start: int
     stop: int
     teacher_step: int | None
+    layer: int | None = None
+    """The hidden layer whose random projections are learnt; None: the outputs are."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +73,15 @@ class FixedSchedule:
 
     def teacher_step(self, step: int, state: State) -> int | None:
         """The teacher checkpoint that supervises student step `step`."""
-        return next(segment.teacher_step for segment in self.segments if segment.start <= step < segment.stop)
+        return self._segment(step).teacher_step
+
+    def layer(self, step: int) -> int | None:
+        """The hidden layer that student step `step` learns; None: the outputs."""
+        return self._segment(step).layer
 
     def next_change(self, step: int) -> int:
-        """The first student step after `step` that has another teacher; the end of the run if there is none."""
-        return next(segment.stop for segment in self.segments if segment.start <= step < segment.stop)
+        """The first student step after `step` that has another supervision; the end of the run if there is none."""
+        return self._segment(step).stop
 
     def observe(self, step: int, accuracy: float, state: State) -> State:
         """A fixed schedule does not look at the student."""
@@ -80,6 +90,9 @@ class FixedSchedule:
     def possible_teacher_steps(self) -> tuple[int, ...]:
         """Every teacher checkpoint this schedule may ask for."""
         return tuple(sorted({segment.teacher_step for segment in self.segments if segment.teacher_step is not None}))
+
+    def _segment(self, step: int) -> Segment:
+        return next(segment for segment in self.segments if segment.start <= step < segment.stop)
 
 
 @dataclass(frozen=True)
@@ -104,6 +117,10 @@ class TillSaturate:
     def teacher_step(self, step: int, state: State) -> int | None:
         """The checkpoint in use."""
         return self.teacher_steps[state["index"]]
+
+    def layer(self, step: int) -> int | None:
+        """The outputs, always."""
+        return None
 
     def next_change(self, step: int) -> int:
         """Unknown beforehand; never between evaluations."""
@@ -169,13 +186,26 @@ def n_shot(total_steps: int, last: int, shots: Sequence[tuple[int, int]]) -> Fix
     return FixedSchedule(tuple(pieces))
 
 
+def projections(total_steps: int, last: int, num_layers: int, steps_each: int) -> FixedSchedule:
+    """Random projections of each hidden layer of the final teacher, from the first layer up, then its outputs.
+
+    "Curriculum extraction" (Gupta and Karmalkar 2025, arXiv 2503.17494): the final checkpoint is the only one needed.
+    """
+    pieces = [Segment(i * steps_each, min((i + 1) * steps_each, total_steps), last, i) for i in range(num_layers) if i * steps_each < total_steps]
+    if pieces[-1].stop < total_steps:
+        pieces.append(Segment(pieces[-1].stop, total_steps, last))
+    return FixedSchedule(tuple(pieces))
+
+
 def till_saturate(total_steps: int, last: int, config: ScheduleConfig) -> TillSaturate:
     """Every `interval`-th checkpoint and the final one, in order, each until the student saturates on it."""
     teacher_steps = (*range(config.interval, last, config.interval), last)
     return TillSaturate(teacher_steps, total_steps, config.window, config.threshold, config.patience)
 
 
-def build(name: ScheduleName, config: ScheduleConfig, total_steps: int, last: int | None, first_teacher_step: int | None) -> Schedule:
+def build(
+    name: ScheduleName, config: ScheduleConfig, total_steps: int, last: int | None, first_teacher_step: int | None, num_layers: int = 1
+) -> Schedule:
     """The schedule of one lane.
 
     Args:
@@ -184,19 +214,20 @@ def build(name: ScheduleName, config: ScheduleConfig, total_steps: int, last: in
         total_steps: student steps in all.
         last: step of the teacher's final checkpoint; None only with ce.
         first_teacher_step: the first checkpoint of two-shot, read off the teacher's transition; None otherwise.
+        num_layers: hidden layers of student and teacher, for projections.
     """
     if name == "ce":
         return ce(total_steps)
     if last is None:
         raise ValueError(f"schedule {name} needs a teacher")
-    if name == "one-shot":
-        return one_shot(total_steps, last)
-    if name == "progressive":
-        return progressive(total_steps, last, config.interval, config.speed)
-    if name == "till-saturate":
-        return till_saturate(total_steps, last, config)
-    if name == "n-shot":
-        return n_shot(total_steps, last, config.segments)
-    if first_teacher_step is None:
+    if name == "two-shot" and first_teacher_step is None:
         raise ValueError("schedule two-shot needs its first teacher checkpoint")
-    return n_shot(total_steps, last, ((first_teacher_step, config.first_steps),))
+    builders: dict[ScheduleName, Callable[[], Schedule]] = {
+        "one-shot": lambda: one_shot(total_steps, last),
+        "progressive": lambda: progressive(total_steps, last, config.interval, config.speed),
+        "two-shot": lambda: n_shot(total_steps, last, ((cast(int, first_teacher_step), config.first_steps),)),
+        "n-shot": lambda: n_shot(total_steps, last, config.segments),
+        "till-saturate": lambda: till_saturate(total_steps, last, config),
+        "projections": lambda: projections(total_steps, last, num_layers, config.projection_steps),
+    }
+    return builders[name]()

@@ -125,6 +125,7 @@ def schedule_table(schedule: Schedule, seeds: Sequence[int], available: Sequence
     if isinstance(schedule, FixedSchedule):
         for segment in schedule.segments:
             name = "labels" if segment.teacher_step is None else str(segment.teacher_step)
+            name += "" if segment.layer is None else f", hidden layer {segment.layer}"
             table.add_row(f"{segment.start:,} .. {segment.stop - 1:,}", name, status(segment.teacher_step))
     else:
         for step in schedule.teacher_steps:

@@ -5,7 +5,7 @@ summary. Nothing is averaged over the seeds that happened to succeed.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +37,17 @@ class Paired:
     p_value: float
 
 
+@dataclass(frozen=True)
+class PowerLaw:
+    """A fit of time = prefactor x size^exponent to the medians over seeds, by least squares in the logarithms."""
+
+    exponent: Estimate
+    """NaN where fewer than three sizes have a finite median; `num_censored` counts censored runs, of all sizes."""
+    prefactor: float
+    num_sizes: int
+    """Sizes in the fit: those at which most seeds learnt."""
+
+
 def learning_time(examples: Sequence[int], accuracy: Sequence[float | None], threshold: float = 0.9, sustained: int = 3) -> float:
     """Examples until accuracy first reaches `threshold` and stays there for `sustained` evaluations; inf if that never happens (t90).
 
@@ -55,26 +66,22 @@ def learning_time(examples: Sequence[int], accuracy: Sequence[float | None], thr
 
 def median(values: Sequence[float]) -> float:
     """The median, where inf is larger than every number; of an even count, inf if either middle value is."""
-    ordered = np.sort(np.asarray(values, np.float64))
-    low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
-    return float(low if low == high else (low + high) / 2)  # inf + finite is inf; inf - inf never occurs
+    return float(_medians(np.asarray(values, np.float64)))
 
 
-def bootstrap(values: Sequence[float] | np.ndarray, statistic: Callable[[Sequence[float]], float] = median, seed: int = 0) -> Estimate:
-    """A statistic over seeds with its 95% percentile-bootstrap interval.
+def bootstrap(values: Sequence[float] | np.ndarray, seed: int = 0) -> Estimate:
+    """The median over seeds with its 95% percentile-bootstrap interval.
 
     Args:
         values: one value a seed, inf where censored.
-        statistic: of a sequence of values.
         seed: of the resampling, so that a report is reproducible.
     """
     values = np.asarray(values, np.float64)
     if not values.size:
         return Estimate(math.nan, math.nan, math.nan, 0)
-    rng = np.random.default_rng(seed)
-    resampled = sorted(statistic(rng.choice(values, values.size).tolist()) for _ in range(BOOTSTRAP_SAMPLES))
+    resampled = np.sort(_medians(np.random.default_rng(seed).choice(values, (BOOTSTRAP_SAMPLES, values.size))))
     low, high = resampled[int(0.025 * BOOTSTRAP_SAMPLES)], resampled[int(0.975 * BOOTSTRAP_SAMPLES) - 1]
-    return Estimate(statistic(values.tolist()), low, high, values.size, int(np.isinf(values).sum()))
+    return Estimate(median(values.tolist()), float(low), float(high), values.size, int(np.isinf(values).sum()))
 
 
 def proportion(successes: int, total: int) -> Estimate:
@@ -93,6 +100,31 @@ def ratio_of_medians(a: Sequence[float], b: Sequence[float], seed: int = 0) -> E
     return Estimate(_ratio(median(a), median(b)), low, high, len(a_S), int((np.isinf(a_S) | np.isinf(b_S)).sum()))
 
 
+def area_under_roc(scores: Sequence[float], outcomes: Sequence[bool], groups: Sequence[int], seed: int = 0) -> Estimate:
+    """How well a score tells which outcomes are true: the chance that a true one scores above a false one, ties counting half.
+
+    Args:
+        scores: one a case.
+        outcomes: one a case; the area is NaN if all are alike.
+        groups: cases of one group (a teacher, say) are not independent: the bootstrap resamples whole groups.
+        seed: of the resampling.
+    """
+    scores_N, outcomes_N, groups_N = np.asarray(scores, np.float64), np.asarray(outcomes, bool), np.asarray(groups)
+    names = np.unique(groups_N)
+    members = [np.flatnonzero(groups_N == name) for name in names]
+    rng = np.random.default_rng(seed)
+    draws = (np.concatenate([members[i] for i in rng.integers(0, len(names), len(names))]) for _ in range(BOOTSTRAP_SAMPLES))
+    areas = np.asarray([_area(scores_N[draw], outcomes_N[draw]) for draw in draws])
+    value = _area(scores_N, outcomes_N)
+    low, high = (math.nan, math.nan) if np.isnan(areas).all() else np.nanquantile(areas, [0.025, 0.975]).tolist()
+    return Estimate(value, low, high, len(names))
+
+
+def _area(scores_N: np.ndarray, outcomes_N: np.ndarray) -> float:
+    above = scores_N[outcomes_N][:, None] - scores_N[~outcomes_N][None, :]
+    return float(np.mean((above > 0) + 0.5 * (above == 0))) if above.size else math.nan
+
+
 def compare_paired(a: Sequence[float], b: Sequence[float]) -> Paired:
     """Compare learning times of two strategies on the same seeds.
 
@@ -108,6 +140,64 @@ def compare_paired(a: Sequence[float], b: Sequence[float]) -> Paired:
     losses = sum(y > x for x, y in zip(a, b, strict=True))
     p_value = float(scipy.stats.binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
     return Paired(bootstrap(ratios), wins, losses, p_value)
+
+
+def fit_power_law(sizes_D: Sequence[float], times_DxS: Sequence[Sequence[float]], seed: int = 0) -> PowerLaw:
+    """Fit a power law to learning times at several sizes; sizes whose median is censored are left out.
+
+    The bootstrap resamples seeds, the same ones at every size. A size whose median is censored in a resample is left out of that resample.
+
+    Args:
+        sizes_D: of the problem, at least one.
+        times_DxS: one row a size, one column a seed, inf where censored.
+        seed: of the resampling.
+    """
+    times = np.asarray(times_DxS, np.float64)
+    (exponent,), (prefactor,), (num_sizes,) = _power_laws(sizes_D, times[:, None])
+    low, high = _interval(_resampled_exponents(sizes_D, times, seed))
+    return PowerLaw(Estimate(float(exponent), low, high, times.shape[1], int(np.isinf(times).sum())), float(prefactor), int(num_sizes))
+
+
+def exponent_difference(sizes_D: Sequence[float], a_DxS: Sequence[Sequence[float]], b_DxS: Sequence[Sequence[float]], seed: int = 0) -> Estimate:
+    """Exponent of b less that of a, over paired seeds; arguments as in `fit_power_law`."""
+    a, b = np.asarray(a_DxS, np.float64), np.asarray(b_DxS, np.float64)
+    low, high = _interval(_resampled_exponents(sizes_D, b, seed) - _resampled_exponents(sizes_D, a, seed))
+    value = _power_laws(sizes_D, b[:, None])[0] - _power_laws(sizes_D, a[:, None])[0]
+    return Estimate(float(value[0]), low, high, a.shape[1], int((np.isinf(a) | np.isinf(b)).sum()))
+
+
+def _resampled_exponents(sizes_D: Sequence[float], times_DxS: np.ndarray, seed: int) -> np.ndarray:
+    num_seeds = times_DxS.shape[1]
+    draws_NxS = np.random.default_rng(seed).integers(0, num_seeds, (BOOTSTRAP_SAMPLES, num_seeds))
+    return _power_laws(sizes_D, times_DxS[:, draws_NxS])[0]
+
+
+def _power_laws(sizes_D: Sequence[float], times_DxNxS: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Exponent, prefactor and number of sizes in the fit of N samples; NaN where there are fewer than three sizes."""
+    medians_DxN = _medians(times_DxNxS)
+    used_DxN = np.isfinite(medians_DxN)
+    count_N = used_DxN.sum(axis=0)
+    weight_DxN = used_DxN / np.where(count_N >= 3, count_N, np.nan)
+    x_Dx1, y_DxN = np.log(np.asarray(sizes_D, np.float64))[:, None], np.log(np.where(used_DxN, medians_DxN, 1.0))
+    mean_x_N, mean_y_N = (weight_DxN * x_Dx1).sum(axis=0), (weight_DxN * y_DxN).sum(axis=0)
+    from_mean_DxN = x_Dx1 - mean_x_N
+    slope_N = (weight_DxN * from_mean_DxN * (y_DxN - mean_y_N)).sum(axis=0) / (weight_DxN * from_mean_DxN**2).sum(axis=0)
+    return slope_N, np.exp(mean_y_N - slope_N * mean_x_N), count_N
+
+
+def _medians(values: np.ndarray) -> np.ndarray:
+    """`median` over the last axis."""
+    ordered = np.sort(values, axis=-1)
+    num_values = values.shape[-1]
+    return (ordered[..., (num_values - 1) // 2] + ordered[..., num_values // 2]) / 2  # no value is -inf: inf plus any is inf
+
+
+def _interval(samples: np.ndarray) -> tuple[float, float]:
+    """95% percentiles of the samples that exist."""
+    if not np.isfinite(samples).any():
+        return math.nan, math.nan
+    low, high = np.nanquantile(samples, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def _ratio(a: float, b: float) -> float:

@@ -1,6 +1,7 @@
 """A finished run as a teacher: which of its lanes teaches which student lane, its checkpoints, its transitions."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -10,7 +11,7 @@ from common.config import fingerprint
 from common.errors import UserError
 from common.models import Params
 from common.runs import RunDirectory
-from common.schedule import Candidate
+from common.schedule import ScheduleConfig
 from common.trajectory import Trajectory
 from common.transition import DetectorConfig, NoTransition, Transition, detect_on_metric
 
@@ -44,7 +45,8 @@ class TeacherRun:
         self.lane_L = tuple(seeds.index(seed) for seed in wanted_L)
         self.seeds_L = tuple(wanted_L)
         self.trajectory = Trajectory(self.run)
-        self._cache: dict[int, Params] = {}
+        self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="teacher")
+        self._loading: dict[int, Future[Params]] = {}
 
     @property
     def hash(self) -> str:
@@ -57,13 +59,27 @@ class TeacherRun:
 
     def stacked(self, wanted: Sequence[tuple[int, int]]) -> Params:
         """The teachers of some student lanes, pairs (lane, teacher step), stacked along a leading axis."""
-        steps = sorted({step for _, step in wanted})
-        self._cache = {step: self._cache[step] if step in self._cache else self.trajectory.restore(step) for step in steps}
-        teachers = [jax.tree.map(lambda leaf, lane=lane: leaf[self.lane_L[lane]], self._cache[step]) for lane, step in wanted]
+        steps = {step for _, step in wanted}
+        self._load(steps)
+        self._loading = {step: self._loading[step] for step in steps}
+        checkpoints = {step: loading.result() for step, loading in self._loading.items()}
+        teachers = [jax.tree.map(lambda leaf, lane=lane: leaf[self.lane_L[lane]], checkpoints[step]) for lane, step in wanted]
         return jax.tree.map(lambda *leaves: np.stack(leaves), *teachers)
 
-    def first_steps(self, candidate: Candidate, detector: DetectorConfig) -> tuple[int, ...]:
+    def prefetch(self, steps: Iterable[int]) -> None:
+        """Begin to read the checkpoints that are needed next, beside the training; at most these and the present ones are in memory."""
+        self._load(steps)
+
+    def _load(self, steps: Iterable[int]) -> None:
+        for step in sorted(set(steps) - self._loading.keys()):
+            self._loading[step] = self._loader.submit(self.trajectory.restore, step)
+
+    def first_steps(self, config: ScheduleConfig, detector: DetectorConfig) -> tuple[int, ...]:
         """The first checkpoint of two-shot for every student lane, read off its teacher's accuracy.
+
+        Args:
+            config: which candidate, and how far from it.
+            detector: finds the candidates.
 
         Raises:
             UserError: a teacher has no transition, and why.
@@ -74,7 +90,8 @@ class TeacherRun:
             transition = found[lane]
             if isinstance(transition, NoTransition):
                 raise UserError(f"the teacher {self.run.path}, seed {seed}, has no transition to teach from: {transition.reason}")
-            steps_L.append({"during": transition.chosen, "before": transition.before, "after": transition.after}[candidate])
+            candidate = {"during": transition.chosen, "before": transition.before, "after": transition.after}[config.candidate]
+            steps_L.append(min(self.trajectory.steps(), key=lambda step: abs(step - candidate - config.offset)))
         return tuple(steps_L)
 
     def transitions(self, detector: DetectorConfig) -> list[Transition | NoTransition]:

@@ -43,7 +43,12 @@ def rate_results(run: RunDirectory) -> list[RateResult]:
 
 def best_rate(results: Sequence[RateResult]) -> float:
     """The rate with the smallest median learning time; where none has one, the most seeds that learnt, then the best final accuracy."""
-    return min(results, key=lambda result: (result.median_time, -result.num_learnt, -result.mean_accuracy)).rate
+    return min(results, key=preference).rate
+
+
+def preference(result: RateResult) -> tuple[float, int, float]:
+    """Sorts results, the best first."""
+    return result.median_time, -result.num_learnt, -result.mean_accuracy
 
 
 def tuned_rate(path: Path) -> float:

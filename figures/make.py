@@ -7,7 +7,7 @@ from rich.console import Console
 
 from common.config import PresetName, chosen_preset, parse
 from common.errors import UserError, run_command
-from figures import levels, overview, report, spike, width
+from figures import first, law, levels, overview, report, spike, width
 from parity.presets import PRESETS, Experiment
 
 CAPTIONS = {
@@ -30,12 +30,19 @@ CAPTIONS = {
         "Hierarchical parity: the labels are the leaves of a tree whose inner nodes each own a parity of coordinates of their own. Left: accuracy of"
         " the most probable node at each level; mean and middle half of the seeds. Right: the detected transition of each level, one line a seed.",
     ),
+    "first": (
+        first.draw,
+        "Two-shot students of first checkpoints across the transition. Left: share that learns (95% intervals) and the checkpoint's accuracy."
+        " Middle: its correlations with the support's monomials, mean over teachers. Right: how well the correlations of one degree tell who learns.",
+    ),
 }
 
 
 def figures_of(experiment: Experiment) -> tuple[str, ...]:
     """The figures that an experiment has runs for."""
-    return tuple(name for name in CAPTIONS if name != "levels" or experiment.tree is not None)
+    absent = {"levels"} if experiment.tree is None else set()
+    absent |= {"first"} if experiment.first is None else set()
+    return tuple(name for name in CAPTIONS if name not in absent)
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,9 @@ def main(args: list[str]) -> None:
     if not (home / "claims.json").exists():
         raise UserError(f"{home} is not complete; run `python -m parity.experiment --preset {preset.name} --root {command.root}` first")
     drawn = [report.Drawn(draw(home, folder), caption) for name, (draw, caption) in CAPTIONS.items() if name in figures_of(preset.config)]
+    law_home = command.root / "law" / preset.name
+    if (law_home / "fits.json").exists():
+        drawn.append(report.Drawn(law.draw(law_home, folder), law.caption(law_home)))
     page = report.write(home, folder, preset.name, preset.note, drawn)
     console = Console(soft_wrap=True)
     for path in (*(figure.png for figure in drawn), page):

@@ -24,6 +24,8 @@ def draw(home: Path, folder: Path) -> Path:
         "ce": home / label_run,
         "one-shot": home / "student" / "one-shot",
         "progressive": home / "student" / "progressive",
+        "two-shot": home / "student" / "two-shot",
+        "projections": home / "student" / "projections",
         "teacher": home / "teacher",
     }
     for name, run in runs.items():

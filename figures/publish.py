@@ -13,8 +13,8 @@ from figures.report import runs_of
 from parity.presets import PRESETS
 
 TABLE = "table.md"
-_TABLES = ("claims.json", "learning_times.csv", "tuning.csv")
-_FIGURE_OF = {"W": "width", "O": "overview", "P": "overview", "S": "spike", "C": "spike"}
+_TABLES = ("claims.json", "learning_times.csv", "tuning.csv", "first_checkpoints.csv")
+_FIGURE_OF = {"W": "width", "O": "overview", "P": "overview", "S": "spike", "C": "spike", "E": "overview", "F": "first"}
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ def main(args: list[str]) -> None:
     make.main(["--preset", preset.name, "--root", str(command.root), "--out", str(command.site)])
     home, site, out = command.root / "parity" / preset.name, command.site / preset.name, command.out / preset.name
     out.mkdir(parents=True, exist_ok=True)
-    for source in (*(home / name for name in _TABLES), *(site / f"{name}.png" for name in make.figures_of(preset.config))):
+    tables = [home / name for name in _TABLES if (home / name).exists()]
+    for source in (*tables, *(site / f"{name}.png" for name in make.figures_of(preset.config))):
         shutil.copyfile(source, out / source.name)
     write_json(out / "provenance.json", provenance(home))
     write_text(out / TABLE, claims_table(loaders.read_json(home / "claims.json")["claims"], preset.name))

@@ -16,6 +16,7 @@ from figures import loaders
 _DATA = {
     "learning_times.csv": "t90 of every run and seed",
     "tuning.csv": "the learning-rate sweeps",
+    "first_checkpoints.csv": "every two-shot student of the sweep over first checkpoints, and what its checkpoint carries",
     "claims.json": "the claims as numbers",
     "teacher/probes/correlations_in_support.csv": "correlation of every checkpoint with every subset of the support",
     "teacher/probes/correlations_by_stratum.csv": "absolute correlations by degree and overlap with the support",

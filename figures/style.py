@@ -16,9 +16,16 @@ mpl.use("Agg")
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 GREY = "#8c8c8c"
 _SERIES = (SKY, BLUE, BLACK, ORANGE, GREEN, PURPLE, RED)
-STRATEGY = {"teacher": BLACK, "ce": BLUE, "one-shot": ORANGE, "progressive": GREEN, "two-shot": RED}
+STRATEGY = {"teacher": BLACK, "ce": BLUE, "one-shot": ORANGE, "progressive": GREEN, "two-shot": RED, "projections": PURPLE}
 CANDIDATE = {"before": SKY, "during": RED, "after": PURPLE}
-LABEL = {"teacher": "teacher", "ce": "labels (CE)", "one-shot": "one-shot", "progressive": "progressive", "two-shot": "2-shot"}
+LABEL = {
+    "teacher": "teacher",
+    "ce": "labels (CE)",
+    "one-shot": "one-shot",
+    "progressive": "progressive",
+    "two-shot": "2-shot",
+    "projections": "projections",
+}
 
 STYLE: dict[Any, Any] = {
     "font.size": 13,

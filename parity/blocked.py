@@ -10,7 +10,6 @@ I = D + 1; M hidden units; C classes.
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -57,31 +56,39 @@ class BlockedEngine(ScanEngine):
         super().__init__(problem, group_size)
         self.block_rows = block_rows
 
+    def advance(self, state: TrainState, teacher_params: Params | None, num_steps: int, layer: int | None = None) -> TrainState:
+        """One compiled chunk; asynchronous. Steps of a hidden layer are taken one by one."""
+        return self._advance_blocks(state, teacher_params, num_steps) if layer is None else super().advance(state, teacher_params, num_steps, layer)
+
+    def compiled(self, state: TrainState, teacher_params: Params | None, num_steps: int) -> jax.stages.Compiled:
+        """The program of one chunk, to be asked what it costs."""
+        return self._advance_blocks.lower(state, teacher_params, num_steps).compile()
+
     @functools.cached_property
-    def _advance(self) -> Callable[[TrainState, Params | None, int], TrainState]:
+    def _advance_blocks(self) -> jax.stages.Wrapped:
         problem, block_rows = self.problem, self.block_rows
 
         @functools.partial(jax.jit, static_argnames="num_steps", donate_argnames="state")
         def advance(state: TrainState, teacher_params: Params | None, num_steps: int) -> TrainState:
-            def local_advance(seeds_L: jax.Array, rates_L: jax.Array, state: TrainState, teacher_params_G: Params | None) -> TrainState:
+            def local_advance(streams_L: jax.Array, rates_L: jax.Array, state: TrainState, teacher_params_G: Params | None) -> TrainState:
                 teacher_logits_LxNxBxC = None
                 if teacher_params_G is not None and problem.teacher_apply is not None:
-                    groups = (seeds_L[:: self.group_size], state.step_L[:: self.group_size], teacher_params_G)
+                    groups = (streams_L[:: self.group_size], state.step_L[:: self.group_size], teacher_params_G)
                     teacher_logits_GxNxBxC = jax.lax.map(lambda group: teach_group(problem, block_rows, num_steps, *group), groups)
                     teacher_logits_LxNxBxC = jnp.repeat(teacher_logits_GxNxBxC, self.group_size, axis=0)
-                lanes = (seeds_L, rates_L, state, teacher_logits_LxNxBxC)
+                lanes = (streams_L, rates_L, state, teacher_logits_LxNxBxC)
                 return jax.lax.map(lambda lane: advance_lane(problem, block_rows, num_steps, *lane), lanes)
 
-            return self._over_devices(local_advance)(self.seeds_L, self.rates_L, state, teacher_params)
+            return self._over_devices(local_advance)(self.streams_L, self.rates_L, state, teacher_params)
 
         return advance
 
 
 def advance_lane(
-    problem: Problem, block_rows: int, num_steps: int, seed: jax.Array, rate: jax.Array, state: TrainState, teacher_logits_NxBxC: jax.Array | None
+    problem: Problem, block_rows: int, num_steps: int, stream: jax.Array, rate: jax.Array, state: TrainState, teacher_logits_NxBxC: jax.Array | None
 ) -> TrainState:
     """`num_steps` updates of one lane; N is `num_steps` rounded up to full blocks."""
-    data_key = lane_key(problem, seed, "train-data")
+    data_key = lane_key(problem, stream, "train-data")
     momentary_rates = jax.vmap(functools.partial(momentary_rate, problem.make_optimizer(rate)), (None, 0))
     block_steps = steps_in_block(problem, block_rows)
     num_blocks = -(-num_steps // block_steps)
@@ -103,9 +110,9 @@ def advance_lane(
     return state._replace(params=to_params(network))
 
 
-def teach_group(problem: Problem, block_rows: int, num_steps: int, seed: jax.Array, step: jax.Array, params: Params) -> jax.Array:
+def teach_group(problem: Problem, block_rows: int, num_steps: int, stream: jax.Array, step: jax.Array, params: Params) -> jax.Array:
     """The teacher's logits `(N, B, C)` on the next inputs of a group, a block at a time; N as above."""
-    data_key = lane_key(problem, seed, "train-data")
+    data_key = lane_key(problem, stream, "train-data")
     apply = problem.teacher_apply
     assert apply is not None
     block_steps = steps_in_block(problem, block_rows)

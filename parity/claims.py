@@ -1,13 +1,13 @@
-"""`python -m parity.claims`: judge the five claims of a preset from its run files, by criteria fixed before the runs.
+"""`python -m parity.claims`: judge the claims of a preset from its run files, by criteria fixed before the runs.
 
-W (width; a Transformer's is that of its heads together), O (one-shot), P (progressive), S (two-shot), C (curriculum); see `CRITERIA`. Reads
-metrics, manifests and probe tables; loads no model.
+W (width; a Transformer's is that of its heads together), O (one-shot), P (progressive), S (two-shot), C (curriculum), and beyond the paper E
+(curriculum extracted from the final teacher) and F (first checkpoints); see `CRITERIA`. Reads metrics, manifests and probe tables; loads no model.
 """
 
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,20 @@ from rich.table import Table
 from common.config import PresetName, chosen_preset, parse
 from common.errors import run_command
 from common.runs import RunDirectory, write_json, write_text
-from common.size import Size
 from common.stats import Estimate, bootstrap, compare_paired, proportion, ratio_of_medians
 from common.teacher import transitions
 from common.transition import Transition, smooth
-from common.tuning import learning_times, rate_results
+from common.tuning import rate_results
+from parity.beyond import first_checkpoint_claim, first_table, projections_claim
 from parity.correlations import floor_of_mean
-from parity.presets import PRESETS, Experiment
+from parity.evidence import Evidence, Measurement, Verdict, mostly_uncensored
+from parity.presets import PRESETS
 from parity.probe import BY_STRATUM, IN_SUPPORT
 
 OUTPUT = "claims.json"
 TIMES = "learning_times.csv"
 TUNING = "tuning.csv"
+FIRST = "first_checkpoints.csv"
 CRITERIA = {
     "W": "Median t90 falls monotonically over the widths, each at its best learning rate, at least 80% of seeds uncensored at each width.",
     "O": "Median t90 of one-shot over that of CE, each at its best learning rate, lies within [0.8, 1.25]; at least 80% of seeds uncensored in both.",
@@ -41,6 +43,11 @@ CRITERIA = {
         " seeds),"
         " and at the end of training it lies below the 95% limit of the computed noise floor in at least 80% of seeds."
     ),
+    "E": "Median t90(CE) / median t90(projections) >= 2.5, as P asks of progressive; at least 80% of seeds uncensored.",
+    "F": (
+        "Over two-shot students of first checkpoints across the transition: the in-support degree-1 |correlation| of the checkpoint tells who learns"
+        " with an area under the ROC curve >= 0.8, and no higher degree tells it better."
+    ),
 }
 TITLES = {
     "W": "Wider models learn parity from fewer examples",
@@ -48,26 +55,9 @@ TITLES = {
     "P": "Progressive distillation follows the teacher",
     "S": "One checkpoint from inside the transition is enough",
     "C": "The transition leaks the support in degree-1 correlations",
+    "E": "Random projections of the final teacher's hidden layer are a curriculum too",
+    "F": "Degree-1 correlations tell which first checkpoints teach",
 }
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """One number of a claim, with its interval over seeds and what it is compared with."""
-
-    name: str
-    estimate: Estimate
-    unit: str = ""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A claim judged."""
-
-    claim: str
-    holds: bool
-    measurements: tuple[Measurement, ...]
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,33 +70,6 @@ class ClaimsCommand:
     """Where runs are kept."""
 
 
-@dataclass
-class Evidence:
-    """The learning times of an experiment's runs, read once."""
-
-    home: Path
-    experiment: Experiment
-    times: dict[str, list[float]] = field(default_factory=dict)
-
-    def run(self, name: str) -> RunDirectory:
-        """One run of the experiment."""
-        return RunDirectory(self.home / name)
-
-    def t90(self, name: str) -> list[float]:
-        """t90 of every seed of a run, in examples."""
-        if name not in self.times:
-            self.times[name] = learning_times(self.run(name))
-        return self.times[name]
-
-    def label_run(self, size: Size) -> str:
-        """The run that trained on labels at this size."""
-        return "teacher" if size == self.experiment.teacher.model.size else f"student/ce-{size.tag}"
-
-    def student_labels(self) -> list[float]:
-        """t90 of the student's model on labels."""
-        return self.t90(self.label_run(self.experiment.student.model.size))
-
-
 def main(args: list[str]) -> None:
     """Judge and print."""
     preset = chosen_preset(args, PRESETS)
@@ -117,12 +80,17 @@ def main(args: list[str]) -> None:
     write_json(home / OUTPUT, {"preset": preset.name, "claims": [_plain(verdict) for verdict in verdicts]})
     write_text(home / TIMES, times_table(evidence).to_csv(index=False))
     write_text(home / TUNING, tuning_table(home).to_csv(index=False))
+    if preset.config.first is not None:
+        write_text(home / FIRST, first_table(evidence).to_csv(index=False, float_format="%.6g"))
     Console(soft_wrap=True).print(verdict_table(verdicts))
 
 
 def judge(evidence: Evidence) -> list[Verdict]:
     """All claims."""
-    judges: Sequence[Callable[[Evidence], Verdict]] = (width_claim, one_shot_claim, progressive_claim, two_shot_claim, curriculum_claim)
+    judges: list[Callable[[Evidence], Verdict]] = [width_claim, one_shot_claim, progressive_claim, two_shot_claim, curriculum_claim]
+    judges.append(projections_claim)
+    if evidence.experiment.first is not None:
+        judges.append(first_checkpoint_claim)
     return [judge_one(evidence) for judge_one in judges]
 
 
@@ -132,7 +100,7 @@ def width_claim(evidence: Evidence) -> Verdict:
     estimates = {size: bootstrap(values) for size, values in times.items()}
     medians = [estimate.value for estimate in estimates.values()]
     falls = all(wider < narrower for narrower, wider in itertools.pairwise(medians))
-    holds = falls and all(_mostly_uncensored(values) for values in times.values())
+    holds = falls and all(mostly_uncensored(values) for values in times.values())
     measurements = tuple(Measurement(f"t90 at {size.text()}", estimate, "examples") for size, estimate in estimates.items())
     student = evidence.experiment.student.model.size
     notes = () if student in times else (f"the student's {student.text()}, not judged: {describe(bootstrap(evidence.student_labels()))}",)
@@ -144,7 +112,7 @@ def one_shot_claim(evidence: Evidence) -> Verdict:
     labels = evidence.student_labels()
     hard, soft = evidence.t90("student/one-shot"), evidence.t90("student/one-shot-soft")
     ratio = ratio_of_medians(labels, hard)
-    holds = 0.8 <= ratio.value <= 1.25 and _mostly_uncensored(labels) and _mostly_uncensored(hard)
+    holds = 0.8 <= ratio.value <= 1.25 and mostly_uncensored(labels) and mostly_uncensored(hard)
     coincide = hard == labels and evidence.experiment.student.loss.labels == "hard"
     notes = ["with hard labels a teacher without errors gives the data's own labels, so the two runs coincide"] if coincide else []
     soft_ratio = Measurement("the same with soft labels, temperature 1 (not judged)", ratio_of_medians(labels, soft))
@@ -169,8 +137,8 @@ def two_shot_claim(evidence: Evidence) -> Verdict:
         learnt = np.isfinite(evidence.t90(f"student/{name}"))
         shares[candidate] = proportion(int(learnt.sum()), len(learnt))
     holds = shares["during"].value >= 0.8 and shares["before"].value <= 0.2 and shares["after"].value <= 0.2
-    budget = evidence.experiment.student.training
-    note = f"budget {budget.steps * budget.batch_size:,} examples"
+    training = evidence.experiment.student.training
+    note = f"budget {(evidence.experiment.short_steps or training.steps) * training.batch_size:,} examples"
     return Verdict(
         "S", holds, tuple(Measurement(f"learnt, first checkpoint {name} the transition", share) for name, share in shares.items()), (note,)
     )
@@ -270,10 +238,6 @@ def _number(value: float) -> str:
     if math.isinf(value):
         return "beyond budget"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-
-
-def _mostly_uncensored(times: Sequence[float]) -> bool:
-    return bool(np.isfinite(times).mean() >= 0.8)
 
 
 def _plain(verdict: Verdict) -> dict[str, Any]:

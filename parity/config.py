@@ -16,6 +16,7 @@ from common.errors import UserError
 from common.losses import DistillationLoss, label_cross_entropy
 from common.models import Functional, MLPConfig, Params, TransformerConfig, functional_mlp, functional_transformer
 from common.optim import OptimConfig, make_optimizer
+from common.projections import projection_loss
 from common.schedule import ScheduleConfig, ScheduleName
 from common.transition import DetectorConfig
 from parity.blocked import BlockedEngine
@@ -70,6 +71,8 @@ class StudentConfig:
     """Which teacher checkpoint supervises which student step."""
     teacher_seed: Seed | None = None
     """The teacher lane that teaches every student; without it student and teacher are paired by equal seeds."""
+    shared_stream: bool = False
+    """All seeds see the same examples, so that one teacher (--teacher-seed) answers once for all; they differ in their initial weights only."""
     engine: EngineName = "auto"
     """scan: step by step. blocked: the same steps in blocks (MLP, SGD, batches of at most 8); only rounding differs. auto: where possible."""
 
@@ -136,9 +139,11 @@ def with_model(config: ConfigT, args: Sequence[str], defaults: ModelDefaults) ->
     return replace(config, model=model, optim=optim)
 
 
-def lanes(optim: OptimConfig, training: TrainingConfig) -> tuple[Lane, ...]:
+def lanes(config: TrainConfig | StudentConfig) -> tuple[Lane, ...]:
     """Seeds x learning rates, in this order: neighbours share their data, and so their teacher's answers."""
-    return tuple(Lane(seed, rate) for seed in training.seeds for rate in optim.learning_rate)
+    training = config.training
+    stream = training.seed if isinstance(config, StudentConfig) and config.shared_stream else None
+    return tuple(Lane(seed, rate, stream) for seed in training.seeds for rate in config.optim.learning_rate)
 
 
 def teacher_problem(config: TrainConfig) -> Problem:
@@ -177,7 +182,10 @@ def functional_model(config: TrainConfig | StudentConfig) -> Functional:
     def apply(params: Params, inputs: jax.Array, key: jax.Array | None = None) -> jax.Array:
         return transformer.apply(params, (inputs < 0).astype(jnp.int32), key)
 
-    return Functional(transformer.init, apply)
+    def hidden(params: Params, x_BxD: jax.Array, layer: int) -> jax.Array:
+        return transformer.hidden(params, (x_BxD < 0).astype(jnp.int32), layer)
+
+    return Functional(transformer.init, apply, hidden, transformer.num_layers)
 
 
 def apply_model(config: TrainConfig | StudentConfig, params: Params, inputs_BxD: jax.Array) -> jax.Array:
@@ -203,7 +211,7 @@ def _why_not_blocked(config: TrainConfig | StudentConfig) -> str:
 def _problem(config: TrainConfig | StudentConfig, role: str, teacher: TrainConfig | None, loss: LossFn) -> Problem:
     supports = supports_of(config.data)
     return Problem(
-        lanes=lanes(config.optim, config.training),
+        lanes=lanes(config),
         role=role,
         model=functional_model(config),
         sample=lambda key: sample(key, config.data, supports, config.training.batch_size),
@@ -211,5 +219,6 @@ def _problem(config: TrainConfig | StudentConfig, role: str, teacher: TrainConfi
         make_optimizer=functools.partial(make_optimizer, config.optim, config.training.steps),
         teacher_apply=None if teacher is None else functools.partial(apply_model, teacher),
         loss=loss,
+        hidden_loss=None if teacher is None else functools.partial(projection_loss, functional_model(config), functional_model(teacher)),
         correct=functools.partial(level_correct, config.data),
     )

@@ -9,6 +9,7 @@ from common.config import chosen_preset, describe_presets, from_dict, parse, to_
 from common.errors import UserError, run_command
 from common.fit import Supervision
 from common.mesh import use_all_cores
+from common.models import MLPConfig
 from common.runs import RunDirectory
 from common.stage import Stage
 from common.teacher import TeacherRun
@@ -17,6 +18,7 @@ from parity.config import (
     STUDENT_DEFAULTS,
     StudentConfig,
     TrainConfig,
+    functional_model,
     lanes,
     make_engine,
     student_problem,
@@ -74,13 +76,33 @@ def distill_stage(command: DistillCommand) -> tuple[Stage, tuple[int, ...]]:
     problem = student_problem(config, teacher_config)
     teacher = TeacherRun(command.teacher, [lane.seed for lane in problem.lanes], config.teacher_seed)
     is_two_shot = config.schedule == "two-shot"
-    firsts_L = teacher.first_steps(config.supervision.candidate, config.detector) if is_two_shot else (None,) * len(problem.lanes)
+    firsts_L = teacher.first_steps(config.supervision, config.detector) if is_two_shot else (None,) * len(problem.lanes)
     last = teacher.last_step()
-    schedules_L = tuple(schedule.build(config.schedule, config.supervision, total_steps, last, first) for first in firsts_L)
+    num_layers = shared_layers(config, teacher_config)
+    schedules_L = tuple(schedule.build(config.schedule, config.supervision, total_steps, last, first, num_layers) for first in firsts_L)
     provenance = {"supports": supports_of(config.data), "transitions": [asdict(found) for found in teacher.transitions(config.detector)]}
     record |= {"teacher_hash": teacher.hash, "paths": paths}
     stage = Stage(command.run_dir, record, problem, config.training, Supervision(schedules_L, teacher), provenance, engine)
     return stage, teacher.trajectory.steps()
+
+
+def shared_layers(config: StudentConfig, teacher: TrainConfig) -> int:
+    """How many hidden layers of student and teacher correspond.
+
+    Raises:
+        UserError: --schedule projections, and student and teacher are built differently.
+    """
+    ours, theirs = functional_model(config).num_layers, functional_model(teacher).num_layers
+    if config.schedule == "projections" and (type(config.model) is not type(teacher.model) or ours != theirs):
+        raise UserError(
+            "--schedule projections pairs the hidden layers of student and teacher, which must be of one kind and depth: the student's model is"
+            f" {_kind(config)} with {ours}, the teacher's {_kind(teacher)} with {theirs}"
+        )
+    return ours
+
+
+def _kind(config: StudentConfig | TrainConfig) -> str:
+    return "an MLP" if isinstance(config.model, MLPConfig) else "a Transformer"
 
 
 def read_teacher_config(path: Path, student: StudentConfig) -> TrainConfig:
@@ -115,8 +137,8 @@ def plan_without_teacher(command: DistillCommand, teacher: TrainConfig) -> None:
             f"the teacher {command.teacher} does not exist, and two-shot reads its first checkpoint off the teacher's transition; train it first"
         )
     last = teacher.training.steps
-    built = schedule.build(config.schedule, config.supervision, config.training.steps, last, None)
-    num_lanes = len(lanes(config.optim, config.training))
+    built = schedule.build(config.schedule, config.supervision, config.training.steps, last, None, shared_layers(config, teacher))
+    num_lanes = len(lanes(config))
     problem = student_problem(config, None if config.schedule == "ce" else teacher)
     Stage(command.run_dir, {}, problem, config.training, Supervision((built,) * num_lanes, None), {}).dry_run(())
 

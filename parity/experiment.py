@@ -4,6 +4,7 @@
     runs/parity/<preset>/teacher        the teacher's trajectory, and its probes
     runs/parity/<preset>/tree           the teacher's model on hierarchical parity, where the preset has it
     runs/parity/<preset>/student/...    one run for each supervision strategy, and on labels for each size of the model
+    runs/parity/<preset>/first/...      two-shot students, one run for each first checkpoint (and further teachers, where the preset has them)
     runs/parity/<preset>/claims.json    the claims, judged
 
 Each stage names the files it reads (`needs`), so that the Snakefile builds its graph from the same list.
@@ -24,7 +25,8 @@ from common.mesh import use_all_cores
 from common.runs import DONE
 from common.size import Size
 from parity import claims, distill, probe, train
-from parity.presets import PRESETS, Experiment
+from parity.beyond import first_run, replica_name
+from parity.presets import PRESETS, Experiment, FirstCheckpointConfig
 
 STRATEGIES: dict[str, tuple[str, ...]] = {
     "one-shot": ("--schedule", "one-shot"),
@@ -33,8 +35,10 @@ STRATEGIES: dict[str, tuple[str, ...]] = {
     "two-shot": ("--schedule", "two-shot", "--supervision.candidate", "during"),
     "two-shot-before": ("--schedule", "two-shot", "--supervision.candidate", "before"),
     "two-shot-after": ("--schedule", "two-shot", "--supervision.candidate", "after"),
+    "projections": ("--schedule", "projections"),
 }
 TREE = "tree"
+TEACHER = "teacher"
 _MAINS: dict[str, Callable[[list[str]], None]] = {
     "parity.train": train.main,
     "parity.distill": distill.main,
@@ -81,13 +85,18 @@ def main(args: list[str]) -> None:
     if command.dry_run:
         print_plan(stages)
         return
+    run_stages(stages, command.runtime)
+
+
+def run_stages(stages: list[StageCommand], runtime: Runtime) -> None:
+    """Run those stages whose output does not exist, in order."""
     use_all_cores()
     console = Console(stderr=True, soft_wrap=True)
     for i, stage in enumerate(stages):
         if not stage.output.exists():
             console.print(f"[bold]\\[{i + 1}/{len(stages)}] {stage.name}[/]  {stage.shell}", highlight=False)
-            runtime = ("--runtime.resume-seconds", str(command.runtime.resume_seconds)) if stage.module in ("parity.train", "parity.distill") else ()
-            _MAINS[stage.module]([*stage.args, *runtime])
+            flags = ("--runtime.resume-seconds", str(runtime.resume_seconds)) if stage.module in ("parity.train", "parity.distill") else ()
+            _MAINS[stage.module]([*stage.args, *flags])
 
 
 def print_plan(stages: list[StageCommand]) -> None:
@@ -129,10 +138,8 @@ class _Plan:
             self._distill(f"tune/{strategy}", *flags, *self._budget(strategy), *grid, *seeds, teacher="tune/teacher")
 
     def report(self) -> None:
-        self._train("teacher", *self._tuned_teacher())
-        probe_file = self.home / "teacher" / "probes" / probe.SUMMARY
-        args = (str(self.home / "teacher"), "--num-examples", str(self.experiment.probe_examples))
-        self._add("probe", "parity.probe", args, probe_file, (self._done("teacher"),))
+        self._train(TEACHER, *self._tuned_teacher())
+        self._probe(TEACHER)
         for size in self.experiment.label_budgets:
             if size != self.experiment.teacher.model.size:
                 self._distill(f"student/ce-{size.tag}", *self._labels(size), *self._tuned(f"tune/ce-{size.tag}"))
@@ -141,15 +148,37 @@ class _Plan:
             training = ("--training.steps", str(tree.steps), "--training.eval-every", str(tree.eval_every), "--training.checkpoint-every", "0")
             self._train(TREE, *problem, *training)
         for strategy, flags in STRATEGIES.items():
-            self._distill(f"student/{strategy}", *flags, *self._budget(strategy), *self._tuned(f"tune/{strategy}"), teacher="teacher")
+            self._distill(f"student/{strategy}", *flags, *self._budget(strategy), *self._tuned(f"tune/{strategy}"), teacher=TEACHER)
+        if self.experiment.first is not None:
+            self._first_checkpoints(TEACHER, self.experiment.first)
+            for replica in self.experiment.replicas:
+                name = replica_name(replica)
+                self._train(name, "--training.seed", str(replica.seed), "--training.steps", str(replica.steps))
+                self._probe(name)
+                self._first_checkpoints(name, self.experiment.first, "--teacher-seed", str(replica.seed))
         needs = tuple(stage.output for stage in self.stages)
         self._add("claims", "parity.claims", ("--preset", self.preset, "--root", str(self.home.parent.parent)), self.home / claims.OUTPUT, needs)
+
+    def _first_checkpoints(self, teacher: str, first: FirstCheckpointConfig, *args: str) -> None:
+        budget = ("--training.steps", str(first.steps), "--training.eval-every", str(first.eval_every), "--training.num-seeds", str(first.num_seeds))
+        budget += ("--supervision.first-steps", str(first.first_steps))
+        for offset in first.offsets:
+            # One word, because an argument that starts with a minus sign is taken for a flag.
+            flags = ("--schedule", "two-shot", f"--supervision.offset={offset}", *budget, *args)
+            self._distill(first_run(teacher, offset), *flags, *self._tuned("tune/two-shot"), teacher=teacher)
+
+    def _probe(self, teacher: str) -> None:
+        args = (str(self.home / teacher), "--num-examples", str(self.experiment.probe_examples))
+        name = "probe" if teacher == TEACHER else f"probe-{teacher}"
+        self._add(name, "parity.probe", args, self.home / teacher / "probes" / probe.SUMMARY, (self._done(teacher),))
 
     def _labels(self, size: Size) -> tuple[str, ...]:
         return ("--schedule", "ce", size.flag, str(size.value), "--training.steps", str(self.experiment.label_budgets[size]))
 
     def _budget(self, strategy: str) -> tuple[str, ...]:
-        return ("--training.steps", str(self.experiment.label_steps)) if strategy.startswith("one-shot") else ()
+        experiment = self.experiment
+        steps = experiment.label_steps if strategy.startswith("one-shot") else None if strategy == "progressive" else experiment.short_steps
+        return () if steps is None else ("--training.steps", str(steps))
 
     def _tuned(self, sweep: str) -> tuple[str, ...]:
         return ("--tuned-by", str(self.home / sweep)) if self.experiment.tuning is not None else ()

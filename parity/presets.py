@@ -36,6 +36,28 @@ class TreeConfig:
 
 
 @configuration
+class FirstCheckpointConfig:
+    """Two-shot students for each of several first checkpoints: which of them teach, and what do they carry?"""
+
+    offsets: Annotated[tuple[int, ...], Field(min_length=2)]
+    """Teacher steps from the detected checkpoint."""
+    first_steps: PositiveInt
+    """Student steps on the first checkpoint."""
+    steps: PositiveInt
+    """Student steps in all."""
+    eval_every: PositiveInt
+    num_seeds: PositiveInt
+
+
+@configuration
+class ReplicaConfig:
+    """A further teacher, trained as a run of its own because one is all that a machine can take at a time."""
+
+    seed: Seed
+    steps: PositiveInt
+
+
+@configuration
 class Experiment:
     """Teacher, students and baselines of one preset, as `python -m parity.experiment` runs them."""
 
@@ -52,6 +74,12 @@ class Experiment:
     """Examples over which correlations are averaged."""
     tree: TreeConfig | None = None
     """The teacher's model on hierarchical parity, drawn as `levels`; None leaves it out."""
+    first: FirstCheckpointConfig | None = None
+    """The sweep over first checkpoints, drawn as `first`; None leaves it out."""
+    replicas: tuple[ReplicaConfig, ...] = ()
+    """Further teachers for that sweep."""
+    short_steps: PositiveInt | None = None
+    """Budget of two-shot and projections, where it is less than that of progressive."""
 
     def __post_init__(self) -> None:
         if self.teacher.model.size.name != self.student.model.size.name:
@@ -77,12 +105,13 @@ def _quick() -> Experiment:
     budget = TrainingConfig(steps=6144, batch_size=32, eval_every=128, eval_examples=4096, seed=200, num_seeds=10)
     return Experiment(
         teacher=TrainConfig(data, MLPConfig(1000), OptimConfig((0.6,)), replace(budget, checkpoint_every=128)),
-        student=StudentConfig(data, MLPConfig(50), OptimConfig((0.6,)), budget, ScheduleConfig(interval=512, first_steps=2432)),
+        student=StudentConfig(data, MLPConfig(50), OptimConfig((0.6,)), budget, ScheduleConfig(interval=512, first_steps=2432, projection_steps=512)),
         label_steps=65_536,
         sizes=((100, 49_152), (300, 24_576), (1000, 12_288)),
         tuning=TuningConfig((0.2, 0.4, 0.6, 0.8), seed=1000, num_seeds=8),
         probe_examples=32_768,
         tree=TreeConfig(k=4, depth=3, steps=5120, eval_every=64),
+        first=FirstCheckpointConfig((-1536, -1024, -512, 0, 512, 1024, 1536), first_steps=2432, steps=6144, eval_every=128, num_seeds=10),
     )
 
 
@@ -91,11 +120,14 @@ def _laptop() -> Experiment:
     budget = TrainingConfig(steps=24_576, batch_size=64, eval_every=128, eval_examples=4096, seed=300, num_seeds=10)
     return Experiment(
         teacher=TrainConfig(data, MLPConfig(2000), OptimConfig((0.6,)), replace(budget, checkpoint_every=128)),
-        student=StudentConfig(data, MLPConfig(50), OptimConfig((0.5,)), budget, ScheduleConfig(interval=1024, first_steps=4096)),
+        student=StudentConfig(
+            data, MLPConfig(50), OptimConfig((0.5,)), budget, ScheduleConfig(interval=1024, first_steps=4096, projection_steps=1024)
+        ),
         label_steps=196_608,
         sizes=((100, 131_072), (300, 65_536), (1000, 49_152)),
         tuning=TuningConfig((0.3, 0.5, 0.7, 1.0), seed=1000, num_seeds=8),
         probe_examples=16_384,
+        first=FirstCheckpointConfig((-3072, -2048, -1024, 0, 1024, 2048, 3072), first_steps=4096, steps=24_576, eval_every=128, num_seeds=10),
     )
 
 
@@ -112,13 +144,23 @@ def _paper() -> Experiment:
             MLPConfig(100),
             OptimConfig((0.01,), schedule="cosine", warmup_fraction=0.06),
             student,
-            ScheduleConfig(interval=100_000, first_steps=1_000_000),
+            ScheduleConfig(interval=100_000, first_steps=1_000_000, projection_steps=100_000),
             teacher_seed=0,
+            shared_stream=True,
         ),
         label_steps=20_000_000,
         sizes=((100, 20_000_000), (1000, 20_000_000), (50_000, 20_000_000)),
         tuning=None,
         probe_examples=100_000,
+        first=FirstCheckpointConfig(
+            (-200_000, -100_000, *range(-60_000, 70_000, 10_000), 100_000, 200_000),
+            first_steps=400_000,
+            steps=800_000,
+            eval_every=20_000,
+            num_seeds=1,
+        ),
+        short_steps=2_000_000,
+        replicas=(ReplicaConfig(seed=1, steps=15_000_000), ReplicaConfig(seed=2, steps=15_000_000)),
     )
 
 

@@ -154,7 +154,10 @@ def test_other_optimisers_are_refused(optimizer) -> None:
 
 def test_other_models_are_refused() -> None:
     linear = Functional(
-        lambda key: {"output": {"kernel": jax.random.normal(key, (20, 2)), "bias": jnp.zeros(2)}}, lambda params, inputs, key=None: inputs
+        lambda key: {"output": {"kernel": jax.random.normal(key, (20, 2)), "bias": jnp.zeros(2)}},
+        lambda params, inputs, key=None: inputs,
+        lambda params, inputs, layer: inputs,
+        1,
     )
     with pytest.raises(ValueError, match="two-layer MLP"):
         BlockedEngine(replace(make_problem("data", 8, 1, 10), model=linear))

@@ -5,9 +5,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 
-from parity import claims
+from parity import beyond, claims
 from parity.presets import PRESETS
 
 EXPERIMENT = PRESETS["quick"].config
@@ -82,3 +83,32 @@ def test_two_shot(during: int, before: int, after: int, holds: bool) -> None:
     times = {name: [1.0] * n + [INF] * (10 - n) for name, n in (("", during), ("_before", before), ("_after", after))}
     found = claims.two_shot_claim(evidence(**{f"student_two_shot{name}": values for name, values in times.items()}))
     assert found.holds == holds
+
+
+@pytest.mark.parametrize(
+    ("labels", "projections", "holds"),
+    [
+        (ten(250), ten(100), True),
+        (ten(249), ten(100), False),
+        (ten(INF), [INF] * 2 + [100] * 8, True),
+        (ten(INF), [INF] * 3 + [100] * 7, False),  # too many censored
+        (ten(INF), ten(INF), False),
+    ],
+)
+def test_projections(labels: list[float], projections: list[float], holds: bool) -> None:
+    found = beyond.projections_claim(evidence(student_ce_w50=labels, student_progressive=ten(100), student_projections=projections))
+    assert found.holds == holds
+
+
+@pytest.mark.parametrize(
+    ("degree_1", "degree_2", "holds"), [((1, 2, 3, 4), (1, 1, 1, 1), True), ((4, 3, 2, 1), (1, 1, 1, 1), False), ((1, 3, 2, 4), (1, 2, 3, 4), False)]
+)
+def test_first_checkpoints(monkeypatch: pytest.MonkeyPatch, degree_1: tuple[int, ...], degree_2: tuple[int, ...], holds: bool) -> None:
+    """Two students that do not learn, then two that do."""
+    rows = [
+        {"degree": degree, "in_support": value, "learnt": i >= 2, "teacher_seed": i, "seed": i, "offset": 0}
+        for degree, values in ((1, degree_1), (2, degree_2))
+        for i, value in enumerate(values)
+    ]
+    monkeypatch.setattr(beyond, "first_table", lambda _: pd.DataFrame(rows))
+    assert beyond.first_checkpoint_claim(evidence()).holds == holds

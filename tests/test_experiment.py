@@ -24,7 +24,7 @@ from figures import make, publish
 from parity import claims, distill, experiment, train
 from parity.config import StudentConfig, TrainConfig
 from parity.data import ParityData
-from parity.presets import PRESETS, Experiment, TreeConfig, TuningConfig
+from parity.presets import PRESETS, Experiment, FirstCheckpointConfig, ReplicaConfig, TreeConfig, TuningConfig
 from tests.conftest import REPOSITORY, run_module
 
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome", "chrome") if (path := shutil.which(name))), None)
@@ -40,6 +40,8 @@ def tiny_experiment() -> Experiment:
         tuning=TuningConfig((0.2, 0.4, 0.6, 0.8), seed=50, num_seeds=2),
         probe_examples=2048,
         tree=TreeConfig(k=1, depth=2, steps=512, eval_every=8),
+        first=FirstCheckpointConfig((-16, 0, 16), first_steps=64, steps=128, eval_every=8, num_seeds=2),
+        replicas=(ReplicaConfig(seed=9, steps=128),),
     )
 
 
@@ -75,7 +77,7 @@ def test_claims_are_what_the_metrics_say(finished: Path) -> None:
     for run, rows in table.groupby("run"):
         assert [math.inf if math.isnan(time) else time for time in rows.t90] == t90(str(run))
     judged = {claim["claim"]: claim for claim in json.loads((home / "claims.json").read_text())["claims"]}
-    assert list(judged) == ["W", "O", "P", "S", "C"]
+    assert list(judged) == ["W", "O", "P", "S", "C", "E", "F"]
     medians = [float(np.median(t90(run))) for run in ("student/ce-w8", "student/ce-w16", "teacher")]
     assert [item["value"] for item in judged["W"]["measured"]] == medians
     assert judged["W"]["holds"] == (medians[0] > medians[1] > medians[2])
@@ -98,7 +100,7 @@ def test_learning_rates_come_from_the_sweeps(finished: Path) -> None:
 
 def test_figures_and_report_are_complete(finished: Path) -> None:
     site = finished / "site" / "quick"
-    for name in ("overview", "spike", "width", "levels"):
+    for name in ("overview", "spike", "width", "levels", "first"):
         assert (site / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert (site / f"{name}.pdf").read_bytes().startswith(b"%PDF")
     page = (site / "report.html").read_text()
@@ -148,8 +150,8 @@ def test_report_opens_in_chromium(finished: Path, tmp_path: Path) -> None:
         return done.stdout
 
     dom = chromium("--dump-dom")
-    assert dom.count('class="verdict') == 5
-    assert dom.count("<img") == 4
+    assert dom.count('class="verdict') == 7
+    assert dom.count("<img") == 5
     chromium(f"--screenshot={shot}", "--window-size=1200,2400")
     import matplotlib.image
 
@@ -172,6 +174,8 @@ def test_small_results_are_published(finished: Path, tmp_path: Path, monkeypatch
         "spike.png",
         "width.png",
         "levels.png",
+        "first.png",
+        "first_checkpoints.csv",
     } == names
 
 

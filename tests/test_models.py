@@ -14,8 +14,9 @@ from common.engine import Lane, ScanEngine
 from common.fit import Supervision
 from common.keys import seed_key
 from common.losses import DistillationLoss
-from common.models import MLPConfig, functional_mlp, mlp_to_torch
+from common.models import MLPConfig, functional_mlp
 from common.optim import OptimConfig, learning_rate_shape
+from common.torch_names import mlp_to_torch
 from parity.config import StudentConfig, TrainConfig, functional_model, student_problem, teacher_problem
 from parity.data import ParityData, sample, supports_of
 

@@ -76,7 +76,7 @@ def test_benchmarks_run(args: tuple[str, ...], tmp_path: Path) -> None:
     assert "PyTorch loop, 1 thread" in out
 
 
-@pytest.mark.parametrize("preset", sorted(path.name for path in (REPOSITORY / "results").iterdir()))
+@pytest.mark.parametrize("preset", sorted(path.parent.name for path in (REPOSITORY / "results").glob("*/claims.json")))
 def test_the_claims_table_is_the_published_one(preset: str) -> None:
     """The table is what the claims file says, and the README shows it unchanged."""
     published = REPOSITORY / "results" / preset

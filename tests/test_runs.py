@@ -69,7 +69,7 @@ def test_divergence_is_an_error_with_its_step(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("schedule", ["ce", "one-shot", "progressive", "two-shot", "n-shot", "till-saturate"])
+@pytest.mark.parametrize("schedule", ["ce", "one-shot", "progressive", "two-shot", "n-shot", "till-saturate", "projections"])
 def test_every_schedule_trains(tiny_teacher: Path, tmp_path: Path, schedule: str) -> None:
     args = [*TINY_STUDENT, "--schedule", schedule, "--supervision.segments", "32", "16", "64", "16"]
     distill.main(["--run-dir", str(tmp_path / "s"), "--teacher", str(tiny_teacher), *args])

@@ -5,10 +5,20 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.stats import bootstrap, compare_paired, learning_time, median, proportion, ratio_of_medians
+from common.stats import (
+    area_under_roc,
+    bootstrap,
+    compare_paired,
+    exponent_difference,
+    fit_power_law,
+    learning_time,
+    median,
+    proportion,
+    ratio_of_medians,
+)
 from common.tuning import RateResult, best_rate
 
 INF = math.inf
@@ -80,3 +90,71 @@ def test_best_rate_prefers_speed_then_success_then_accuracy() -> None:
     assert best_rate([slow, fast]) == 0.2
     never = [RateResult(0.1, INF, 0, 0.5), RateResult(0.2, INF, 2, 0.6), RateResult(0.3, INF, 2, 0.7)]
     assert best_rate(never) == 0.3
+
+
+@settings(max_examples=15)
+@given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=2, max_size=30))
+def test_area_under_roc_is_mann_whitneys(cases: list[tuple[int, bool]]) -> None:
+    scores, outcomes = [float(score) for score, _ in cases], [outcome for _, outcome in cases]
+    area = area_under_roc(scores, outcomes, list(range(len(cases))))
+    good, bad = ([score for score, outcome in zip(scores, outcomes, strict=True) if outcome == kind] for kind in (True, False))
+    if not good or not bad:
+        assert math.isnan(area.value)
+        return
+    assert area.value == pytest.approx(scipy.stats.mannwhitneyu(good, bad).statistic / (len(good) * len(bad)))
+    assert area.low <= area.high
+
+
+def test_area_under_roc_resamples_groups() -> None:
+    """Copies of the same cases in one group add nothing; in groups of their own they would."""
+    rng = np.random.default_rng(0)
+    scores, outcomes = rng.normal(size=12), rng.random(12) < 0.5
+    once = area_under_roc(scores.tolist(), outcomes.tolist(), list(range(12)))
+    copied = area_under_roc(np.tile(scores, 5).tolist(), np.tile(outcomes, 5).tolist(), list(range(12)) * 5)
+    apart = area_under_roc(np.tile(scores, 5).tolist(), np.tile(outcomes, 5).tolist(), list(range(60)))
+    assert (copied.value, copied.low, copied.high) == pytest.approx((once.value, once.low, once.high))
+    assert apart.high - apart.low < 0.7 * (once.high - once.low)
+
+
+@given(st.floats(0.5, 4), st.floats(1, 1e4), st.integers(0, 2**31), st.integers(0, 4))
+@settings(max_examples=10)
+def test_power_laws_are_recovered_in_spite_of_noise_and_censoring(exponent: float, prefactor: float, seed: int, num_censored: int) -> None:
+    """Noise of 20%, and the slowest seeds of every size censored, which leaves the median where it was."""
+    sizes = np.array([10.0, 15, 20, 30, 40, 60])
+    times = np.sort(prefactor * sizes[:, None] ** exponent * np.exp(0.2 * np.random.default_rng(seed).standard_normal((6, 9))), axis=1)
+    whole = fit_power_law(sizes.tolist(), times.tolist())
+    times[:, 9 - num_censored :] = INF
+    law = fit_power_law(sizes.tolist(), times.tolist())
+    assert (law.exponent.value, law.prefactor) == (whole.exponent.value, whole.prefactor)
+    # A median of 9 has a standard error of 1.25 / 3 of the noise, the exponent that over the root of the sum of squares of the log sizes.
+    x = np.log(sizes) - np.log(sizes).mean()
+    error = 0.2 * 1.25 / 3 / np.sqrt(np.sum(x**2))
+    assert abs(law.exponent.value - exponent) < 5 * error
+    assert law.exponent.low <= law.exponent.value <= law.exponent.high
+    assert law.exponent.high - law.exponent.low < 12 * error
+    assert (law.num_sizes, law.exponent.num_censored) == (6, 6 * num_censored)
+
+
+def test_the_interval_of_an_exponent_covers_it() -> None:
+    """At 95% nominal, at least 32 of 40 data sets (far below that only if the interval is wrong)."""
+    sizes, covered = [10.0, 20, 30, 50], 0
+    for seed in range(40):
+        noise = np.exp(0.3 * np.random.default_rng(seed).standard_normal((4, 8)))
+        law = fit_power_law(sizes, (np.array(sizes)[:, None] ** 2 * noise).tolist())
+        covered += law.exponent.low <= 2 <= law.exponent.high
+    assert covered >= 32
+
+
+def test_a_size_that_most_seeds_do_not_learn_is_left_out_of_the_fit() -> None:
+    times = [[float(d**2)] * 4 for d in (10, 20, 30)]
+    law = fit_power_law([10, 20, 30, 40], [*times, [1.0, INF, INF, INF]])
+    assert (law.exponent.value, law.num_sizes, law.exponent.num_censored) == (pytest.approx(2), 3, 3)
+    assert math.isnan(fit_power_law([10, 20, 30], [*times[:2], [INF] * 4]).exponent.value)
+
+
+def test_exponent_difference_is_paired() -> None:
+    """A factor common to both laws, however it varies over seeds and sizes, drops out of the difference."""
+    sizes, common = [10.0, 20, 40], np.exp(np.random.default_rng(0).standard_normal((3, 1)))
+    a, b = (common * np.array(sizes)[:, None] ** power * np.ones((3, 5)) for power in (1, 2.5))
+    estimate = exponent_difference(sizes, a.tolist(), b.tolist())
+    assert (estimate.value, estimate.low, estimate.high) == (pytest.approx(1.5), pytest.approx(1.5), pytest.approx(1.5))

@@ -20,9 +20,10 @@ from common.config import TrainingConfig, from_dict, to_dict, validate
 from common.engine import ScanEngine
 from common.errors import UserError
 from common.keys import seed_key
-from common.models import INIT_STD, MLPConfig, Params, Transformer, TransformerConfig, functional_transformer, to_torch
+from common.models import INIT_STD, MLPConfig, Params, Transformer, TransformerConfig, functional_transformer
 from common.optim import OptimConfig, learning_rate_shape
 from common.runs import RunDirectory
+from common.torch_names import to_torch
 from common.trajectory import Trajectory
 from parity import distill, probe, train
 from parity.config import StudentConfig, TrainConfig, functional_model, make_engine, teacher_problem

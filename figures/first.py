@@ -1,0 +1,72 @@
+"""Which first checkpoints make a two-shot student learn, and what they carry: a figure that the paper does not have."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from common.stats import proportion
+from figures import loaders, style
+
+
+def draw(home: Path, folder: Path) -> Path:
+    """Draw `first`."""
+    drawing, (students, correlations, areas) = style.figure(3)
+    table = pd.read_csv(home / "first_checkpoints.csv")
+    batch_size = loaders.read_json(home / "teacher" / "config.json")["config"]["training"]["batch_size"]
+    table["away"] = table.offset * batch_size
+    draw_students(students, table[table.degree == 1])
+    draw_correlations(correlations, table)
+    for axes in (students, correlations):
+        axes.axvline(0, color=style.GREY, linewidth=1, linestyle=":")
+        axes.set_xlabel("first checkpoint, thousand examples from the detected one")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1e3:+g}" if value else "0")
+    draw_areas(areas, home / "claims.json")
+    return style.save(drawing, folder, "first")
+
+
+def draw_students(axes: Axes, table: pd.DataFrame) -> None:
+    """Share of students that learn, with exact 95% intervals, and the accuracy of the checkpoint that taught them first."""
+    by_offset = table.groupby("away")
+    away = np.asarray(sorted(table.away.unique()))
+    shares = [proportion(int(own.learnt.sum()), len(own)) for _, own in by_offset]
+    value, low, high = np.asarray([[share.value, share.low, share.high] for share in shares]).T
+    axes.errorbar(away, value, [value - low, high - value], fmt="o-", color=style.RED, capsize=3, label="2-shot students that learn")
+    accuracy = by_offset.teacher_accuracy
+    axes.plot(away, accuracy.mean(), color=style.BLACK, label="accuracy of the first checkpoint")
+    axes.fill_between(away, accuracy.quantile(0.25), accuracy.quantile(0.75), color=style.BLACK, alpha=0.12, linewidth=0)
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_title("Students, by their first checkpoint")
+    axes.legend(loc="lower left")
+
+
+def draw_correlations(axes: Axes, table: pd.DataFrame) -> None:
+    """Mean |correlation| with the support's monomials of each degree, averaged over teachers; degree 1 off the support beside it."""
+    for i, (degree, own) in enumerate(table.groupby("degree")):
+        by_offset = own.groupby("away")
+        axes.plot(sorted(own.away.unique()), by_offset.in_support.mean(), "o-", markersize=4, color=style.series_color(i), label=f"degree {degree}")
+        if degree == 1:
+            axes.plot(sorted(own.away.unique()), by_offset.off_support.mean(), color=style.GREY, linestyle="--", label="degree 1, off the support")
+    axes.set_yscale("log")
+    axes.set_title("What the checkpoint carries")
+    axes.set_ylabel("mean |correlation| in the support")
+    axes.legend(loc="upper left", ncols=2, fontsize=9.5)
+
+
+def draw_areas(axes: Axes, claims: Path) -> None:
+    """How well the correlations of each degree tell who learns."""
+    measured = next(claim for claim in json.loads(claims.read_text())["claims"] if claim["claim"] == "F")["measured"]
+    for i, item in enumerate(measured):
+        if item["value"] is None:
+            continue
+        error = [[item["value"] - item["low"]], [item["high"] - item["value"]]]
+        axes.errorbar(i + 1, item["value"], error, fmt="o", color=style.series_color(i), capsize=4, markersize=9)
+    axes.axhline(0.5, color=style.GREY, linewidth=1, linestyle=":")
+    axes.set_xticks(range(1, len(measured) + 1))
+    axes.set_xlim(0.5, len(measured) + 0.5)
+    axes.set_ylim(0, 1.03)
+    axes.set_xlabel("degree")
+    axes.set_ylabel("area under ROC (0.5: says nothing)")
+    axes.set_title("Which correlations tell who learns")

@@ -1,0 +1,199 @@
+"""`python -m figures.law`: learning time against d at fixed k, every seed, medians, fitted exponents and the theory's slopes."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from common.config import parse
+from common.errors import UserError, run_command
+from common.runs import write_json, write_text
+from figures import loaders, style
+
+CAPTION = (
+    "Learning time against the dimension d. Dots: seeds; large: their median with its 95% interval; triangles: seeds that did not learn within their"
+    " budget. Lines: fits to the medians, with exponents. Dashed: the theory's slopes, placed by hand. Students' own examples only."
+)
+COMMAND = "python -m parity.law --preset"
+_TABLES = ("learning_times.csv", "tuning.csv", "fits.json")
+_SHIFT = {"teacher": 0.97, "ce": 0.99, "progressive": 1.01, "two-shot": 1.03}
+
+
+@dataclass(frozen=True)
+class LawCommand:
+    """Arguments of `python -m figures.law`."""
+
+    preset: Literal["quick", "laptop"] = "quick"
+    """Which problems."""
+    root: Path = Path("runs")
+    """Where runs are kept."""
+    out: Path = Path("site")
+    """The figure goes to OUT/PRESET."""
+    publish: Path | None = None
+    """Also keep figure, tables and provenance in PUBLISH/law-PRESET, to be committed."""
+
+
+def main(args: list[str]) -> None:
+    """Draw, and copy where asked."""
+    command = parse(LawCommand, args, prog="figures.law", description="Draw learning time against d from the tables of parity.law.")
+    home = command.root / "law" / command.preset
+    if not (home / "fits.json").exists():
+        raise UserError(f"{home} is not complete; run `{COMMAND} {command.preset} --root {command.root}` first")
+    png = draw(home, command.out / command.preset)
+    print(png)
+    if command.publish is not None:
+        publish(home, png, command.publish / f"law-{command.preset}", command.preset)
+
+
+def draw(home: Path, folder: Path) -> Path:
+    """Draw `law`.
+
+    Args:
+        home: `runs/law/<preset>`.
+        folder: where figures go.
+    """
+    fits, times = loaders.read_json(home / "fits.json")["fits"], pd.read_csv(home / "learning_times.csv")
+    ks = sorted({fit["k"] for fit in fits})
+    drawing, panels = style.figure(len(ks), width=6.6, height=5.6)
+    for axes, k in zip(panels, ks, strict=True):
+        draw_panel(axes, [fit for fit in fits if fit["k"] == k], times[times.k == k])
+        axes.set_title(f"k = {k}, {times[times.k == k].seed.nunique()} seeds")
+    panels[0].set_ylabel("examples to 90% accuracy")
+    return style.save(drawing, folder, "law")
+
+
+def draw_panel(axes: Axes, fits: list[dict[str, Any]], times: pd.DataFrame) -> None:
+    """Learning times of one k."""
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    sizes = np.array(sorted(times.d.unique()), float)
+    for fit in fits:
+        name = fit["strategy"]
+        own, color = times[times.strategy == name], style.STRATEGY[name]
+        learnt, censored = own[own.t90.notna()], own[own.t90.isna()]
+        axes.plot(learnt.d * _SHIFT[name], learnt.t90, ".", color=color, alpha=0.3, markersize=6)
+        axes.plot(censored.d * _SHIFT[name], censored.budget, "^", color=color, fillstyle="none", markersize=7)
+        draw_medians(axes, fit, own.groupby("d").budget.max().to_dict(), color)
+        if fit["prefactor"] is not None:
+            axes.plot(sizes, fit["prefactor"] * sizes ** fit["exponent"]["value"], color=color, linewidth=1.6, label=legend_text(fit))
+    draw_guides(axes, fits, sizes)
+    axes.plot([], [], color=style.GREY, linewidth=1.2, linestyle="--", label="slopes of the theory")
+    axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
+    ticks = style.nice_log_ticks(times.t90.dropna().tolist() or [1.0])
+    axes.set_yticks(ticks, [f"{tick / 1e6:g}M" if tick >= 1e6 else f"{tick / 1e3:g}k" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel("dimension d")
+    axes.legend(loc="upper left")
+
+
+def draw_medians(axes: Axes, fit: dict[str, Any], budgets: dict[int, int], color: str) -> None:
+    """Medians with intervals; one without an upper end reaches the budget."""
+    for median in fit["medians"]:
+        if median["value"] is not None:
+            at = median["d"] * _SHIFT[fit["strategy"]]
+            axes.plot([at, at], [median["low"], median["high"] or budgets[median["d"]]], color=color, linewidth=1.4)
+            axes.plot(at, median["value"], "o", color=color, markersize=8)
+
+
+def legend_text(fit: dict[str, Any]) -> str:
+    """A strategy with its exponent, typeset."""
+    exponent = fit["exponent"]
+    return rf"{style.LABEL[fit['strategy']]}: $d^{{{exponent['value']:.2f}}}$ [{exponent['low']:.2f}, {exponent['high']:.2f}]"
+
+
+def draw_guides(axes: Axes, fits: list[dict[str, Any]], sizes: np.ndarray) -> None:
+    """The theory's slopes, clear of the fits: that of labels starts above theirs, that of two-shot ends below its own."""
+    for fit in fits:
+        if fit["theory"] is not None and fit["prefactor"] is not None:
+            factor, at = (1.5, sizes[0]) if fit["strategy"] == "ce" else (0.6, sizes[-1])
+            guide = factor * fit["prefactor"] * at ** fit["exponent"]["value"] * (sizes / at) ** fit["theory"]
+            color = style.STRATEGY[fit["strategy"]]
+            axes.plot(sizes, guide, color=color, linewidth=1.2, linestyle="--", alpha=0.7)
+            text = {"xytext": (14, 0), "textcoords": "offset points", "va": "center", "fontsize": 12, "annotation_clip": False}
+            axes.annotate(f"$d^{fit['theory']}$", (sizes[-1], guide[-1]), color=color, **text)
+
+
+def publish(home: Path, png: Path, out: Path, preset: str) -> None:
+    """Keep the small results of a law: tables, figure, provenance, the row for the README's table."""
+    out.mkdir(parents=True, exist_ok=True)
+    for source in (*(home / name for name in _TABLES), png):
+        shutil.copyfile(source, out / source.name)
+    manifests = [loaders.read_json(path) for path in sorted(home.glob("*/**/manifest.json"))]
+    reported = loaders.read_json(next(iter(sorted(home.glob("*/teacher/manifest.json")))))
+    kept = {name: reported[name] for name in ("commit", "device", "packages", "python", "seeds")}
+    seconds = round(sum(manifest["wall_seconds"] for manifest in manifests))
+    write_json(out / "provenance.json", kept | {"training_seconds": seconds, "num_runs": len(manifests)})
+    write_text(out / "table.md", table(loaders.read_json(home / "fits.json"), preset))
+    write_text(out / "paragraph.md", paragraph(loaders.read_json(home / "fits.json")))
+
+
+def caption(home: Path) -> str:
+    """What the figure shows, and the exponents in words."""
+    return f"{CAPTION} {paragraph(loaders.read_json(home / 'fits.json'))}"
+
+
+def table(values: dict[str, Any], preset: str) -> str:
+    """Rows for the README's table of claims, one for each k."""
+    rows = []
+    for comparison in values["comparisons"]:
+        k = comparison["k"]
+        measured = "; ".join(f"{style.LABEL[fit['strategy']]} {exponent_text(fit['exponent'])}" for fit in values["fits"] if fit["k"] == k)
+        difference = interval_text(comparison["ce_minus_two_shot"], ".2f")
+        verdict = "holds" if comparison["holds"] else "**does not hold**"
+        title = f"law, k={k}: in d, {'labels cost a higher power than' if k - 1 > 2 else 'labels cost the same power as'} 2-shot"
+        figure = f"[law](results/law-{preset}/law.png)"
+        rows.append(f"| {title} | `{COMMAND} {preset}` | {figure} | {verdict}: labels less 2-shot {difference}; {measured} |")
+    return "\n".join(rows) + "\n"
+
+
+def paragraph(values: dict[str, Any]) -> str:
+    """The measured exponents beside the theory's, in words."""
+    sentences = []
+    for comparison in values["comparisons"]:
+        k, gain = comparison["k"], interval_text(comparison["ce_over_two_shot"], ".1f")
+        of_k = {fit["strategy"]: fit for fit in values["fits"] if fit["k"] == k}
+        d_first, d_last = (of_k["ce"]["medians"][i]["d"] for i in (0, -1))
+        text = {name: exponent_text(fit["exponent"]) for name, fit in of_k.items()}
+        sentences.append(
+            f"At k={k}, d={d_first} to {d_last}, learning time grows as {text['ce']} on labels ({theory_text(of_k['ce'])}), {text['two-shot']}"
+            f" under two checkpoints ({theory_text(of_k['two-shot'])}), {text['progressive']} under all of them, and {text['teacher']} for the"
+            f" teacher; labels less 2-shot {interval_text(comparison['ce_minus_two_shot'], '.2f')}. At d={d_last} labels need {gain} times the"
+            " examples of 2-shot."
+        )
+        total = sum(fit["exponent"]["num_seeds"] * len(fit["medians"]) for fit in of_k.values())
+        sentences.append(f"Of {total} runs {sum(fit['exponent']['num_censored'] for fit in of_k.values())} did not learn within their budget.")
+        for choice, name in (("rates_at_an_end", "rates"), ("first_stages_at_an_end", "first stages")):
+            if ends := [f"{style.LABEL[strategy]} at d={', '.join(map(str, fit[choice]))}" for strategy, fit in of_k.items() if fit[choice]]:
+                sentences.append(f"Chosen {name} at an end of their grid: {'; '.join(ends)}.")
+    sentences.append("Intervals are over seeds; they leave out what another choice of rates would change.")
+    return " ".join(sentences) + "\n"
+
+
+def theory_text(fit: dict[str, Any]) -> str:
+    """The theory's exponent, and where it lies from the measured interval."""
+    exponent, theory = fit["exponent"], fit["theory"]
+    if exponent["value"] is None:
+        return f"theory: d^{theory}"
+    place = "above" if theory > exponent["high"] else "below" if theory < exponent["low"] else "inside"
+    return f"theory: d^{theory}, {place} the interval"
+
+
+def exponent_text(exponent: dict[str, Any]) -> str:
+    """An exponent of d with its interval."""
+    if exponent["value"] is None:
+        return "no power that could be fitted"
+    return f"d^{exponent['value']:.2f} [{exponent['low']:.2f}, {exponent['high']:.2f}]"
+
+
+def interval_text(estimate: dict[str, Any], digits: str) -> str:
+    """A number with its interval; what is infinite or missing lies beyond the budget."""
+    shown = ["beyond budget" if estimate[name] is None else format(estimate[name], digits) for name in ("value", "low", "high")]
+    return f"{shown[0]} [{shown[1]}, {shown[2]}]"
+
+
+if __name__ == "__main__":
+    run_command(main)

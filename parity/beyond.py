@@ -1,0 +1,112 @@
+"""Claims that the paper does not make: a curriculum taken from the final teacher alone (E), and what a first checkpoint must carry (F)."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from common.runs import RunDirectory
+from common.stats import Estimate, area_under_roc, ratio_of_medians
+from common.teacher import transitions
+from common.transition import Transition
+from common.tuning import learning_times
+from parity.evidence import Evidence, Measurement, Verdict, mostly_uncensored
+from parity.presets import ReplicaConfig
+from parity.probe import BY_STRATUM
+
+
+def projections_claim(evidence: Evidence) -> Verdict:
+    """E: the final teacher's hidden layer, randomly projected, is a curriculum."""
+    labels, progressive, projections = evidence.student_labels(), evidence.t90("student/progressive"), evidence.t90("student/projections")
+    gain, of_progressive = ratio_of_medians(projections, labels), ratio_of_medians(progressive, labels)
+    share = math.log(gain.value) / math.log(of_progressive.value) if 0 < gain.value < math.inf and 1 < of_progressive.value < math.inf else math.nan
+    measurements = (
+        Measurement("t90 CE / projections", gain),
+        Measurement("t90 progressive / projections (not judged)", ratio_of_medians(projections, progressive)),
+    )
+    note = f"projections recover {share:.0%} of progressive's gain over CE, on a logarithmic scale" if math.isfinite(share) else ""
+    return Verdict("E", gain.value >= 2.5 and mostly_uncensored(projections), measurements, (note,) if note else ())
+
+
+def first_checkpoint_claim(evidence: Evidence) -> Verdict:
+    """F: degree-1 correlations tell which first checkpoints teach."""
+    table = first_table(evidence)
+    areas = first_areas(table)
+    best = max((area.value for degree, area in areas.items() if degree > 1), default=math.nan)
+    holds = areas[1].value >= 0.8 and areas[1].value >= best
+    learnt = table.drop_duplicates(["teacher_seed", "seed", "offset"]).learnt
+    note = f"{int(learnt.sum())} of {len(learnt)} students learnt"
+    return Verdict("F", holds, tuple(Measurement(f"area under ROC of degree {degree}", area) for degree, area in areas.items()), (note,))
+
+
+def first_areas(table: pd.DataFrame) -> dict[int, Estimate]:
+    """For each degree, how well the in-support correlations of a first checkpoint tell whether its student learns."""
+    areas = {}
+    for degree, own in table.groupby("degree"):
+        areas[int(str(degree))] = area_under_roc(own.in_support.tolist(), own.learnt.tolist(), own.teacher_seed.tolist())
+    return areas
+
+
+def first_table(evidence: Evidence) -> pd.DataFrame:
+    """One row for each two-shot student of the sweep and each degree.
+
+    Columns: teacher, teacher_seed, seed, offset (asked for), first_step, after_detected (teacher steps), teacher_accuracy (of the first checkpoint),
+    t90 (empty where censored), learnt, final_accuracy, degree, in_support and off_support (mean |correlation| with 2p - 1).
+    """
+    assert evidence.experiment.first is not None
+    tables = []
+    for name in teachers(evidence):
+        teacher = evidence.run(name)
+        rows = [row for offset in evidence.experiment.first.offsets for row in _students(evidence, teacher, name, offset)]
+        tables.append(pd.DataFrame(rows).merge(_correlations(evidence, name), on=["teacher_seed", "first_step"]))
+    return pd.concat(tables, ignore_index=True)
+
+
+def teachers(evidence: Evidence) -> list[str]:
+    """The experiment's teacher, and its replicas."""
+    return ["teacher", *(replica_name(replica) for replica in evidence.experiment.replicas)]
+
+
+def replica_name(replica: ReplicaConfig) -> str:
+    """The run of a further teacher."""
+    return f"teacher-{replica.seed}"
+
+
+def first_run(teacher: str, offset: int) -> str:
+    """The run of the two-shot students of one first checkpoint."""
+    return f"first/{teacher}/at{offset:+d}"
+
+
+def _students(evidence: Evidence, teacher: RunDirectory, name: str, offset: int) -> Iterator[dict[str, object]]:
+    run = evidence.run(first_run(name, offset))
+    schedules, final = run.manifest["schedules"], run.metrics()[-1]["accuracy"]
+    config = run.record["config"]
+    detected = transitions(teacher, evidence.experiment.student.detector)
+    accuracy = {record["step"]: record["accuracy"] for record in teacher.metrics()}
+    for lane, (seed, time) in enumerate(zip(run.manifest["seeds"], learning_times(run), strict=True)):
+        teacher_seed = seed if config["teacher_seed"] is None else config["teacher_seed"]
+        teacher_lane = teacher.manifest["seeds"].index(teacher_seed)
+        first = schedules["distinct"][schedules["of_lane"][lane]]["segments"][0]["teacher_step"]
+        transition = detected[teacher_lane]
+        assert isinstance(transition, Transition)  # there would be no such run
+        yield {
+            "teacher": name,
+            "teacher_seed": teacher_seed,
+            "seed": seed,
+            "offset": offset,
+            "first_step": first,
+            "after_detected": first - transition.chosen,
+            "teacher_accuracy": accuracy[first][teacher_lane],
+            "t90": time if np.isfinite(time) else None,
+            "learnt": bool(np.isfinite(time)),
+            "final_accuracy": final[lane],
+        }
+
+
+def _correlations(evidence: Evidence, teacher: str) -> pd.DataFrame:
+    strata = pd.read_csv(evidence.home / teacher / "probes" / BY_STRATUM).rename(columns={"seed": "teacher_seed", "step": "first_step"})
+    key = ["teacher_seed", "first_step", "degree"]
+    inside = strata[strata.overlap == strata.degree].rename(columns={"mean_abs": "in_support"})
+    outside = strata[strata.overlap == 0].rename(columns={"mean_abs": "off_support"})
+    return inside[[*key, "in_support"]].merge(outside[[*key, "off_support"]], on=key)

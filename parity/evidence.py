@@ -1,0 +1,64 @@
+"""What claims are judged from: the run files of one experiment, and the form of a verdict."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from common.runs import RunDirectory
+from common.size import Size
+from common.stats import Estimate
+from common.tuning import learning_times
+from parity.presets import Experiment
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One number of a claim, with its interval over seeds and what it is compared with."""
+
+    name: str
+    estimate: Estimate
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim judged."""
+
+    claim: str
+    holds: bool
+    measurements: tuple[Measurement, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class Evidence:
+    """The learning times of an experiment's runs, read once."""
+
+    home: Path
+    experiment: Experiment
+    times: dict[str, list[float]] = field(default_factory=dict)
+
+    def run(self, name: str) -> RunDirectory:
+        """One run of the experiment."""
+        return RunDirectory(self.home / name)
+
+    def t90(self, name: str) -> list[float]:
+        """t90 of every seed of a run, in examples."""
+        if name not in self.times:
+            self.times[name] = learning_times(self.run(name))
+        return self.times[name]
+
+    def label_run(self, size: Size) -> str:
+        """The run that trained on labels at this size."""
+        return "teacher" if size == self.experiment.teacher.model.size else f"student/ce-{size.tag}"
+
+    def student_labels(self) -> list[float]:
+        """t90 of the student's model on labels."""
+        return self.t90(self.label_run(self.experiment.student.model.size))
+
+
+def mostly_uncensored(times: Sequence[float]) -> bool:
+    """Whether at least 80% of the seeds learnt."""
+    return bool(np.isfinite(times).mean() >= 0.8)

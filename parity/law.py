@@ -1,0 +1,273 @@
+"""`python -m parity.law`: learning time against the dimension d at fixed k, for the teacher, labels, progressive and two-shot, with fitted exponents.
+
+    runs/law/<preset>/k3-d32/tune/...      sweeps over learning rates (and over the length of two-shot's first stage), on seeds of their own
+    runs/law/<preset>/k3-d32/teacher       the teacher's trajectory
+    runs/law/<preset>/k3-d32/student/...   one run for each strategy; two-shot once for each length of its first stage
+    runs/law/<preset>/fits.json            exponents, beside learning_times.csv and tuning.csv
+
+The paper's theory asks d^(k-1) examples of whoever learns from labels, or from the final teacher, and d^2 up to logarithms of a student of
+two checkpoints. The teacher's own examples are not counted there, nor here. Every schedule scales with the teacher: its budget is about 2.5 times
+its learning time at each d, checkpoints lie 1/32 of that budget apart, and two-shot's first stage is the one of `LawConfig.first_stages` that
+was fastest on the tuning seeds.
+"""
+
+import itertools
+import math
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import jax
+import pandas as pd
+from pydantic import Field
+
+from common.config import PositiveFloat, PositiveInt, Preset, Runtime, Seed, chosen_preset, configuration, describe_presets, parse
+from common.errors import PREEMPTED_EXIT_CODE, Preempted, RunError, UserError, run_command
+from common.runs import DONE, RunDirectory, write_json, write_text
+from common.tuning import learning_times, preference, rate_results
+from parity.claims import tuning_table
+from parity.experiment import StageCommand, print_plan, run_stages
+from parity.exponents import STRATEGIES, fits
+
+TIMES, TUNING, FITS = "learning_times.csv", "tuning.csv", "fits.json"
+EVALUATIONS, CHECKPOINTS = 128, 32
+"""In a teacher's budget."""
+
+
+@configuration
+class LawPoint:
+    """One problem and the budget in steps of its teacher and of the students under it; labels get `LawConfig.label_factor` times as much."""
+
+    k: PositiveInt
+    d: PositiveInt
+    steps: Annotated[int, Field(multiple_of=EVALUATIONS, gt=0)]
+
+
+@configuration
+class LawConfig:
+    """Problems and settings that do not depend on them."""
+
+    points: tuple[LawPoint, ...]
+    learning_rate: Annotated[tuple[PositiveFloat, ...], Field(min_length=4)]
+    """The grid of every sweep."""
+    seed: Seed
+    num_seeds: PositiveInt
+    tuning_seed: Seed
+    num_tuning_seeds: PositiveInt
+    teacher_width: PositiveInt = 256
+    student_width: PositiveInt = 32
+    batch_size: PositiveInt = 32
+    eval_examples: PositiveInt = 1024
+    label_factor: PositiveInt = 2
+    """Budget of labels over that of the teacher."""
+    first_stages: tuple[PositiveInt, ...] = (32, 16, 8, 4)
+    """Lengths of two-shot's first stage to choose from, as divisors of the teacher's budget."""
+
+    def __post_init__(self) -> None:
+        if max(self.seed, self.tuning_seed) < min(self.seed + self.num_seeds, self.tuning_seed + self.num_tuning_seeds):
+            raise ValueError("the tuning seeds overlap the seeds that are reported")
+        if any(EVALUATIONS % divisor for divisor in self.first_stages):
+            raise ValueError(f"first_stages = {self.first_stages}: each must divide {EVALUATIONS}, so that the stage ends at an evaluation")
+
+
+LAW_PRESETS: dict[str, Preset[LawConfig]] = {
+    "quick": Preset(
+        "quick",
+        "k=3 at d=24 to 96 and k=4 at d=16 to 48, width 256 to 32, batch 32, 8 seeds; every rate and two-shot's first stage chosen on 6 other seeds."
+        " About 4 minutes on two idle cores. Expect d^1.8 (labels) and d^1.5 (2-shot) at k=3, d^2.2 and d^1.0 at k=4."
+        " Command: python -m parity.law --preset quick.",
+        LawConfig(
+            points=(
+                *(LawPoint(3, d, steps) for d, steps in ((24, 256), (32, 384), (48, 768), (64, 1024), (96, 2048))),
+                *(LawPoint(4, d, steps) for d, steps in ((16, 512), (20, 768), (24, 1152), (32, 2048), (48, 4096))),
+            ),
+            learning_rate=(0.3, 0.5, 0.8, 1.3, 2.0, 3.2),
+            seed=600,
+            num_seeds=8,
+            tuning_seed=1200,
+            num_tuning_seeds=6,
+        ),
+    ),
+    "laptop": Preset(
+        "laptop",
+        "k=3 at d=24 to 192 and k=4 at d=16 to 96, as quick but with 16 seeds, 8 for tuning and a wider grid. Ten times the operations of quick: half"
+        " an hour on two idle cores by that count; not run yet. Command: python -m parity.law --preset laptop.",
+        LawConfig(
+            points=(
+                *(LawPoint(3, d, n) for d, n in ((24, 256), (32, 384), (48, 768), (64, 1280), (96, 2560), (128, 4096), (192, 8192))),
+                *(LawPoint(4, d, n) for d, n in ((16, 640), (24, 1280), (32, 2560), (48, 5120), (64, 10_240), (96, 24_576))),
+            ),
+            learning_rate=(0.2, 0.3, 0.5, 0.8, 1.3, 2.0, 3.2),
+            seed=620,
+            num_seeds=16,
+            tuning_seed=1200,
+            num_tuning_seeds=8,
+        ),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class LawCommand:
+    """Arguments of `python -m parity.law`."""
+
+    preset: Literal["quick", "laptop"] = "quick"
+    """Which problems."""
+    root: Path = Path("runs")
+    """Where runs are kept."""
+    k: int | None = None
+    """Only the runs of this k, and no fit; without it one process for each k, side by side, then the fit."""
+    dry_run: bool = False
+    """Print every command and whether it has been done, and stop."""
+    runtime: Runtime = Runtime()
+
+
+def main(args: list[str]) -> None:
+    """Run what has not been run yet, then fit."""
+    preset = chosen_preset(args, LAW_PRESETS)
+    text = describe_presets("Learning time against d at fixed k, and its exponents. Start it again to go on.", LAW_PRESETS)
+    command = parse(LawCommand, args, prog="parity.law", description=text)
+    config, home = preset.config, command.root / "law" / preset.name
+    ks = sorted({point.k for point in config.points})
+    if command.k is not None and command.k not in ks:
+        raise UserError(f"--k {command.k}: this preset has k = {', '.join(map(str, ks))}")
+    stages = {k: plan(config, home, k) for k in ks}
+    if command.dry_run:
+        print_plan([stage for k in ks if command.k in (None, k) for stage in stages[k]])
+    elif command.k is not None:
+        keep_compiled(home / "compiled")
+        run_stages(stages[command.k], command.runtime)
+    else:
+        missing = [k for k in ks if not all(stage.output.exists() for stage in stages[k])]
+        flags = ("--preset", preset.name, "--root", str(command.root), "--runtime.resume-seconds", str(command.runtime.resume_seconds))
+        run_side_by_side([[sys.executable, "-m", "parity.law", *flags, "--k", str(k)] for k in missing])
+        write_tables(config, home, preset.name)
+
+
+def keep_compiled(folder: Path) -> None:
+    """Compile each program once: sweeps of one problem share theirs, and compiling takes longer than most of these runs."""
+    jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def run_side_by_side(commands: list[list[str]]) -> None:
+    """Run commands at the same time and wait for all; SIGTERM is passed on to them.
+
+    Raises:
+        Preempted: SIGTERM arrived, and they have saved their state.
+        RunError: one of them failed; it has said why.
+    """
+    environment = os.environ | {"TTY_COMPATIBLE": "0"}  # no progress bars, which would overwrite each other
+    children = [subprocess.Popen(command, env=environment) for command in commands]
+
+    def stop(*_: object) -> None:
+        for child in children:
+            child.terminate()
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        codes = [child.wait() for child in children]
+    finally:
+        stop()
+        signal.signal(signal.SIGTERM, previous)
+    if any(code in (PREEMPTED_EXIT_CODE, -signal.SIGTERM) for code in codes):
+        raise Preempted("the runs are saved; the same command goes on from there")
+    if any(codes):
+        raise RunError("a run failed, see above; the same command goes on from there")
+
+
+def plan(config: LawConfig, home: Path, k: int) -> list[StageCommand]:
+    """Every stage of one k, each after those it needs."""
+    return [stage for point in config.points if point.k == k for stage in plan_point(config, point, home / folder_of(point))]
+
+
+def folder_of(point: LawPoint) -> str:
+    """Name of a point's directory."""
+    return f"k{point.k}-d{point.d}"
+
+
+def plan_point(config: LawConfig, point: LawPoint, home: Path) -> list[StageCommand]:
+    """Every stage of one problem."""
+    interval = point.steps // CHECKPOINTS
+    problem = ("--data.k", point.k, "--data.d", point.d)
+    training = ("--training.batch-size", config.batch_size, "--training.eval-every", point.steps // EVALUATIONS)
+    training = (*training, "--training.eval-examples", config.eval_examples)
+    grid = ("--optim.learning-rate", *(f"{rate:g}" for rate in config.learning_rate))
+    tuning_seeds = ("--training.seed", config.tuning_seed, "--training.num-seeds", config.num_tuning_seeds)
+    seeds = ("--training.seed", config.seed, "--training.num-seeds", config.num_seeds)
+    teacher = ("--model.width", config.teacher_width, "--training.steps", point.steps)
+    student = ("--model.width", config.student_width)
+    stages: list[StageCommand] = []
+
+    def add(name: str, module: str, *args: object) -> None:
+        typed = tuple(map(str, ("--preset", "quick", "--run-dir", home / name, *problem, *training, *args)))
+        needs = tuple(Path(value) / DONE for flag, value in itertools.pairwise(typed) if flag in ("--teacher", "--tuned-by"))
+        stages.append(StageCommand(f"{home.name}/{name}", module, typed, home / name / DONE, needs))
+
+    add("tune/teacher-rate", "parity.train", *teacher, *grid, *tuning_seeds, "--training.checkpoint-every", 0)
+    for name, of_teacher in (("tune/teacher", tuning_seeds), ("teacher", seeds)):
+        add(name, "parity.train", *teacher, "--tuned-by", home / "tune" / "teacher-rate", *of_teacher, "--training.checkpoint-every", interval)
+    for name, schedule in student_schedules(config, point.steps).items():
+        for folder, rate, of_student in (("tune", grid, tuning_seeds), ("student", ("--tuned-by", home / "tune" / name), seeds)):
+            from_teacher = () if name == "ce" else ("--teacher", home / "tune" / "teacher" if folder == "tune" else home / "teacher")
+            add(f"{folder}/{name}", "parity.distill", *student, *schedule, *from_teacher, *rate, *of_student)
+    return stages
+
+
+def student_schedules(config: LawConfig, steps: int) -> dict[str, tuple[object, ...]]:
+    """Flags of every student run of one problem."""
+    two_shot: dict[str, tuple[object, ...]] = {
+        two_shot_name(divisor): ("--schedule", "two-shot", "--supervision.first-steps", steps // divisor, "--training.steps", steps)
+        for divisor in config.first_stages
+    }
+    return {
+        "ce": ("--schedule", "ce", "--training.steps", steps * config.label_factor),
+        "progressive": ("--schedule", "progressive", "--supervision.interval", steps // CHECKPOINTS, "--training.steps", steps),
+        **two_shot,
+    }
+
+
+def two_shot_name(divisor: int) -> str:
+    """Name of the run whose first stage is this part of the teacher's budget."""
+    return f"two-shot-{divisor}"
+
+
+def chosen_run(config: LawConfig, home: Path, strategy: str) -> str:
+    """The reported run of a strategy at one problem; of two-shot the one whose first stage was fastest on the tuning seeds."""
+    if strategy == "teacher":
+        return "teacher"
+    if strategy != "two-shot":
+        return f"student/{strategy}"
+    best = {name: min(rate_results(RunDirectory(home / "tune" / name)), key=preference) for name in map(two_shot_name, config.first_stages)}
+    return f"student/{min(best, key=lambda name: preference(best[name]))}"
+
+
+def times_table(config: LawConfig, home: Path) -> pd.DataFrame:
+    """Every reported learning time: k, d, strategy, seed, learning rate; two-shot's first stage, t90 (empty if censored) and budget in examples."""
+    rows = []
+    for point in config.points:
+        for strategy in STRATEGIES:
+            run = RunDirectory(home / folder_of(point) / chosen_run(config, home / folder_of(point), strategy))
+            budget = run.metrics()[-1]["examples"]
+            first = run.record["config"]["supervision"]["first_steps"] * config.batch_size if strategy == "two-shot" else None
+            for seed, rate, time in zip(run.manifest["seeds"], run.manifest["learning_rates"], learning_times(run), strict=True):
+                where = {"k": point.k, "d": point.d, "strategy": strategy, "seed": seed, "learning_rate": rate, "first_stage": first}
+                rows.append(where | {"t90": None if math.isinf(time) else int(time), "budget": budget})
+    return pd.DataFrame(rows).astype({"t90": "Int64", "first_stage": "Int64"})
+
+
+def write_tables(config: LawConfig, home: Path, preset: str) -> None:
+    """Write the learning times, the sweeps and the fits."""
+    times = times_table(config, home)
+    sweeps = [tuning_table(home / folder_of(point)).assign(k=point.k, d=point.d) for point in config.points]
+    write_text(home / TIMES, times.to_csv(index=False))
+    write_text(home / TUNING, pd.concat(sweeps).to_csv(index=False))
+    write_json(home / FITS, {"preset": preset} | fits(times, config.learning_rate, config.first_stages))
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -233,9 +233,10 @@ PAPER_NOTE = (
 )
 TRANSFORMER_QUICK_NOTE = (
     "GPT-2 of one layer, initial weights wide for its width, d=10, k=4, 8 heads to 2, batch 32, hard labels, 8 seeds; students' rates chosen on 4"
-    " other seeds, the teacher's set low so that its transition lasts a few hundred updates. In 14 minutes on two busy CPU cores, 9 of them training."
-    " Expect the teacher at 15k to 61k examples, the 2-shot student in 7 of 8 seeds, but in 2 of 8 from either control, labels and one-shot in 3 of 8"
-    " and progressive in 2 of 8: no claim holds by its criterion. Command: python -m parity.experiment --preset transformer-quick."
+    " other seeds, the teacher's set low so that its transition lasts a few hundred updates. In 14 minutes on two busy CPU cores; idle ones trained"
+    " one stage 2.7 times as fast. Expect the teacher at 15k to 61k examples, the 2-shot student in 7 of 8 seeds, but in 2 of 8 from either control,"
+    " labels and one-shot in 3 of 8 and progressive in 2 of 8: no claim holds by its criterion."
+    " Command: python -m parity.experiment --preset transformer-quick."
 )
 TRANSFORMER_LAPTOP_NOTE = (
     "As transformer-quick on a harder problem: d=12, k=4, 8 heads to 3, half the teacher's rate and three times its budget, rates chosen on 8 other"

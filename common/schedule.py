@@ -33,6 +33,8 @@ class ScheduleConfig:
     """two-shot: the first checkpoint is the one detected inside the teacher's transition, or a control before or after it."""
     offset: int = 0
     """two-shot: teach first from the checkpoint nearest to so many teacher steps after the candidate (before it if negative)."""
+    without_transition: Literal["refuse", "final"] = "refuse"
+    """two-shot, where a teacher's accuracy has no transition: refuse to train, or learn from its final checkpoint alone."""
     projection_steps: PositiveInt = 1
     """projections: student steps on each hidden layer before the final outputs take over."""
     segments: tuple[tuple[NonNegativeInt, PositiveInt], ...] = ()

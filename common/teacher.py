@@ -82,12 +82,15 @@ class TeacherRun:
             detector: finds the candidates.
 
         Raises:
-            UserError: a teacher has no transition, and why.
+            UserError: a teacher has no transition, and why; unless its final checkpoint is to teach alone.
         """
         found = self.transitions(detector)
         steps_L = []
         for seed, lane in zip(self.seeds_L, self.lane_L, strict=True):
             transition = found[lane]
+            if isinstance(transition, NoTransition) and config.without_transition == "final":
+                steps_L.append(self.last_step())
+                continue
             if isinstance(transition, NoTransition):
                 raise UserError(f"the teacher {self.run.path}, seed {seed}, has no transition to teach from: {transition.reason}")
             candidate = {"during": transition.chosen, "before": transition.before, "after": transition.after}[config.candidate]

@@ -109,14 +109,16 @@ def width_claim(evidence: Evidence) -> Verdict:
 
 def one_shot_claim(evidence: Evidence) -> Verdict:
     """O: the final teacher is no better than the labels."""
-    labels = evidence.student_labels()
-    hard, soft = evidence.t90("student/one-shot"), evidence.t90("student/one-shot-soft")
-    ratio = ratio_of_medians(labels, hard)
-    holds = 0.8 <= ratio.value <= 1.25 and mostly_uncensored(labels) and mostly_uncensored(hard)
-    coincide = hard == labels and evidence.experiment.student.loss.labels == "hard"
-    notes = ["with hard labels a teacher without errors gives the data's own labels, so the two runs coincide"] if coincide else []
-    soft_ratio = Measurement("the same with soft labels, temperature 1 (not judged)", ratio_of_medians(labels, soft))
-    return Verdict("O", holds, (Measurement("t90 one-shot / CE", ratio), soft_ratio), tuple(notes))
+    labels, one_shot = evidence.student_labels(), evidence.t90("student/one-shot")
+    ratio = ratio_of_medians(labels, one_shot)
+    holds = 0.8 <= ratio.value <= 1.25 and mostly_uncensored(labels) and mostly_uncensored(one_shot)
+    measurements, notes = [Measurement("t90 one-shot / CE", ratio)], []
+    if evidence.experiment.student.loss.labels == "hard":
+        soft_ratio = ratio_of_medians(labels, evidence.t90("student/one-shot-soft"))
+        measurements.append(Measurement("the same with soft labels, temperature 1 (not judged)", soft_ratio))
+        if one_shot == labels:
+            notes.append("with hard labels a teacher without errors gives the data's own labels, so the two runs coincide")
+    return Verdict("O", holds, tuple(measurements), tuple(notes))
 
 
 def progressive_claim(evidence: Evidence) -> Verdict:

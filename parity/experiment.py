@@ -124,6 +124,12 @@ class _Plan:
     home: Path
     stages: list[StageCommand]
 
+    @property
+    def strategies(self) -> dict[str, tuple[str, ...]]:
+        """Where soft labels are the experiment's own, one-shot has them already."""
+        soft = self.experiment.student.loss.labels == "soft"
+        return {strategy: flags for strategy, flags in STRATEGIES.items() if not (soft and strategy == "one-shot-soft")}
+
     def tune(self) -> None:
         tuning = self.experiment.tuning
         assert tuning is not None
@@ -134,7 +140,7 @@ class _Plan:
         if tuning.teacher and self.experiment.teacher.model.size not in self.experiment.label_budgets:
             self._train("tune/teacher-rate", "--training.checkpoint-every", "0", *grid, *seeds)
         self._train("tune/teacher", *self._tuned_teacher(), *seeds)
-        for strategy, flags in STRATEGIES.items():
+        for strategy, flags in self.strategies.items():
             self._distill(f"tune/{strategy}", *flags, *self._budget(strategy), *grid, *seeds, teacher="tune/teacher")
 
     def report(self) -> None:
@@ -147,7 +153,7 @@ class _Plan:
             problem = ("--data.k", str(tree.k), "--data.depth", str(tree.depth))
             training = ("--training.steps", str(tree.steps), "--training.eval-every", str(tree.eval_every), "--training.checkpoint-every", "0")
             self._train(TREE, *problem, *training)
-        for strategy, flags in STRATEGIES.items():
+        for strategy, flags in self.strategies.items():
             self._distill(f"student/{strategy}", *flags, *self._budget(strategy), *self._tuned(f"tune/{strategy}"), teacher=TEACHER)
         if self.experiment.first is not None:
             self._first_checkpoints(TEACHER, self.experiment.first)

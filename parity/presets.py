@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from common.config import PositiveFloat, PositiveInt, Preset, Seed, TrainingConfig, configuration
+from common.losses import DistillationLoss
 from common.models import MLPConfig, TransformerConfig
 from common.optim import OptimConfig
 from common.schedule import ScheduleConfig
@@ -165,20 +166,21 @@ def _paper() -> Experiment:
 
 
 def _transformer_quick() -> Experiment:
-    data = ParityData(d=10, k=4)
-    budget = TrainingConfig(steps=2880, batch_size=32, eval_every=40, eval_examples=512, seed=400, num_seeds=8)
+    data = ParityData(d=16, k=4)
+    budget = TrainingConfig(steps=6400, batch_size=32, eval_every=160, eval_examples=512, seed=410, num_seeds=8)
 
     def gpt2(heads: int) -> TransformerConfig:
         return TransformerConfig(heads, layers=1, init_std=0.2)
 
     # At its best rate this teacher learns in a few hundred updates, of which its transition takes some fifty: too few for a student to follow.
-    teacher = TrainConfig(data, gpt2(8), OptimConfig((2e-4,), kind="adam"), replace(budget, checkpoint_every=40))
+    teacher = TrainConfig(data, gpt2(8), OptimConfig((2e-4,), kind="adam"), replace(budget, eval_every=80, checkpoint_every=80))
+    supervision = ScheduleConfig(interval=640, first_steps=1280, projection_steps=640, without_transition="final")
     return Experiment(
         teacher=teacher,
-        student=StudentConfig(data, gpt2(2), OptimConfig((1e-3,), kind="adam"), budget, ScheduleConfig(interval=480, first_steps=640)),
-        label_steps=4000,
-        sizes=((3, 3200), (4, 3200)),
-        tuning=TuningConfig((5e-4, 1e-3, 2e-3, 4e-3), seed=1100, num_seeds=4, teacher=False),
+        student=StudentConfig(data, gpt2(4), OptimConfig((1e-3,), kind="adam"), budget, supervision, DistillationLoss(labels="soft")),
+        label_steps=8000,
+        sizes=((6, 6400), (12, 3200)),
+        tuning=TuningConfig((2.5e-4, 5e-4, 1e-3, 2e-3), seed=1100, num_seeds=4, teacher=False),
         probe_examples=4096,
     )
 

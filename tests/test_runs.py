@@ -188,6 +188,13 @@ def two_shot_from_a_teacher_that_never_learns(tmp_path: Path) -> list[str]:
     return ["--run-dir", str(tmp_path / "u"), "--teacher", str(tmp_path / "slow"), *TINY_STUDENT, "--schedule", "two-shot"]
 
 
+def test_a_teacher_that_never_learns_may_teach_by_its_final_checkpoint(tmp_path: Path) -> None:
+    distill.main([*two_shot_from_a_teacher_that_never_learns(tmp_path), "--supervision.without-transition", "final"])
+    manifest = RunDirectory(tmp_path / "u").manifest
+    assert {segment["teacher_step"] for schedule in manifest["schedules"]["distinct"] for segment in schedule["segments"]} == {256}
+    assert all("never leaves its floor" in found["reason"] for found in manifest["transitions"])
+
+
 def test_dry_run_shows_the_schedule_and_writes_nothing(tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     args = ["--run-dir", str(tmp_path / "s"), *TINY_STUDENT, "--dry-run", "--schedule", "n-shot", "--supervision.segments", "32", "100"]
     distill.main([*args, "--teacher", str(tiny_teacher)])

@@ -1,6 +1,8 @@
 """Devices: lanes of a run (seeds x learning rates) are independent, so they are spread over whatever devices there are."""
 
 import os
+import platform
+from pathlib import Path
 
 import jax
 from jax.sharding import Mesh
@@ -12,6 +14,12 @@ def use_all_cores() -> None:
     """Show XLA's CPU as one device a core, because one small model does not keep more than one core busy. Call before anything is computed."""
     if "JAX_NUM_CPU_DEVICES" not in os.environ:
         jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def keep_compiled(folder: Path) -> None:
+    """Compile each program once on this machine: runs of one experiment share most of theirs, and compiling takes longer than many of them."""
+    jax.config.update("jax_compilation_cache_dir", str(folder.absolute() / platform.node()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def lane_mesh(num_lanes: int) -> Mesh:

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from common.config import PresetName, Runtime, chosen_preset, describe_presets, parse
 from common.errors import run_command
-from common.mesh import use_all_cores
+from common.mesh import keep_compiled, use_all_cores
 from common.runs import DONE
 from common.size import Size
 from parity import claims, distill, probe, train
@@ -85,6 +85,7 @@ def main(args: list[str]) -> None:
     if command.dry_run:
         print_plan(stages)
         return
+    keep_compiled(command.root / "parity" / preset.name / "compiled")
     run_stages(stages, command.runtime)
 
 

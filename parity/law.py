@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import jax
 import pandas as pd
 from pydantic import Field
 
 from common.config import PositiveFloat, PositiveInt, Preset, Runtime, Seed, chosen_preset, configuration, describe_presets, parse
 from common.errors import PREEMPTED_EXIT_CODE, Preempted, RunError, UserError, run_command
+from common.mesh import keep_compiled
 from common.runs import DONE, RunDirectory, write_json, write_text
 from common.tuning import learning_times, preference, rate_results
 from parity.claims import tuning_table
@@ -147,12 +147,6 @@ def main(args: list[str]) -> None:
         flags = ("--preset", preset.name, "--root", str(command.root), "--runtime.resume-seconds", str(command.runtime.resume_seconds))
         run_side_by_side([[sys.executable, "-m", "parity.law", *flags, "--k", str(k)] for k in missing])
         write_tables(config, home, preset.name)
-
-
-def keep_compiled(folder: Path) -> None:
-    """Compile each program once: sweeps of one problem share theirs, and compiling takes longer than most of these runs."""
-    jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def run_side_by_side(commands: list[list[str]]) -> None:

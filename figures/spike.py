@@ -75,4 +75,4 @@ def draw_students(axes: Axes, home: Path) -> None:
     axes.axvline(config["supervision"]["first_steps"] * config["training"]["batch_size"], color=style.GREY, linewidth=1, linestyle=":")
     style.accuracy_axis(axes)
     axes.set_title("2-shot students (dotted: switch to the final one)")
-    axes.legend(loc="best")
+    axes.legend()

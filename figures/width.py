@@ -42,7 +42,11 @@ def draw_sweep(axes: Axes, home: Path, sizes: list[Size]) -> None:
         if len(own):
             axes.plot(own.learning_rate, own.median_t90, "o-", color=style.series_color(i), label=size.text())
     shown = table[table.run.str.startswith("ce-") & table.median_t90.notna()]
-    if len(shown):
+    if shown.empty:
+        axes.text(0.5, 0.5, "at no rate did half of the tuning seeds learn", ha="center", va="center", transform=axes.transAxes)
+        axes.set_xticks([])
+        axes.set_yticks([])
+    else:
         axes.set_xscale("log")
         rates = sorted(shown.learning_rate.unique())
         axes.set_xticks(rates, [f"{rate:g}" for rate in rates])

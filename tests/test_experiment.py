@@ -14,14 +14,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from common.config import Preset, TrainingConfig, to_dict, validate
+from common.config import Preset, TrainingConfig
 from common.errors import UserError
 from common.models import MLPConfig, TransformerConfig
 from common.optim import OptimConfig
 from common.runs import RunDirectory
 from common.schedule import ScheduleConfig
 from figures import make, publish
-from parity import claims, distill, experiment, train
+from parity import claims, experiment
 from parity.config import StudentConfig, TrainConfig
 from parity.data import ParityData
 from parity.presets import PRESETS, Experiment, FirstCheckpointConfig, ReplicaConfig, TreeConfig, TuningConfig
@@ -207,35 +207,6 @@ def test_figures_without_runs_are_refused(tmp_path: Path) -> None:
         make.main(["--preset", "quick", "--root", str(tmp_path)])
 
 
-@pytest.mark.parametrize("name", list(PRESETS))
-def test_presets_are_valid_and_documented(name: str) -> None:
-    preset = PRESETS[name]
-    validate(preset.config)
-    assert f"--preset {name}" in preset.note
-    stages = experiment.plan(name, preset.config, Path("runs"))
-    known: set[Path] = set()
-    for stage in stages:
-        assert set(stage.needs) <= known, stage.name
-        known.add(stage.output)
-    assert len(known) == len(stages)
-
-
-@pytest.mark.parametrize("name", list(PRESETS))
-def test_every_stage_of_a_preset_can_be_planned(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Dry run of each training stage before anything exists; what reads a run that does not exist yet says so."""
-    experiment.main(["--preset", name, "--root", str(tmp_path), "--dry-run"])
-    assert "to do" in capsys.readouterr().out
-    mains = {"parity.train": train.main, "parity.distill": distill.main}
-    for stage in experiment.plan(name, PRESETS[name].config, tmp_path):
-        if stage.module in mains:
-            try:
-                mains[stage.module]([*stage.args, "--dry-run"])
-                assert "dry run" in capsys.readouterr().out
-            except UserError as error:
-                assert stage.needs
-                assert "does not exist" in str(error)
-
-
 @pytest.mark.parametrize(
     ("name", "smaller"),
     [
@@ -245,17 +216,6 @@ def test_every_stage_of_a_preset_can_be_planned(name: str, tmp_path: Path, capsy
         ("transformer-paper", ("--training.batch-size", "2", "--training.eval-examples", "8")),
     ],
 )
-def test_large_presets_start(name: str, smaller: tuple[str, ...], tmp_path: Path) -> None:
-    """The published teachers (and the laptop's) train their first steps and save them."""
-    args = ["--preset", name, "--run-dir", str(tmp_path / "run"), "--training.steps", "4", "--training.checkpoint-every", "2", *smaller]
-    train.main([*args, "--training.num-seeds", "1", "--training.eval-every", "4"])
-    run = RunDirectory(tmp_path / "run")
-    expected = to_dict(PRESETS[name].config.teacher)
-    assert run.finished
-    assert run.record["config"]["model"] == expected["model"]
-    assert run.record["config"]["data"] == expected["data"]
-
-
 def test_snakemake_runs_the_same_commands() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "snakemake", "figures_quick", "--dry-run", "--printshellcmds", "--cores", "1", "--forceall"],

@@ -1,0 +1,57 @@
+"""The presets that users get: valid, documented, plannable, and able to start."""
+
+from pathlib import Path
+
+import pytest
+
+from common.config import to_dict, validate
+from common.errors import UserError
+from common.runs import RunDirectory
+from parity import distill, experiment, train
+from parity.presets import PRESETS
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_presets_are_valid_and_documented(name: str) -> None:
+    preset = PRESETS[name]
+    validate(preset.config)
+    assert f"--preset {name}" in preset.note
+    stages = experiment.plan(name, preset.config, Path("runs"))
+    known: set[Path] = set()
+    for stage in stages:
+        assert set(stage.needs) <= known, stage.name
+        known.add(stage.output)
+    assert len(known) == len(stages)
+
+
+def test_an_experiment_with_soft_labels_has_one_shot_once() -> None:
+    names = {name: {stage.name for stage in experiment.plan(name, PRESETS[name].config, Path("runs"))} for name in ("quick", "transformer-quick")}
+    assert {"student/one-shot", "student/one-shot-soft"} <= names["quick"]
+    assert {name for name in names["transformer-quick"] if "one-shot" in name} == {"tune/one-shot", "student/one-shot"}
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_every_stage_of_a_preset_can_be_planned(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Dry run of each training stage before anything exists; what reads a run that does not exist yet says so."""
+    experiment.main(["--preset", name, "--root", str(tmp_path), "--dry-run"])
+    assert "to do" in capsys.readouterr().out
+    mains = {"parity.train": train.main, "parity.distill": distill.main}
+    for stage in experiment.plan(name, PRESETS[name].config, tmp_path):
+        if stage.module in mains:
+            try:
+                mains[stage.module]([*stage.args, "--dry-run"])
+                assert "dry run" in capsys.readouterr().out
+            except UserError as error:
+                assert stage.needs
+                assert "does not exist" in str(error)
+
+
+def test_large_presets_start(name: str, smaller: tuple[str, ...], tmp_path: Path) -> None:
+    """The published teachers (and the laptop's) train their first steps and save them."""
+    args = ["--preset", name, "--run-dir", str(tmp_path / "run"), "--training.steps", "4", "--training.checkpoint-every", "2", *smaller]
+    train.main([*args, "--training.num-seeds", "1", "--training.eval-every", "4"])
+    run = RunDirectory(tmp_path / "run")
+    expected = to_dict(PRESETS[name].config.teacher)
+    assert run.finished
+    assert run.record["config"]["model"] == expected["model"]
+    assert run.record["config"]["data"] == expected["data"]

@@ -192,7 +192,7 @@ def test_a_teacher_that_never_learns_may_teach_by_its_final_checkpoint(tmp_path:
     distill.main([*two_shot_from_a_teacher_that_never_learns(tmp_path), "--supervision.without-transition", "final"])
     manifest = RunDirectory(tmp_path / "u").manifest
     assert {segment["teacher_step"] for schedule in manifest["schedules"]["distinct"] for segment in schedule["segments"]} == {256}
-    assert all("never leaves its floor" in found["reason"] for found in manifest["transitions"])
+    assert all(set(found) == {"reason"} for found in manifest["transitions"])
 
 
 def test_dry_run_shows_the_schedule_and_writes_nothing(tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

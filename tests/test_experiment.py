@@ -207,15 +207,6 @@ def test_figures_without_runs_are_refused(tmp_path: Path) -> None:
         make.main(["--preset", "quick", "--root", str(tmp_path)])
 
 
-@pytest.mark.parametrize(
-    ("name", "smaller"),
-    [
-        ("laptop", ()),
-        ("paper", ()),
-        ("transformer-laptop", ("--training.eval-examples", "64")),
-        ("transformer-paper", ("--training.batch-size", "2", "--training.eval-examples", "8")),
-    ],
-)
 def test_snakemake_runs_the_same_commands() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "snakemake", "figures_quick", "--dry-run", "--printshellcmds", "--cores", "1", "--forceall"],

@@ -46,6 +46,15 @@ def test_every_stage_of_a_preset_can_be_planned(name: str, tmp_path: Path, capsy
                 assert "does not exist" in str(error)
 
 
+@pytest.mark.parametrize(
+    ("name", "smaller"),
+    [
+        ("laptop", ()),
+        ("paper", ()),
+        ("transformer-laptop", ("--training.eval-examples", "64")),
+        ("transformer-paper", ("--training.batch-size", "2", "--training.eval-examples", "8")),
+    ],
+)
 def test_large_presets_start(name: str, smaller: tuple[str, ...], tmp_path: Path) -> None:
     """The published teachers (and the laptop's) train their first steps and save them."""
     args = ["--preset", name, "--run-dir", str(tmp_path / "run"), "--training.steps", "4", "--training.checkpoint-every", "2", *smaller]

@@ -3,6 +3,7 @@
 import errno
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -42,6 +43,7 @@ def explain_os_error(error: OSError) -> UserError | RunError:
 
 def run_command(command: Callable[[list[str]], None]) -> None:
     """Run a command-line entry point on `sys.argv`; errors become one message on stderr and an exit code, never a traceback."""
+    sys.unraisablehook = without_late_callbacks(sys.unraisablehook)
     try:
         command(sys.argv[1:])
     except (UserError, RunError, Preempted) as error:
@@ -53,6 +55,19 @@ def run_command(command: Callable[[list[str]], None]) -> None:
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted; the same command goes on from the last saved state")
         sys.exit(130)
+
+
+def without_late_callbacks(report: Callable[[Any], object]) -> Callable[[Any], object]:
+    """A hook for exceptions that nobody can catch, silent on those of a read that failed.
+
+    The failure itself is an error with a message; TensorStore's callbacks come after Orbax has closed its event loop and would add a traceback.
+    """
+
+    def hook(unraisable: Any) -> None:
+        if not (isinstance(unraisable.exc_value, RuntimeError) and "Event loop is closed" in str(unraisable.exc_value)):
+            report(unraisable)
+
+    return hook
 
 
 def _fail(error: UserError | RunError | Preempted) -> None:

@@ -3,12 +3,13 @@
 import errno
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from common import progress
-from common.errors import explain_os_error
+from common.errors import explain_os_error, without_late_callbacks
 from tests.conftest import TINY_TEACHER, run_module
 
 
@@ -46,3 +47,11 @@ def test_progress_shows_rate_and_time_left_on_a_terminal(monkeypatch: pytest.Mon
     assert "100/100" in shown
     assert "examples/s" in shown
     assert "0:00:" in shown
+
+
+def test_only_late_callbacks_are_silent() -> None:
+    reported: list[str] = []
+    hook = without_late_callbacks(lambda unraisable: reported.append(str(unraisable.exc_value)))
+    for error in (RuntimeError("Event loop is closed"), RuntimeError("other"), ValueError("Event loop is closed")):
+        hook(SimpleNamespace(exc_value=error))
+    assert reported == ["other", "Event loop is closed"]

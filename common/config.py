@@ -62,6 +62,8 @@ class TrainingConfig:
     """Steps between further checkpoints that are kept only through a transition, from ring_size of them before it begins; 0: none."""
     ring_size: PositiveInt = 40
     """How many of these wait for a transition to begin."""
+    stop_after: Annotated[float, Field(ge=1)] | None = None
+    """End before `steps`, at this multiple of the step by which every lane has learnt (accuracy above 0.995); None: train for all `steps`."""
     seed: Annotated[Seed, tyro.conf.arg(aliases=("--seed",))] = 0
     """First seed; each seed has its own initial weights and its own data stream."""
     num_seeds: PositiveInt = 1

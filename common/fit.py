@@ -24,6 +24,7 @@ from common.models import Params
 from common.progress import progress_bar
 from common.runs import RunDirectory
 from common.schedule import Schedule, State
+from common.stopping import Stopping
 from common.trajectory import Trajectory
 from common.transition import DetectorConfig
 
@@ -65,7 +66,7 @@ def fit(
     runtime: Runtime,
     engine: Engine,
     detector: DetectorConfig,
-) -> None:
+) -> int:
     """Train all lanes of a run to the end, going on from its resume state if there is one.
 
     Args:
@@ -75,13 +76,16 @@ def fit(
         run: an opened run directory that is not finished.
         runtime: how often the resume state is saved.
         engine: advances the state.
-        detector: when a transition of the accuracy begins and is done, for the ring of checkpoints.
+        detector: when a transition of the accuracy begins and is done, for the ring of checkpoints and for a run that may end early.
+
+    Returns:
+        How many updates were made in all.
 
     Raises:
         RunError: a loss became NaN or infinite (in a sweep of learning rates: in every lane), or a file could not be written or verified.
         Preempted: SIGTERM arrived; the state is saved.
     """
-    _Fit(problem, supervision, config, run, runtime, engine, detector).run_to_end()
+    return _Fit(problem, supervision, config, run, runtime, engine, detector).run_to_end()
 
 
 @dataclass
@@ -93,15 +97,17 @@ class _Fit:
     runtime: Runtime
     engine: Engine
     detector: DetectorConfig
+    stopping: Stopping = field(init=False)
     pending: tuple[int, list[int | None], Metrics] | None = None
     """A record whose metrics are still on the device: fetched one chunk late, so that the device is never waited for."""
     schedule_states_L: list[State] = field(default_factory=list)
     ring_state: ring.State = field(default_factory=dict)
     wall_seconds_before: float = 0.0
 
-    def run_to_end(self) -> None:
+    def run_to_end(self) -> int:
         trajectory = Trajectory(self.run)
         state, step = self._start(trajectory)
+        self.stopping = Stopping(self.config, self.detector, len(self.problem.lanes), self.run.metrics() if step is not None else ())
         checkpoint_steps = set(self.config.checkpoint_steps())
         began = last_save = time.monotonic()
         examples_per_step = self.config.batch_size * len(self.problem.lanes)
@@ -115,10 +121,10 @@ class _Fit:
             resumed, step = step is not None, step or 0
             while True:
                 if not resumed:  # a resume state is saved after its step's events
-                    state = self._events(state, step, step in checkpoint_steps, trajectory, metrics_file)
+                    state = self._events(state, step, checkpoint_steps, trajectory, metrics_file)
                 resumed = False
                 progress(step)
-                done = step == self.config.steps
+                done = step >= self.stopping.last_step
                 if done or sigterm.received or time.monotonic() - last_save > self.runtime.resume_seconds:
                     self._flush(metrics_file)
                     self._save_resume(trajectory, state, step, metrics_file.tell(), time.monotonic() - began)
@@ -138,6 +144,7 @@ class _Fit:
         self.run.finish(self.wall_seconds_before + time.monotonic() - began)
         trajectory.drop_resume()
         trajectory.drop_waiting_except(())
+        return step
 
     def _start(self, trajectory: Trajectory) -> tuple[TrainState, int | None]:
         state = self.engine.init()
@@ -160,14 +167,16 @@ class _Fit:
         with path.open("r+") as file:
             file.truncate(size)
 
-    def _events(self, state: TrainState, step: int, is_checkpoint: bool, trajectory: Trajectory, metrics_file: Any) -> TrainState:
+    def _events(self, state: TrainState, step: int, checkpoint_steps: set[int], trajectory: Trajectory, metrics_file: Any) -> TrainState:
         metrics = None
-        if step % self.config.eval_every == 0 or step == self.config.steps:
+        if step % self.config.eval_every == 0 or step == self.stopping.last_step:
             state, metrics = self.engine.record(state)
             self.pending = (step, self._teacher_steps(min(step, self.config.steps - 1)), metrics)
+            if self.stopping.watches:
+                self.stopping.observe(step, np.asarray(metrics["accuracy"]).tolist())
             if any(schedule.adaptive for schedule in self.supervision.schedules_L):
                 self._observe(step, np.asarray(metrics["accuracy"]))
-        if is_checkpoint:
+        if step in checkpoint_steps or step == self.stopping.last_step:
             self._flush(metrics_file)  # a NaN is reported before it is saved
             self._check_divergence(np.asarray(state.diverged_at_L))
             trajectory.save(step, state.params)
@@ -236,7 +245,7 @@ class _Fit:
         next_eval = (step // self.config.eval_every + 1) * self.config.eval_every
         next_checkpoint = min((s for s in checkpoint_steps if s > step), default=self.config.steps)
         next_teacher = min(schedule.next_change(step) for schedule in self.supervision.schedules_L)
-        return min(next_eval, next_checkpoint, next_teacher, self.config.steps)
+        return min(next_eval, next_checkpoint, next_teacher, self.stopping.last_step)
 
 
 def _json_numbers(values: np.ndarray) -> list[float | int | None]:

@@ -52,11 +52,11 @@ class Stage:
                 return
             self.check_disk()
             engine = self.engine(self.problem, self.supervision.group_size(lanes))
-            fit(self.problem, self.supervision, self.training, run, runtime, engine, self.detector)
+            steps = fit(self.problem, self.supervision, self.training, run, runtime, engine, self.detector)
             seconds = run.manifest["wall_seconds"]
-            examples = self.training.steps * self.training.batch_size * len(lanes)
+            examples = steps * self.training.batch_size * len(lanes)
             console.print(
-                f"{self.run_dir}: {self.training.steps:,} steps x {len(lanes)} lanes in {seconds:.1f} s ({examples / seconds:,.0f} examples/s)",
+                f"{self.run_dir}: {steps:,} steps x {len(lanes)} lanes in {seconds:.1f} s ({examples / seconds:,.0f} examples/s)",
                 highlight=False,
             )
 
@@ -86,6 +86,8 @@ class Stage:
         training, console = self.training, Console(soft_wrap=True)
         plan = Table("", "", title=f"{self.run_dir} (dry run: nothing is trained or written)", show_header=False, title_justify="left")
         plan.add_row("steps", f"{training.steps:,} x {training.batch_size} = {training.steps * training.batch_size:,} examples")
+        if training.stop_after is not None:
+            plan.add_row("", f"sooner, at {training.stop_after:g} times the steps by which every lane has learnt")
         plan.add_row("lanes", f"{len(self.problem.lanes)}: {describe_lanes(self.problem.lanes)}")
         plan.add_row("evaluation", f"every {training.eval_every:,} steps on {training.eval_examples:,} examples")
         if training.ring_every:

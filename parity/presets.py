@@ -135,9 +135,11 @@ def _laptop() -> Experiment:
 def _paper() -> Experiment:
     data = ParityData(d=100, k=6)
     # A published transition takes 3 of these checkpoints; the ring keeps it at 5k steps, however long after its start the coarse grid would see it.
-    grid = TrainingConfig(steps=20_000_000, batch_size=1, eval_every=5_000, eval_examples=4096, checkpoint_every=100_000, seed=0, num_seeds=1)
+    grid = TrainingConfig(
+        steps=20_000_000, batch_size=1, eval_every=5_000, eval_examples=4096, checkpoint_every=100_000, stop_after=2.5, seed=0, num_seeds=1
+    )
     teacher = replace(grid, ring_every=5_000, ring_size=60)
-    student = TrainingConfig(steps=20_000_000, batch_size=1, eval_every=100_000, eval_examples=4096, seed=0, num_seeds=3)
+    student = TrainingConfig(steps=20_000_000, batch_size=1, eval_every=100_000, eval_examples=4096, stop_after=2.5, seed=0, num_seeds=3)
     return Experiment(
         teacher=TrainConfig(data, MLPConfig(50_000), OptimConfig((0.005,)), teacher),
         student=StudentConfig(
@@ -161,7 +163,7 @@ def _paper() -> Experiment:
             num_seeds=1,
         ),
         short_steps=2_000_000,
-        replicas=(ReplicaConfig(seed=1, steps=15_000_000), ReplicaConfig(seed=2, steps=15_000_000)),
+        replicas=(ReplicaConfig(seed=1, steps=20_000_000), ReplicaConfig(seed=2, steps=20_000_000)),
     )
 
 

@@ -154,7 +154,7 @@ def _paper() -> Experiment:
         label_steps=20_000_000,
         sizes=((100, 20_000_000), (1000, 20_000_000), (50_000, 20_000_000)),
         tuning=None,
-        probe_examples=100_000,
+        probe_examples=40_000,
         first=FirstCheckpointConfig(
             (-200_000, -100_000, *range(-60_000, 70_000, 10_000), 100_000, 200_000),
             first_steps=400_000,

@@ -1,0 +1,1 @@
+"""Masked prediction on sentences of probabilistic context-free grammars."""

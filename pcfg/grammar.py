@@ -163,11 +163,10 @@ def _levels(start: str, rules: Mapping[str, tuple[Rule, ...]], source: str) -> t
         for symbol in frontier:
             for rule in rules.get(symbol, ()):
                 for child in rule.children:
-                    if child in level_of and level_of[child] != depth + 1:
-                        raise UserError(
-                            f"{source}, line {rule.line}: `{symbol} -> {' '.join(rule.children)}` uses {child} {depth + 1} levels below {start}, but line"
-                            f" {last_use[child]} uses it {level_of[child]} below; every symbol must have one depth"
-                        )
+                    if level_of.get(child, depth + 1) != depth + 1:
+                        here = f"`{symbol} -> {' '.join(rule.children)}` uses {child} {depth + 1} level(s) below {start}"
+                        there = f"line {last_use[child]} {level_of[child]} below; every symbol must have one depth"
+                        raise UserError(f"{source}, line {rule.line}: {here}, but {there}")
                     level_of[child], last_use[child] = depth + 1, rule.line
                     below[child] = rule.line
         frontier, depth = below, depth + 1
@@ -176,10 +175,8 @@ def _levels(start: str, rules: Mapping[str, tuple[Rule, ...]], source: str) -> t
     bottom = max(level_of.values())
     for symbol, level in level_of.items():
         if symbol not in rules and level < bottom:
-            raise UserError(
-                f"{source}, line {last_use[symbol]}: {symbol} has no rule, so that it is a terminal, {level} level(s) below {start}; other terminals lie"
-                f" {bottom} below, and all must be equally deep"
-            )
+            what = f"{symbol} has no rule, so that it is a terminal, {level} level(s) below {start}"
+            raise UserError(f"{source}, line {last_use[symbol]}: {what}; other terminals lie {bottom} below, and all must be equally deep")
     order = {symbol: i for i, symbol in enumerate(rules)}
     inner = [tuple(sorted((s for s in rules if level_of[s] == level), key=order.__getitem__)) for level in range(bottom)]
     return (*inner, tuple(sorted((s for s in level_of if level_of[s] == bottom), key=lambda s: (len(s), s))))

@@ -17,7 +17,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from common.keys import purpose_key
 from common.losses import label_cross_entropy, masked_mean
 from common.mesh import LANE, lane_mesh
-from common.models import Functional, Params
+from common.models import Functional, Inputs, Params
 
 EVAL_PART = 256
 """Examples evaluated at one time."""
@@ -25,14 +25,14 @@ EVAL_PART = 256
 Metrics = dict[str, jax.Array]
 LossFn = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
 """(student logits, labels, teacher logits, step) to loss per position. Without a teacher the third is the student's own logits, to be ignored."""
-HiddenLossFn = Callable[[Params, Params, jax.Array, int, jax.Array], jax.Array]
+HiddenLossFn = Callable[[Params, Params, Inputs, int, jax.Array], jax.Array]
 """(student's parameters, teacher's parameters, inputs, layer, key) to loss per position, for steps in which a hidden layer learns."""
 
 
 class Batch(NamedTuple):
     """Inputs, labels, and the mask of supervised positions (same shape as the labels)."""
 
-    inputs: jax.Array
+    inputs: Inputs
     labels: jax.Array
     mask: jax.Array
 
@@ -65,7 +65,7 @@ class Problem:
     """The fixed evaluation set."""
     make_optimizer: Callable[[jax.Array], optax.GradientTransformation]
     """Peak learning rate of a lane to its optimiser."""
-    teacher_apply: Callable[[Params, jax.Array], jax.Array] | None
+    teacher_apply: Callable[[Params, Inputs], jax.Array] | None
     """The teacher's forward pass; None when only labels supervise."""
     loss: LossFn
     hidden_loss: HiddenLossFn | None = None

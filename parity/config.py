@@ -14,10 +14,11 @@ from common.config import Seed, TrainingConfig, configuration, last_value
 from common.engine import Engine, Lane, LossFn, Problem, ScanEngine
 from common.errors import UserError
 from common.losses import DistillationLoss, label_cross_entropy
-from common.models import Functional, MLPConfig, Params, TransformerConfig, functional_mlp, functional_transformer
+from common.models import Functional, MLPConfig, Params, functional_mlp
 from common.optim import OptimConfig, make_optimizer
 from common.projections import projection_loss
 from common.schedule import ScheduleConfig, ScheduleName
+from common.transformer import TransformerConfig, functional_transformer
 from common.transition import DetectorConfig
 from parity.blocked import BlockedEngine
 from parity.data import ParityData, eval_batch, level_correct, sample, supports_of
@@ -194,6 +195,8 @@ def apply_model(config: TrainConfig | StudentConfig, params: Params, inputs_BxD:
 
 
 def _check_engine(config: TrainConfig | StudentConfig) -> None:
+    if isinstance(config.model, TransformerConfig) and config.model.head != "linear":
+        raise ValueError(f"model.head = {config.model.head} answers with a token at every position; parity needs model.head = linear")
     if config.engine == "blocked" and (reason := _why_not_blocked(config)):
         raise ValueError(f"engine = blocked trains {reason}; use --engine auto")
 

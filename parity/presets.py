@@ -7,10 +7,11 @@ from pydantic import Field
 
 from common.config import PositiveFloat, PositiveInt, Preset, Seed, TrainingConfig, configuration
 from common.losses import DistillationLoss
-from common.models import MLPConfig, TransformerConfig
+from common.models import MLPConfig
 from common.optim import OptimConfig
 from common.schedule import ScheduleConfig
 from common.size import Size
+from common.transformer import TransformerConfig
 from parity.config import STUDENT_DEFAULTS, TEACHER_DEFAULTS, StudentConfig, TrainConfig
 from parity.data import ParityData
 

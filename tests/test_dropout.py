@@ -11,8 +11,8 @@ from flax import nnx
 
 from common.config import TrainingConfig
 from common.engine import ScanEngine
-from common.models import Transformer, TransformerConfig, functional_transformer
 from common.optim import OptimConfig
+from common.transformer import Transformer, TransformerConfig, functional_transformer
 from parity.config import TrainConfig, teacher_problem
 from parity.data import ParityData
 from tests.conftest import random_params
@@ -27,7 +27,7 @@ def test_dropout_sets_to_zero_and_scales_up() -> None:
     x_1xLxM = 5 * model.embed(tokens)
     places: dict[str, Callable[[Transformer, nnx.Rngs | None], jax.Array]] = {
         "embedding": lambda m, rngs: m.embed(tokens, rngs=rngs),
-        "attention": lambda m, rngs: m.blocks["0"].attend(x_1xLxM, False, rngs),
+        "attention": lambda m, rngs: m.blocks["0"].attend(x_1xLxM, None, False, rngs),
         "network": lambda m, rngs: m.blocks["0"].transform(x_1xLxM, rngs),
     }
     for name, place in places.items():
@@ -45,7 +45,7 @@ def test_dropout_sets_to_zero_and_scales_up() -> None:
 
     # The first position attends to itself alone: a head that drops this weight gives nothing there.
     q_NxLxHxK = jax.random.normal(jax.random.key(2), (num_masks, 9, config.heads, config.head_size))
-    y_NxLxHxK = model.blocks["0"].attend_with_dropout(q_NxLxHxK, q_NxLxHxK, q_NxLxHxK, True, nnx.Rngs(dropout=0))
+    y_NxLxHxK = model.blocks["0"].attend_with_dropout(q_NxLxHxK, q_NxLxHxK, q_NxLxHxK, None, True, nnx.Rngs(dropout=0))
     assert np.mean((y_NxLxHxK[:, 0] == 0).all(-1)) == pytest.approx(rate, abs=0.03)
 
 

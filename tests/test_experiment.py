@@ -16,10 +16,11 @@ import pytest
 
 from common.config import Preset, TrainingConfig
 from common.errors import UserError
-from common.models import MLPConfig, TransformerConfig
+from common.models import MLPConfig
 from common.optim import OptimConfig
 from common.runs import RunDirectory
 from common.schedule import ScheduleConfig
+from common.transformer import TransformerConfig
 from figures import make, publish
 from parity import claims, experiment
 from parity.config import StudentConfig, TrainConfig

@@ -156,8 +156,8 @@ def test_compat_authors_reaches_the_run(tmp_path: Path) -> None:
 
 def test_the_published_schedule_counts_examples() -> None:
     """250k updates at batch 32 in a schedule of 8M steps: the rate of every update as the authors' own would have it."""
-    from common.models import TransformerConfig
     from common.optim import learning_rate_shape
+    from common.transformer import TransformerConfig
     from parity.config import TEACHER_DEFAULTS, TrainConfig, as_published, counted_in_examples
 
     updates, batch_size = 250_000, 32

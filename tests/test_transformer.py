@@ -20,11 +20,12 @@ from common.config import TrainingConfig, from_dict, to_dict, validate
 from common.engine import ScanEngine
 from common.errors import UserError
 from common.keys import seed_key
-from common.models import INIT_STD, MLPConfig, Params, Transformer, TransformerConfig, functional_transformer
+from common.models import MLPConfig, Params
 from common.optim import OptimConfig, learning_rate_shape
 from common.runs import RunDirectory
 from common.torch_names import to_torch
 from common.trajectory import Trajectory
+from common.transformer import INIT_STD, Transformer, TransformerConfig, functional_transformer
 from parity import distill, probe, train
 from parity.config import StudentConfig, TrainConfig, functional_model, make_engine, teacher_problem
 from parity.data import ParityData, sample, supports_of
@@ -191,7 +192,7 @@ def test_the_run_of_a_transformer_can_be_probed_and_exported(teacher: Path, tmp_
         classes = model(torch.from_numpy((1 - x) / 2).long()).logits[:, -1].argmax(-1).numpy()
     support = RunDirectory(teacher).manifest["supports"][0]
     assert np.mean(classes == (x[:, support].prod(-1) > 0)) > 0.95
-    with pytest.raises(UserError, match=r"model\.norm = post"):
+    with pytest.raises(UserError, match=r"not of a mixture"):
         to_torch(functional_transformer(TransformerConfig(heads=1, norm="post"), 2, 4, 2).init(jax.random.key(0)))
 
 

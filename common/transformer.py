@@ -1,0 +1,243 @@
+"""One Transformer: GPT-2 as it stands, BERT if bidirectional and post-norm with its own head."""
+
+import math
+from typing import Annotated, Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from pydantic import Field
+
+from common.config import PositiveFloat, PositiveInt, configuration
+from common.models import Functional, functional
+from common.size import Size
+
+INIT_STD = 0.02
+"""Of a Transformer's weights in GPT-2 and BERT."""
+LAYER_NORM_EPSILON = {"pre": 1e-5, "post": 1e-12}
+"""GPT-2's and BERT's."""
+
+
+class TokenInputs(NamedTuple):
+    """Sequences of tokens, and which of them may be attended to (padding may not); all of them without a mask."""
+
+    tokens_BxL: jax.Array
+    visible_BxL: jax.Array | None = None
+
+
+@configuration
+class TransformerConfig:
+    """A Transformer: GPT-2 as it stands, BERT if bidirectional and post-norm."""
+
+    heads: PositiveInt
+    """Attention heads of a layer: the width is heads x head_size."""
+    head_size: PositiveInt = 8
+    """Width of a head."""
+    layers: PositiveInt = 2
+    """Blocks of attention and a two-layer network of 4 x width hidden units."""
+    causal: bool = True
+    """A position sees itself and those before it (GPT-2), or all of them (BERT)."""
+    norm: Literal["pre", "post"] = "pre"
+    """pre: the input of every sublayer is normalised, and the last output (GPT-2). post: the embedding, and every sublayer's sum (BERT)."""
+    gelu: Literal["tanh", "exact"] = "tanh"
+    """tanh: GPT-2's approximation of GELU. exact: BERT's."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of activations; parameters and logits are float32. auto: bfloat16 on accelerators, float32 on CPUs."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Part of the embedding, of the attention and of what is added by each sublayer that is set to zero while training (GPT-2: 0.1).
+
+    Never in evaluation nor in a teacher, where the published runs left it on by mistake.
+    """
+    head: Literal["linear", "bert"] = "linear"
+    """linear: a matrix to the logits (GPT-2, untied). bert: a layer with GELU and normalisation, then the token embeddings, and a bias."""
+    init_std: PositiveFloat = INIT_STD
+    """Standard deviation of the initial weights. GPT-2's is meant for widths of 768 and more; a narrow model leaves its plateau late from it."""
+
+    @property
+    def size(self) -> Size:
+        """What is varied from model to model."""
+        return Size("heads", self.heads)
+
+    @property
+    def width(self) -> int:
+        """Hidden size."""
+        return self.heads * self.head_size
+
+    @property
+    def residual_std(self) -> float:
+        """Of the initial weights whose products are added to what a sublayer reads: GPT-2 divides by the number of sublayers, BERT does not."""
+        return self.init_std / math.sqrt(2 * self.layers) if self.norm == "pre" else self.init_std
+
+    @property
+    def activation_dtype(self) -> Any:
+        """What `dtype` means on this machine."""
+        if self.dtype == "auto":
+            return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+        return jnp.dtype(self.dtype)
+
+
+class Transformer(nnx.Module):
+    """Tokens to logits, with learned absolute positions; initialised as GPT-2 is, or BERT.
+
+    Shapes: B sequences of L tokens out of V; N layers of width M = H heads x K; C logits.
+    """
+
+    def __init__(self, config: TransformerConfig, vocabulary: int, length: int, num_outputs: int, *, rngs: nnx.Rngs) -> None:
+        """Untrained weights.
+
+        Args:
+            config: its shape.
+            vocabulary: number of tokens.
+            length: the longest sequence.
+            num_outputs: logits a position.
+            rngs: the stream `params`.
+        """
+        dtype, normal = config.activation_dtype, nnx.initializers.normal(config.init_std)
+        self.token = nnx.Embed(vocabulary, config.width, embedding_init=normal, dtype=dtype, rngs=rngs)
+        self.position = nnx.Embed(length, config.width, embedding_init=normal, dtype=dtype, rngs=rngs)
+        self.blocks = nnx.Dict({str(i): Block(config, rngs=rngs) for i in range(config.layers)})
+        self.norm_first = _layer_norm(config, rngs) if config.norm == "post" else None
+        self.norm_last = _layer_norm(config, rngs) if config.norm == "pre" else None
+        if config.head == "bert":
+            assert num_outputs == vocabulary, "a head tied to the token embeddings has one logit a token"
+            self.head = TiedHead(config, vocabulary, rngs=rngs)
+        else:
+            self.head = nnx.Linear(config.width, num_outputs, use_bias=False, kernel_init=normal, dtype=dtype, rngs=rngs)
+        self.drop = nnx.Dropout(config.dropout)
+
+    def __call__(self, inputs: TokenInputs, *, last_only: bool = False, rngs: nnx.Rngs | None = None) -> jax.Array:
+        """Logits `(B, L, C)` in float32; with `last_only` `(B, C)`, those of the last position, without what only the others need.
+
+        Here and below, `rngs` has the stream `dropout` while training and is None in evaluation.
+        """
+        x_BxLxM = self.embed(inputs.tokens_BxL, rngs=rngs)
+        logits_BxQxC = self.read(x_BxLxM, inputs.visible_BxL, last_only=last_only, rngs=rngs)
+        return logits_BxQxC[:, -1] if last_only else logits_BxQxC
+
+    def embed(self, tokens_BxL: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
+        """What enters the first block, `(B, L, M)`."""
+        x_BxLxM = self.token(tokens_BxL) + self.position(jnp.arange(tokens_BxL.shape[1]))[None]
+        if self.norm_first is not None:
+            x_BxLxM = self.norm_first(x_BxLxM)
+        return self.drop(x_BxLxM, deterministic=rngs is None, rngs=rngs)
+
+    def activations(self, inputs: TokenInputs, layer: int) -> jax.Array:
+        """What leaves a block, `(B, L, M)`, in evaluation."""
+        x_BxLxM = self.embed(inputs.tokens_BxL)
+        for i in range(layer + 1):
+            x_BxLxM = self.blocks[str(i)](x_BxLxM, inputs.visible_BxL)
+        return x_BxLxM
+
+    def read(self, x_BxLxM: jax.Array, visible_BxL: jax.Array | None = None, *, last_only: bool = False, rngs: nnx.Rngs | None = None) -> jax.Array:
+        """Logits `(B, L, C)` of embedded tokens; with `last_only` `(B, 1, C)`."""
+        num_blocks = len(self.blocks)
+        for i in range(num_blocks):
+            x_BxLxM = self.blocks[str(i)](x_BxLxM, visible_BxL, last_only=last_only and i == num_blocks - 1, rngs=rngs)
+        if self.norm_last is not None:
+            x_BxLxM = self.norm_last(x_BxLxM)
+        logits_BxLxC = self.head(x_BxLxM, self.token) if isinstance(self.head, TiedHead) else self.head(x_BxLxM)
+        return logits_BxLxC.astype(jnp.float32)
+
+
+class TiedHead(nnx.Module):
+    """BERT's head for masked prediction: a layer with GELU and normalisation, then the product with the token embeddings, and a bias."""
+
+    def __init__(self, config: TransformerConfig, vocabulary: int, *, rngs: nnx.Rngs) -> None:
+        normal = nnx.initializers.normal(config.init_std)
+        self.config = config
+        self.transform = nnx.Linear(config.width, config.width, kernel_init=normal, dtype=config.activation_dtype, rngs=rngs)
+        self.norm = _layer_norm(config, rngs)
+        self.bias = nnx.Param(jnp.zeros(vocabulary))
+
+    def __call__(self, x_BxLxM: jax.Array, token: nnx.Embed) -> jax.Array:
+        """`(B, L, M)` to `(B, L, V)`."""
+        y_BxLxM = self.norm(nnx.gelu(self.transform(x_BxLxM), approximate=self.config.gelu == "tanh"))
+        return token.attend(y_BxLxM) + self.bias[...][None, None]
+
+
+class Block(nnx.Module):
+    """Attention, then a two-layer network, each added to what it reads."""
+
+    def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs) -> None:
+        def linear(fan_in: int, fan_out: int, std: float = config.init_std) -> nnx.Linear:
+            return nnx.Linear(fan_in, fan_out, kernel_init=nnx.initializers.normal(std), dtype=config.activation_dtype, rngs=rngs)
+
+        width = config.width
+        self.config = config
+        self.norm_attention = _layer_norm(config, rngs)
+        self.query_key_value = linear(width, 3 * width)
+        self.attention_output = linear(width, width, config.residual_std)
+        self.norm_mlp = _layer_norm(config, rngs)
+        self.mlp_hidden = linear(width, 4 * width)
+        self.mlp_output = linear(4 * width, width, config.residual_std)
+        self.drop = nnx.Dropout(config.dropout)
+
+    def __call__(
+        self, x_BxLxM: jax.Array, visible_BxL: jax.Array | None = None, *, last_only: bool = False, rngs: nnx.Rngs | None = None
+    ) -> jax.Array:
+        """`(B, L, M)` to the same; with `last_only` to `(B, 1, M)`."""
+        is_pre = self.config.norm == "pre"
+        kept_BxQxM = x_BxLxM[:, -1:] if last_only else x_BxLxM
+        y_BxQxM = kept_BxQxM + self.attend(self.norm_attention(x_BxLxM) if is_pre else x_BxLxM, visible_BxL, last_only, rngs)
+        if is_pre:
+            return y_BxQxM + self.transform(self.norm_mlp(y_BxQxM), rngs)
+        y_BxQxM = self.norm_attention(y_BxQxM)
+        return self.norm_mlp(y_BxQxM + self.transform(y_BxQxM, rngs))
+
+    def attend(self, x_BxLxM: jax.Array, visible_BxL: jax.Array | None, last_only: bool, rngs: nnx.Rngs | None) -> jax.Array:
+        """What each position, or only the last one, gathers from those it sees."""
+        heads_BxLx3xHxK = self.query_key_value(x_BxLxM).reshape(*x_BxLxM.shape[:2], 3, self.config.heads, self.config.head_size)
+        q_BxLxHxK, k_BxLxHxK, v_BxLxHxK = (heads_BxLx3xHxK[:, :, i] for i in range(3))
+        q_BxQxHxK = q_BxLxHxK[:, -1:] if last_only else q_BxLxHxK
+        is_causal = self.config.causal and not last_only  # the last position sees all others in either case
+        mask_Bx1x1xL = None if visible_BxL is None else visible_BxL[:, None, None, :]
+        if rngs is None or self.config.dropout == 0:
+            y_BxQxHxK = jax.nn.dot_product_attention(q_BxQxHxK, k_BxLxHxK, v_BxLxHxK, mask=mask_Bx1x1xL, is_causal=is_causal)
+        else:
+            y_BxQxHxK = self.attend_with_dropout(q_BxQxHxK, k_BxLxHxK, v_BxLxHxK, mask_Bx1x1xL, is_causal, rngs)
+        return self.drop(self.attention_output(y_BxQxHxK.reshape(*y_BxQxHxK.shape[:2], -1)), deterministic=rngs is None, rngs=rngs)
+
+    def attend_with_dropout(
+        self,
+        q_BxQxHxK: jax.Array,
+        k_BxLxHxK: jax.Array,
+        v_BxLxHxK: jax.Array,
+        mask_Bx1x1xL: jax.Array | None,
+        is_causal: bool,
+        rngs: nnx.Rngs,
+    ) -> jax.Array:
+        """The same attention written out, because the library's cannot drop any of its weights."""
+        scores_BxHxQxL = jnp.einsum("bqhk,blhk->bhql", q_BxQxHxK, k_BxLxHxK, preferred_element_type=jnp.float32) / math.sqrt(self.config.head_size)
+        if is_causal:
+            scores_BxHxQxL = jnp.where(jnp.tril(jnp.ones(scores_BxHxQxL.shape[2:], bool))[None, None], scores_BxHxQxL, -jnp.inf)
+        if mask_Bx1x1xL is not None:
+            scores_BxHxQxL = jnp.where(mask_Bx1x1xL, scores_BxHxQxL, -jnp.inf)
+        weights_BxHxQxL = self.drop(jax.nn.softmax(scores_BxHxQxL), rngs=rngs).astype(v_BxLxHxK.dtype)
+        return jnp.einsum("bhql,blhk->bqhk", weights_BxHxQxL, v_BxLxHxK)
+
+    def transform(self, x_BxQxM: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
+        """The two-layer network at every position."""
+        y_BxQxM = self.mlp_output(nnx.gelu(self.mlp_hidden(x_BxQxM), approximate=self.config.gelu == "tanh"))
+        return self.drop(y_BxQxM, deterministic=rngs is None, rngs=rngs)
+
+
+def _layer_norm(config: TransformerConfig, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    # The slow variance, because that of E[x^2] - E[x]^2 loses digits, and GPT-2's weights are to give GPT-2's logits.
+    return nnx.LayerNorm(config.width, epsilon=LAYER_NORM_EPSILON[config.norm], dtype=config.activation_dtype, use_fast_variance=False, rngs=rngs)
+
+
+def functional_transformer(config: TransformerConfig, vocabulary: int, length: int, num_outputs: int, *, last_only: bool = False) -> Functional:
+    """The Transformer as pure functions; `apply` takes tokens `(B, L)`, or `TokenInputs`, to `(B, L, num_outputs)`.
+
+    With `last_only` to `(B, num_outputs)`.
+    """
+    return functional(
+        lambda rngs: Transformer(config, vocabulary, length, num_outputs, rngs=rngs),
+        lambda model, inputs, rngs: model(_with_mask(inputs), last_only=last_only, rngs=rngs),
+        lambda model, inputs, layer: model.activations(_with_mask(inputs), layer),
+        config.layers,
+    )
+
+
+def _with_mask(inputs: jax.Array | TokenInputs) -> TokenInputs:
+    return inputs if isinstance(inputs, TokenInputs) else TokenInputs(inputs)

@@ -1,0 +1,93 @@
+"""The Transformer as BERT: against Hugging Face's on the same weights, and what padding may do."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from transformers import BertConfig, BertForMaskedLM
+
+from common.models import Params
+from common.torch_names import to_torch
+from common.transformer import TokenInputs, TransformerConfig, functional_transformer
+from tests.conftest import random_params
+
+VOCABULARY, LENGTH = 11, 30
+
+
+def bert_config(heads: int, head_size: int = 8, layers: int = 2, **fields: Any) -> TransformerConfig:
+    return TransformerConfig(heads, head_size, layers, **({"causal": False, "norm": "post", "gelu": "exact", "head": "bert"} | fields))
+
+
+def bert(params: Params, config: TransformerConfig) -> BertForMaskedLM:
+    """Hugging Face's model with our weights, without dropout."""
+    theirs = BertConfig(
+        vocab_size=VOCABULARY,
+        max_position_embeddings=LENGTH,
+        hidden_size=config.width,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        intermediate_size=4 * config.width,
+        type_vocab_size=1,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        pad_token_id=None,
+    )
+    model = BertForMaskedLM(theirs)
+    model.load_state_dict({name: torch.from_numpy(np.array(leaf)) for name, leaf in to_torch(params).items()})
+    return model
+
+
+@pytest.mark.parametrize(("heads", "head_size", "layers"), [(4, 8, 2), (32, 8, 4), (3, 16, 3)])
+def test_logits_are_those_of_bert(heads: int, head_size: int, layers: int) -> None:
+    """Same weights, tokens and padding, float32: relative difference of the logits at most 1e-5 wherever there is a token."""
+    config = bert_config(heads, head_size, layers)
+    model = functional_transformer(config, VOCABULARY, LENGTH, VOCABULARY)
+    params = random_params(model.init, 0.1)
+    rng = np.random.default_rng(0)
+    tokens, lengths = rng.integers(0, VOCABULARY, (5, LENGTH)), rng.integers(LENGTH // 2, LENGTH + 1, 5)
+    visible = np.arange(LENGTH) < lengths[:, None]
+    with torch.no_grad():
+        theirs = bert(params, config).eval()(torch.from_numpy(tokens), attention_mask=torch.from_numpy(visible.astype(int))).logits.numpy()
+    ours = jax.jit(model.apply)(params, TokenInputs(jnp.asarray(tokens), jnp.asarray(visible)))
+    ours, theirs = np.asarray(ours)[visible], theirs[visible]
+    assert np.linalg.norm(ours - theirs) / np.linalg.norm(theirs) < 1e-5
+    assert np.abs(ours - theirs).max() / np.abs(theirs).max() < 1e-5
+
+
+def test_initial_weights_are_distributed_as_berts() -> None:
+    config = bert_config(16, layers=3)
+    params = jax.jit(functional_transformer(config, VOCABULARY, LENGTH, VOCABULARY).init)(jax.random.key(0))
+    ours, theirs = to_torch(params), BertForMaskedLM(bert(params, config).config).state_dict()
+    assert ours.keys() == theirs.keys()
+    for name, tensor in theirs.items():
+        if np.ptp(ours[name]) == 0 and "token_type" not in name:
+            assert (tensor.numpy() == ours[name]).all(), name
+        elif "token_type" not in name:
+            assert ours[name].std() == pytest.approx(float(tensor.std()), rel=0.15), name
+
+
+@pytest.mark.parametrize("norm", ["pre", "post"])
+@pytest.mark.parametrize("dropout", [False, True])
+def test_what_is_hidden_changes_nothing(norm: str, dropout: bool) -> None:
+    """Other tokens where the mask hides them leave the logits of the rest as they are, to the last bit, in training too."""
+    config = bert_config(2, norm=norm, dropout=0.3 if dropout else 0.0)
+    model = functional_transformer(config, VOCABULARY, LENGTH, VOCABULARY)
+    params, rng = random_params(model.init, 0.1), np.random.default_rng(1)
+    tokens, visible = rng.integers(0, VOCABULARY, (4, LENGTH)), rng.random((4, LENGTH)) < 0.6
+    key = jax.random.key(0) if dropout else None
+    first, second = (
+        jax.jit(model.apply)(params, TokenInputs(jnp.asarray(changed), jnp.asarray(visible)), key)
+        for changed in (tokens, np.where(visible, tokens, (tokens + 1) % VOCABULARY))
+    )
+    np.testing.assert_array_equal(np.asarray(first)[visible], np.asarray(second)[visible])
+    assert np.abs(np.asarray(first)[~visible] - np.asarray(second)[~visible]).max() > 0.01
+
+
+def test_a_mask_of_ones_is_no_mask() -> None:
+    model = functional_transformer(bert_config(2), VOCABULARY, LENGTH, VOCABULARY)
+    params, tokens = random_params(model.init, 0.1), np.random.default_rng(2).integers(0, VOCABULARY, (3, LENGTH))
+    masked = jax.jit(model.apply)(params, TokenInputs(jnp.asarray(tokens), jnp.ones(tokens.shape, bool)))
+    np.testing.assert_allclose(masked, jax.jit(model.apply)(params, tokens), rtol=1e-5, atol=1e-6)

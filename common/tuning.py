@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from common.errors import UserError
 from common.runs import RunDirectory
 from common.stats import learning_time, median
+
+TunedBy = Literal["time", "accuracy"]
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,12 @@ def rate_results(run: RunDirectory) -> list[RateResult]:
     return results
 
 
-def best_rate(results: Sequence[RateResult]) -> float:
-    """The rate with the smallest median learning time; where none has one, the most seeds that learnt, then the best final accuracy."""
-    return min(results, key=preference).rate
+def best_rate(results: Sequence[RateResult], criterion: TunedBy = "time") -> float:
+    """The rate with the smallest median learning time; where none has one, the most seeds that learnt, then the best final accuracy.
+
+    By the criterion `accuracy`, the latter alone: where the question is how far a budget reaches.
+    """
+    return min(results, key=preference if criterion == "time" else lambda result: -result.mean_accuracy).rate
 
 
 def preference(result: RateResult) -> tuple[float, int, float]:
@@ -51,7 +57,7 @@ def preference(result: RateResult) -> tuple[float, int, float]:
     return result.median_time, -result.num_learnt, -result.mean_accuracy
 
 
-def tuned_rate(path: Path) -> float:
+def tuned_rate(path: Path, criterion: TunedBy = "time") -> float:
     """The best learning rate of a finished sweep.
 
     Raises:
@@ -60,4 +66,4 @@ def tuned_rate(path: Path) -> float:
     run = RunDirectory(path)
     if not run.finished:
         raise UserError(f"the sweep {path} is not finished ({run.state}); run its command again, it goes on from where it stopped")
-    return best_rate(rate_results(run))
+    return best_rate(rate_results(run), criterion)

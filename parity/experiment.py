@@ -11,20 +11,16 @@ Each stage names the files it reads (`needs`), so that the Snakefile builds its 
 """
 
 import itertools
-import shlex
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from common.config import PresetName, Runtime, chosen_preset, describe_presets, parse
 from common.errors import run_command
-from common.mesh import keep_compiled, use_all_cores
+from common.mesh import keep_compiled
+from common.plan import StageCommand, print_plan, run_stages
 from common.runs import DONE
 from common.size import Size
-from parity import claims, distill, probe, train
+from parity import claims, probe
 from parity.beyond import first_run, replica_name
 from parity.presets import PRESETS, Experiment, FirstCheckpointConfig
 
@@ -39,28 +35,6 @@ STRATEGIES: dict[str, tuple[str, ...]] = {
 }
 TREE = "tree"
 TEACHER = "teacher"
-_MAINS: dict[str, Callable[[list[str]], None]] = {
-    "parity.train": train.main,
-    "parity.distill": distill.main,
-    "parity.probe": probe.main,
-    "parity.claims": claims.main,
-}
-
-
-@dataclass(frozen=True)
-class StageCommand:
-    """One command line, the file that marks its end, and the files it waits for."""
-
-    name: str
-    module: str
-    args: tuple[str, ...]
-    output: Path
-    needs: tuple[Path, ...]
-
-    @property
-    def shell(self) -> str:
-        """The command as typed."""
-        return f"python -m {self.module} {shlex.join(self.args)}"
 
 
 @dataclass(frozen=True)
@@ -87,25 +61,6 @@ def main(args: list[str]) -> None:
         return
     keep_compiled(command.root / "parity" / preset.name / "compiled")
     run_stages(stages, command.runtime)
-
-
-def run_stages(stages: list[StageCommand], runtime: Runtime) -> None:
-    """Run those stages whose output does not exist, in order."""
-    use_all_cores()
-    console = Console(stderr=True, soft_wrap=True)
-    for i, stage in enumerate(stages):
-        if not stage.output.exists():
-            console.print(f"[bold]\\[{i + 1}/{len(stages)}] {stage.name}[/]  {stage.shell}", highlight=False)
-            flags = ("--runtime.resume-seconds", str(runtime.resume_seconds)) if stage.module in ("parity.train", "parity.distill") else ()
-            _MAINS[stage.module]([*stage.args, *flags])
-
-
-def print_plan(stages: list[StageCommand]) -> None:
-    """The stages as a table."""
-    table = Table("stage", "state", "command")
-    for stage in stages:
-        table.add_row(stage.name, "done" if stage.output.exists() else "to do", stage.shell)
-    Console(soft_wrap=True).print(table)
 
 
 def plan(name: str, experiment: Experiment, root: Path) -> list[StageCommand]:

@@ -27,10 +27,10 @@ from pydantic import Field
 from common.config import PositiveFloat, PositiveInt, Preset, Runtime, Seed, chosen_preset, configuration, describe_presets, parse
 from common.errors import PREEMPTED_EXIT_CODE, Preempted, RunError, UserError, run_command
 from common.mesh import keep_compiled
+from common.plan import StageCommand, print_plan, run_stages
 from common.runs import DONE, RunDirectory, write_json, write_text
 from common.tuning import learning_times, preference, rate_results
 from parity.claims import tuning_table
-from parity.experiment import StageCommand, print_plan, run_stages
 from parity.exponents import STRATEGIES, fits
 
 TIMES, TUNING, FITS = "learning_times.csv", "tuning.csv", "fits.json"

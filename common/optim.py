@@ -27,6 +27,8 @@ class OptimConfig:
     """sgd: without momentum. adam: without weight decay, epsilon 1e-8 (PyTorch's default)."""
     betas: tuple[Beta, Beta] = DEFAULT_BETAS
     """Decay of Adam's averages of the gradient and of its square."""
+    clip_norm: PositiveFloat | None = None
+    """Scale gradients of a larger norm down to this one (Hugging Face's trainer: 1); None: never."""
 
     def __post_init__(self) -> None:
         if self.kind == "sgd" and self.betas != DEFAULT_BETAS:
@@ -48,6 +50,5 @@ def make_optimizer(config: OptimConfig, total_steps: int, peak: jax.Array) -> op
     def rate(count: jax.typing.ArrayLike) -> jax.Array:
         return peak * jnp.asarray(shape(count))
 
-    if config.kind == "sgd":
-        return optax.sgd(rate)
-    return optax.adam(rate, *config.betas, eps=1e-8)
+    update = optax.sgd(rate) if config.kind == "sgd" else optax.adam(rate, *config.betas, eps=1e-8)
+    return update if config.clip_norm is None else optax.chain(optax.clip_by_global_norm(config.clip_norm), update)

@@ -13,7 +13,7 @@ from common.models import Params
 from common.runs import RunDirectory
 from common.schedule import ScheduleConfig
 from common.trajectory import Trajectory
-from common.transition import DetectorConfig, NoTransition, Transition, detect_on_metric
+from common.transition import Detector, NoTransition, Transition
 
 
 class TeacherRun:
@@ -74,8 +74,8 @@ class TeacherRun:
         for step in sorted(set(steps) - self._loading.keys()):
             self._loading[step] = self._loader.submit(self.trajectory.restore, step)
 
-    def first_steps(self, config: ScheduleConfig, detector: DetectorConfig) -> tuple[int, ...]:
-        """The first checkpoint of two-shot for every student lane, read off its teacher's accuracy.
+    def first_steps(self, config: ScheduleConfig, detector: Detector) -> tuple[int, ...]:
+        """The first checkpoint of two-shot for every student lane, read off its teacher's curve.
 
         Args:
             config: which candidate, and how far from it.
@@ -97,14 +97,14 @@ class TeacherRun:
             steps_L.append(min(self.trajectory.steps(), key=lambda step: abs(step - candidate - config.offset)))
         return tuple(steps_L)
 
-    def transitions(self, detector: DetectorConfig) -> list[Transition | NoTransition]:
+    def transitions(self, detector: Detector) -> list[Transition | NoTransition]:
         """The transition of every lane of the teacher."""
         return transitions(self.run, detector)
 
 
-def transitions(run: RunDirectory, detector: DetectorConfig) -> list[Transition | NoTransition]:
-    """The transition of every lane of a run, on the accuracy at those evaluations where a checkpoint was saved."""
+def transitions(run: RunDirectory, detector: Detector) -> list[Transition | NoTransition]:
+    """The transition of every lane of a run, on the detector's metric at those evaluations where a checkpoint was saved."""
     saved = set(Trajectory(run).steps())
     records = [record for record in run.metrics() if record["step"] in saved]
     steps = [record["step"] for record in records]
-    return [detect_on_metric(steps, [record["accuracy"][lane] for record in records], detector) for lane in range(len(run.manifest["seeds"]))]
+    return [detector.detect(steps, [record[detector.metric][lane] for record in records]) for lane in range(len(run.manifest["seeds"]))]

@@ -6,7 +6,7 @@ runs that never learn, "the steepest point" is noise and must not be taken for a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar, Protocol
 
 import numpy as np
 from pydantic import Field
@@ -32,6 +32,12 @@ class DetectorConfig:
     """The transition ends when this fraction is first exceeded."""
     smoothing: PositiveInt = 3
     """Width of the centred moving average, in points."""
+
+    metric: ClassVar[str] = "accuracy"
+
+    def detect(self, steps: Sequence[int], values: Sequence[float]) -> "Transition | NoTransition":
+        """See `detect_on_metric`."""
+        return detect_on_metric(steps, values, self)
 
     def __post_init__(self) -> None:
         if not self.begin <= self.enter < self.leave <= self.done:
@@ -62,6 +68,17 @@ class NoTransition:
     reason: str
 
 
+class Detector(Protocol):
+    """Finds the transition of a run from one of its metrics."""
+
+    metric: ClassVar[str]
+    """Which."""
+
+    def detect(self, steps: Sequence[int], values: Sequence[float]) -> Transition | NoTransition:
+        """The transition of a curve."""
+        ...
+
+
 def smooth(values: Sequence[float] | np.ndarray, width: int) -> np.ndarray:
     """Centred moving average of `width` points; the ends average over the points that exist."""
     values = np.asarray(values, np.float64)
@@ -79,7 +96,7 @@ def detect_on_metric(steps: Sequence[int], values: Sequence[float], config: Dete
         values: the metric at those steps.
         config: thresholds.
     """
-    if problem := _malformed(steps, values):
+    if problem := malformed(steps, values):
         return NoTransition(problem)
     progress = (np.asarray(values, np.float64) - config.floor) / (config.ceiling - config.floor)
     begun, finished = progress > config.begin, progress > config.done
@@ -99,7 +116,7 @@ def detect_on_metric(steps: Sequence[int], values: Sequence[float], config: Dete
     slope = np.gradient(smooth(progress, config.smoothing), np.asarray(steps, np.float64))
     chosen = int(window[np.argmax(slope[window])])
     half = int(np.argmax(progress >= 0.5))
-    return _with_controls(steps, start=start, middle=min(max(half, start), end), end=end, chosen=chosen, first_sign=int(np.argmax(begun)))
+    return controls(steps, start=start, middle=min(max(half, start), end), end=end, chosen=chosen, first_sign=int(np.argmax(begun)))
 
 
 def detect_on_probe(
@@ -114,7 +131,7 @@ def detect_on_probe(
         smoothing: width of the moving average in points.
         prominence: how many noise floors the smoothed peak must reach.
     """
-    if problem := _malformed(steps, values):
+    if problem := malformed(steps, values):
         return NoTransition(problem)
     smoothed = smooth(values, smoothing)
     peak = int(np.argmax(smoothed))
@@ -125,17 +142,19 @@ def detect_on_probe(
     high = smoothed >= smoothed[peak] / 2
     start = peak - int(np.argmin(high[peak::-1])) + 1 if not high[: peak + 1].all() else 0
     end = peak + int(np.argmin(high[peak:])) - 1 if not high[peak:].all() else len(high) - 1
-    return _with_controls(steps, start=start, middle=peak, end=end, chosen=peak, first_sign=start)
+    return controls(steps, start=start, middle=peak, end=end, chosen=peak, first_sign=start)
 
 
-def _with_controls(steps: Sequence[int], *, start: int, middle: int, end: int, chosen: int, first_sign: int) -> Transition:
+def controls(steps: Sequence[int], *, start: int, middle: int, end: int, chosen: int, first_sign: int) -> Transition:
+    """A transition from indices into the curve, with its controls; `first_sign` is where the metric first left its floor."""
     # Before: half-way to the first sign of life. After: half-way from the end of the transition to the end of the run, because a checkpoint just
     # after the transition still carries some of its curriculum.
     before, after = first_sign // 2, (end + len(steps) - 1) // 2
     return Transition(*(int(steps[i]) for i in (start, middle, end, chosen, before, after)))
 
 
-def _malformed(steps: Sequence[int], values: Sequence[float]) -> str | None:
+def malformed(steps: Sequence[int], values: Sequence[float]) -> str | None:
+    """Why nothing can be found on such a curve; None if something might."""
     if len(steps) != len(values):
         raise ValueError(f"{len(steps)} steps but {len(values)} values")
     if len(steps) < 5:

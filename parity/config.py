@@ -207,6 +207,8 @@ def _why_not_blocked(config: TrainConfig | StudentConfig) -> str:
         return "an MLP, model is a Transformer"
     if config.optim.kind != "sgd":
         return f"by SGD, optim.kind is {config.optim.kind}"
+    if config.optim.clip_norm is not None:
+        return "without clipping, optim.clip_norm is given"
     batch_size = config.training.batch_size
     return f"on batches of at most {MAX_BLOCKED_BATCH}, training.batch_size is {batch_size}" if batch_size > MAX_BLOCKED_BATCH else ""
 

@@ -1,0 +1,71 @@
+"""Three phases of a loss curve: found where they were put, and not found where there are none."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.phases import PhaseConfig, _pieces
+from common.transition import NoTransition, Transition
+
+
+def curve(steps: np.ndarray, plateau_ends: float, drop_ends: float, noise: float = 0.0, seed: int = 0) -> np.ndarray:
+    """From 1.6 to 1.05 within 50 steps, flat, then down to 0.15, then a slow tail."""
+    with np.errstate(divide="ignore"):
+        log_steps = np.log(steps)
+    knots = np.log([1, 50, plateau_ends, drop_ends, 20 * drop_ends])
+    values = np.interp(log_steps, knots, [1.6, 1.05, 1.02, 0.15, 0.05])
+    return values * np.exp(noise * np.random.default_rng(seed).standard_normal(len(steps)))
+
+
+@given(plateau_ends=st.floats(150, 1500), ratio=st.floats(1.6, 5), spacing=st.integers(5, 15), seed=st.integers(0, 99))
+def test_the_drop_is_found(plateau_ends: float, ratio: float, spacing: int, seed: int) -> None:
+    steps = np.arange(0, 4 * plateau_ends * ratio, spacing).astype(int)
+    values = curve(steps, plateau_ends, plateau_ends * ratio, 0.01, seed)
+    found = PhaseConfig().detect(steps.tolist(), values.tolist())
+    assert isinstance(found, Transition)
+    tolerance = 0.15 * plateau_ends * ratio + 2 * spacing
+    assert abs(found.start - plateau_ends) < tolerance
+    assert abs(found.end - plateau_ends * ratio) < tolerance
+    assert plateau_ends * ratio**0.2 - spacing < found.chosen < plateau_ends * ratio**0.8 + spacing
+    assert found.before < found.start < found.chosen <= found.end < found.after
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        lambda t: 1.05 + 0.5 / (1 + t / 20),  # never leaves the plateau
+        lambda t: (1 + t / 10) ** -0.5,  # a power law: no phases
+        lambda t: 1.6 - 0.2 * np.log1p(t) / np.log(4000),  # a straight line
+    ],
+)
+def test_curves_without_phases(values) -> None:
+    steps = np.arange(0, 4000, 40)
+    found = PhaseConfig().detect(steps.tolist(), values(steps).tolist())
+    assert isinstance(found, NoTransition), found
+
+
+def test_too_short_or_broken() -> None:
+    assert isinstance(PhaseConfig().detect(list(range(8)), [1.0] * 8), NoTransition)
+    assert isinstance(PhaseConfig().detect(list(range(20)), [float("nan")] * 20), NoTransition)
+
+
+@given(st.lists(st.floats(0, 2), min_size=9, max_size=14), st.integers(2, 3))
+def test_pieces_are_the_best_of_all(values: list[float], count: int) -> None:
+    """Against every way to place the meeting points, each fitted by numpy."""
+    x, y = np.log(np.arange(1, len(values) + 1)), np.asarray(values)
+    weight = np.gradient(x)
+
+    def error(i: int, j: int) -> float:
+        piece = slice(i, j + 1)
+        line = np.polyfit(x[piece], y[piece], 1, w=np.sqrt(weight[piece]))
+        return float(np.sum(weight[piece] * (np.polyval(line, x[piece]) - y[piece]) ** 2))
+
+    last = len(values) - 1
+    middles = [(i,) for i in range(2, last - 1)] if count == 2 else [(i, j) for i in range(2, last - 3) for j in range(i + 2, last - 1)]
+    best = min(sum(error(i, j) for i, j in zip((0, *places), (*places, last), strict=True)) for places in middles)
+    found = _pieces(x, y, weight, count)
+    assert found[0][0] == 0 and found[-1][1] == last and all(a[1] == b[0] for a, b in itertools.pairwise(found))
+    assert sum(error(i, j) for i, j in found) == pytest.approx(best, abs=1e-9)

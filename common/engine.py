@@ -5,7 +5,7 @@ Consecutive lanes that see the same data under the same teacher form a group G: 
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -49,6 +49,11 @@ class Lane(NamedTuple):
     def stream(self) -> int:
         """Seed of the training data."""
         return self.seed if self.shared_stream is None else self.shared_stream
+
+
+def lanes_of(seeds: Sequence[int], learning_rates: Sequence[float], shared_stream: int | None = None) -> tuple[Lane, ...]:
+    """Seeds x learning rates, in this order: neighbours share their data, and so their teacher's answers."""
+    return tuple(Lane(seed, rate, shared_stream) for seed in seeds for rate in learning_rates)
 
 
 @dataclass(frozen=True)

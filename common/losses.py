@@ -3,6 +3,8 @@
 All functions keep the leading axes: logits are `(..., C)`, losses `(...)`. Reduction is `masked_mean` and nothing else.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import jax
@@ -54,6 +56,10 @@ class DistillationLoss:
             raise ValueError("loss.top_k needs --loss.labels soft and --loss.direction forward")
         if not any((self.teacher_weight.start, self.teacher_weight.end, self.label_weight.start, self.label_weight.end)):
             raise ValueError("loss.teacher_weight and loss.label_weight are both zero: there is nothing to learn from")
+
+    def over(self, total_steps: int) -> Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]:
+        """The loss of a run of so many steps, as a function of the student's logits, labels, teacher's logits and step."""
+        return functools.partial(self, total_steps=total_steps)
 
     def __call__(self, logits: jax.Array, labels: jax.Array, teacher_logits: jax.Array, step: jax.Array, total_steps: int) -> jax.Array:
         """Loss per position.

@@ -7,11 +7,11 @@ hidden units of student and teacher.
 import jax
 import jax.numpy as jnp
 
-from common.models import Functional, Params
+from common.models import Functional, Inputs, Params
 
 
 def projection_loss(
-    student: Functional, teacher: Functional, params: Params, teacher_params: Params, inputs: jax.Array, layer: int, key: jax.Array
+    student: Functional, teacher: Functional, params: Params, teacher_params: Params, inputs: Inputs, layer: int, key: jax.Array
 ) -> jax.Array:
     """Squared distance, averaged over the student's hidden units, of a hidden layer from the projection of the teacher's, `(B,)` or `(B, L)`.
 

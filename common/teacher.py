@@ -3,15 +3,17 @@
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Protocol
 
 import jax
 import numpy as np
 
-from common.config import fingerprint
+from common.config import TrainingConfig, fingerprint
 from common.errors import UserError
+from common.fit import Supervision
 from common.models import Params
 from common.runs import RunDirectory
-from common.schedule import ScheduleConfig
+from common.schedule import ScheduleConfig, ScheduleName, build
 from common.trajectory import Trajectory
 from common.transition import Detector, NoTransition, Transition
 
@@ -100,6 +102,46 @@ class TeacherRun:
     def transitions(self, detector: Detector) -> list[Transition | NoTransition]:
         """The transition of every lane of the teacher."""
         return transitions(self.run, detector)
+
+
+class Distills(Protocol):
+    """What every student's configuration says about its supervision."""
+
+    @property
+    def training(self) -> TrainingConfig:
+        """The budget."""
+        ...
+
+    @property
+    def schedule(self) -> ScheduleName:
+        """Which schedule."""
+        ...
+
+    @property
+    def supervision(self) -> ScheduleConfig:
+        """Its parameters."""
+        ...
+
+    @property
+    def detector(self) -> Detector:
+        """Finds the teacher's transition."""
+        ...
+
+
+def supervise(config: Distills, teacher: TeacherRun, num_layers: int) -> Supervision:
+    """The schedule of every student lane under a teacher.
+
+    Args:
+        config: which schedule, with what parameters.
+        teacher: paired with the lanes.
+        num_layers: hidden layers of student and teacher, for projections.
+
+    Raises:
+        UserError: two-shot, and a teacher has no transition.
+    """
+    firsts_L = teacher.first_steps(config.supervision, config.detector) if config.schedule == "two-shot" else (None,) * len(teacher.lane_L)
+    arguments = config.schedule, config.supervision, config.training.steps, teacher.last_step()
+    return Supervision(tuple(build(*arguments, first, num_layers) for first in firsts_L), teacher)
 
 
 def transitions(run: RunDirectory, detector: Detector) -> list[Transition | NoTransition]:

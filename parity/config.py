@@ -11,7 +11,7 @@ import tyro
 from pydantic import Discriminator, Tag
 
 from common.config import Seed, TrainingConfig, configuration, last_value
-from common.engine import Engine, Lane, LossFn, Problem, ScanEngine
+from common.engine import Engine, Lane, LossFn, Problem, ScanEngine, lanes_of
 from common.errors import UserError
 from common.losses import DistillationLoss, label_cross_entropy
 from common.models import Functional, MLPConfig, Params, functional_mlp
@@ -141,10 +141,9 @@ def with_model(config: ConfigT, args: Sequence[str], defaults: ModelDefaults) ->
 
 
 def lanes(config: TrainConfig | StudentConfig) -> tuple[Lane, ...]:
-    """Seeds x learning rates, in this order: neighbours share their data, and so their teacher's answers."""
-    training = config.training
-    stream = training.seed if isinstance(config, StudentConfig) and config.shared_stream else None
-    return tuple(Lane(seed, rate, stream) for seed in training.seeds for rate in config.optim.learning_rate)
+    """Seeds x learning rates."""
+    stream = config.training.seed if isinstance(config, StudentConfig) and config.shared_stream else None
+    return lanes_of(config.training.seeds, config.optim.learning_rate, stream)
 
 
 def teacher_problem(config: TrainConfig) -> Problem:
@@ -156,12 +155,7 @@ def student_problem(config: StudentConfig, teacher: TrainConfig | None) -> Probl
     """The pure functions of a student; without a teacher (schedule ce) labels supervise it."""
     if teacher is None:
         return _problem(config, "student", None, lambda logits, labels, *_: label_cross_entropy(logits, labels))
-    total_steps = config.training.steps
-
-    def loss(logits: jax.Array, labels: jax.Array, teacher_logits: jax.Array, step: jax.Array) -> jax.Array:
-        return config.loss(logits, labels, teacher_logits, step, total_steps)
-
-    return _problem(config, "student", teacher, loss)
+    return _problem(config, "student", teacher, config.loss.over(config.training.steps))
 
 
 def make_engine(config: TrainConfig | StudentConfig, problem: Problem, group_size: int = 1) -> Engine:

@@ -12,7 +12,7 @@ from common.mesh import use_all_cores
 from common.models import MLPConfig
 from common.runs import RunDirectory
 from common.stage import Stage
-from common.teacher import TeacherRun
+from common.teacher import TeacherRun, supervise
 from parity.command import RunCommand
 from parity.config import (
     STUDENT_DEFAULTS,
@@ -75,14 +75,10 @@ def distill_stage(command: DistillCommand) -> tuple[Stage, tuple[int, ...]]:
     teacher_config = read_teacher_config(command.teacher, config)
     problem = student_problem(config, teacher_config)
     teacher = TeacherRun(command.teacher, [lane.seed for lane in problem.lanes], config.teacher_seed)
-    is_two_shot = config.schedule == "two-shot"
-    firsts_L = teacher.first_steps(config.supervision, config.detector) if is_two_shot else (None,) * len(problem.lanes)
-    last = teacher.last_step()
-    num_layers = shared_layers(config, teacher_config)
-    schedules_L = tuple(schedule.build(config.schedule, config.supervision, total_steps, last, first, num_layers) for first in firsts_L)
+    supervision = supervise(config, teacher, shared_layers(config, teacher_config))
     provenance = {"supports": supports_of(config.data), "transitions": [asdict(found) for found in teacher.transitions(config.detector)]}
     record |= {"teacher_hash": teacher.hash, "paths": paths}
-    stage = Stage(command.run_dir, record, problem, config.training, Supervision(schedules_L, teacher), provenance, engine)
+    stage = Stage(command.run_dir, record, problem, config.training, supervision, provenance, engine)
     return stage, teacher.trajectory.steps()
 
 

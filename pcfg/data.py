@@ -1,0 +1,65 @@
+"""Masked sentences of a grammar: the data of the experiment (paper section 4)."""
+
+import hashlib
+
+import jax
+import jax.numpy as jnp
+
+from common.config import NonNegativeInt, Seed, configuration
+from common.engine import Batch
+from common.keys import purpose_key, seed_key
+from common.masking import MaskingConfig, mask_tokens
+from common.transformer import TokenInputs
+from pcfg.grammar import Grammar, load
+from pcfg.sampler import Sampler
+
+
+@configuration
+class PCFGData:
+    """The sentences of one grammar, or of a part of it."""
+
+    grammar: str = "cfg3b"
+    """A shipped grammar (cfg3b, cfg3b_original, cfg3f, cfg3g, cfg3h, cfg3i), or the path of a file of your own."""
+    start_level: NonNegativeInt = 0
+    """Sentences begin so many levels below the grammar's start, at any symbol of that level; every level makes them shorter."""
+    start_symbol: str | None = None
+    """Begin at this non-terminal instead."""
+    seed: Seed = 0
+    """Of the evaluation set."""
+
+    def __post_init__(self) -> None:
+        if self.start_level and self.start_symbol is not None:
+            raise ValueError("give data.start_level or data.start_symbol, not both")
+
+    def load(self) -> Grammar:
+        """The grammar.
+
+        Raises:
+            UserError: it is missing or malformed, or has no such level or symbol.
+        """
+        return load(self.grammar).entered_at(self.start_level, self.start_symbol)
+
+
+def identity(grammar: Grammar) -> str:
+    """SHA-256 of a grammar's rules: a file that has been edited is another grammar."""
+    lines = [f"{symbol} -> {' '.join(rule.children)} [{rule.probability!r}]" for symbol, rules in grammar.rules.items() for rule in rules]
+    return hashlib.sha256("\n".join((" ".join(grammar.levels[0]), *lines)).encode()).hexdigest()
+
+
+def sample(key: jax.Array, sampler: Sampler, masking: MaskingConfig, num_sentences: int) -> Batch:
+    """Draw masked sentences: tokens and what may be attended to, the sentences themselves as labels, and the selected positions; `(B, T)` each."""
+    tokens_BxT = sampler.sample(purpose_key(key, "sentences"), num_sentences).tokens_BxT
+    return masked(purpose_key(key, "masks"), sampler, masking, tokens_BxT)
+
+
+def masked(key: jax.Array, sampler: Sampler, masking: MaskingConfig, tokens_BxT: jax.Array) -> Batch:
+    """Mask given sentences."""
+    vocabulary = sampler.vocabulary
+    ids = {"mask_id": vocabulary.mask, "pad_id": vocabulary.pad, "num_words": vocabulary.num_terminals}
+    inputs_BxT, selected_BxT, visible_BxT = mask_tokens(key, tokens_BxT, vocabulary.is_terminal(tokens_BxT), masking, **ids)
+    return Batch(TokenInputs(inputs_BxT, visible_BxT), tokens_BxT, selected_BxT.astype(jnp.float32))
+
+
+def eval_batch(data: PCFGData, sampler: Sampler, masking: MaskingConfig, num_sentences: int) -> Batch:
+    """The fixed evaluation set: the same for all runs on these data, from a stream that training never uses."""
+    return sample(seed_key(data.seed, "evaluation"), sampler, masking, num_sentences)

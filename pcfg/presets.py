@@ -1,0 +1,50 @@
+"""The named PCFG experiments, one lab note each."""
+
+from dataclasses import replace
+from typing import Literal
+
+from common.config import Preset, TrainingConfig, configuration
+from common.optim import OptimConfig
+from common.schedule import ScheduleConfig
+from pcfg.config import StudentConfig, TrainConfig, bert
+from pcfg.data import PCFGData
+
+PCFGPresetName = Literal["quick", "laptop", "paper"]
+
+
+@configuration
+class Experiment:
+    """Teacher and students of one preset."""
+
+    teacher: TrainConfig
+    student: StudentConfig
+    """Defaults of `python -m pcfg.distill`."""
+
+
+def _adam(rate: float) -> OptimConfig:
+    return OptimConfig((rate,), schedule="cosine", kind="adam", betas=(0.9, 0.95), clip_norm=1.0)
+
+
+def _quick() -> Experiment:
+    data = PCFGData(start_level=3)
+    budget = TrainingConfig(steps=2000, batch_size=64, eval_every=40, eval_examples=1024, seed=700, num_seeds=2)
+    teacher = TrainConfig(data, bert(8, layers=3, dropout=0.0), _adam(3e-3), replace(budget, eval_every=20, checkpoint_every=40))
+    return Experiment(
+        teacher=teacher,
+        student=StudentConfig(data, bert(2, layers=3, dropout=0.0), _adam(3e-3), budget, supervision=ScheduleConfig(interval=200, first_steps=400)),
+    )
+
+
+def _paper() -> Experiment:
+    data = PCFGData()
+    budget = TrainingConfig(steps=8000, batch_size=512, eval_every=200, eval_examples=1024, seed=0, num_seeds=1)
+    return Experiment(
+        teacher=TrainConfig(data, bert(32), _adam(5e-3), replace(budget, checkpoint_every=200)),
+        student=StudentConfig(data, bert(8), _adam(5e-3), budget, supervision=ScheduleConfig(interval=1000, first_steps=2000)),
+    )
+
+
+PRESETS: dict[str, Preset[Experiment]] = {
+    "quick": Preset("quick", "cfg3b from its fourth level (sentences of 14 to 27 tokens), 8 heads to 2.", _quick()),
+    "paper": Preset("paper", "The published hyper-parameters: the whole of cfg3b, 32 heads to 8, batches of 512 sentences.", _paper()),
+}

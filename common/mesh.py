@@ -2,10 +2,12 @@
 
 import os
 import platform
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, PartitionSpec
 
 LANE = "lane"
 
@@ -27,3 +29,13 @@ def lane_mesh(num_lanes: int) -> Mesh:
     devices = jax.local_devices()
     count = max(n for n in range(1, min(len(devices), num_lanes) + 1) if num_lanes % n == 0)
     return Mesh(devices[:count], (LANE,))
+
+
+def over_lanes(function: Callable[..., Any], num_lanes: int) -> Callable[..., Any]:
+    """A function of (the parameters of one lane, anything else) as one of (those of all lanes, the same), compiled and spread over the devices."""
+
+    def compiled(params_L: Any, *rest: Any) -> Any:
+        in_axes, specs = (0, *(None for _ in rest)), (PartitionSpec(LANE), *(PartitionSpec() for _ in rest))
+        return jax.shard_map(jax.vmap(function, in_axes), mesh=lane_mesh(num_lanes), in_specs=specs, out_specs=PartitionSpec(LANE))(params_L, *rest)
+
+    return jax.jit(compiled)

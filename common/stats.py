@@ -204,3 +204,23 @@ def _ratio(a: float, b: float) -> float:
     if math.isinf(a) and math.isinf(b):
         return 1.0
     return b / a if math.isfinite(a) else 0.0
+
+
+def quantiles_by_cluster(values: np.ndarray, clusters: np.ndarray, quantile: float, seed: int = 0, samples: int = 200) -> tuple[float, float]:
+    """The 95% interval of a quantile by a bootstrap that draws whole clusters: values of one cluster are not independent.
+
+    Args:
+        values: `(N,)`.
+        clusters: `(N,)`, the cluster of each value.
+        quantile: in [0, 1].
+        seed: of the resampling.
+        samples: how many resamplings.
+    """
+    order = np.argsort(values)
+    _, member_N = np.unique(clusters, return_inverse=True)
+    num_clusters = member_N.max() + 1
+    times_SxK = np.random.default_rng(seed).multinomial(num_clusters, np.full(num_clusters, 1 / num_clusters), samples)
+    cumulative_SxN = np.cumsum(times_SxK[:, member_N[order]], axis=1)
+    at_S = np.argmax(cumulative_SxN >= quantile * cumulative_SxN[:, -1:], axis=1)
+    low, high = np.quantile(values[order][at_S], [0.025, 0.975])
+    return float(low), float(high)

@@ -57,7 +57,7 @@ def test_sigkill_at_random_moments(tmp_path: Path) -> None:
     hits = kill_repeatedly("parity.train", ["--run-dir", str(teacher), *longer], lambda: lines(teacher / "metrics.jsonl"), 5, seed=0)
     args = ["--run-dir", str(killed_student), "--teacher", str(teacher), *student]
     hits += kill_repeatedly("parity.distill", args, lambda: lines(killed_student / "metrics.jsonl"), 4, seed=1)
-    parts = teacher / "probes" / "parts"
+    parts = teacher / "probes" / "correlations.parts"
     hits += kill_repeatedly("parity.probe", [str(teacher), *probing], lambda: len(list(parts.glob("*.npz"))), 3, seed=2)
     same_run(*(pair[0] for pair in runs.values()))
     same_run(*(pair[1] for pair in runs.values()))

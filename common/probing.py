@@ -1,0 +1,105 @@
+"""Probes of a whole trajectory: what every one of them does with a run directory, whatever it measures.
+
+A probe reads the checkpoints of a finished run and writes tables into `probes/` inside it, and last `probes/<name>.json`, which holds its settings
+and says that it is complete. What it has computed is kept checkpoint by checkpoint, so that an interrupted probe goes on where it stopped.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.errors import UserError
+from common.progress import progress_bar
+from common.runs import RunDirectory, locked, write_json
+
+FOLDER = "probes"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A probe of one run that is not complete yet."""
+
+    run: RunDirectory
+    folder: Path
+    """Where its tables go."""
+    parts: Path
+    """Where what it has computed waits."""
+    summary: dict[str, Any] = field(default_factory=dict)
+    """Further entries of its JSON file."""
+
+    def over(
+        self, steps: Sequence[int], compute: Callable[[Sequence[int]], Mapping[str, np.ndarray]], together: int = 1
+    ) -> list[dict[str, np.ndarray]]:
+        """Compute arrays for the checkpoints of a trajectory, some of them together, or take what an interrupted probe has left.
+
+        Args:
+            steps: the checkpoints.
+            compute: steps of one group to named arrays.
+            together: checkpoints in a group.
+
+        Returns:
+            The arrays of every group, in order.
+        """
+        groups = [steps[start : start + together] for start in range(0, len(steps), together)]
+        with progress_bar("probe", len(steps), unit="checkpoints", rate_unit="checkpoints") as progress:
+            for group in groups:
+                target = self._part(group)
+                if not target.exists():
+                    arrays: dict[str, Any] = dict(compute(group))
+                    temporary = target.with_suffix(".tmp")
+                    with temporary.open("wb") as file:
+                        np.savez(file, **arrays)
+                    temporary.replace(target)
+                progress(min(len(steps), groups.index(group) * together + len(group)))
+        return [self._load(group) for group in groups]
+
+    def _part(self, group: Sequence[int]) -> Path:
+        return self.parts / f"{group[0]}-{group[-1]}.npz"
+
+    def _load(self, group: Sequence[int]) -> dict[str, np.ndarray]:
+        with np.load(self._part(group)) as part:
+            return dict(part)
+
+
+@contextmanager
+def opened_probe(path: Path, experiment: str, name: str, settings: Mapping[str, Any]) -> Iterator[Probe | None]:
+    """Begin a probe of a finished run, or go on with it; complete it when the block ends. None if it has been done.
+
+    Args:
+        path: the run.
+        experiment: whose runs it can read.
+        name: of its JSON file.
+        settings: plain JSON values.
+
+    Raises:
+        UserError: the run is missing, unfinished, in use, of another experiment, or was probed with other settings.
+    """
+    run = RunDirectory(path)
+    if run.record["experiment"] != experiment:
+        raise UserError(f"{path} is a run of {run.record['experiment']}, not of {experiment}")
+    if not run.finished:
+        raise UserError(f"{path} is not finished ({run.state}); run its command again, it goes on from where it stopped")
+    with locked(path):
+        folder = path / FOLDER
+        complete, parts, settings = folder / f"{name}.json", folder / f"{name}.parts", json.loads(json.dumps(settings))
+        if complete.exists():
+            if json.loads(complete.read_text())["settings"] != settings:
+                raise UserError(f"{folder} holds a probe with other settings; delete {complete} to probe again")
+            print(f"{complete}: already there, nothing to do")
+            yield None
+            return
+        marker = parts / "settings.json"
+        if not marker.exists() or json.loads(marker.read_text()) != settings:
+            shutil.rmtree(parts, ignore_errors=True)
+            parts.mkdir(parents=True)
+            write_json(marker, settings)
+        probe = Probe(run, folder, parts)
+        yield probe
+        write_json(complete, {"settings": settings} | probe.summary)
+        shutil.rmtree(parts)

@@ -1,0 +1,152 @@
+"""`python -m pcfg.probe RUN`: M_robust and M_close of every checkpoint of a run, as a CSV file inside the run directory."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import tyro
+from pydantic import Field
+
+from common.config import PositiveInt, Seed, configuration, from_dict, parse, validate
+from common.errors import UserError, run_command
+from common.keys import seed_key
+from common.mesh import over_lanes, use_all_cores
+from common.models import Params
+from common.ngram import Pairs, pairs_of, probe
+from common.probing import opened_probe
+from common.runs import RunDirectory, write_text
+from common.stats import quantiles_by_cluster
+from common.trajectory import Trajectory
+from pcfg.config import StudentConfig, TrainConfig, functional_model
+from pcfg.sampler import Sampler, make_sampler
+
+NAME = "ngram"
+TABLE = f"{NAME}.csv"
+KINDS = ("robust", "close")
+QUANTILES = (0.25, 0.5, 0.75, 0.9)
+_CHUNK = 256  # pairs in memory at one time
+
+
+@configuration
+class ProbeConfig:
+    """Settings of the n-gram probe."""
+
+    sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (2, 3, 4, 5, 7)
+    """n of every window."""
+    every: PositiveInt = 30
+    """Positions are this number of tokens apart in a sentence, from the first multiple on (paper: 30, 60, ..., 420)."""
+    num_sentences: PositiveInt = 1024
+    """Held-out sentences (paper: 1024)."""
+    seed: Seed = 0
+    """Of the sentences."""
+
+
+@dataclass(frozen=True)
+class ProbeCommand:
+    """Arguments of `python -m pcfg.probe`."""
+
+    run_dir: tyro.conf.Positional[Path]
+    """A finished run of pcfg.train or pcfg.distill."""
+    config: tyro.conf.OmitArgPrefixes[ProbeConfig] = ProbeConfig()
+
+
+def main(args: list[str]) -> None:
+    """Parse and probe."""
+    use_all_cores()
+    text = "Measure how far every checkpoint of a run predicts from the n tokens around a position (M_robust, M_close)."
+    command = parse(ProbeCommand, args, prog="pcfg.probe", description=text)
+    probe_run(command.run_dir, validate(command.config))
+
+
+def probe_run(path: Path, config: ProbeConfig) -> None:
+    """Write `probes/ngram.csv` of a finished run; goes on where an interrupted probe stopped, and does nothing when all is there.
+
+    Columns: step, examples, seed, learning_rate, kind (robust or close), n, mean and quantiles over all pairs in total variation, and the 95%
+    interval of the median (bootstrap over sentences).
+
+    Raises:
+        UserError: the run is missing, unfinished, in use, of another experiment, or was probed with other settings; or no window fits.
+    """
+    with opened_probe(path, "pcfg", NAME, asdict(config)) as opened:
+        if opened is None:
+            return
+        run = opened.run
+        model = from_dict(TrainConfig if run.record["stage"] == "train" else StudentConfig, run.record["config"], path / "config.json")
+        sampler = make_sampler(model.data.load())
+        pairs = probe_pairs(sampler, config)
+        measure = over_lanes(_measure(model, sampler, config.sizes), len(run.manifest["seeds"]))
+        trajectory = Trajectory(run)
+        steps, chunks = trajectory.steps(), in_chunks(pairs, _CHUNK)
+        num_pairs = len(pairs.sentence_P)
+
+        def compute(group: Sequence[int]) -> dict[str, np.ndarray]:
+            values_LxCx2xNxP = np.asarray(measure(trajectory.restore(group[0]), chunks))
+            values_Lx2xNxP = np.moveaxis(values_LxCx2xNxP, 1, 3).reshape(values_LxCx2xNxP.shape[0], 2, len(config.sizes), -1)
+            return {"values_Lx2xNxP": values_Lx2xNxP[..., :num_pairs]}
+
+        tables = [
+            _rows(run, model, step, config, pairs, part["values_Lx2xNxP"]) for step, part in zip(steps, opened.over(steps, compute), strict=True)
+        ]
+        write_text(opened.folder / TABLE, pd.concat(tables).to_csv(index=False, float_format="%.6g"))
+        opened.summary.update(num_pairs=num_pairs, num_sentences=len(np.unique(pairs.sentence_P)))
+
+
+def probe_pairs(sampler: Sampler, config: ProbeConfig) -> Pairs:
+    """Positions in held-out sentences, the same for every model."""
+    vocabulary = sampler.vocabulary
+    tokens_BxT = sampler.sample(seed_key(config.seed, "ngram-probe"), config.num_sentences).tokens_BxT
+    positions = range(config.every, tokens_BxT.shape[1], config.every)
+    if not positions:
+        raise UserError(f"every = {config.every} tokens there is no position in sentences of at most {sampler.longest}; give a smaller --every")
+    return pairs_of(tokens_BxT, vocabulary.is_terminal(tokens_BxT), vocabulary.pad, positions, config.sizes)
+
+
+def in_chunks(pairs: Pairs, size: int) -> tuple[jax.Array, ...]:
+    """The arrays of some pairs, `(number of chunks, size, ...)`; the last one is filled up with its own pairs again."""
+    count = -(-len(pairs.sentence_P) // size)
+    return tuple(
+        jnp.resize(leaf, (count * size, *leaf.shape[1:])).reshape(count, size, *leaf.shape[1:])
+        for leaf in (pairs.tokens_PxT, pairs.words_PxT, pairs.visible_PxT, pairs.position_P)
+    )
+
+
+def _measure(model: TrainConfig | StudentConfig, sampler: Sampler, sizes: Sequence[int]) -> Callable[..., jax.Array]:
+    functional = functional_model(model, sampler)
+
+    def of_lane(params: Params, chunks: tuple[jax.Array, ...]) -> jax.Array:
+        def of_chunk(chunk: tuple[jax.Array, ...]) -> jax.Array:
+            tokens_PxT, words_PxT, visible_PxT, position_P = chunk
+            pairs = Pairs(tokens_PxT, words_PxT, visible_PxT, position_P, np.zeros(0))
+            return probe(functional.apply, params, pairs, sizes, sampler.vocabulary.mask)
+
+        return jax.lax.map(of_chunk, chunks)
+
+    return of_lane
+
+
+def _rows(
+    run: RunDirectory, model: TrainConfig | StudentConfig, step: int, config: ProbeConfig, pairs: Pairs, values_Lx2xNxP: np.ndarray
+) -> pd.DataFrame:
+    rows: list[dict[str, Any]] = []
+    for lane, (seed, rate) in enumerate(zip(run.manifest["seeds"], run.manifest["learning_rates"], strict=True)):
+        where = {"step": step, "examples": step * model.training.batch_size, "seed": seed, "learning_rate": rate}
+        for kind, values_NxP in zip(KINDS, values_Lx2xNxP[lane], strict=True):
+            for n, values_P in zip(config.sizes, values_NxP, strict=True):
+                rows.append(where | {"kind": kind, "n": n} | describe(values_P, pairs.sentence_P, config.seed))
+    return pd.DataFrame(rows)
+
+
+def describe(values_P: np.ndarray, sentence_P: np.ndarray, seed: int) -> dict[str, float]:
+    """Mean, quantiles, and the median's interval of one probe."""
+    low, high = quantiles_by_cluster(values_P, sentence_P, 0.5, seed)
+    quantiles = {f"q{100 * q:.0f}": float(np.quantile(values_P, q)) for q in QUANTILES if q != 0.5}
+    return {"median": float(np.median(values_P)), "median_low": low, "median_high": high, "mean": float(values_P.mean())} | quantiles
+
+
+if __name__ == "__main__":
+    run_command(main)

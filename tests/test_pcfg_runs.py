@@ -1,0 +1,143 @@
+"""The stages of the PCFG experiment end to end on a tiny grammar: training, resuming, students, probes, and bad input."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+
+from common.engine import ScanEngine
+from common.runs import RunDirectory
+from common.trajectory import Trajectory
+from pcfg import distill, nonterminal, probe, train
+from pcfg.data import PCFGData, identity
+from pcfg.grammar import load
+from tests.conftest import same_run
+
+GRAMMAR = "S -> A B | B A | A A\nA -> x y x | y y\nB -> y x x | x x y\n"
+
+
+@pytest.fixture(scope="module")
+def grammar(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("grammar") / "tiny.txt"
+    path.write_text(GRAMMAR)
+    return path
+
+
+@pytest.fixture(scope="module")
+def tiny(grammar: Path) -> list[str]:
+    training = "--training.steps 160 --training.batch-size 32 --training.eval-every 8 --training.eval-examples 256 --training.num-seeds 2 --seed 0"
+    return ["--data.grammar", str(grammar), "--data.start-level", "0", "--optim.learning-rate", "1e-2", "--model.layers", "2", *training.split()]
+
+
+@pytest.fixture(scope="module")
+def teacher(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pcfg") / "teacher"
+    train.main(["--run-dir", str(path), *tiny, "--model.heads", "4", "--training.checkpoint-every", "16"])
+    return path
+
+
+def test_a_teacher_learns_its_grammar(teacher: Path) -> None:
+    records = RunDirectory(teacher).metrics()
+    assert min(records[-1]["accuracy"]) > max(records[0]["accuracy"]) + 0.2
+    assert max(records[-1]["eval_loss"]) < 0.75 * min(records[0]["eval_loss"])
+
+
+def test_an_interrupted_run_goes_on_with_the_same_bits(teacher: Path, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    args = ["--run-dir", str(tmp_path / "run"), *tiny, "--model.heads", "4", "--training.checkpoint-every", "16", "--runtime.resume-seconds", "1e-6"]
+    advance, calls = ScanEngine.advance, iter(range(1000))
+
+    def interrupted(*rest):
+        if next(calls) == 12:
+            raise KeyboardInterrupt
+        return advance(*rest)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(ScanEngine, "advance", interrupted)
+        train.main(args)
+    train.main(args)
+    same_run(tmp_path / "run", teacher)
+
+
+@pytest.mark.parametrize("strategy", ["ce", "one-shot", "progressive --supervision.interval 16", "projections --supervision.projection-steps 40"])
+def test_students_of_every_strategy(teacher: Path, tiny: list[str], tmp_path: Path, strategy: str) -> None:
+    from_teacher = [] if strategy == "ce" else ["--teacher", str(teacher)]
+    distill.main(["--run-dir", str(tmp_path / "student"), *tiny, "--model.heads", "2", *from_teacher, "--schedule", *strategy.split()])
+    first, *_, last = RunDirectory(tmp_path / "student").metrics()
+    assert min(last["accuracy"]) > max(first["accuracy"]) + 0.1
+
+
+def test_both_probes_of_a_trajectory(teacher: Path) -> None:
+    probe.main([str(teacher), "--every", "2", "--num-sentences", "64", "--sizes", "2", "3"])
+    table = pd.read_csv(teacher / "probes" / probe.TABLE)
+    assert len(table) == len(Trajectory(RunDirectory(teacher)).steps()) * 2 * 2 * 2
+    assert table["median"].between(table["median_low"], table["median_high"]).all()
+    assert table[["q25", "median", "q75", "q90"]].diff(axis=1).iloc[:, 1:].ge(0).all().all()
+    last = table[(table.step == table.step.max()) & (table.kind == "robust")]
+    assert (last["mean"] > 0.01).all()  # a teacher that has learnt looks at its neighbours
+
+    nonterminal.main([str(teacher), "--num-train", "256", "--num-eval", "256", "--every", "0", "--heads", "2", "--width", "16"])
+    table = pd.read_csv(teacher / "probes" / nonterminal.TABLE)
+    assert set(table.probe) == {"linear", "mixing"}
+    assert sorted(set(table.step)) == [0, 160]
+    assert (table.accuracy > table.chance - 0.02).all()
+
+
+def test_a_probe_is_what_the_model_says(teacher: Path) -> None:
+    """One pair of one checkpoint, by hand."""
+    from common.config import from_dict
+    from common.ngram import probe as probe_pairs
+    from common.transformer import TokenInputs
+    from pcfg.config import TrainConfig, functional_model
+    from pcfg.probe import ProbeConfig
+    from pcfg.probe import probe_pairs as pairs_of
+    from pcfg.sampler import make_sampler
+
+    run = RunDirectory(teacher)
+    config = from_dict(TrainConfig, run.record["config"], teacher)
+    sampler = make_sampler(config.data.load())
+    pairs = pairs_of(sampler, ProbeConfig(sizes=(3,), every=2, num_sentences=16))
+    params = jax.tree.map(lambda leaf: leaf[1], Trajectory(run).restore(160))
+    model = functional_model(config, sampler)
+    found = probe_pairs(model.apply, params, pairs, (3,), sampler.vocabulary.mask)
+    tokens, p = np.asarray(pairs.tokens_PxT[0]), int(pairs.position_P[0])
+
+    def answer(hidden: list[int]) -> np.ndarray:
+        row = np.where(np.isin(np.arange(len(tokens)), hidden), sampler.vocabulary.mask, tokens)[None]
+        logits = np.asarray(jax.jit(model.apply)(params, TokenInputs(jnp.asarray(row), jnp.asarray(row != sampler.vocabulary.pad))), np.float64)[0, p]
+        return np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+
+    assert found[0, 0, 0] == pytest.approx(np.abs(answer([p]) - answer([p - 1, p, p + 1])).sum() / 2, abs=1e-5)
+
+
+def test_bad_input(teacher: Path, tiny: list[str], tmp_path: Path, grammar: Path, refused: Callable[..., str]) -> None:
+    run = ["--run-dir", tmp_path / "run"]
+    assert "neither a shipped grammar" in refused(train.main, *run, "--data.grammar", "cfg9z")
+    assert "there is no start level 9" in refused(train.main, *run, "--data.start-level", "9")
+    assert "no non-terminal 'Q'" in refused(train.main, *run, "--data.start-level", "0", "--data.start-symbol", "Q")
+    cyclic = tmp_path / "cyclic.txt"
+    cyclic.write_text("S -> A\nA -> S\n")
+    assert "go in a circle" in refused(train.main, *run, "--data.grammar", cyclic, "--data.start-level", "0")
+    assert "learnt other sentences" in refused(distill.main, *run, "--teacher", teacher, "--schedule", "one-shot")
+    assert "needs --teacher" in refused(distill.main, *run, "--schedule", "one-shot")
+    unprobed = tmp_path / "teacher"
+    shutil.copytree(teacher, unprobed, ignore=shutil.ignore_patterns("probes"))
+    assert "there is no position" in refused(probe.main, unprobed, "--every", "100", "--sizes", "7")
+    assert "wider than the longest sentence" in refused(probe.main, unprobed, "--every", "2", "--sizes", "30")
+    assert "model.causal" in refused(train.main, *run, "--model.causal")
+
+
+def test_an_edited_grammar_is_another_one(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.txt", tmp_path / "b.txt"
+    third_of = "[0.33333333333333333]"
+    first.write_text(GRAMMAR)
+    rules = f"S -> A B {third_of}\nS -> B A {third_of} | A A {third_of}"
+    second.write_text("# The same, written otherwise.\n" + GRAMMAR.replace("S -> A B | B A | A A", rules))
+    third = tmp_path / "c.txt"
+    third.write_text(GRAMMAR.replace("A -> x y x", "A -> x x x"))
+    assert identity(load(str(first))) == identity(load(str(second))) != identity(load(str(third)))
+    assert identity(PCFGData(start_level=3).load()) != identity(PCFGData(start_level=2).load())

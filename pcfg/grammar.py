@@ -53,9 +53,13 @@ class Grammar:
 
     def length_bounds(self) -> tuple[int, int]:
         """Shortest and longest sentence, in terminals."""
-        shortest, longest = dict.fromkeys(self.terminals, 1), dict.fromkeys(self.terminals, 1)
-        for level in reversed(self.levels[:-1]):
-            for symbol in level:
+        return self.width_bounds(self.depth)
+
+    def width_bounds(self, level: int) -> tuple[int, int]:
+        """The fewest and the most symbols of one level in a derivation."""
+        shortest, longest = dict.fromkeys(self.levels[level], 1), dict.fromkeys(self.levels[level], 1)
+        for above in reversed(self.levels[:level]):
+            for symbol in above:
                 shortest[symbol] = min(sum(shortest[child] for child in rule.children) for rule in self.rules[symbol])
                 longest[symbol] = max(sum(longest[child] for child in rule.children) for rule in self.rules[symbol])
         return min(shortest[symbol] for symbol in self.levels[0]), max(longest[symbol] for symbol in self.levels[0])
@@ -130,6 +134,8 @@ def _parse_line(content: str, where: str, number: int, rules: dict[str, list[Rul
             raise UserError(f"{where}: `{content}` has an empty alternative; every alternative needs at least one symbol")
         if match is not None and not _is_probability(match[1]):
             raise UserError(f"{where}: `{body}`: the probability [{match[1]}] is not a number above 0 and at most 1")
+        if stray := [child for child in children if child == "->" or "[" in child or "]" in child]:
+            raise UserError(f"{where}: `{body}`: {stray[0]} is no symbol; one rule a line, and a probability, as in [0.25], ends its alternative")
         if given.setdefault(symbol, match is not None) != (match is not None):
             raise UserError(f"{where}: `{body}`: give all alternatives of {symbol} a probability, or none")
         if any(rule.children == children for rule in rules.get(symbol, [])):

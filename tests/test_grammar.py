@@ -87,7 +87,7 @@ def test_the_format() -> None:
         ("S -> A\nA -> B x\nB -> A", ("line 3", "in a circle, A -> B -> A")),
         ("S -> x\nA -> A", ("line 2", "in a circle, A -> A")),
         ("S -> A\nA -> x\nB -> y", ("line 3", "B cannot be reached from the start symbol S")),
-        ("S -> A C\nA -> C x\nC -> x", ("line 2", "`A -> C x` uses C 2 levels below S, but line 1 uses it 1 below")),
+        ("S -> A C\nA -> C x\nC -> x", ("line 2", "`A -> C x` uses C 2 level(s) below S, but line 1 uses it 1 below")),
         ("S -> A B | B Aa\nA -> x\nB -> y", ("line 1", "Aa has no rule, so that it is a terminal, 1 level(s) below S", "2 below")),
     ],
 )

@@ -77,7 +77,7 @@ def test_random_words_are_uniform_and_positions_independent() -> None:
         assert np.abs(correlations).max() < 5 / np.sqrt(len(matrix))
 
 
-@given(config=configs, seed=st.integers(0, 1000), cut=st.integers(1, 7))
+@given(config=configs, seed=st.integers(0, 1000), cut=st.sampled_from([1, 5]))
 @settings(max_examples=20)
 def test_a_row_depends_on_its_number_and_its_tokens_alone(config: MaskingConfig, seed: int, cut: int) -> None:
     tokens = batch(seed, rows=8)

@@ -132,7 +132,7 @@ def test_sentences_of_the_full_grammar(name: str) -> None:
 
 
 @given(text=grammar_texts())
-@settings(max_examples=12)
+@settings(max_examples=8)
 def test_sentences_of_random_grammars(text: str) -> None:
     grammar = parse_grammar(text, "random", "random.txt")
     sentences = host(make_sampler(grammar).sample(jax.random.key(SEED), 400))

@@ -18,6 +18,7 @@ test: .venv/dev
 bench: .venv/dev
 	$(BIN)/python -m benchmarks.parity_mlp
 	$(BIN)/python -m benchmarks.blocked
+	$(BIN)/python -m benchmarks.pcfg_sampler
 
 lint: .venv/dev
 	$(BIN)/ruff check .

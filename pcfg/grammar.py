@@ -171,7 +171,7 @@ def _levels(start: str, rules: Mapping[str, tuple[Rule, ...]], source: str) -> t
                 for child in rule.children:
                     if level_of.get(child, depth + 1) != depth + 1:
                         here = f"`{symbol} -> {' '.join(rule.children)}` uses {child} {depth + 1} level(s) below {start}"
-                        there = f"line {last_use[child]} {level_of[child]} below; every symbol must have one depth"
+                        there = f"line {last_use[child]} uses it {level_of[child]} below; every symbol must have one depth"
                         raise UserError(f"{source}, line {rule.line}: {here}, but {there}")
                     level_of[child], last_use[child] = depth + 1, rule.line
                     below[child] = rule.line

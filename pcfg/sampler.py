@@ -1,8 +1,8 @@
 """Sentences of a grammar, drawn on the device: every level of all derivations is expanded at once, in arrays of fixed shapes.
 
 A level of one derivation is an array of N symbols, N the most that any derivation has there; of these the first `count` are in use. Each symbol draws
-an alternative; the running sum of the numbers of children marks where each parent's children end in the next level, and the running sum of the marks
-then tells every place there who its parent is. `benchmarks/pcfg_sampler.py` compares the speed with that of a plain recursion.
+an alternative; the running sum of the numbers of children tells where each symbol's children stand in the next level, and they are written there.
+`benchmarks/pcfg_sampler.py` compares the speed with that of plain recursions.
 """
 
 import functools
@@ -138,18 +138,17 @@ def _expand(
     table: LevelTable, width: int, draws_N: jax.Array, symbols_N: jax.Array, count: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """The next level: each place's parent, symbol, and whether it is its parent's last child, `(width,)` each; and how many places are in use."""
-    rule_N = chosen(draws_N, _take(table.last_draw_SxA, symbols_N))
-    flat_N = symbols_N * table.count_SxA.shape[1] + rule_N
-    children_N = jnp.where(jnp.arange(table.width) < count, _take(table.count_SxA.reshape(-1), flat_N), 0)
-    after_N = jnp.cumsum(children_N)
-    place_M = jnp.arange(width)
-    # Places beyond the last child get some parent as well; nothing reads them.
-    parent_M = jnp.cumsum(jnp.zeros(width, jnp.int32).at[after_N].add(1, mode="drop"))
-    parent_M = jnp.minimum(parent_M, table.width - 1)
-    back_M = _take(after_N, parent_M) - place_M
-    nth_M = jnp.clip(_take(children_N, parent_M) - back_M, 0, table.children_SxAxC.shape[2] - 1)
-    child_M = _take(table.children_SxAxC.reshape(-1), _take(flat_N, parent_M) * table.children_SxAxC.shape[2] + nth_M)
-    return parent_M, child_M, back_M == 1, after_N[-1]
+    most_rules, most_children = table.children_SxAxC.shape[1:]
+    flat_N = symbols_N * most_rules + chosen(draws_N, _take(table.last_draw_SxA, symbols_N))
+    count_N = jnp.where(jnp.arange(table.width) < count, _take(table.count_SxA.reshape(-1), flat_N), 0)
+    after_N = jnp.cumsum(count_N)
+    nth_C = jnp.arange(most_children)[None]
+    # A child that there is not goes to the place `width`, which is none.
+    place_NxC = jnp.where(nth_C < count_N[:, None], (after_N - count_N)[:, None] + nth_C, width)
+    empty_M = jnp.zeros(width, jnp.int32)
+    child_M = empty_M.at[place_NxC].set(_take(table.children_SxAxC.reshape(-1, most_children), flat_N), mode="drop")
+    parent_M = empty_M.at[place_NxC].set(jnp.arange(table.width)[:, None], mode="drop")
+    return parent_M, child_M, empty_M.astype(bool).at[after_N - 1].set(True), after_N[-1]
 
 
 def chosen(draws_N: jax.Array, last_draw_NxA: jax.Array | np.ndarray) -> jax.Array:

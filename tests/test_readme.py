@@ -69,12 +69,18 @@ def test_snakemake_command_is_accepted() -> None:
         run([sys.executable, "-m", *command, "--dry-run"], REPOSITORY)
 
 
-@pytest.mark.parametrize("args", [("parity_mlp", "--steps", "2", "--rounds", "1"), ("blocked", "--widths", "100", "--rounds", "1")])
-def test_benchmarks_run(args: tuple[str, ...], tmp_path: Path) -> None:
-    module = f"benchmarks.{args[0]}"
-    assert f"$(BIN)/python -m {module}" in MAKEFILE
-    out = run([sys.executable, "-m", module, *args[1:]], tmp_path)
-    assert "PyTorch loop, 1 thread" in out
+@pytest.mark.parametrize(
+    ("command", "peer"),
+    [
+        ("parity_mlp --steps 2 --rounds 1", "PyTorch loop, 1 thread"),
+        ("blocked --widths 100 --rounds 1", "PyTorch loop, 1 thread"),
+        ("pcfg_sampler --sentences 64 --batch-size 8 --rounds 1", "plain recursion"),
+    ],
+)
+def test_benchmarks_run(command: str, peer: str, tmp_path: Path) -> None:
+    name, *args = command.split()
+    assert f"$(BIN)/python -m benchmarks.{name}" in MAKEFILE
+    assert peer in run([sys.executable, "-m", f"benchmarks.{name}", *args], tmp_path)
 
 
 @pytest.mark.parametrize("preset", sorted(path.parent.name for path in (REPOSITORY / "results").glob("*/claims.json")))

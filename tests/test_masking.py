@@ -1,0 +1,109 @@
+"""Masked-prediction batches: what is selected, what is seen, what is hidden."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from common.config import validate
+from common.errors import UserError
+from common.masking import MaskingConfig, mask_tokens
+
+WORDS, BOS, EOS, PAD, MASK = 5, 5, 6, 7, 8
+SIGNIFICANCE = 1e-5
+
+shares = st.floats(0, 1).flatmap(lambda mask: st.tuples(st.just(mask), st.floats(0, 1 - mask)))
+configs = st.builds(
+    lambda fraction, shares, hide, special: MaskingConfig(fraction, *shares, hide_selected=hide, select_special=special),
+    st.sampled_from([0.0, 0.15, 0.3, 0.77, 1.0]) | st.floats(0, 1),
+    st.sampled_from([(0.8, 0.1), (1.0, 0.0), (0.0, 1.0), (0.0, 0.0)]) | shares,
+    st.booleans(),
+    st.booleans(),
+)
+
+
+def batch(seed: int, rows: int = 64, longest: int = 60) -> np.ndarray:
+    """Sentences of different lengths between BOS and EOS, padded."""
+    rng = np.random.default_rng(seed)
+    tokens = np.full((rows, longest + 2), PAD, np.int32)
+    tokens[:, 0] = BOS
+    for row, length in zip(tokens, rng.integers(1, longest + 1, rows), strict=True):
+        row[1 : length + 1], row[length + 1] = rng.integers(0, WORDS, length), EOS
+    return tokens
+
+
+def masked(tokens: np.ndarray, config: MaskingConfig, seed: int = 0, first: int = 0) -> tuple[np.ndarray, ...]:
+    found = mask_tokens(
+        jax.random.key(seed), jnp.asarray(tokens), jnp.asarray(tokens < WORDS), config, mask_id=MASK, pad_id=PAD, num_words=WORDS, first=first
+    )
+    return tuple(map(np.asarray, found))
+
+
+def assert_share(count: int, of: int, probability: float) -> None:
+    assert stats.binomtest(int(count), int(of), min(1.0, probability)).pvalue > SIGNIFICANCE if of else count == 0
+
+
+@given(config=configs, seed=st.integers(0, 1000))
+def test_what_is_selected_seen_and_visible(config: MaskingConfig, seed: int) -> None:
+    tokens = batch(seed)
+    inputs, selected, visible = masked(tokens, config, seed)
+    assert (inputs.dtype, selected.dtype, visible.dtype) == (tokens.dtype, bool, bool)
+    maskable = tokens != PAD if config.select_special else tokens < WORDS
+
+    assert not (selected & ~maskable).any()
+    assert_share(selected.sum(), maskable.sum(), config.fraction)
+    np.testing.assert_array_equal(inputs[~selected], tokens[~selected])
+    np.testing.assert_array_equal(visible, (tokens != PAD) & ~(selected & config.hide_selected))
+
+    # A random word is the right one in one case of WORDS, where that is a word at all.
+    words, chance = selected & (tokens < WORDS), config.random_share / WORDS
+    kept_share = 1 - config.mask_share - config.random_share
+    assert_share((inputs == MASK)[selected].sum(), selected.sum(), config.mask_share)
+    assert_share((inputs == tokens)[words].sum(), words.sum(), kept_share + chance)
+    assert_share(((inputs != tokens) & (inputs != MASK))[words].sum(), words.sum(), config.random_share - chance)
+    assert (inputs[selected & (inputs != MASK) & (inputs != tokens)] < WORDS).all()
+
+
+def test_random_words_are_uniform_and_positions_independent() -> None:
+    tokens = np.tile(np.arange(40, dtype=np.int32) % WORDS, (5000, 1))
+    inputs, selected, _ = masked(tokens, MaskingConfig(0.5, 0.0, 1.0))
+    assert stats.chisquare(np.bincount(inputs[selected])).pvalue > SIGNIFICANCE
+    # Under independence, correlations of positions are of order 1 / sqrt(rows); so are those of rows.
+    for matrix in (selected, (inputs != tokens), selected[:40].T):
+        correlations = np.corrcoef(matrix.astype(float), rowvar=False) - np.eye(40)
+        assert np.abs(correlations).max() < 5 / np.sqrt(len(matrix))
+
+
+@given(config=configs, seed=st.integers(0, 1000), cut=st.sampled_from([1, 5]))
+@settings(max_examples=20)
+def test_a_row_depends_on_its_number_and_its_tokens_alone(config: MaskingConfig, seed: int, cut: int) -> None:
+    tokens = batch(seed, rows=8)
+    whole = masked(tokens, config, seed)
+    parts = [masked(tokens[:cut], config, seed), masked(tokens[cut:], config, seed, first=cut)]
+    changed = tokens.copy()
+    changed[cut] = batch(seed + 1, rows=1)[0]
+    others = np.arange(8) != cut
+    for leaf, again, *halves in zip(whole, masked(changed, config, seed), *parts, strict=True):
+        np.testing.assert_array_equal(np.concatenate(halves), leaf)
+        np.testing.assert_array_equal(again[others], leaf[others])
+
+
+def test_defaults_are_the_paper_s() -> None:
+    config = MaskingConfig()
+    assert (config.fraction, config.mask_share, config.random_share, config.hide_selected, config.select_special) == (0.3, 0.8, 0.1, False, False)
+    _, first, _ = masked(batch(0), config, seed=0)
+    _, second, _ = masked(batch(0), config, seed=1)
+    assert (first != second).any()
+    inputs, selected, _ = masked(batch(0, rows=500), MaskingConfig(fraction=1.0, select_special=True))
+    assert selected[:, 0].all()
+    assert set(inputs[:, 0].tolist()) == {BOS, MASK, *range(WORDS)}
+
+
+def test_shares_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"masking\.mask_share = 0\.8 and masking\.random_share = 0\.3 sum to more than 1"):
+        MaskingConfig(random_share=0.3)
+    with pytest.raises(UserError, match=r"fraction = 1\.5: input should be less than or equal to 1"):
+        validate(MaskingConfig(1.5))

@@ -11,7 +11,8 @@ from common.stats import Estimate, area_under_roc, ratio_of_medians
 from common.teacher import transitions
 from common.transition import Transition
 from common.tuning import learning_times
-from parity.evidence import Evidence, Measurement, Verdict, mostly_uncensored
+from common.verdict import Measurement, Verdict
+from parity.evidence import Evidence, mostly_uncensored
 from parity.presets import ReplicaConfig
 from parity.probe import BY_STRATUM
 

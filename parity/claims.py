@@ -1,31 +1,30 @@
 """`python -m parity.claims`: judge the claims of a preset from its run files, by criteria fixed before the runs.
 
 W (width; a Transformer's is that of its heads together), O (one-shot), P (progressive), S (two-shot), C (curriculum), and beyond the paper E
-(curriculum extracted from the final teacher) and F (first checkpoints); see `CRITERIA`. Reads metrics, manifests and probe tables; loads no model.
+(curriculum extracted from the final teacher) and F (first checkpoints); see `CLAIMS`. Reads metrics, manifests and probe tables; loads no model.
 """
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from rich.console import Console
-from rich.table import Table
 
 from common.config import PresetName, chosen_preset, parse
 from common.errors import run_command
 from common.runs import RunDirectory, write_json, write_text
-from common.stats import Estimate, bootstrap, compare_paired, proportion, ratio_of_medians
+from common.stats import bootstrap, compare_paired, proportion, ratio_of_medians
 from common.teacher import transitions
 from common.transition import Transition, smooth
 from common.tuning import rate_results
+from common.verdict import Claim, Measurement, Verdict, describe, plain, verdict_table
 from parity.beyond import first_checkpoint_claim, first_table, projections_claim
 from parity.correlations import floor_of_mean
-from parity.evidence import Evidence, Measurement, Verdict, mostly_uncensored
+from parity.evidence import Evidence, mostly_uncensored
 from parity.presets import PRESETS
 from parity.probe import BY_STRATUM, IN_SUPPORT
 
@@ -33,30 +32,45 @@ OUTPUT = "claims.json"
 TIMES = "learning_times.csv"
 TUNING = "tuning.csv"
 FIRST = "first_checkpoints.csv"
-CRITERIA = {
-    "W": "Median t90 falls monotonically over the widths, each at its best learning rate, at least 80% of seeds uncensored at each width.",
-    "O": "Median t90 of one-shot over that of CE, each at its best learning rate, lies within [0.8, 1.25]; at least 80% of seeds uncensored in both.",
-    "P": "Paired over seeds: median of t90(progressive) / t90(teacher) <= 1.5, and median t90(CE) / median t90(progressive) >= 2.5.",
-    "S": "Two-shot within the budget: from the detected checkpoint at least 80% of seeds learn; from the controls before and after it at most 20%.",
-    "C": (
-        "At the detected transition the mean in-support degree-1 |correlation| is >= 3x the off-support mean at the same checkpoint (median over"
-        " seeds),"
-        " and at the end of training it lies below the 95% limit of the computed noise floor in at least 80% of seeds."
+CLAIMS = {
+    "W": Claim(
+        "Wider models learn parity from fewer examples",
+        "Median t90 falls monotonically over the widths, each at its best learning rate, at least 80% of seeds uncensored at each width.",
     ),
-    "E": "Median t90(CE) / median t90(projections) >= 2.5, as P asks of progressive; at least 80% of seeds uncensored.",
-    "F": (
-        "Over two-shot students of first checkpoints across the transition: the in-support degree-1 |correlation| of the checkpoint tells who learns"
-        " with an area under the ROC curve >= 0.8, and no higher degree tells it better."
+    "O": Claim(
+        "One-shot distillation is no better than labels",
+        (
+            "Median t90 of one-shot over that of CE, each at its best learning rate, lies within [0.8, 1.25]; at least 80% of seeds "
+            "uncensored in both."
+        ),
     ),
-}
-TITLES = {
-    "W": "Wider models learn parity from fewer examples",
-    "O": "One-shot distillation is no better than labels",
-    "P": "Progressive distillation follows the teacher",
-    "S": "One checkpoint from inside the transition is enough",
-    "C": "The transition leaks the support in degree-1 correlations",
-    "E": "Random projections of the final teacher's hidden layer are a curriculum too",
-    "F": "Degree-1 correlations tell which first checkpoints teach",
+    "P": Claim(
+        "Progressive distillation follows the teacher",
+        "Paired over seeds: median of t90(progressive) / t90(teacher) <= 1.5, and median t90(CE) / median t90(progressive) >= 2.5.",
+    ),
+    "S": Claim(
+        "One checkpoint from inside the transition is enough",
+        "Two-shot within the budget: from the detected checkpoint at least 80% of seeds learn; from the controls before and after it at most 20%.",
+    ),
+    "C": Claim(
+        "The transition leaks the support in degree-1 correlations",
+        (
+            "At the detected transition the mean in-support degree-1 |correlation| is >= 3x the off-support mean at the same "
+            "checkpoint (median over seeds), and at the end of training it lies below the 95% limit of the computed noise floor in at "
+            "least 80% of seeds."
+        ),
+    ),
+    "E": Claim(
+        "Random projections of the final teacher's hidden layer are a curriculum too",
+        "Median t90(CE) / median t90(projections) >= 2.5, as P asks of progressive; at least 80% of seeds uncensored.",
+    ),
+    "F": Claim(
+        "Degree-1 correlations tell which first checkpoints teach",
+        (
+            "Over two-shot students of first checkpoints across the transition: the in-support degree-1 |correlation| of the "
+            "checkpoint tells who learns with an area under the ROC curve >= 0.8, and no higher degree tells it better."
+        ),
+    ),
 }
 
 
@@ -77,12 +91,12 @@ def main(args: list[str]) -> None:
     home = command.root / "parity" / preset.name
     evidence = Evidence(home, preset.config)
     verdicts = judge(evidence)
-    write_json(home / OUTPUT, {"preset": preset.name, "claims": [_plain(verdict) for verdict in verdicts]})
+    write_json(home / OUTPUT, {"preset": preset.name, "claims": [plain(verdict, CLAIMS) for verdict in verdicts]})
     write_text(home / TIMES, times_table(evidence).to_csv(index=False))
     write_text(home / TUNING, tuning_table(home).to_csv(index=False))
     if preset.config.first is not None:
         write_text(home / FIRST, first_table(evidence).to_csv(index=False, float_format="%.6g"))
-    Console(soft_wrap=True).print(verdict_table(verdicts))
+    Console(soft_wrap=True).print(verdict_table(verdicts, CLAIMS))
 
 
 def judge(evidence: Evidence) -> list[Verdict]:
@@ -216,41 +230,6 @@ def tuning_table(home: Path) -> pd.DataFrame:
             rows.append({"run": path.name, "learning_rate": result.rate, "median_t90": time} | counts)
     columns = ["run", "learning_rate", "median_t90", "num_learnt", "num_seeds", "mean_final_accuracy"]
     return pd.DataFrame(rows, columns=columns).astype({"median_t90": "Int64"})
-
-
-def describe(estimate: Estimate, unit: str = "") -> str:
-    """A number with its interval, and how many seeds stand behind it."""
-    if estimate.num_seeds == 0:
-        return "not measured"
-    censored = f", {estimate.num_censored} censored" if estimate.num_censored else ""
-    seeds = f"({estimate.num_seeds} seeds{censored})"
-    return f"{_number(estimate.value)} [{_number(estimate.low)}, {_number(estimate.high)}]{f' {unit}' if unit else ''} {seeds}"
-
-
-def verdict_table(verdicts: Sequence[Verdict]) -> Table:
-    """The claims for a terminal."""
-    table = Table("claim", "criterion", "measured [95% interval]", "verdict")
-    for verdict in verdicts:
-        measured = "\n".join(f"{m.name}: {describe(m.estimate, m.unit)}" for m in verdict.measurements)
-        table.add_row(f"{verdict.claim}: {TITLES[verdict.claim]}", CRITERIA[verdict.claim], measured, "holds" if verdict.holds else "does not hold")
-    return table
-
-
-def _number(value: float) -> str:
-    if math.isinf(value):
-        return "beyond budget"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-
-
-def _plain(verdict: Verdict) -> dict[str, Any]:
-    """JSON values of a verdict; infinite numbers become None, because JSON has no infinity."""
-    measured = [
-        {"name": m.name, "text": describe(m.estimate, m.unit)}
-        | {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in asdict(m.estimate).items()}
-        for m in verdict.measurements
-    ]
-    titles = {"claim": verdict.claim, "title": TITLES[verdict.claim], "criterion": CRITERIA[verdict.claim]}
-    return titles | {"holds": verdict.holds, "measured": measured, "notes": list(verdict.notes)}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What claims are judged from: the run files of one experiment, and the form of a verdict."""
+"""What claims are judged from: the run files of one experiment."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,28 +8,8 @@ import numpy as np
 
 from common.runs import RunDirectory
 from common.size import Size
-from common.stats import Estimate
 from common.tuning import learning_times
 from parity.presets import Experiment
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """One number of a claim, with its interval over seeds and what it is compared with."""
-
-    name: str
-    estimate: Estimate
-    unit: str = ""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A claim judged."""
-
-    claim: str
-    holds: bool
-    measurements: tuple[Measurement, ...]
-    notes: tuple[str, ...] = ()
 
 
 @dataclass

@@ -1,0 +1,74 @@
+"""The form of a judged claim, as text, as a table and as JSON."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.table import Table
+
+from common.stats import Estimate
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One number of a claim, with its interval over seeds and what it is compared with."""
+
+    name: str
+    estimate: Estimate
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim judged."""
+
+    claim: str
+    holds: bool
+    measurements: tuple[Measurement, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What is claimed, and when it holds; fixed before the runs."""
+
+    title: str
+    criterion: str
+
+
+def describe(estimate: Estimate, unit: str = "") -> str:
+    """A number with its interval, and how many seeds stand behind it."""
+    if estimate.num_seeds == 0:
+        return "not measured"
+    censored = f", {estimate.num_censored} censored" if estimate.num_censored else ""
+    seeds = f"({estimate.num_seeds} seeds{censored})"
+    return f"{_number(estimate.value)} [{_number(estimate.low)}, {_number(estimate.high)}]{f' {unit}' if unit else ''} {seeds}"
+
+
+def verdict_table(verdicts: Sequence[Verdict], claims: Mapping[str, Claim]) -> Table:
+    """The claims for a terminal."""
+    table = Table("claim", "criterion", "measured [95% interval]", "verdict")
+    for verdict in verdicts:
+        measured = "\n".join(f"{m.name}: {describe(m.estimate, m.unit)}" for m in verdict.measurements)
+        claim = claims[verdict.claim]
+        table.add_row(f"{verdict.claim}: {claim.title}", claim.criterion, measured, "holds" if verdict.holds else "does not hold")
+    return table
+
+
+def plain(verdict: Verdict, claims: Mapping[str, Claim]) -> dict[str, Any]:
+    """JSON values of a verdict; infinite numbers become None, because JSON has no infinity."""
+    measured = [
+        {"name": m.name, "text": describe(m.estimate, m.unit)}
+        | {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in asdict(m.estimate).items()}
+        for m in verdict.measurements
+    ]
+    claim = claims[verdict.claim]
+    titles = {"claim": verdict.claim, "title": claim.title, "criterion": claim.criterion}
+    return titles | {"holds": verdict.holds, "measured": measured, "notes": list(verdict.notes)}
+
+
+def _number(value: float) -> str:
+    if math.isinf(value):
+        return "beyond budget"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -1,0 +1,108 @@
+"""`python -m pcfg.ceiling RUN`: what the best possible model scores on a run's own evaluation set, and how it depends on n-grams.
+
+probes/ceiling.json    accuracy and loss of the Bayes-optimal prediction; of the best model that sees an n-gram only (the plateaus);
+probes/ceiling.csv     M_robust and M_close of the Bayes-optimal prediction, to which the curves of `pcfg.probe` must converge
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import jax
+import numpy as np
+import pandas as pd
+import tyro
+from pydantic import Field
+
+from common.config import PositiveInt, configuration, from_dict, parse, validate
+from common.errors import run_command
+from common.masking import MaskingConfig
+from common.mesh import use_all_cores
+from common.probing import opened_probe
+from common.runs import write_text
+from pcfg.config import StudentConfig, TrainConfig
+from pcfg.data import eval_batch
+from pcfg.ngrams import window_optimum
+from pcfg.posterior import Channel, ceiling
+from pcfg.probe import KINDS, ProbeConfig, describe, probe_pairs
+from pcfg.sampler import make_sampler
+from pcfg.window import window_distances
+
+NAME = "ceiling"
+TABLE = f"{NAME}.csv"
+
+
+@configuration
+class CeilingConfig:
+    """Settings of the exact reference."""
+
+    windows: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1, 2, 3, 4, 5)
+    """n of the models that see an n-gram only."""
+    num_sentences: PositiveInt = 1024
+    """At most so many sentences of the evaluation set; a second's work for short ones, hours for those of the whole grammar."""
+    probe: ProbeConfig = ProbeConfig()
+    """Windows, positions and sentences of M_robust and M_close."""
+
+
+@dataclass(frozen=True)
+class CeilingCommand:
+    """Arguments of `python -m pcfg.ceiling`."""
+
+    run_dir: tyro.conf.Positional[Path]
+    """A finished run of pcfg.train or pcfg.distill."""
+    config: tyro.conf.OmitArgPrefixes[CeilingConfig] = CeilingConfig()
+
+
+def main(args: list[str]) -> None:
+    """Parse and compute."""
+    use_all_cores()
+    text = "Compute what the best possible model scores on a run's evaluation set, exactly, and how it depends on n-grams."
+    command = parse(CeilingCommand, args, prog="pcfg.ceiling", description=text)
+    compute(command.run_dir, validate(command.config))
+
+
+def compute(path: Path, config: CeilingConfig) -> None:
+    """Write `probes/ceiling.*` of a finished run.
+
+    Raises:
+        UserError: the run is missing, unfinished, in use, of another experiment, or has been done with other settings.
+    """
+    with opened_probe(path, "pcfg", NAME, asdict(config)) as opened:
+        if opened is None:
+            return
+        run = opened.run
+        model = from_dict(TrainConfig if run.record["stage"] == "train" else StudentConfig, run.record["config"], path / "config.json")
+        grammar = model.data.load()
+        sampler = make_sampler(grammar)
+        batch = jax.jit(lambda: eval_batch(model.data, sampler, model.masking, model.training.eval_examples))()
+        # From the first terminal on: BOS is no part of the grammar.
+        true, seen, selected = (np.asarray(leaf)[: config.num_sentences, 1:] for leaf in (batch.labels, batch.inputs.tokens_BxL, batch.mask > 0))
+        channel, lengths = channel_of(model.masking), lengths_of(true, len(grammar.terminals))
+        best = ceiling(grammar, true, seen, selected, lengths, channel, "hidden" if model.masking.hide_selected else "unknown")
+        plateaus = {str(n): asdict(window_optimum(grammar, n, channel)) for n in config.windows}
+        opened.summary.update(ceiling=asdict(best), plateaus=plateaus)
+
+        pairs = probe_pairs(sampler, config.probe)
+        tokens, targets = np.asarray(pairs.tokens_PxT)[:, 1:], [(i, int(position) - 1) for i, position in enumerate(pairs.position_P)]
+        rows = []
+        for n in config.probe.sizes:
+            distances = window_distances(grammar, tokens, lengths_of(tokens, len(grammar.terminals)), targets, n)
+            rows += [
+                {"kind": kind, "n": n} | describe(values_P, pairs.sentence_P, config.probe.seed)
+                for kind, values_P in zip(KINDS, distances, strict=True)
+            ]
+        write_text(opened.folder / TABLE, pd.DataFrame(rows).to_csv(index=False, float_format="%.6g"))
+
+
+def channel_of(masking: MaskingConfig) -> Channel:
+    """The corruption that a masking configuration describes."""
+    return Channel(masking.fraction, masking.mask_share, masking.random_share)
+
+
+def lengths_of(tokens_BxT: np.ndarray, num_terminals: int) -> np.ndarray:
+    """Terminals of every sentence, `(B,)`."""
+    return (tokens_BxT < num_terminals).sum(1)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -52,7 +52,7 @@ class Plateau:
 def ngram_counts(grammar: Grammar, n: int) -> ByPosition:
     """Expected number of n-grams around each position of a sentence `(T,)`, T the longest sentence, by n-gram.
 
-    The window is that of `pcfg.window.window`. Tokens are indices of terminals; V stands for any place before the sentence, V + 1 for any after it.
+    The window is that of `common.ngram.window`. Tokens are indices of terminals; V stands for any place before the sentence, V + 1 for any after it.
     """
     v = len(grammar.terminals)
     before, after = _repeated(v, n // 2, n), _repeated(v + 1, n - 1 - n // 2, n)

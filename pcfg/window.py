@@ -1,11 +1,16 @@
-"""M_robust and M_close of the Bayes-optimal predictor: how much the best prediction depends on the n-gram around a token (paper section 4)."""
+"""M_robust and M_close of the Bayes-optimal predictor: how much the best prediction depends on the n-gram around a token (paper section 4).
+
+Windows are those of common/ngram.py, which probes models in the same way.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from common.errors import UserError
+from common.ngram import in_window
 from pcfg.grammar import Grammar
 from pcfg.inside import leave_one_out
 from pcfg.posterior import plain_log_evidence
@@ -18,11 +23,6 @@ class Distances(NamedTuple):
     """Between the predictions with only the target masked and with its whole window masked."""
     close_N: np.ndarray
     """Between the predictions with only the target masked and with everything outside its window masked too (the target stays masked)."""
-
-
-def window(n: int, target: int) -> range:
-    """Positions of the n-gram around a target: symmetric for odd n; p-1 ... p and p-2 ... p+1 for 2 and 4 (the paper's)."""
-    return range(target - n // 2, target - n // 2 + n)
 
 
 def window_distances(
@@ -53,17 +53,11 @@ def window_distances(
     if not np.isfinite(log_z_B[sentence_N]).all():
         raise UserError(f"a sentence does not come from grammar {grammar.name}; do grammar and start level fit?")
     clean_NxV = clean_BxTxV[sentence_N, target_N]
-    start_N = target_N - n // 2
-    position_T = np.arange(tokens_BxT.shape[1])
-    in_window_NxT = (position_T[None] >= start_N[:, None]) & (position_T[None] < start_N[:, None] + n)
+    in_window_NxT = np.asarray(in_window(jnp.asarray(target_N), tokens_BxT.shape[1], n))
     distances = []
     for masked_NxT in (in_window_NxT, ~in_window_NxT):
         masked_NxTxV = np.where(masked_NxT[..., None], 0.0, evidence_BxTxV[sentence_N])
         _, others_NxTxV = leave_one_out(grammar, masked_NxTxV, length_B[sentence_N], part=part)
-        distances.append(total_variation(clean_NxV, others_NxTxV[np.arange(len(target_N)), target_N]))
+        moved_NxV = np.abs(others_NxTxV[np.arange(len(target_N)), target_N] - clean_NxV)
+        distances.append(np.sum(moved_NxV, axis=-1) / 2)
     return Distances(*distances)
-
-
-def total_variation(p_xV: np.ndarray, q_xV: np.ndarray) -> np.ndarray:
-    """Half the L1 norm of the difference of two distributions over the last axis."""
-    return 0.5 * np.sum(np.abs(p_xV - q_xV), axis=-1)

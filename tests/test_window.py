@@ -7,16 +7,26 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
+from common import ngram
 from common.errors import UserError
 from pcfg.grammar import Grammar, load
 from pcfg.ngrams import ngram_counts, window_optimum
 from pcfg.posterior import Channel, optimal_prediction
-from pcfg.window import total_variation, window, window_distances
+from pcfg.window import window_distances
 from tests import brute_force
 from tests.brute_force import AMBIGUOUS, GRAMMARS
 
 grammars = pytest.mark.parametrize("grammar", GRAMMARS.values(), ids=GRAMMARS)
 CHANNEL = Channel(rate=0.4, mask=0.7, random=0.2)
+
+
+def window(n: int, target: int) -> range:
+    first, last = ngram.window(n)
+    return range(target + first, target + last + 1)
+
+
+def total_variation(p: np.ndarray, q: np.ndarray) -> float:
+    return 0.5 * float(np.abs(p - q).sum())
 
 
 def test_windows_are_the_papers() -> None:

@@ -13,7 +13,7 @@ from common.errors import run_command
 from common.mesh import keep_compiled
 from common.plan import StageCommand, print_plan, run_stages
 from common.runs import DONE
-from pcfg.presets import PRESETS, Experiment, PCFGPresetName
+from pcfg.presets import PRESETS, Experiment, PCFGPresetName, WindowConfig
 
 STRATEGIES: dict[str, tuple[str, ...]] = {
     "ce": ("--schedule", "ce"),
@@ -56,13 +56,8 @@ def plan(name: str, experiment: Experiment, root: Path) -> list[StageCommand]:
     teacher, probes = home / "teacher", home / "teacher" / "probes"
     trained = teacher / DONE
     stages = [StageCommand("teacher", "pcfg.train", ("--preset", name, "--run-dir", str(teacher)), trained, ())]
-    windows = ("--every", str(experiment.probe.every), "--num-sentences", str(experiment.probe.num_sentences))
-    windows += ("--sizes", *map(str, experiment.probe.sizes))
-    stages.append(StageCommand("ngrams", "pcfg.probe", (str(teacher), *windows), probes / "ngram.json", (trained,)))
-    if experiment.ceiling_sentences:
-        exact = ("--num-sentences", str(experiment.ceiling_sentences), "--probe.every", str(experiment.probe.every))
-        exact += ("--probe.num-sentences", str(experiment.ceiling_pairs_sentences), "--probe.sizes", *map(str, experiment.probe.sizes))
-        stages.append(StageCommand("ceiling", "pcfg.ceiling", (str(teacher), *exact), probes / "ceiling.json", (trained,)))
+    stages.append(StageCommand("ngrams", "pcfg.probe", (str(teacher), *_windows(experiment.probe)), probes / "ngram.json", (trained,)))
+    stages.append(StageCommand("ceiling", "pcfg.ceiling", (str(teacher), *_windows(experiment.exact)), probes / "ceiling.json", (trained,)))
     ancestors = ("--every", str(experiment.nonterminal.every), "--num-train", str(experiment.nonterminal.num_train))
     ancestors += ("--num-eval", str(experiment.nonterminal.num_eval))
     stages.append(StageCommand("nonterminals", "pcfg.nonterminal", (str(teacher), *ancestors), probes / "nonterminals.json", (trained,)))
@@ -73,6 +68,10 @@ def plan(name: str, experiment: Experiment, root: Path) -> list[StageCommand]:
         stages.append(StageCommand(f"student/{strategy}", "pcfg.distill", args, student / DONE, (trained,) if from_teacher else ()))
     needs = tuple(stage.output for stage in stages)
     return [*stages, StageCommand("claims", "pcfg.claims", ("--preset", name, "--root", str(root)), home / CLAIMS, needs)]
+
+
+def _windows(windows: WindowConfig) -> tuple[str, ...]:
+    return ("--every", str(windows.every), "--num-sentences", str(windows.num_sentences), "--sizes", *map(str, windows.sizes))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Literal
 
-from common.config import Preset, TrainingConfig, configuration
+from common.config import NonNegativeInt, PositiveInt, Preset, TrainingConfig, configuration
 from common.optim import OptimConfig
 from common.schedule import ScheduleConfig
 from pcfg.config import StudentConfig, TrainConfig, bert
@@ -13,12 +13,34 @@ PCFGPresetName = Literal["quick", "laptop", "paper"]
 
 
 @configuration
+class WindowConfig:
+    """Where and over what windows the n-gram probe looks; see `python -m pcfg.probe --help`."""
+
+    sizes: tuple[PositiveInt, ...]
+    every: PositiveInt
+    num_sentences: PositiveInt
+
+
+@configuration
+class AncestorConfig:
+    """What the non-terminal probe is trained and judged on; see `python -m pcfg.nonterminal --help`."""
+
+    every: NonNegativeInt
+    num_train: PositiveInt
+    num_eval: PositiveInt
+
+
+@configuration
 class Experiment:
     """Teacher and students of one preset."""
 
     teacher: TrainConfig
     student: StudentConfig
     """Defaults of `python -m pcfg.distill`."""
+    probe: WindowConfig
+    nonterminal: AncestorConfig
+    exact: WindowConfig
+    """Windows of the Bayes-optimal distances, which are costly for long sentences; `num_sentences` is also that of the ceiling."""
 
 
 def _adam(rate: float) -> OptimConfig:
@@ -32,6 +54,9 @@ def _quick() -> Experiment:
     return Experiment(
         teacher=teacher,
         student=StudentConfig(data, bert(2, layers=3, dropout=0.0), _adam(3e-3), budget, supervision=ScheduleConfig(interval=200, first_steps=400)),
+        probe=WindowConfig((2, 3, 4, 5, 7), every=4, num_sentences=512),
+        nonterminal=AncestorConfig(every=0, num_train=1024, num_eval=512),
+        exact=WindowConfig((2, 3, 4, 5, 7), every=4, num_sentences=512),
     )
 
 
@@ -41,6 +66,9 @@ def _paper() -> Experiment:
     return Experiment(
         teacher=TrainConfig(data, bert(32), _adam(5e-3), replace(budget, checkpoint_every=200)),
         student=StudentConfig(data, bert(8), _adam(5e-3), budget, supervision=ScheduleConfig(interval=1000, first_steps=2000)),
+        probe=WindowConfig((2, 3, 4, 5, 7, 9), every=30, num_sentences=1024),
+        nonterminal=AncestorConfig(every=5, num_train=10_240, num_eval=4096),
+        exact=WindowConfig((2, 3, 4, 5, 7, 9), every=30, num_sentences=64),
     )
 
 

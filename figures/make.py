@@ -1,16 +1,23 @@
 """`python -m figures.make`: draw every figure and the report of a preset from its run files."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 from rich.console import Console
 
-from common.config import PresetName, chosen_preset, parse
+from common.config import Preset, PresetName, chosen_preset, last_value, parse
 from common.errors import UserError, run_command
-from figures import first, law, levels, overview, report, spike, width
-from parity.presets import PRESETS, Experiment
+from figures import first, law, levels, overview, phases, report, spike, students, width
+from parity.presets import PRESETS as PARITY_PRESETS
+from pcfg.presets import PRESETS as PCFG_PRESETS
 
-CAPTIONS = {
+ExperimentName = Literal["parity", "pcfg"]
+Figure = tuple[Callable[[Path, Path], Path], str]
+"""What draws it from an experiment's runs into a folder, and its caption."""
+
+PARITY: dict[str, Figure] = {
     "overview": (
         overview.draw,
         "Accuracy on held-out examples. Lines: mean over seeds; bands: the middle half of the seeds. Right: points of the paper's Figure 1 (left).",
@@ -36,42 +43,105 @@ CAPTIONS = {
         " Middle: its correlations with the support's monomials, mean over teachers. Right: how well the correlations of one degree tell who learns.",
     ),
 }
+PCFG: dict[str, Figure] = {
+    "phases": (
+        phases.draw,
+        "Left: the teacher's loss on held-out sentences, with the exact optimum of a model that sees n tokens around a position and nothing else,"
+        " and of the best model of all. Shaded: the drop that the detector finds in the mean curve; dotted: C1. Middle and right: how far the"
+        " teacher's prediction moves when a window around the position is masked, or all but the window; median over positions, mean over seeds."
+        " Diamonds: the same for the best model of all.",
+    ),
+    "students": (
+        students.draw,
+        "Left: accuracy on the selected tokens of held-out sentences. Lines: mean over seeds; bands: the middle half of them. Middle: how well the"
+        " non-terminals above every token can be read off the teacher's last hidden layer, by a linear probe. Right: points of the paper's Figure 1"
+        " (right).",
+    ),
+}
 
 
-def figures_of(experiment: Experiment) -> tuple[str, ...]:
-    """The figures that an experiment has runs for."""
+@dataclass(frozen=True)
+class Page:
+    """What the report of an experiment holds."""
+
+    title: str
+    presets: Mapping[str, Preset[Any]]
+    figures: Callable[[Any], Sequence[tuple[str, Figure]]]
+    """The figures that an experiment of this configuration has runs for."""
+    footnote: str
+
+
+def parity_figures(experiment: Any) -> list[tuple[str, Figure]]:
+    """All but those of stages that the preset leaves out."""
     absent = {"levels"} if experiment.tree is None else set()
     absent |= {"first"} if experiment.first is None else set()
-    return tuple(name for name in CAPTIONS if name not in absent)
+    return [(name, figure) for name, figure in PARITY.items() if name not in absent]
+
+
+PAGES: dict[str, Page] = {
+    "parity": Page(
+        "Implicit curriculum in sparse parity",
+        PARITY_PRESETS,
+        parity_figures,
+        "t90: first evaluation at or above 90% accuracy that is sustained for three evaluations, in training examples. A seed that does not get there"
+        " within its budget is censored and ranks after all others. Learning rates were chosen on other seeds than those shown.",
+    ),
+    "pcfg": Page(
+        "Implicit curriculum in masked prediction on a grammar",
+        PCFG_PRESETS,
+        lambda _: list(PCFG.items()),
+        "Distances are total variations, half of the L1 norm that the paper reports.",
+    ),
+}
 
 
 @dataclass(frozen=True)
 class MakeCommand:
     """Arguments of `python -m figures.make`."""
 
+    experiment: ExperimentName = "parity"
+    """Whose runs."""
     preset: PresetName = "quick"
-    """Which experiment."""
+    """Which of its presets."""
     root: Path = Path("runs")
     """Where runs are kept."""
     out: Path = Path("site")
-    """Figures and report go to OUT/PRESET."""
+    """Figures and report go to OUT/PRESET, or OUT/pcfg-PRESET."""
 
 
 def main(args: list[str]) -> None:
     """Draw everything."""
-    preset = chosen_preset(args, PRESETS)
+    name, page, preset = chosen_page(args)
     command = parse(MakeCommand, args, prog="figures.make", description="Draw every figure and the report of a preset from its run files.")
-    home, folder = command.root / "parity" / preset.name, command.out / preset.name
+    home, folder = command.root / name / preset.name, command.out / folder_of(name, preset.name)
     if not (home / "claims.json").exists():
-        raise UserError(f"{home} is not complete; run `python -m parity.experiment --preset {preset.name} --root {command.root}` first")
-    drawn = [report.Drawn(draw(home, folder), caption) for name, (draw, caption) in CAPTIONS.items() if name in figures_of(preset.config)]
+        raise UserError(f"{home} is not complete; run `python -m {name}.experiment --preset {preset.name} --root {command.root}` first")
+    drawn = [report.Drawn(draw(home, folder), caption) for _, (draw, caption) in page.figures(preset.config)]
     law_home = command.root / "law" / preset.name
-    if (law_home / "fits.json").exists():
+    if name == "parity" and (law_home / "fits.json").exists():
         drawn.append(report.Drawn(law.draw(law_home, folder), law.caption(law_home)))
-    page = report.write(home, folder, preset.name, preset.note, drawn)
+    subject = report.Subject(page.title, preset.name, preset.note, f"python -m {name}.experiment --preset {preset.name}", page.footnote)
+    written = report.write(home, folder, subject, drawn)
     console = Console(soft_wrap=True)
-    for path in (*(figure.png for figure in drawn), page):
+    for path in (*(figure.png for figure in drawn), written):
         console.print(str(path), highlight=False)
+
+
+def chosen_page(args: Sequence[str]) -> tuple[str, Page, Preset[Any]]:
+    """The experiment and the preset that the arguments name.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    name = last_value(args, "--experiment") or "parity"
+    if name not in PAGES:
+        raise UserError(f"--experiment {name}: unknown experiment; choose one of {', '.join(PAGES)}")
+    return name, PAGES[name], chosen_preset(args, PAGES[name].presets)
+
+
+def folder_of(experiment: str, preset: str) -> str:
+    """What the results of a preset are called among those of all experiments."""
+    return preset if experiment == "parity" else f"{experiment}-{preset}"
 
 
 if __name__ == "__main__":

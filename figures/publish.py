@@ -5,24 +5,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.config import PresetName, chosen_preset, parse
+from common.config import PresetName, parse
 from common.errors import run_command
 from common.runs import write_json, write_text
 from figures import loaders, make
 from figures.report import runs_of
-from parity.presets import PRESETS
 
 TABLE = "table.md"
-_TABLES = ("claims.json", "learning_times.csv", "tuning.csv", "first_checkpoints.csv")
+_TABLES = ("claims.json", "learning_times.csv", "tuning.csv", "first_checkpoints.csv", "final_accuracy.csv")
+_TABLES += tuple(f"teacher/probes/{name}" for name in ("ngram.csv", "nonterminals.csv", "ceiling.json", "ceiling.csv"))
 _FIGURE_OF = {"W": "width", "O": "overview", "P": "overview", "S": "spike", "C": "spike", "E": "overview", "F": "first"}
+_FIGURE_OF |= {"B1": "phases", "B2": "phases"}
 
 
 @dataclass(frozen=True)
 class PublishCommand:
     """Arguments of `python -m figures.publish`."""
 
+    experiment: make.ExperimentName = "parity"
+    """Whose runs."""
     preset: PresetName = "quick"
-    """Which experiment."""
+    """Which of its presets."""
     root: Path = Path("runs")
     """Where runs are kept."""
     site: Path = Path("site")
@@ -33,22 +36,23 @@ class PublishCommand:
 
 def main(args: list[str]) -> None:
     """Draw, then copy."""
-    preset = chosen_preset(args, PRESETS)
+    name, page, preset = make.chosen_page(args)
+    folder = make.folder_of(name, preset.name)
     command = parse(PublishCommand, args, prog="figures.publish", description="Keep the small results of a preset, to be committed.")
-    make.main(["--preset", preset.name, "--root", str(command.root), "--out", str(command.site)])
-    home, site, out = command.root / "parity" / preset.name, command.site / preset.name, command.out / preset.name
+    make.main(["--experiment", name, "--preset", preset.name, "--root", str(command.root), "--out", str(command.site)])
+    home, site, out = command.root / name / preset.name, command.site / folder, command.out / folder
     out.mkdir(parents=True, exist_ok=True)
     tables = [home / name for name in _TABLES if (home / name).exists()]
-    for source in (*tables, *(site / f"{name}.png" for name in make.figures_of(preset.config))):
+    for source in (*tables, *(site / f"{figure}.png" for figure, _ in page.figures(preset.config))):
         shutil.copyfile(source, out / source.name)
     write_json(out / "provenance.json", provenance(home))
-    write_text(out / TABLE, claims_table(loaders.read_json(home / "claims.json")["claims"], preset.name))
+    write_text(out / TABLE, claims_table(loaders.read_json(home / "claims.json")["claims"], folder))
 
 
 def provenance(home: Path) -> dict[str, Any]:
     """Where the numbers come from, and what they cost."""
     manifests = [loaders.read_json(home / run / "manifest.json") for run in runs_of(home)]
-    kept = {name: manifests[0][name] for name in ("commit", "device", "packages", "python", "seeds", "supports")}
+    kept = {name: manifests[0][name] for name in ("commit", "device", "packages", "python", "seeds", "supports") if name in manifests[0]}
     return kept | {"training_seconds": round(sum(manifest["wall_seconds"] for manifest in manifests))}
 
 
@@ -59,7 +63,7 @@ def claims_table(claims: list[dict[str, Any]], preset: str) -> str:
         measured = "; ".join(f"{item['name']} {item['text']}" for item in claim["measured"] if "not judged" not in item["name"])
         name, verdict = claim["claim"], "holds" if claim["holds"] else "**does not hold**"
         figure = f"[{_FIGURE_OF[name]}](results/{preset}/{_FIGURE_OF[name]}.png)"
-        size = preset.removeprefix("transformer-")
+        size = preset.rsplit("-", 1)[-1]
         command = "`make figures`" if size == "quick" else f"`make figures PRESET={size}`"
         rows.append(f"| {name}: {claim['title']} | {command} | {figure} | {verdict}: {measured} |")
     return "\n".join(rows) + "\n"

@@ -18,6 +18,11 @@ _DATA = {
     "tuning.csv": "the learning-rate sweeps",
     "first_checkpoints.csv": "every two-shot student of the sweep over first checkpoints, and what its checkpoint carries",
     "claims.json": "the claims as numbers",
+    "final_accuracy.csv": "how far every run came within its budget",
+    "teacher/probes/ngram.csv": "M_robust and M_close of every checkpoint",
+    "teacher/probes/nonterminals.csv": "accuracy of the non-terminal probes",
+    "teacher/probes/ceiling.json": "exact accuracy and loss of the best model, and of the best n-gram models",
+    "teacher/probes/ceiling.csv": "M_robust and M_close of the best model",
     "teacher/probes/correlations_in_support.csv": "correlation of every checkpoint with every subset of the support",
     "teacher/probes/correlations_by_stratum.csv": "absolute correlations by degree and overlap with the support",
 }
@@ -31,14 +36,27 @@ class Drawn:
     caption: str
 
 
-def write(home: Path, folder: Path, preset: str, note: str, drawn: list[Drawn]) -> Path:
+@dataclass(frozen=True)
+class Subject:
+    """What a report is about."""
+
+    title: str
+    preset: str
+    note: str
+    """The preset's."""
+    command: str
+    """That made the runs."""
+    footnote: str
+    """How to read the claims."""
+
+
+def write(home: Path, folder: Path, subject: Subject, drawn: list[Drawn]) -> Path:
     """Write `report.html` and a `data/` folder beside it.
 
     Args:
-        home: `runs/parity/<preset>`.
+        home: `runs/<experiment>/<preset>`.
         folder: where the figures already are.
-        preset: its name.
-        note: its lab note.
+        subject: what it is about.
         drawn: the figures, in order.
     """
     data = copy_data(home, folder)
@@ -47,8 +65,7 @@ def write(home: Path, folder: Path, preset: str, note: str, drawn: list[Drawn]) 
     rows = [run_row(home, name, manifest) for name, manifest in manifests.items()]
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined)
     page = environment.get_template("report.html.jinja").render(
-        preset=preset,
-        note=note,
+        subject=subject,
         claims=loaders.read_json(home / "claims.json")["claims"],
         figures=[_embedded(figure) for figure in drawn],
         data=data,
@@ -59,8 +76,8 @@ def write(home: Path, folder: Path, preset: str, note: str, drawn: list[Drawn]) 
             ("device", ", ".join(f"{key} {value}" for key, value in provenance["device"].items())),
             ("python", provenance["python"]),
             ("packages", ", ".join(f"{name} {version}" for name, version in provenance["packages"].items())),
-            ("support", "; ".join(", ".join(map(str, support)) for support in provenance["supports"])),
-            ("command", f"python -m parity.experiment --preset {preset}"),
+            *([("support", "; ".join(", ".join(map(str, support)) for support in provenance["supports"]))] if "supports" in provenance else []),
+            ("command", subject.command),
         ],
     )
     write_text(folder / "report.html", page)

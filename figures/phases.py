@@ -1,0 +1,89 @@
+"""The three phases of masked prediction on a grammar, beside the best n-gram models and the best of all (paper: `curr_pcfg`)."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from common.phases import PhaseConfig
+from common.transition import Transition
+from figures import loaders, style
+
+
+def draw(home: Path, folder: Path) -> Path:
+    """Draw `phases`.
+
+    Args:
+        home: `runs/pcfg/<preset>`.
+        folder: where figures go.
+    """
+    probes = home / "teacher" / "probes"
+    drawing, (loss, robust, close) = style.figure(3)
+    draw_loss(loss, home / "teacher", loaders.read_json(probes / "ceiling.json"))
+    table, best = pd.read_csv(probes / "ngram.csv"), pd.read_csv(probes / "ceiling.csv")
+    for axes, kind, title in (
+        (robust, "robust", "Window masked: $M_{robust}$"),
+        (close, "close", "All but the window masked: $M_{close}$"),
+    ):
+        draw_distances(axes, table[table.kind == kind], best[best.kind == kind].set_index("n")["median"], title)
+        axes.sharex(loss)
+    robust.legend(loc="upper left", title="window of", ncols=2)
+    for axes in (loss, robust, close):
+        shade_drop(axes, home / "teacher")
+    return style.save(drawing, folder, "phases")
+
+
+def draw_loss(axes: Axes, teacher: Path, exact: dict) -> None:
+    """The validation loss of every seed, with the plateaus of n-gram models and the ceiling of all models as lines."""
+    steps, loss_SxT = positive_steps(teacher, "eval_loss")
+    for i, loss_T in enumerate(loss_SxT):
+        axes.plot(steps, loss_T, color=style.BLACK, linewidth=1.5, label="teacher, each seed" if i == 0 else None)
+    for n, plateau in exact["plateaus"].items():
+        axes.axhline(plateau["cross_entropy"], color=style.SKY, linewidth=1.2, linestyle="--", label="best n-gram model" if n == "1" else None)
+        axes.annotate(f"n={n}", (steps[0], plateau["cross_entropy"]), fontsize=9, color=style.BLUE, va="bottom")
+    axes.axhline(exact["ceiling"]["cross_entropy_here"], color=style.RED, linewidth=1.2, linestyle="--", label="best of all models")
+    step_axis(axes, steps)
+    axes.set_ylim(0, 1.25)
+    axes.set_ylabel("validation loss (nats)")
+    axes.set_title("Plateau, drop, tail")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 0.06))
+
+
+def draw_distances(axes: Axes, table: pd.DataFrame, best: pd.Series, title: str) -> None:
+    """The median distance of every window, mean over seeds; a diamond at the right is the value of the best model of all."""
+    for i, (n, own) in enumerate(table.groupby("n")):
+        curve = own[own.step > 0].groupby("step")["median"].mean()
+        axes.plot(curve.index, curve, color=style.series_color(i), label=f"{n} tokens")
+        if n in best.index:
+            axes.plot(curve.index[-1] * 1.06, best[n], "D", color=style.series_color(i), markersize=6, clip_on=False)
+    axes.set_ylim(-0.02, None)
+    axes.set_xlabel("step")
+    axes.set_ylabel("median total variation")
+    axes.set_title(title)
+
+
+def shade_drop(axes: Axes, teacher: Path) -> None:
+    """The drop as the detector finds it, from the mean of the seeds' losses."""
+    steps, loss_SxT = positive_steps(teacher, "eval_loss")
+    found = PhaseConfig().detect(steps.tolist(), np.mean(loss_SxT, axis=0).tolist())
+    if isinstance(found, Transition):
+        axes.axvspan(found.start, found.end, color=style.YELLOW, alpha=0.18, linewidth=0)
+        axes.axvline(found.chosen, color=style.GREY, linewidth=1, linestyle=":")
+
+
+def positive_steps(run: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps after 0 `(T,)` and a metric `(seeds, T)`."""
+    table = loaders.metrics(run).pivot(index="step", columns="lane", values=name)
+    table = table[table.index > 0]
+    return table.index.to_numpy(), table.to_numpy(np.float64).T
+
+
+def step_axis(axes: Axes, steps: np.ndarray) -> None:
+    """A logarithmic axis of steps, with room at the right for the values of the best model."""
+    axes.set_xscale("log")
+    axes.set_xlim(steps[0], steps[-1] * 1.15)
+    ticks = style.nice_log_ticks([float(steps[0]), float(steps[-1])])
+    axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel("step")

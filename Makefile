@@ -11,6 +11,8 @@ figures: .venv/run
 	$(BIN)/python -m figures.make --preset $(PRESET)
 	$(BIN)/python -m parity.experiment --preset transformer-$(PRESET)
 	$(BIN)/python -m figures.make --preset transformer-$(PRESET)
+	$(BIN)/python -m pcfg.experiment --preset $(PRESET)
+	$(BIN)/python -m figures.make --experiment pcfg --preset $(PRESET)
 
 test: .venv/dev
 	$(BIN)/python -m pytest

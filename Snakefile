@@ -7,43 +7,47 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
+import figures.make
+import parity.experiment
+import pcfg.experiment
 from parity import law
-from parity.experiment import plan
-from parity.presets import PRESETS
 
 PYTHON = sys.executable
 
-for preset in PRESETS.values():
-    for stage in plan(preset.name, preset.config, Path("runs")):
+for experiment, of_presets, planned in (("parity", parity.presets.PRESETS, parity.experiment.plan), ("pcfg", pcfg.presets.PRESETS, pcfg.experiment.plan)):
+    for preset in of_presets.values():
+        full_name = figures.make.folder_of(experiment, preset.name)
+        for stage in planned(preset.name, preset.config, Path("runs")):
+
+            rule:
+                name:
+                    f"{full_name}/{stage.name}"
+                input:
+                    [str(path) for path in stage.needs],
+                output:
+                    touch(str(stage.output)) if stage.output.name == "DONE" else str(stage.output),
+                threads: 2
+                resources:
+                    mem_mb=8000,
+                    runtime=240,
+                params:
+                    command=stage.shell.removeprefix("python"),
+                    python=PYTHON,
+                shell:
+                    "{params.python} {params.command}"
 
         rule:
             name:
-                f"{preset.name}/{stage.name}"
+                f"figures_{full_name}"
             input:
-                [str(path) for path in stage.needs],
-            output:
-                touch(str(stage.output)) if stage.output.name == "DONE" else str(stage.output),
-            threads: 2
-            resources:
-                mem_mb=8000,
-                runtime=240,
+                f"runs/{experiment}/{preset.name}/claims.json",
+                f"runs/law/{preset.name}/{law.FITS}" if experiment == "parity" and preset.name in law.LAW_PRESETS else [],
             params:
-                command=stage.shell.removeprefix("python"),
+                experiment=experiment,
+                preset=preset.name,
                 python=PYTHON,
             shell:
-                "{params.python} {params.command}"
-
-    rule:
-        name:
-            f"figures_{preset.name}"
-        input:
-            f"runs/parity/{preset.name}/claims.json",
-            f"runs/law/{preset.name}/{law.FITS}" if preset.name in law.LAW_PRESETS else [],
-        params:
-            preset=preset.name,
-            python=PYTHON,
-        shell:
-            "{params.python} -m figures.make --preset {params.preset}"
+                "{params.python} -m figures.make --experiment {params.experiment} --preset {params.preset}"
 
 
 for preset in law.LAW_PRESETS.values():

@@ -103,3 +103,8 @@ def opened_probe(path: Path, experiment: str, name: str, settings: Mapping[str, 
         yield probe
         write_json(complete, {"settings": settings} | probe.summary)
         shutil.rmtree(parts)
+
+
+def chosen_steps(steps: Sequence[int], every: int) -> tuple[int, ...]:
+    """Every so many of the checkpoints, the first and the last among them."""
+    return tuple(sorted({steps[0], steps[-1], *(steps[::every] if every else ())}))

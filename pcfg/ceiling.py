@@ -42,13 +42,13 @@ class CeilingConfig:
     """At most so many sentences of the evaluation set, and as many for M_robust and M_close."""
     sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (2, 3, 4, 5, 7)
     """n of every window of M_robust and M_close."""
-    every: PositiveInt = 30
+    spacing: PositiveInt = 30
     """Positions are this number of tokens apart in a sentence, as in `pcfg.probe`."""
 
     @property
     def probe(self) -> ProbeConfig:
         """The same as the n-gram probe's settings, which draw the same sentences."""
-        return ProbeConfig(self.sizes, self.every, self.num_sentences)
+        return ProbeConfig(self.sizes, self.spacing, self.num_sentences)
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,15 @@ def plan(name: str, experiment: Experiment, root: Path) -> list[StageCommand]:
     teacher, probes = home / "teacher", home / "teacher" / "probes"
     trained = teacher / DONE
     stages = [StageCommand("teacher", "pcfg.train", ("--preset", name, "--run-dir", str(teacher)), trained, ())]
-    stages.append(StageCommand("ngrams", "pcfg.probe", (str(teacher), *_windows(experiment.probe)), probes / "ngram.json", (trained,)))
+    stages.append(
+        StageCommand(
+            "ngrams",
+            "pcfg.probe",
+            (str(teacher), *_windows(experiment.probe), "--every", str(experiment.probe_every)),
+            probes / "ngram.json",
+            (trained,),
+        )
+    )
     stages.append(StageCommand("ceiling", "pcfg.ceiling", (str(teacher), *_windows(experiment.exact)), probes / "ceiling.json", (trained,)))
     ancestors = ("--every", str(experiment.nonterminal.every), "--num-train", str(experiment.nonterminal.num_train))
     ancestors += ("--num-eval", str(experiment.nonterminal.num_eval))
@@ -71,7 +79,7 @@ def plan(name: str, experiment: Experiment, root: Path) -> list[StageCommand]:
 
 
 def _windows(windows: WindowConfig) -> tuple[str, ...]:
-    return ("--every", str(windows.every), "--num-sentences", str(windows.num_sentences), "--sizes", *map(str, windows.sizes))
+    return ("--spacing", str(windows.spacing), "--num-sentences", str(windows.num_sentences), "--sizes", *map(str, windows.sizes))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from common.keys import seed_key
 from common.losses import label_cross_entropy, masked_mean
 from common.mesh import over_lanes, use_all_cores
 from common.models import Params
-from common.probing import opened_probe
+from common.probing import chosen_steps, opened_probe
 from common.runs import RunDirectory, write_text
 from common.trajectory import Trajectory
 from common.transformer import TokenInputs
@@ -110,11 +110,6 @@ def probe_run(path: Path, config: NonTerminalConfig) -> None:
         chance_D = np.asarray(jax.jit(lambda: _chance(sampler, classes, config))())
         tables = [_rows(run, model, step, part["accuracy_Lx2xD"], chance_D) for step, part in zip(steps, opened.over(steps, compute), strict=True)]
         write_text(opened.folder / TABLE, pd.concat(tables).to_csv(index=False, float_format="%.6g"))
-
-
-def chosen_steps(steps: Sequence[int], every: int) -> tuple[int, ...]:
-    """Every so many of the checkpoints, the first and the last among them."""
-    return tuple(sorted({steps[0], steps[-1], *(steps[::every] if every else ())}))
 
 
 def probe_accuracy(hidden: Callable[[jax.Array], jax.Array], sampler: Sampler, classes: Sequence[int], config: NonTerminalConfig) -> jax.Array:

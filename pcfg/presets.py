@@ -17,7 +17,7 @@ class WindowConfig:
     """Where and over what windows the n-gram probe looks; see `python -m pcfg.probe --help`."""
 
     sizes: tuple[PositiveInt, ...]
-    every: PositiveInt
+    spacing: PositiveInt
     num_sentences: PositiveInt
 
 
@@ -38,6 +38,8 @@ class Experiment:
     student: StudentConfig
     """Defaults of `python -m pcfg.distill`."""
     probe: WindowConfig
+    probe_every: PositiveInt
+    """Checkpoints from one that the n-gram probe looks at to the next."""
     nonterminal: AncestorConfig
     exact: WindowConfig
     """Windows of the Bayes-optimal distances, which are costly for long sentences; `num_sentences` is also that of the ceiling."""
@@ -56,11 +58,28 @@ def _quick() -> Experiment:
     return Experiment(
         teacher=TrainConfig(data, bert(8, layers=3, dropout=0.0), optim, replace(budget, checkpoint_every=60)),
         student=StudentConfig(
-            data, bert(2, layers=3, dropout=0.0), optim, replace(budget, eval_every=100), supervision=ScheduleConfig(interval=240, first_steps=400)
+            data,
+            bert(2, layers=3, dropout=0.0),
+            optim,
+            replace(budget, steps=1000, eval_every=100),
+            supervision=ScheduleConfig(interval=120, first_steps=300),
         ),
-        probe=WindowConfig((2, 3, 5, 7), every=5, num_sentences=800),
+        probe=WindowConfig((2, 3, 5, 7), spacing=5, num_sentences=800),
+        probe_every=2,
         nonterminal=AncestorConfig(every=0, num_train=1024, num_eval=512),
-        exact=WindowConfig((2, 3, 5, 7), every=5, num_sentences=800),
+        exact=WindowConfig((2, 3, 5, 7), spacing=5, num_sentences=800),
+    )
+
+
+def _laptop() -> Experiment:
+    quick = _quick()
+    seeds = {"steps": 4000, "seed": 710, "num_seeds": 4}
+    return replace(
+        quick,
+        teacher=replace(quick.teacher, training=replace(quick.teacher.training, **seeds)),
+        student=replace(quick.student, training=replace(quick.student.training, **seeds)),
+        probe_every=1,
+        nonterminal=AncestorConfig(every=5, num_train=10_240, num_eval=4096),
     )
 
 
@@ -70,13 +89,26 @@ def _paper() -> Experiment:
     return Experiment(
         teacher=TrainConfig(data, bert(32), _adam(5e-3), replace(budget, checkpoint_every=200)),
         student=StudentConfig(data, bert(8), _adam(5e-3), budget, supervision=ScheduleConfig(interval=1000, first_steps=2000)),
-        probe=WindowConfig((2, 3, 4, 5, 7, 9), every=30, num_sentences=1024),
+        probe=WindowConfig((2, 3, 4, 5, 7, 9), spacing=30, num_sentences=1024),
+        probe_every=1,
         nonterminal=AncestorConfig(every=5, num_train=10_240, num_eval=4096),
-        exact=WindowConfig((2, 3, 4, 5, 7, 9), every=30, num_sentences=64),
+        exact=WindowConfig((2, 3, 4, 5, 7, 9), spacing=30, num_sentences=64),
     )
 
 
+QUICK_NOTE = (
+    "cfg3b from its fourth level down (sentences of 14 to 27 tokens), BERT of 3 layers, 8 heads to 2, batch 64, 2000 steps (students 1000), 2 seeds;"
+    " warm-up over a fifth of the run, which stretches the plateau. Judges B1 and B2; students run at the teacher's rate, untuned, and judge nothing."
+    " Command: python -m pcfg.experiment --preset quick."
+)
+LAPTOP_NOTE = "quick with 4 seeds and 4000 steps, and the non-terminals at every fifth checkpoint. Not yet run."
+PAPER_NOTE = (
+    "The published hyper-parameters: the whole of cfg3b (161 to 432 tokens), BERT of 4 layers with 32 heads of size 8 to 8, dropout 0.1, batches of"
+    " 512 sentences, Adam (0.9, 0.95) at 5e-3 with 6% warm-up and cosine over 8000 steps, a checkpoint every 200. Not yet run: a GPU's work."
+    " Command: python -m pcfg.experiment --preset paper."
+)
 PRESETS: dict[str, Preset[Experiment]] = {
-    "quick": Preset("quick", "cfg3b from its fourth level (sentences of 14 to 27 tokens), 8 heads to 2.", _quick()),
-    "paper": Preset("paper", "The published hyper-parameters: the whole of cfg3b, 32 heads to 8, batches of 512 sentences.", _paper()),
+    "quick": Preset("quick", QUICK_NOTE, _quick()),
+    "laptop": Preset("laptop", LAPTOP_NOTE, _laptop()),
+    "paper": Preset("paper", PAPER_NOTE, _paper()),
 }

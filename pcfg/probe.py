@@ -12,13 +12,13 @@ import pandas as pd
 import tyro
 from pydantic import Field
 
-from common.config import PositiveInt, Seed, configuration, from_dict, parse, validate
+from common.config import NonNegativeInt, PositiveInt, Seed, configuration, from_dict, parse, validate
 from common.errors import UserError, run_command
 from common.keys import seed_key
 from common.mesh import over_lanes, use_all_cores
 from common.models import Params
 from common.ngram import Pairs, pairs_of, probe
-from common.probing import opened_probe
+from common.probing import chosen_steps, opened_probe
 from common.runs import RunDirectory, write_text
 from common.stats import quantiles_by_cluster
 from common.trajectory import Trajectory
@@ -38,10 +38,12 @@ class ProbeConfig:
 
     sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (2, 3, 4, 5, 7)
     """n of every window."""
-    every: PositiveInt = 30
+    spacing: PositiveInt = 30
     """Positions are this number of tokens apart in a sentence, from the first multiple on (paper: 30, 60, ..., 420)."""
     num_sentences: PositiveInt = 1024
     """Held-out sentences (paper: 1024)."""
+    every: NonNegativeInt = 1
+    """Probe every so many checkpoints, and always the untrained and the last one; 0: those two alone."""
     seed: Seed = 0
     """Of the sentences."""
 
@@ -81,7 +83,7 @@ def probe_run(path: Path, config: ProbeConfig) -> None:
         pairs = probe_pairs(sampler, config)
         measure = over_lanes(_measure(model, sampler, config.sizes), len(run.manifest["seeds"]))
         trajectory = Trajectory(run)
-        steps, chunks = trajectory.steps(), in_chunks(pairs, _CHUNK)
+        steps, chunks = chosen_steps(trajectory.steps(), config.every), in_chunks(pairs, _CHUNK)
         num_pairs = len(pairs.sentence_P)
 
         def compute(group: Sequence[int]) -> dict[str, np.ndarray]:
@@ -100,9 +102,9 @@ def probe_pairs(sampler: Sampler, config: ProbeConfig) -> Pairs:
     """Positions in held-out sentences, the same for every model."""
     vocabulary = sampler.vocabulary
     tokens_BxT = sampler.sample(seed_key(config.seed, "ngram-probe"), config.num_sentences).tokens_BxT
-    positions = range(config.every, tokens_BxT.shape[1], config.every)
+    positions = range(config.spacing, tokens_BxT.shape[1], config.spacing)
     if not positions:
-        raise UserError(f"every = {config.every} tokens there is no position in sentences of at most {sampler.longest}; give a smaller --every")
+        raise UserError(f"every {config.spacing} tokens there is no position in sentences of at most {sampler.longest}; give a smaller --spacing")
     return pairs_of(tokens_BxT, vocabulary.is_terminal(tokens_BxT), vocabulary.pad, positions, config.sizes)
 
 

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from common.probing import chosen_steps
 from pcfg.grammar import load, parse_grammar
-from pcfg.nonterminal import NonTerminalConfig, both_logits, chosen_steps, init_probes, probe_accuracy, split_levels
+from pcfg.nonterminal import NonTerminalConfig, both_logits, init_probes, probe_accuracy, split_levels
 from pcfg.sampler import make_sampler
 
 CONFIG = NonTerminalConfig(num_train=512, num_eval=512, epochs=4, batch_size=32, learning_rate=0.03, heads=4, width=32)

@@ -1,5 +1,6 @@
 """The stages of the PCFG experiment end to end on a tiny grammar: training, resuming, students, probes, and bad input."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +11,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from common.config import Preset, TrainingConfig
 from common.engine import ScanEngine
+from common.optim import OptimConfig
 from common.runs import RunDirectory
+from common.schedule import ScheduleConfig
 from common.trajectory import Trajectory
-from pcfg import distill, nonterminal, probe, train
+from figures import publish
+from pcfg import distill, experiment, nonterminal, probe, train
+from pcfg.config import StudentConfig, TrainConfig, bert
 from pcfg.data import PCFGData, identity
 from pcfg.grammar import load
+from pcfg.presets import PRESETS, AncestorConfig, Experiment, WindowConfig
 from tests.conftest import same_run
 
 GRAMMAR = "S -> A B | B A | A A\nA -> x y x | y y\nB -> y x x | x x y\n"
@@ -72,7 +79,7 @@ def test_students_of_every_strategy(teacher: Path, tiny: list[str], tmp_path: Pa
 
 
 def test_both_probes_of_a_trajectory(teacher: Path) -> None:
-    probe.main([str(teacher), "--every", "2", "--num-sentences", "64", "--sizes", "2", "3"])
+    probe.main([str(teacher), "--spacing", "2", "--num-sentences", "64", "--sizes", "2", "3"])
     table = pd.read_csv(teacher / "probes" / probe.TABLE)
     assert len(table) == len(Trajectory(RunDirectory(teacher)).steps()) * 2 * 2 * 2
     assert table["median"].between(table["median_low"], table["median_high"]).all()
@@ -80,7 +87,7 @@ def test_both_probes_of_a_trajectory(teacher: Path) -> None:
     last = table[(table.step == table.step.max()) & (table.kind == "robust")]
     assert (last["mean"] > 0.01).all()  # a teacher that has learnt looks at its neighbours
 
-    nonterminal.main([str(teacher), "--num-train", "256", "--num-eval", "256", "--every", "0", "--heads", "2", "--width", "16"])
+    nonterminal.main([str(teacher), "--num-train", "2048", "--num-eval", "256", "--every", "0", "--heads", "2", "--width", "16"])
     table = pd.read_csv(teacher / "probes" / nonterminal.TABLE)
     assert set(table.probe) == {"linear", "mixing"}
     assert sorted(set(table.step)) == [0, 160]
@@ -92,7 +99,7 @@ def test_a_probe_is_what_the_model_says(teacher: Path) -> None:
     from common.config import from_dict
     from common.ngram import probe as probe_pairs
     from common.transformer import TokenInputs
-    from pcfg.config import TrainConfig, functional_model
+    from pcfg.config import functional_model
     from pcfg.probe import ProbeConfig
     from pcfg.probe import probe_pairs as pairs_of
     from pcfg.sampler import make_sampler
@@ -100,7 +107,7 @@ def test_a_probe_is_what_the_model_says(teacher: Path) -> None:
     run = RunDirectory(teacher)
     config = from_dict(TrainConfig, run.record["config"], teacher)
     sampler = make_sampler(config.data.load())
-    pairs = pairs_of(sampler, ProbeConfig(sizes=(3,), every=2, num_sentences=16))
+    pairs = pairs_of(sampler, ProbeConfig(sizes=(3,), spacing=2, num_sentences=16))
     params = jax.tree.map(lambda leaf: leaf[1], Trajectory(run).restore(160))
     model = functional_model(config, sampler)
     found = probe_pairs(model.apply, params, pairs, (3,), sampler.vocabulary.mask)
@@ -126,8 +133,8 @@ def test_bad_input(teacher: Path, tiny: list[str], tmp_path: Path, grammar: Path
     assert "needs --teacher" in refused(distill.main, *run, "--schedule", "one-shot")
     unprobed = tmp_path / "teacher"
     shutil.copytree(teacher, unprobed, ignore=shutil.ignore_patterns("probes"))
-    assert "there is no position" in refused(probe.main, unprobed, "--every", "100", "--sizes", "7")
-    assert "wider than the longest sentence" in refused(probe.main, unprobed, "--every", "2", "--sizes", "30")
+    assert "there is no position" in refused(probe.main, unprobed, "--spacing", "100", "--sizes", "7")
+    assert "wider than the longest sentence" in refused(probe.main, unprobed, "--spacing", "2", "--sizes", "30")
     assert "model.causal" in refused(train.main, *run, "--model.causal")
 
 
@@ -141,3 +148,51 @@ def test_an_edited_grammar_is_another_one(tmp_path: Path) -> None:
     third.write_text(GRAMMAR.replace("A -> x y x", "A -> x x x"))
     assert identity(load(str(first))) == identity(load(str(second))) != identity(load(str(third)))
     assert identity(PCFGData(start_level=3).load()) != identity(PCFGData(start_level=2).load())
+
+
+def test_a_tiny_experiment_end_to_end(grammar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every stage, judged, drawn and published; a second time there is nothing to do."""
+    data = PCFGData(grammar=str(grammar))
+    budget = TrainingConfig(steps=120, batch_size=32, eval_every=4, eval_examples=128, checkpoint_every=8, seed=5, num_seeds=2)
+    optim = OptimConfig((1e-2,), schedule="cosine", kind="adam", clip_norm=1.0)
+    windows = WindowConfig((2, 3), spacing=2, num_sentences=32)
+    student = StudentConfig(data, bert(1, layers=1, dropout=0.0), optim, budget, supervision=ScheduleConfig(interval=8, without_transition="final"))
+    teacher = TrainConfig(data, bert(2, layers=1, dropout=0.0), optim, budget)
+    tiny = Experiment(teacher, student, windows, 1, AncestorConfig(every=0, num_train=64, num_eval=64), windows)
+    monkeypatch.setitem(PRESETS, "quick", Preset("quick", "A tiny grammar.", tiny))
+    experiment.main(["--root", str(tmp_path / "runs")])
+    home = tmp_path / "runs" / "pcfg" / "quick"
+    claims = {claim["claim"]: claim for claim in json.loads((home / "claims.json").read_text())["claims"]}
+    assert claims.keys() == {"B1", "B2"}
+    final = pd.read_csv(home / "final_accuracy.csv")
+    assert len(final) == 5 * 2
+    exact = json.loads((home / "teacher" / "probes" / "ceiling.json").read_text())
+    # No model can beat the best one by more than the luck of 128 sentences.
+    assert final.eval_loss.min() > exact["ceiling"]["cross_entropy_here"] - 0.02
+    losses = [plateau["cross_entropy"] for plateau in exact["plateaus"].values()]
+    assert losses == sorted(losses, reverse=True) and losses[-1] > exact["ceiling"]["cross_entropy"] - 0.05
+    assert (pd.read_csv(home / "teacher" / "probes" / "ceiling.csv").kind == ["robust", "close"] * 2).all()
+
+    out = ["--root", str(tmp_path / "runs"), "--site", str(tmp_path / "site"), "--out", str(tmp_path / "results")]
+    publish.main(["--experiment", "pcfg", *out])
+    page = (tmp_path / "site" / "pcfg-quick" / "report.html").read_text()
+    assert "masked prediction on a grammar" in page and page.count("<img") == 2
+    assert {path.name for path in (tmp_path / "results" / "pcfg-quick").iterdir()} >= {
+        "claims.json",
+        "phases.png",
+        "students.png",
+        "table.md",
+        "ngram.csv",
+    }
+    before = (home / "claims.json").stat().st_mtime_ns
+    experiment.main(["--root", str(tmp_path / "runs")])
+    assert (home / "claims.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_commands_that_parse(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every training stage of every preset gets as far as its plan."""
+    for stage in experiment.plan(name, PRESETS[name].config, tmp_path):
+        if stage.module == "pcfg.train" or stage.args[3:].count("ce"):
+            {"pcfg.train": train, "pcfg.distill": distill}[stage.module].main([*stage.args, "--dry-run"])
+            assert "dry run" in capsys.readouterr().out

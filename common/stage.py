@@ -17,6 +17,7 @@ from common.errors import RunError, UserError
 from common.fit import Supervision, fit
 from common.runs import free_bytes, opened
 from common.schedule import FixedSchedule, Schedule
+from common.speed import Work, describe
 from common.trajectory import describe_steps
 from common.transition import DetectorConfig
 
@@ -37,6 +38,8 @@ class Stage:
     """Makes what advances the state, from the problem and the group size."""
     detector: DetectorConfig = DetectorConfig()
     """When a transition begins and is done, for the ring of checkpoints."""
+    work: Work | None = None
+    """What an example costs, for models of which this is known."""
 
     def run(self, runtime: Runtime) -> None:
         """Train to the end, or say that this has been done."""
@@ -55,10 +58,13 @@ class Stage:
             steps = fit(self.problem, self.supervision, self.training, run, runtime, engine, self.detector)
             seconds = run.manifest["wall_seconds"]
             examples = steps * self.training.batch_size * len(lanes)
-            console.print(
-                f"{self.run_dir}: {steps:,} steps x {len(lanes)} lanes in {seconds:.1f} s ({examples / seconds:,.0f} examples/s)",
-                highlight=False,
-            )
+            text = f"{self.run_dir}: {steps:,} steps x {len(lanes)} lanes in {seconds:.1f} s ({examples / seconds:,.0f} examples/s"
+            if self.work is not None:
+                speed = describe(self.work, examples, seconds, min(jax.local_device_count(), len(lanes)))
+                run.write_manifest(speed=speed)
+                text += f", {speed['tokens_per_second']:,.0f} tokens/s, {speed['flops_per_second'] / 1e9:,.1f} GFLOP/s"
+                text += f", {speed['utilisation']:.0%} of what a large product of matrices reaches here"
+            console.print(f"{text})", highlight=False)
 
     def check_disk(self) -> None:
         """Refuse to start a run whose checkpoints cannot fit."""

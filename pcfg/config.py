@@ -14,9 +14,11 @@ from common.optim import OptimConfig, make_optimizer
 from common.phases import PhaseConfig
 from common.projections import projection_loss
 from common.schedule import ScheduleConfig, ScheduleName
+from common.speed import Work, training_work
 from common.transformer import TransformerConfig, functional_transformer
 from pcfg.data import PCFGData, eval_batch, sample
 from pcfg.sampler import Sampler, make_sampler
+from pcfg.vocabulary import Vocabulary
 
 
 @configuration
@@ -77,6 +79,13 @@ def functional_model(config: TrainConfig | StudentConfig, sampler: Sampler) -> F
     """The configured model; `apply` takes `TokenInputs` to logits `(B, T, V)` over all token ids."""
     size = sampler.vocabulary.size
     return functional_transformer(config.model, size, sampler.longest + 2, size)
+
+
+def work_of(config: TrainConfig | StudentConfig, teacher: TrainConfig | None = None) -> Work:
+    """What a sentence costs in training."""
+    grammar = config.data.load()
+    vocabulary, length = Vocabulary(len(grammar.terminals)).size, grammar.length_bounds()[1] + 2
+    return training_work(config.model, None if teacher is None else teacher.model, vocabulary, length)
 
 
 def teacher_problem(config: TrainConfig) -> Problem:

@@ -12,7 +12,7 @@ from common.mesh import use_all_cores
 from common.runs import RunDirectory
 from common.stage import Stage
 from common.teacher import TeacherRun, supervise
-from pcfg.config import StudentConfig, TrainConfig, student_problem
+from pcfg.config import StudentConfig, TrainConfig, student_problem, work_of
 from pcfg.data import identity
 from pcfg.presets import PRESETS, PCFGPresetName
 
@@ -53,7 +53,7 @@ def distill_stage(command: DistillCommand) -> tuple[Stage, tuple[int, ...]]:
     if config.schedule == "ce":
         problem = student_problem(config, None)
         supervision = Supervision(tuple(schedule.ce(config.training.steps) for _ in problem.lanes), None)
-        return Stage(command.run_dir, record | {"paths": paths}, problem, config.training, supervision, {}), ()
+        return Stage(command.run_dir, record | {"paths": paths}, problem, config.training, supervision, {}, work=work_of(config)), ()
     if command.teacher is None:
         raise UserError(f"--schedule {config.schedule} needs --teacher, the run directory of a finished `python -m pcfg.train`")
     teacher_config = read_teacher_config(command.teacher, config)
@@ -62,7 +62,8 @@ def distill_stage(command: DistillCommand) -> tuple[Stage, tuple[int, ...]]:
     supervision = supervise(config, teacher, config.model.layers)
     provenance = {"transitions": [asdict(found) for found in teacher.transitions(config.detector)]}
     record |= {"teacher_hash": teacher.hash, "paths": paths}
-    return Stage(command.run_dir, record, problem, config.training, supervision, provenance), teacher.trajectory.steps()
+    stage = Stage(command.run_dir, record, problem, config.training, supervision, provenance, work=work_of(config, teacher_config))
+    return stage, teacher.trajectory.steps()
 
 
 def read_teacher_config(path: Path, student: StudentConfig) -> TrainConfig:

@@ -9,7 +9,7 @@ from common.errors import run_command
 from common.fit import Supervision
 from common.mesh import use_all_cores
 from common.stage import Stage
-from pcfg.config import TrainConfig, teacher_problem
+from pcfg.config import TrainConfig, teacher_problem, work_of
 from pcfg.data import identity
 from pcfg.presets import PRESETS, PCFGPresetName
 
@@ -53,6 +53,7 @@ def train_stage(command: TrainCommand) -> Stage:
         training=config.training,
         supervision=Supervision(tuple(schedule.ce(config.training.steps) for _ in problem.lanes), None),
         provenance={},
+        work=work_of(config),
     )
 
 

@@ -1,0 +1,56 @@
+"""How fast a run was: examples, tokens and floating-point operations a second, and the latter beside what the device can do."""
+
+import time
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from common.transformer import TransformerConfig
+
+SIDE_ON_CPU, SIDE = 1024, 8192
+"""Of the matrices whose product tells what a device can do."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one training example costs."""
+
+    tokens: int
+    """Positions in it, padding included."""
+    flops: float
+    """Floating-point operations of its products: forward and backward through the model, forward through the teacher."""
+
+
+def transformer_flops(config: TransformerConfig, vocabulary: int, length: int) -> float:
+    """Operations of the products in one forward pass of one sequence, a multiplication and an addition counted as two."""
+    width = config.width
+    of_position = config.layers * 12 * width**2 + width * vocabulary + (width**2 if config.head == "bert" else 0)
+    return 2.0 * length * of_position + 4.0 * config.layers * length**2 * width
+
+
+def training_work(config: TransformerConfig, teacher: TransformerConfig | None, vocabulary: int, length: int) -> Work:
+    """A training example of sequences: the backward pass costs two forward passes, and the teacher has none."""
+    of_teacher = 0.0 if teacher is None else transformer_flops(teacher, vocabulary, length)
+    return Work(length, 3 * transformer_flops(config, vocabulary, length) + of_teacher)
+
+
+def describe(work: Work, examples: int, seconds: float, num_devices: int) -> dict[str, float]:
+    """What a run made of its devices, start-up, compilation and evaluation included: tokens a second, operations a second, and their share of what a
+    large product of matrices reaches on these devices now (model FLOP utilisation)."""
+    rate = work.flops * examples / seconds
+    return {"tokens_per_second": work.tokens * examples / seconds, "flops_per_second": rate, "utilisation": rate / (num_devices * product_rate())}
+
+
+def product_rate() -> float:
+    """Operations a second of a large product of matrices on one device, in the type in which models compute there; the best of three."""
+    side, dtype = (SIDE_ON_CPU, jnp.float32) if jax.default_backend() == "cpu" else (SIDE, jnp.bfloat16)
+    matrix = jnp.ones((side, side), dtype)
+    multiply = jax.jit(lambda a: a @ a)
+    jax.block_until_ready(multiply(matrix))
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        jax.block_until_ready(multiply(matrix))
+        seconds.append(time.perf_counter() - began)
+    return 2.0 * side**3 / min(seconds)

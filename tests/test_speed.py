@@ -1,0 +1,33 @@
+"""The operations of a forward pass, against what the compiler counts."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from common.speed import Work, describe, training_work, transformer_flops
+from common.transformer import TransformerConfig, functional_transformer
+
+
+@pytest.mark.parametrize("config", [TransformerConfig(4, 16, 2), TransformerConfig(8, 16, 3, causal=False, norm="post", head="bert", gelu="exact")])
+def test_operations_are_those_of_the_compiled_program(config: TransformerConfig) -> None:
+    """But for normalisation, softmax and the like, which are no products: at most a tenth at this width."""
+    vocabulary, length = 50, 40
+    model = functional_transformer(config, vocabulary, length, vocabulary)
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    compiled = jax.jit(model.apply).lower(params, jax.ShapeDtypeStruct((1, length), jnp.int32)).compile()
+    counted = (compiled.cost_analysis() or {})["flops"]
+    assert transformer_flops(config, vocabulary, length) == pytest.approx(counted, rel=0.1)
+
+
+def test_a_teacher_costs_one_forward_pass() -> None:
+    student, teacher = TransformerConfig(2), TransformerConfig(8)
+    alone, taught = (training_work(student, other, 7, 20).flops for other in (None, teacher))
+    assert alone == 3 * transformer_flops(student, 7, 20)
+    assert taught - alone == transformer_flops(teacher, 7, 20)
+
+
+def test_rates_of_a_run() -> None:
+    speed = describe(Work(tokens=20, flops=1e6), examples=1000, seconds=4.0, num_devices=2)
+    assert speed["tokens_per_second"] == 5000
+    assert speed["flops_per_second"] == 2.5e8
+    assert 0 < speed["utilisation"] < 1

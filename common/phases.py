@@ -22,6 +22,7 @@ class PhaseConfig:
     """When three phases are three phases. A detector, as `DetectorConfig` is."""
 
     metric: ClassVar[str] = "eval_loss"
+    reads_all: ClassVar[bool] = True  # checkpoints are too far apart for the first pieces, which are short where training has just begun
     contrast: Annotated[float, Field(gt=1)] = 2.0
     """The drop must be so many times as steep, over the logarithm of the step, as the plateau before it and as the tail after it."""
     depth: Annotated[float, Field(gt=0, lt=1)] = 0.2

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -145,8 +146,19 @@ def supervise(config: Distills, teacher: TeacherRun, num_layers: int) -> Supervi
 
 
 def transitions(run: RunDirectory, detector: Detector) -> list[Transition | NoTransition]:
-    """The transition of every lane of a run, on the detector's metric at those evaluations where a checkpoint was saved."""
-    saved = set(Trajectory(run).steps())
-    records = [record for record in run.metrics() if record["step"] in saved]
-    steps = [record["step"] for record in records]
-    return [detector.detect(steps, [record[detector.metric][lane] for record in records]) for lane in range(len(run.manifest["seeds"]))]
+    """The transition of every lane of a run, its candidates being steps at which a checkpoint was saved."""
+    saved = Trajectory(run).steps()
+    records = [record for record in run.metrics() if detector.reads_all or record["step"] in set(saved)]
+    steps, curves = [record["step"] for record in records], [record[detector.metric] for record in records]
+    found = (detector.detect(steps, [values_L[lane] for values_L in curves]) for lane in range(len(run.manifest["seeds"])))
+    return [_at_checkpoints(transition, saved) for transition in found]
+
+
+def _at_checkpoints(found: Transition | NoTransition, saved: Sequence[int]) -> Transition | NoTransition:
+    if isinstance(found, NoTransition):
+        return found
+
+    def nearest(wanted: int) -> int:
+        return min(saved, key=lambda step: abs(step - wanted))
+
+    return replace(found, chosen=nearest(found.chosen), before=nearest(found.before), after=nearest(found.after))

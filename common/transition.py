@@ -34,6 +34,7 @@ class DetectorConfig:
     """Width of the centred moving average, in points."""
 
     metric: ClassVar[str] = "accuracy"
+    reads_all: ClassVar[bool] = False
 
     def detect(self, steps: Sequence[int], values: Sequence[float]) -> "Transition | NoTransition":
         """See `detect_on_metric`."""
@@ -73,6 +74,8 @@ class Detector(Protocol):
 
     metric: ClassVar[str]
     """Which."""
+    reads_all: ClassVar[bool]
+    """Whether it looks at all evaluations, or at those only at which a checkpoint was saved."""
 
     def detect(self, steps: Sequence[int], values: Sequence[float]) -> Transition | NoTransition:
         """The transition of a curve."""

@@ -54,8 +54,8 @@ PCFG: dict[str, Figure] = {
     "students": (
         students.draw,
         "Left: accuracy on the selected tokens of held-out sentences. Lines: mean over seeds; bands: the middle half of them. Middle: how well the"
-        " non-terminals above every token can be read off the teacher's last hidden layer, by a linear probe. Right: points of the paper's Figure 1"
-        " (right).",
+        " non-terminals above every token can be read off the teacher's last hidden layer: off its own position (linear), or off all (mixing)."
+        " Right: points of the paper's Figure 1 (right).",
     ),
 }
 

@@ -27,8 +27,7 @@ def draw(home: Path, folder: Path) -> Path:
         (close, "close", "All but the window masked: $M_{close}$"),
     ):
         draw_distances(axes, table[table.kind == kind], best[best.kind == kind].set_index("n")["median"], title)
-        axes.sharex(loss)
-    robust.legend(loc="upper left", title="window of", ncols=2)
+    robust.legend(loc="upper left", title="window of (diamond: best of all models)", ncols=4, columnspacing=1, handlelength=1.2)
     for axes in (loss, robust, close):
         shade_drop(axes, home / "teacher")
     return style.save(drawing, folder, "phases")
@@ -57,8 +56,8 @@ def draw_distances(axes: Axes, table: pd.DataFrame, best: pd.Series, title: str)
         axes.plot(curve.index, curve, color=style.series_color(i), label=f"{n} tokens")
         if n in best.index:
             axes.plot(curve.index[-1] * 1.06, best[n], "D", color=style.series_color(i), markersize=6, clip_on=False)
-    axes.set_ylim(-0.02, None)
-    axes.set_xlabel("step")
+    axes.set_ylim(-0.02, 0.8)
+    step_axis(axes, np.asarray(sorted(table.step[table.step > 0].unique())))
     axes.set_ylabel("median total variation")
     axes.set_title(title)
 

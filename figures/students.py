@@ -25,7 +25,7 @@ def draw(home: Path, folder: Path) -> Path:
         style.curve_with_band(accuracy, examples, accuracy_SxT, style.STRATEGY[name], f"{style.LABEL[name]} ({len(accuracy_SxT)} seeds)")
         largest = max(largest, float(examples[-1]))
     ceiling = loaders.read_json(home / "teacher" / "probes" / "ceiling.json")["ceiling"]["accuracy_here"]
-    accuracy.axhline(ceiling, color=style.RED, linestyle="--", linewidth=1.2, label="best of all models")
+    accuracy.axhline(ceiling, color=style.GREY, linestyle="--", linewidth=1.2, label="best of all models")
     style.examples_axis(accuracy, largest)
     accuracy.set_xlabel(accuracy.get_xlabel().replace("examples", "sentences"))
     accuracy.set_ylim(0, 1.02)
@@ -38,20 +38,22 @@ def draw(home: Path, folder: Path) -> Path:
 
 
 def draw_ancestors(axes: Axes, table: pd.DataFrame) -> None:
-    """How well a linear probe reads each level's ancestors off the teacher, untrained and trained, mean over seeds."""
-    table = table[table.probe == "linear"]
-    mean = table.groupby(["step", "level"])["accuracy"].mean()
+    """How well each probe reads each level's ancestors off the teacher, untrained and trained, mean over seeds."""
+    mean = table.groupby(["probe", "step", "level"])["accuracy"].mean()
     chance = table.groupby("level")["chance"].first()
-    steps = (table.step.min(), table.step.max())
-    for offset, step, color, label in zip((-0.2, 0.2), steps, (style.GREY, style.BLACK), ("untrained", "trained"), strict=True):
-        axes.bar([level + offset for level in mean[step].index], mean[step], width=0.38, color=color, label=f"teacher, {label}")
-    axes.plot(chance.index, chance, "_", color=style.RED, markersize=26, markeredgewidth=2, label="commonest symbol")
+    bars = [(probe, step) for probe in ("linear", "mixing") for step in (table.step.min(), table.step.max())]
+    colors = (style.GREY, style.BLACK, style.SKY, style.BLUE)
+    for i, ((probe, step), color) in enumerate(zip(bars, colors, strict=True)):
+        own, state = mean[probe][step], "untrained" if step == 0 else "trained"
+        axes.bar([level + 0.2 * (i - 1.5) for level in own.index], own, width=0.19, color=color, label=f"{probe}, {state}")
+    axes.set_axisbelow(True)
+    axes.plot(chance.index, chance, "_", color=style.RED, markersize=44, markeredgewidth=2, label="commonest symbol")
     axes.set_xticks(chance.index, [f"level {level}" for level in chance.index])
-    axes.set_ylim(0, 1.25)
+    axes.set_ylim(0, 1.35)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
     axes.set_ylabel("accuracy of the ancestor")
     axes.set_title("Derivation in the hidden states")
-    axes.legend(loc="upper left", ncols=2)
+    axes.legend(loc="upper center", ncols=2)
 
 
 def draw_published(axes: Axes) -> None:

@@ -11,7 +11,7 @@ from tests.conftest import REPOSITORY
 EXPERIMENTS = {"parity", "pcfg", "mlm"}
 ALLOWED = {"common": {"common"}, "figures": {"common", "figures"} | EXPERIMENTS} | {name: {"common", name} for name in EXPERIMENTS}
 OURS = {"common", "figures", "benchmarks", "tests"} | EXPERIMENTS
-MODULES = [path for package in ALLOWED for path in sorted((REPOSITORY / package).rglob("*.py"))]
+MODULES = [path for package in sorted(ALLOWED) for path in sorted((REPOSITORY / package).rglob("*.py"))]
 
 
 def imports(path: Path) -> Iterator[str]:

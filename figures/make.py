@@ -47,9 +47,9 @@ PCFG: dict[str, Figure] = {
     "phases": (
         phases.draw,
         "Left: the teacher's loss on held-out sentences, with the exact optimum of a model that sees n tokens around a position and nothing else,"
-        " and of the best model of all. Shaded: the drop that the detector finds in the mean curve; dotted: C1. Middle and right: how far the"
+        " and of the best model of all. Shaded: the drop that the detector finds in the mean curve; dotted: C1. Then: how far the"
         " teacher's prediction moves when a window around the position is masked, or all but the window; median over positions, mean over seeds."
-        " Diamonds: the same for the best model of all.",
+        " Diamonds: the same for the best model of all. Far right: the paper's teacher.",
     ),
     "students": (
         students.draw,

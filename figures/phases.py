@@ -19,7 +19,7 @@ def draw(home: Path, folder: Path) -> Path:
         folder: where figures go.
     """
     probes = home / "teacher" / "probes"
-    drawing, (loss, robust, close) = style.figure(3)
+    drawing, (loss, robust, close, published) = style.figure(4, width=4.8)
     draw_loss(loss, home / "teacher", loaders.read_json(probes / "ceiling.json"))
     table, best = pd.read_csv(probes / "ngram.csv"), pd.read_csv(probes / "ceiling.csv")
     for axes, kind, title in (
@@ -27,9 +27,10 @@ def draw(home: Path, folder: Path) -> Path:
         (close, "close", "All but the window masked: $M_{close}$"),
     ):
         draw_distances(axes, table[table.kind == kind], best[best.kind == kind].set_index("n")["median"], title)
-    robust.legend(loc="upper left", title="window of (diamond: best of all models)", ncols=4, columnspacing=1, handlelength=1.2)
+    robust.legend(loc="upper left", title="window of (diamond: best of all models)", ncols=2, columnspacing=1, handlelength=1.2)
     for axes in (loss, robust, close):
         shade_drop(axes, home / "teacher")
+    draw_published(published)
     return style.save(drawing, folder, "phases")
 
 
@@ -69,6 +70,21 @@ def shade_drop(axes: Axes, teacher: Path) -> None:
     if isinstance(found, Transition):
         axes.axvspan(found.start, found.end, color=style.YELLOW, alpha=0.18, linewidth=0)
         axes.axvline(found.chosen, color=style.GREY, linewidth=1, linestyle=":")
+
+
+def draw_published(axes: Axes) -> None:
+    """The paper's teacher on the whole of cfg3b; its L1 norms are halved."""
+    for panel, scale, color, label in (
+        ("validation_loss", 1.0, style.BLACK, "validation loss (nats)"),
+        ("m_robust_3gram_median", 0.5, style.BLUE, "$M_{robust}$, 3 tokens (total variation)"),
+    ):
+        points = loaders.targets("curr_pcfg", panel)
+        axes.plot(points.x, scale * points.y, "o--", color=color, label=label, linewidth=1.2, markersize=6)
+    axes.axvline(1000, color=style.GREY, linewidth=1, linestyle=":", label="C1")
+    step_axis(axes, loaders.targets("curr_pcfg", "validation_loss").x.to_numpy())
+    axes.set_ylim(-0.02, 1.25)
+    axes.set_title("Published (cfg3b, 32 heads)")
+    axes.legend(loc="upper right")
 
 
 def positive_steps(run: Path, name: str) -> tuple[np.ndarray, np.ndarray]:

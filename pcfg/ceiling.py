@@ -14,13 +14,13 @@ import pandas as pd
 import tyro
 from pydantic import Field
 
-from common.config import PositiveInt, configuration, from_dict, parse, validate
+from common.config import PositiveInt, configuration, parse, validate
 from common.errors import run_command
 from common.masking import MaskingConfig
 from common.mesh import use_all_cores
 from common.probing import opened_probe
 from common.runs import write_text
-from pcfg.config import StudentConfig, TrainConfig
+from pcfg.config import config_of
 from pcfg.data import eval_batch
 from pcfg.ngrams import window_optimum
 from pcfg.posterior import Channel, ceiling
@@ -78,7 +78,7 @@ def compute(path: Path, config: CeilingConfig) -> None:
         if opened is None:
             return
         run = opened.run
-        model = from_dict(TrainConfig if run.record["stage"] == "train" else StudentConfig, run.record["config"], path / "config.json")
+        model = config_of(run)
         grammar = model.data.load()
         sampler = make_sampler(grammar)
         batch = jax.jit(lambda: eval_batch(model.data, sampler, model.masking, model.training.eval_examples))()

@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from common.config import Seed, TrainingConfig, configuration
+from common.config import Seed, TrainingConfig, configuration, from_dict
 from common.engine import Lane, LossFn, Problem, lanes_of
 from common.losses import DistillationLoss, label_cross_entropy
 from common.masking import MaskingConfig
@@ -13,6 +13,7 @@ from common.models import Functional, Inputs, Params
 from common.optim import OptimConfig, make_optimizer
 from common.phases import PhaseConfig
 from common.projections import projection_loss
+from common.runs import RunDirectory
 from common.schedule import ScheduleConfig, ScheduleName
 from common.speed import Work, training_work
 from common.transformer import TransformerConfig, functional_transformer
@@ -67,6 +68,11 @@ def _check_model(model: TransformerConfig) -> None:
 def bert(heads: int, *, layers: int = 4, dropout: float = 0.1, head_size: int = 8) -> TransformerConfig:
     """The published model (paper section 4): BERT with heads of size 8."""
     return TransformerConfig(heads, head_size, layers, causal=False, norm="post", gelu="exact", head="bert", dropout=dropout)
+
+
+def config_of(run: RunDirectory) -> TrainConfig | StudentConfig:
+    """The configuration of a run of either stage."""
+    return from_dict(TrainConfig if run.record["stage"] == "train" else StudentConfig, run.record["config"], run.path / "config.json")
 
 
 def lanes(config: TrainConfig | StudentConfig) -> tuple[Lane, ...]:

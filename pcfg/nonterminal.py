@@ -18,7 +18,7 @@ import optax
 import pandas as pd
 import tyro
 
-from common.config import NonNegativeInt, PositiveFloat, PositiveInt, Seed, configuration, from_dict, parse, validate
+from common.config import NonNegativeInt, PositiveFloat, PositiveInt, Seed, configuration, parse, validate
 from common.errors import UserError, run_command
 from common.keys import seed_key
 from common.losses import label_cross_entropy, masked_mean
@@ -28,7 +28,7 @@ from common.probing import chosen_steps, opened_probe
 from common.runs import RunDirectory, write_text
 from common.trajectory import Trajectory
 from common.transformer import TokenInputs
-from pcfg.config import StudentConfig, TrainConfig, functional_model
+from pcfg.config import StudentConfig, TrainConfig, config_of, functional_model
 from pcfg.sampler import Sampler, Sentences, make_sampler
 
 NAME = "nonterminals"
@@ -94,7 +94,7 @@ def probe_run(path: Path, config: NonTerminalConfig) -> None:
         if opened is None:
             return
         run = opened.run
-        model = from_dict(TrainConfig if run.record["stage"] == "train" else StudentConfig, run.record["config"], path / "config.json")
+        model = config_of(run)
         grammar = model.data.load()
         sampler = make_sampler(grammar)
         classes = tuple(len(level) for level in grammar.levels[:-1])

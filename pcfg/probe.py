@@ -12,7 +12,7 @@ import pandas as pd
 import tyro
 from pydantic import Field
 
-from common.config import NonNegativeInt, PositiveInt, Seed, configuration, from_dict, parse, validate
+from common.config import NonNegativeInt, PositiveInt, Seed, configuration, parse, validate
 from common.errors import UserError, run_command
 from common.keys import seed_key
 from common.mesh import over_lanes, use_all_cores
@@ -22,7 +22,7 @@ from common.probing import chosen_steps, opened_probe
 from common.runs import RunDirectory, write_text
 from common.stats import quantiles_by_cluster
 from common.trajectory import Trajectory
-from pcfg.config import StudentConfig, TrainConfig, functional_model
+from pcfg.config import StudentConfig, TrainConfig, config_of, functional_model
 from pcfg.sampler import Sampler, make_sampler
 
 NAME = "ngram"
@@ -78,7 +78,7 @@ def probe_run(path: Path, config: ProbeConfig) -> None:
         if opened is None:
             return
         run = opened.run
-        model = from_dict(TrainConfig if run.record["stage"] == "train" else StudentConfig, run.record["config"], path / "config.json")
+        model = config_of(run)
         sampler = make_sampler(model.data.load())
         pairs = probe_pairs(sampler, config)
         measure = over_lanes(_measure(model, sampler, config.sizes), len(run.manifest["seeds"]))

@@ -142,6 +142,22 @@ def compare_paired(a: Sequence[float], b: Sequence[float]) -> Paired:
     return Paired(bootstrap(ratios), wins, losses, p_value)
 
 
+def paired_difference(a: Sequence[float], b: Sequence[float]) -> Estimate:
+    """Mean of b - a over common seeds, with Student's 95% interval.
+
+    Raises:
+        ValueError: the sequences differ in length.
+    """
+    if len(a) != len(b):
+        raise ValueError(f"paired comparison of {len(a)} and {len(b)} seeds")
+    difference_S = np.asarray(b, np.float64) - np.asarray(a, np.float64)
+    mean, count = float(difference_S.mean()), len(difference_S)
+    if count < 2:
+        return Estimate(mean, math.nan, math.nan, count)
+    margin = float(scipy.stats.t.ppf(0.975, count - 1) * difference_S.std(ddof=1) / math.sqrt(count))
+    return Estimate(mean, mean - margin, mean + margin, count)
+
+
 def fit_power_law(sizes_D: Sequence[float], times_DxS: Sequence[Sequence[float]], seed: int = 0) -> PowerLaw:
     """Fit a power law to learning times at several sizes; sizes whose median is censored are left out.
 

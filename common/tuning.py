@@ -3,15 +3,26 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
+from common.config import PositiveFloat, PositiveInt, Seed, configuration
 from common.errors import UserError
 from common.runs import RunDirectory
 from common.stats import learning_time, median
 
 TunedBy = Literal["time", "accuracy"]
+
+
+@configuration
+class SweepConfig:
+    """Learning-rate sweeps on seeds of their own; every strategy and size gets the same grid."""
+
+    learning_rate: Annotated[tuple[PositiveFloat, ...], Field(min_length=4)]
+    seed: Seed
+    num_seeds: PositiveInt
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ class Verdict:
     """A claim judged."""
 
     claim: str
-    holds: bool
+    holds: bool | None
+    """None: measured by a run that is too small to judge by."""
     measurements: tuple[Measurement, ...]
     notes: tuple[str, ...] = ()
 
@@ -46,13 +47,18 @@ def describe(estimate: Estimate, unit: str = "") -> str:
     return f"{_number(estimate.value)} [{_number(estimate.low)}, {_number(estimate.high)}]{f' {unit}' if unit else ''} {seeds}"
 
 
+def outcome(holds: bool | None) -> str:
+    """A verdict in words."""
+    return "not judged" if holds is None else "holds" if holds else "does not hold"
+
+
 def verdict_table(verdicts: Sequence[Verdict], claims: Mapping[str, Claim]) -> Table:
     """The claims for a terminal."""
     table = Table("claim", "criterion", "measured [95% interval]", "verdict")
     for verdict in verdicts:
         measured = "\n".join(f"{m.name}: {describe(m.estimate, m.unit)}" for m in verdict.measurements)
         claim = claims[verdict.claim]
-        table.add_row(f"{verdict.claim}: {claim.title}", claim.criterion, measured, "holds" if verdict.holds else "does not hold")
+        table.add_row(f"{verdict.claim}: {claim.title}", claim.criterion, measured, outcome(verdict.holds))
     return table
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from common.config import Preset, PresetName, chosen_preset, last_value, parse
 from common.errors import UserError, run_command
-from figures import first, law, levels, overview, phases, report, spike, students, width
+from figures import ancestors, first, law, levels, overview, phases, report, spike, students, width
 from parity.presets import PRESETS as PARITY_PRESETS
 from pcfg.presets import PRESETS as PCFG_PRESETS
 
@@ -53,9 +53,14 @@ PCFG: dict[str, Figure] = {
     ),
     "students": (
         students.draw,
-        "Left: accuracy on the selected tokens of held-out sentences. Lines: mean over seeds; bands: the middle half of them. Middle: how well the"
-        " non-terminals above every token can be read off the teacher's last hidden layer: off its own position (linear), or off all (mixing)."
-        " Right: points of the paper's Figure 1 (right).",
+        "From the left: accuracy on the selected tokens of held-out sentences, mean over seeds and the middle half of them. Accuracy at the end of"
+        " runs of several lengths, mean over seeds and its 95% interval. Accuracy of 2-shot students by their first checkpoint (shaded: in the drop"
+        " of most teachers). Points of the paper's Figure 1 (right).",
+    ),
+    "ancestors": (
+        ancestors.draw,
+        "How well the non-terminals above every token can be read off the last hidden layer (level 0 is the start symbol): off the token's own"
+        " position (linear), or off all positions, weighted by position (mixing). Intervals: 95% over seeds.",
     ),
 }
 

@@ -8,14 +8,15 @@ from typing import Any
 from common.config import PresetName, parse
 from common.errors import run_command
 from common.runs import write_json, write_text
+from common.verdict import outcome
 from figures import loaders, make
 from figures.report import runs_of
 
 TABLE = "table.md"
-_TABLES = ("claims.json", "learning_times.csv", "tuning.csv", "first_checkpoints.csv", "final_accuracy.csv")
+_TABLES = ("claims.json", "learning_times.csv", "tuning.csv", "first_checkpoints.csv", "final_accuracy.csv", "student_nonterminals.csv")
 _TABLES += tuple(f"teacher/probes/{name}" for name in ("ngram.csv", "nonterminals.csv", "ceiling.json", "ceiling.csv"))
 _FIGURE_OF = {"W": "width", "O": "overview", "P": "overview", "S": "spike", "C": "spike", "E": "overview", "F": "first"}
-_FIGURE_OF |= {"B1": "phases", "B2": "phases"}
+_FIGURE_OF |= {"B1": "phases", "B2": "phases", "B3": "phases", "B4": "students", "B5": "students", "B6": "ancestors"}
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ def claims_table(claims: list[dict[str, Any]], preset: str) -> str:
     rows = [f"| claim (criterion in the report) | command | figure | measured, `{preset}` |", "| --- | --- | --- | --- |"]
     for claim in claims:
         measured = "; ".join(f"{item['name']} {item['text']}" for item in claim["measured"] if "not judged" not in item["name"])
-        name, verdict = claim["claim"], "holds" if claim["holds"] else "**does not hold**"
+        name, verdict = claim["claim"], outcome(claim["holds"])
+        verdict = f"**{verdict}**" if claim["holds"] is False else verdict
         figure = f"[{_FIGURE_OF[name]}](results/{preset}/{_FIGURE_OF[name]}.png)"
         size = preset.rsplit("-", 1)[-1]
         command = "`make figures`" if size == "quick" else f"`make figures PRESET={size}`"

@@ -11,6 +11,7 @@ import pandas as pd
 
 from common.runs import write_text
 from common.size import size_of
+from common.verdict import outcome
 from figures import loaders
 
 _DATA = {
@@ -66,6 +67,7 @@ def write(home: Path, folder: Path, subject: Subject, drawn: list[Drawn]) -> Pat
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined)
     page = environment.get_template("report.html.jinja").render(
         subject=subject,
+        outcome=outcome,
         claims=loaders.read_json(home / "claims.json")["claims"],
         figures=[_embedded(figure) for figure in drawn],
         data=data,

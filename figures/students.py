@@ -1,8 +1,10 @@
-"""Students of masked prediction on a grammar: accuracy by strategy, what their teacher knows of the derivation, and the published accuracies."""
+"""Students of masked prediction on a grammar: accuracy by strategy, length of the run and first checkpoint, and the published accuracies."""
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import scipy.stats
 from matplotlib.axes import Axes
 
 from figures import loaders, style
@@ -17,43 +19,71 @@ def draw(home: Path, folder: Path) -> Path:
         home: `runs/pcfg/<preset>`.
         folder: where figures go.
     """
-    drawing, (accuracy, ancestors, published) = style.figure(3)
-    runs = {"teacher": home / "teacher", **{name: home / "student" / name for name in STRATEGIES}}
-    largest = 0.0
-    for name, run in runs.items():
-        examples, accuracy_SxT = loaders.curves(run)
-        style.curve_with_band(accuracy, examples, accuracy_SxT, style.STRATEGY[name], f"{style.LABEL[name]} ({len(accuracy_SxT)} seeds)")
-        largest = max(largest, float(examples[-1]))
+    drawing, (training, lengths, firsts, published) = style.figure(4, width=4.8)
     ceiling = loaders.read_json(home / "teacher" / "probes" / "ceiling.json")["ceiling"]["accuracy_here"]
-    accuracy.axhline(ceiling, color=style.GREY, linestyle="--", linewidth=1.2, label="best of all models")
-    style.examples_axis(accuracy, largest)
-    accuracy.set_xlabel(accuracy.get_xlabel().replace("examples", "sentences"))
-    accuracy.set_ylim(0, 1.02)
-    accuracy.set_ylabel("accuracy on selected tokens")
-    accuracy.set_title("This run")
-    accuracy.legend(loc="lower right")
-    draw_ancestors(ancestors, pd.read_csv(home / "teacher" / "probes" / "nonterminals.csv"))
+    final = pd.read_csv(home / "final_accuracy.csv")
+    draw_training(training, home)
+    draw_lengths(lengths, final)
+    draw_firsts(firsts, pd.read_csv(home / "first_checkpoints.csv"))
+    for axes in (training, lengths):
+        axes.axhline(ceiling, color=style.GREY, linestyle="--", linewidth=1.2)
+        axes.annotate("best of all models", (0.02, ceiling - 0.015), xycoords=("axes fraction", "data"), fontsize=9, color=style.GREY, va="top")
+    training.legend(loc="lower right")
     draw_published(published)
     return style.save(drawing, folder, "students")
 
 
-def draw_ancestors(axes: Axes, table: pd.DataFrame) -> None:
-    """How well each probe reads each level's ancestors off the teacher, untrained and trained, mean over seeds."""
-    mean = table.groupby(["probe", "step", "level"])["accuracy"].mean()
-    chance = table.groupby("level")["chance"].first()
-    bars = [(probe, step) for probe in ("linear", "mixing") for step in (table.step.min(), table.step.max())]
-    colors = (style.GREY, style.BLACK, style.SKY, style.BLUE)
-    for i, ((probe, step), color) in enumerate(zip(bars, colors, strict=True)):
-        own, state = mean[probe][step], "untrained" if step == 0 else "trained"
-        axes.bar([level + 0.2 * (i - 1.5) for level in own.index], own, width=0.19, color=color, label=f"{probe}, {state}")
-    axes.set_axisbelow(True)
-    axes.plot(chance.index, chance, "_", color=style.RED, markersize=44, markeredgewidth=2, label="commonest symbol")
-    axes.set_xticks(chance.index, [f"level {level}" for level in chance.index])
-    axes.set_ylim(0, 1.35)
-    axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
-    axes.set_ylabel("accuracy of the ancestor")
-    axes.set_title("Derivation in the hidden states")
-    axes.legend(loc="upper center", ncols=2)
+def draw_training(axes: Axes, home: Path) -> None:
+    """Accuracy over training, of the teacher and of every strategy."""
+    runs = {"teacher": home / "teacher", **{name: home / "student" / name for name in STRATEGIES}}
+    largest = 0.0
+    for name, run in runs.items():
+        examples, accuracy_SxT = loaders.curves(run)
+        style.curve_with_band(axes, examples, accuracy_SxT, style.STRATEGY[name], f"{style.LABEL[name]} ({len(accuracy_SxT)} seeds)")
+        largest = max(largest, float(examples[-1]))
+    style.examples_axis(axes, largest)
+    axes.set_xlabel(axes.get_xlabel().replace("examples", "sentences"))
+    axes.set_ylim(0, 1.02)
+    axes.set_ylabel("accuracy on selected tokens")
+    axes.set_title("Over training")
+
+
+def draw_lengths(axes: Axes, final: pd.DataFrame) -> None:
+    """Final accuracy against the length of the run, mean over seeds with Student's 95% interval; every point is a run of its own."""
+    students = final[final.strategy != "teacher"]
+    lengths = sorted(students.examples.unique())
+    for i, name in enumerate(STRATEGIES):
+        mean, margin = mean_and_margin(students[students.strategy == name], "examples", "accuracy")
+        shift = 1.02 ** (i - 1.5)  # so that intervals can be told apart
+        axes.errorbar(mean.index * shift, mean, margin, fmt="o-", color=style.STRATEGY[name], label=style.LABEL[name], capsize=3, markersize=6)
+    axes.set_xscale("log")
+    axes.set_xticks(lengths, [f"{length / 1000:g}" for length in lengths])
+    axes.minorticks_off()
+    axes.set_xlabel("sentences of the run (thousands)")
+    axes.set_ylabel("final accuracy")
+    axes.set_title("By the length of the run")
+
+
+def draw_firsts(axes: Axes, table: pd.DataFrame) -> None:
+    """Final accuracy of 2-shot students against the teacher step of their first checkpoint, from C1."""
+    mean, margin = mean_and_margin(table, "offset", "accuracy")
+    axes.errorbar(mean.index, mean, margin, fmt="o-", color=style.RED, capsize=3, markersize=6)
+    in_drop = table.groupby("offset").in_drop.mean()
+    inside = in_drop.index[in_drop > 0.5]
+    if len(inside):
+        axes.axvspan(inside.min(), inside.max(), color=style.YELLOW, alpha=0.18, linewidth=0)
+    axes.axvline(0, color=style.GREY, linewidth=1, linestyle=":")
+    axes.set_xlabel("first checkpoint, teacher steps from C1")
+    axes.set_ylabel("final accuracy")
+    axes.set_title("2-shot, by first checkpoint")
+
+
+def mean_and_margin(table: pd.DataFrame, by: str, column: str) -> tuple[pd.Series, np.ndarray]:
+    """Mean of a column for each value of another, and half the width of Student's 95% interval (0 for a single value)."""
+    groups = table.groupby(by)[column]
+    count = groups.size().to_numpy()
+    quantile = scipy.stats.t.ppf(0.975, np.maximum(count - 1, 1))
+    return groups.mean(), np.where(count > 1, quantile * groups.std().fillna(0).to_numpy() / np.sqrt(count), 0.0)
 
 
 def draw_published(axes: Axes) -> None:

@@ -10,15 +10,13 @@
 Each stage names the files it reads (`needs`), so that the Snakefile builds its graph from the same list.
 """
 
-import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
 from common.config import PresetName, Runtime, chosen_preset, describe_presets, parse
 from common.errors import run_command
 from common.mesh import keep_compiled
-from common.plan import StageCommand, print_plan, run_stages
-from common.runs import DONE
+from common.plan import Planner, StageCommand, print_plan, run_stages
 from common.size import Size
 from parity import claims, probe
 from parity.beyond import first_run, replica_name
@@ -65,20 +63,16 @@ def main(args: list[str]) -> None:
 
 def plan(name: str, experiment: Experiment, root: Path) -> list[StageCommand]:
     """Every stage of an experiment, each after those it needs."""
-    home = root / "parity" / name
-    builder = _Plan(name, experiment, home, [])
+    planner = _Planner("parity", name, root / "parity" / name, experiment=experiment)
     if experiment.tuning is not None:
-        builder.tune()
-    builder.report()
-    return builder.stages
+        planner.tune()
+    planner.report()
+    return planner.stages
 
 
-@dataclass
-class _Plan:
-    preset: str
+@dataclass(kw_only=True)
+class _Planner(Planner):
     experiment: Experiment
-    home: Path
-    stages: list[StageCommand]
 
     @property
     def strategies(self) -> dict[str, tuple[str, ...]]:
@@ -92,34 +86,33 @@ class _Plan:
         grid = ("--optim.learning-rate", *(f"{rate:g}" for rate in tuning.learning_rate))
         seeds = ("--training.seed", str(tuning.seed), "--training.num-seeds", str(tuning.num_seeds))
         for size in self.experiment.label_budgets:
-            self._distill(f"tune/ce-{size.tag}", *self._labels(size), *grid, *seeds)
+            self.distill(f"tune/ce-{size.tag}", *self._labels(size), *grid, *seeds)
         if tuning.teacher and self.experiment.teacher.model.size not in self.experiment.label_budgets:
-            self._train("tune/teacher-rate", "--training.checkpoint-every", "0", *grid, *seeds)
-        self._train("tune/teacher", *self._tuned_teacher(), *seeds)
+            self.train("tune/teacher-rate", "--training.checkpoint-every", "0", *grid, *seeds)
+        self.train("tune/teacher", *self._tuned_teacher(), *seeds)
         for strategy, flags in self.strategies.items():
-            self._distill(f"tune/{strategy}", *flags, *self._budget(strategy), *grid, *seeds, teacher="tune/teacher")
+            self.distill(f"tune/{strategy}", *flags, *self._budget(strategy), *grid, *seeds, teacher="tune/teacher")
 
     def report(self) -> None:
-        self._train(TEACHER, *self._tuned_teacher())
+        self.train(TEACHER, *self._tuned_teacher())
         self._probe(TEACHER)
         for size in self.experiment.label_budgets:
             if size != self.experiment.teacher.model.size:
-                self._distill(f"student/ce-{size.tag}", *self._labels(size), *self._tuned(f"tune/ce-{size.tag}"))
+                self.distill(f"student/ce-{size.tag}", *self._labels(size), *self._tuned(f"tune/ce-{size.tag}"))
         if (tree := self.experiment.tree) is not None:
             problem = ("--data.k", str(tree.k), "--data.depth", str(tree.depth))
             training = ("--training.steps", str(tree.steps), "--training.eval-every", str(tree.eval_every), "--training.checkpoint-every", "0")
-            self._train(TREE, *problem, *training)
+            self.train(TREE, *problem, *training)
         for strategy, flags in self.strategies.items():
-            self._distill(f"student/{strategy}", *flags, *self._budget(strategy), *self._tuned(f"tune/{strategy}"), teacher=TEACHER)
+            self.distill(f"student/{strategy}", *flags, *self._budget(strategy), *self._tuned(f"tune/{strategy}"), teacher=TEACHER)
         if self.experiment.first is not None:
             self._first_checkpoints(TEACHER, self.experiment.first)
             for replica in self.experiment.replicas:
                 name = replica_name(replica)
-                self._train(name, "--training.seed", str(replica.seed), "--training.steps", str(replica.steps))
+                self.train(name, "--training.seed", str(replica.seed), "--training.steps", str(replica.steps))
                 self._probe(name)
                 self._first_checkpoints(name, self.experiment.first, "--teacher-seed", str(replica.seed))
-        needs = tuple(stage.output for stage in self.stages)
-        self._add("claims", "parity.claims", ("--preset", self.preset, "--root", str(self.home.parent.parent)), self.home / claims.OUTPUT, needs)
+        self.claims(claims.OUTPUT)
 
     def _first_checkpoints(self, teacher: str, first: FirstCheckpointConfig, *args: str) -> None:
         budget = ("--training.steps", str(first.steps), "--training.eval-every", str(first.eval_every), "--training.num-seeds", str(first.num_seeds))
@@ -127,12 +120,11 @@ class _Plan:
         for offset in first.offsets:
             # One word, because an argument that starts with a minus sign is taken for a flag.
             flags = ("--schedule", "two-shot", f"--supervision.offset={offset}", *budget, *args)
-            self._distill(first_run(teacher, offset), *flags, *self._tuned("tune/two-shot"), teacher=teacher)
+            self.distill(first_run(teacher, offset), *flags, *self._tuned("tune/two-shot"), teacher=teacher)
 
     def _probe(self, teacher: str) -> None:
-        args = (str(self.home / teacher), "--num-examples", str(self.experiment.probe_examples))
         name = "probe" if teacher == TEACHER else f"probe-{teacher}"
-        self._add(name, "parity.probe", args, self.home / teacher / "probes" / probe.SUMMARY, (self._done(teacher),))
+        self.probe(name, "probe", teacher, probe.SUMMARY, "--num-examples", str(self.experiment.probe_examples))
 
     def _labels(self, size: Size) -> tuple[str, ...]:
         return ("--schedule", "ce", size.flag, str(size.value), "--training.steps", str(self.experiment.label_budgets[size]))
@@ -150,23 +142,6 @@ class _Plan:
             return ()
         size = self.experiment.teacher.model.size
         return self._tuned(f"tune/ce-{size.tag}" if size in self.experiment.label_budgets else "tune/teacher-rate")
-
-    def _train(self, name: str, *args: str) -> None:
-        self._run(name, "parity.train", args)
-
-    def _distill(self, name: str, *args: str, teacher: str | None = None) -> None:
-        self._run(name, "parity.distill", (*args, *(("--teacher", str(self.home / teacher)) if teacher else ())))
-
-    def _run(self, name: str, module: str, args: tuple[str, ...]) -> None:
-        # A run waits for the runs whose directories it is given.
-        needs = tuple(Path(value) / DONE for flag, value in itertools.pairwise(args) if flag in ("--teacher", "--tuned-by"))
-        self._add(name, module, ("--preset", self.preset, "--run-dir", str(self.home / name), *args), self._done(name), needs)
-
-    def _add(self, name: str, module: str, args: tuple[str, ...], output: Path, needs: tuple[Path, ...]) -> None:
-        self.stages.append(StageCommand(name, module, args, output, needs))
-
-    def _done(self, name: str) -> Path:
-        return self.home / name / DONE
 
 
 if __name__ == "__main__":

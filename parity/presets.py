@@ -5,24 +5,22 @@ from typing import Annotated
 
 from pydantic import Field
 
-from common.config import PositiveFloat, PositiveInt, Preset, Seed, TrainingConfig, configuration
+from common.config import PositiveInt, Preset, Seed, TrainingConfig, configuration
 from common.losses import DistillationLoss
 from common.models import MLPConfig
 from common.optim import OptimConfig
 from common.schedule import ScheduleConfig
 from common.size import Size
 from common.transformer import TransformerConfig
+from common.tuning import SweepConfig
 from parity.config import STUDENT_DEFAULTS, TEACHER_DEFAULTS, StudentConfig, TrainConfig
 from parity.data import ParityData
 
 
 @configuration
-class TuningConfig:
-    """Learning-rate sweeps on seeds of their own; every strategy and size gets the same grid."""
+class TuningConfig(SweepConfig):
+    """The sweeps, and whether the teacher's rate is chosen by one."""
 
-    learning_rate: Annotated[tuple[PositiveFloat, ...], Field(min_length=4)]
-    seed: Seed
-    num_seeds: PositiveInt
     teacher: bool = True
     """False: the teacher keeps the preset's rate, because the rate at which it learns soonest is over before its transition could teach anybody."""
 

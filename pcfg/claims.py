@@ -1,12 +1,15 @@
 """`python -m pcfg.claims`: judge the claims of a preset from its run files, by criteria fixed before the runs.
 
-B1 (phases) and B2 (the 3-gram stage), see `CLAIMS`. Reads metrics and probe tables; loads no model.
+B1 to B3 are about the teacher, B4 to B6 about its students, see `CLAIMS`. Reads metrics and probe tables; loads no model.
 """
 
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from rich.console import Console
 
@@ -18,11 +21,14 @@ from common.teacher import transitions
 from common.transition import NoTransition, Transition
 from common.verdict import Claim, Measurement, Verdict, plain, verdict_table
 from pcfg.experiment import CLAIMS as OUTPUT
-from pcfg.experiment import STRATEGIES
 from pcfg.presets import PRESETS, PCFGPresetName
 from pcfg.probe import TABLE
+from pcfg.students import Evidence, accuracy_claim, final_table, first_table, structure_claim, structure_table, sweep_claim, tuning_table
 
 FINAL = "final_accuracy.csv"
+FIRST = "first_checkpoints.csv"
+STRUCTURE = "student_nonterminals.csv"
+TUNING = "tuning.csv"
 CLAIMS = {
     "B1": Claim(
         "A teacher's loss has three phases",
@@ -31,6 +37,25 @@ CLAIMS = {
     "B2": Claim(
         "The teacher passes through a 3-gram stage",
         "For every teacher seed the median of M_robust(3) peaks within the drop, and ends at no more than a fifth of its peak.",
+    ),
+    "B3": Claim(
+        "The teacher is done with short windows first",
+        "For every teacher seed the step from which the median of M_close(n) stays below half its peak rises with n (over n = 3 and all longer"
+        " windows that get there; at least two of them).",
+    ),
+    "B4": Claim(
+        "Progressive distillation brings a student further",
+        "Accuracy at the end, paired over seeds: progressive less one-shot, and progressive less labels, each with its 95% interval above 0.",
+    ),
+    "B5": Claim(
+        "The best first checkpoint of 2-shot lies in the teacher's drop",
+        "Of the first checkpoints from plateau to tail the one with the best mean accuracy lies in the drop, and its students beat those of the"
+        " earliest and of the latest, paired over seeds, each with its 95% interval above 0.",
+    ),
+    "B6": Claim(
+        "What students know of the derivation follows the same order",
+        "Linear probe of the non-terminals, mean over levels, paired over seeds: progressive less one-shot, and progressive less labels, each with"
+        " its 95% interval above 0.",
     ),
 }
 
@@ -51,9 +76,15 @@ def main(args: list[str]) -> None:
     command = parse(ClaimsCommand, args, prog="pcfg.claims", description="Judge the claims of a PCFG experiment from its run files.")
     home = command.root / "pcfg" / preset.name
     phases = transitions(RunDirectory(home / "teacher"), preset.config.student.detector)
-    verdicts = [phases_claim(home, phases), trigram_claim(home, phases)]
+    evidence = Evidence(home, preset.config, phases)
+    verdicts = [phases_claim(home, phases), trigram_claim(home, phases), closing_claim(home)]
+    verdicts += [accuracy_claim(evidence), sweep_claim(evidence), structure_claim(evidence)]
     write_json(home / OUTPUT, {"preset": preset.name, "claims": [plain(verdict, CLAIMS) for verdict in verdicts]})
-    write_text(home / FINAL, final_table(home).to_csv(index=False, float_format="%.6g"))
+    write_text(home / FINAL, final_table(evidence).to_csv(index=False, float_format="%.6g"))
+    write_text(home / FIRST, first_table(evidence).to_csv(index=False, float_format="%.6g"))
+    write_text(home / STRUCTURE, structure_table(evidence).to_csv(index=False, float_format="%.6g"))
+    if preset.config.tuning is not None:
+        write_text(home / TUNING, tuning_table(evidence).to_csv(index=False, float_format="%.6g"))
     Console(soft_wrap=True).print(verdict_table(verdicts, CLAIMS))
 
 
@@ -92,18 +123,27 @@ def trigram_claim(home: Path, phases: list[Transition | NoTransition]) -> Verdic
     return Verdict("B2", holds, measurements)
 
 
-def final_table(home: Path) -> pd.DataFrame:
-    """How far every run came within its budget: run, seed, learning rate, examples, accuracy and loss on the evaluation set."""
-    rows = []
-    for name in ("teacher", *(f"student/{strategy}" for strategy in STRATEGIES)):
-        run = RunDirectory(home / name)
-        last = run.metrics()[-1]
-        columns = zip(run.manifest["seeds"], run.manifest["learning_rates"], last["accuracy"], last["eval_loss"], strict=True)
-        rows += [
-            {"run": name, "seed": seed, "learning_rate": rate, "examples": last["examples"], "accuracy": accuracy, "eval_loss": loss}
-            for seed, rate, accuracy, loss in columns
-        ]
-    return pd.DataFrame(rows)
+def closing_claim(home: Path) -> Verdict:
+    """B3: M_close falls first for short windows."""
+    table = pd.read_csv(home / "teacher" / "probes" / TABLE)
+    table = table[(table.kind == "close") & (table.n >= 3)]
+    rising, closed = [], {}
+    for _, own in table.groupby("seed"):
+        steps = {int(str(n)): closing_step(curve["step"].tolist(), curve["median"].tolist()) for n, curve in own.groupby("n")}
+        reached = [step for _, step in sorted(steps.items()) if step is not None]
+        rising.append(len(reached) > 1 and all(earlier < later for earlier, later in itertools.pairwise(reached)))
+        for n, step in steps.items():
+            closed.setdefault(n, []).append(math.inf if step is None else float(step))
+    measurements = [Measurement("teachers in which it rises with n", proportion(sum(rising), len(rising)))]
+    measurements += [Measurement(f"below half its peak from, n = {n} (not judged)", bootstrap(steps), "steps") for n, steps in sorted(closed.items())]
+    return Verdict("B3", all(rising), tuple(measurements))
+
+
+def closing_step(steps: Sequence[int], values: Sequence[float]) -> int | None:
+    """The first step after a curve's peak from which it stays below half of it; None if it ends above."""
+    curve = np.asarray(values, np.float64)
+    above = np.flatnonzero(curve >= curve.max() / 2)
+    return steps[above[-1] + 1] if above[-1] + 1 < len(steps) else None
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
 """`python -m pcfg.experiment`: every stage of a preset, in order, each the command that a person would type.
 
+runs/pcfg/<preset>/tune/...         sweeps over the students' learning rates, on seeds of their own
 runs/pcfg/<preset>/teacher          the teacher's trajectory, its probes, and the exact reference of its data
-runs/pcfg/<preset>/student/...      one run for each supervision strategy
+runs/pcfg/<preset>/student/...      one run for each supervision strategy, and the probe of its non-terminals
+runs/pcfg/<preset>/budget/...       the same for runs of other lengths
+runs/pcfg/<preset>/first/...        two-shot students of first checkpoints from the plateau to the tail
 runs/pcfg/<preset>/claims.json      the claims, judged
 """
 
@@ -11,16 +14,14 @@ from pathlib import Path
 from common.config import Runtime, chosen_preset, describe_presets, parse
 from common.errors import run_command
 from common.mesh import keep_compiled
-from common.plan import StageCommand, print_plan, run_stages
-from common.runs import DONE
-from pcfg.presets import PRESETS, Experiment, PCFGPresetName, WindowConfig
+from common.plan import Planner, StageCommand, print_plan, run_stages
+from common.schedule import ScheduleName
+from common.tuning import SweepConfig
+from pcfg import ceiling, nonterminal, probe
+from pcfg.presets import PRESETS, BudgetConfig, Experiment, PCFGPresetName, WindowConfig
 
-STRATEGIES: dict[str, tuple[str, ...]] = {
-    "ce": ("--schedule", "ce"),
-    "one-shot": ("--schedule", "one-shot"),
-    "progressive": ("--schedule", "progressive"),
-    "two-shot": ("--schedule", "two-shot"),
-}
+STRATEGIES: tuple[ScheduleName, ...] = ("ce", "one-shot", "progressive", "two-shot")
+TEACHER = "teacher"
 CLAIMS = "claims.json"
 
 
@@ -52,30 +53,74 @@ def main(args: list[str]) -> None:
 
 def plan(name: str, experiment: Experiment, root: Path) -> list[StageCommand]:
     """Every stage of an experiment, each after those it needs."""
-    home = root / "pcfg" / name
-    teacher, probes = home / "teacher", home / "teacher" / "probes"
-    trained = teacher / DONE
-    stages = [StageCommand("teacher", "pcfg.train", ("--preset", name, "--run-dir", str(teacher)), trained, ())]
-    stages.append(
-        StageCommand(
-            "ngrams",
-            "pcfg.probe",
-            (str(teacher), *_windows(experiment.probe), "--every", str(experiment.probe_every)),
-            probes / "ngram.json",
-            (trained,),
-        )
-    )
-    stages.append(StageCommand("ceiling", "pcfg.ceiling", (str(teacher), *_windows(experiment.exact)), probes / "ceiling.json", (trained,)))
-    ancestors = ("--every", str(experiment.nonterminal.every), "--num-train", str(experiment.nonterminal.num_train))
-    ancestors += ("--num-eval", str(experiment.nonterminal.num_eval))
-    stages.append(StageCommand("nonterminals", "pcfg.nonterminal", (str(teacher), *ancestors), probes / "nonterminals.json", (trained,)))
-    for strategy, flags in STRATEGIES.items():
-        student = home / "student" / strategy
-        from_teacher = () if strategy == "ce" else ("--teacher", str(teacher))
-        args = ("--preset", name, "--run-dir", str(student), *flags, *from_teacher)
-        stages.append(StageCommand(f"student/{strategy}", "pcfg.distill", args, student / DONE, (trained,) if from_teacher else ()))
-    needs = tuple(stage.output for stage in stages)
-    return [*stages, StageCommand("claims", "pcfg.claims", ("--preset", name, "--root", str(root)), home / CLAIMS, needs)]
+    planner = _Planner("pcfg", name, root / "pcfg" / name, experiment=experiment)
+    if experiment.tuning is not None:
+        planner.tune(experiment.tuning)
+    planner.teach()
+    planner.study()
+    return planner.stages
+
+
+@dataclass(kw_only=True)
+class _Planner(Planner):
+    experiment: Experiment
+
+    def tune(self, tuning: SweepConfig) -> None:
+        """One teacher for all students, who see the same sentences: it answers once for the whole sweep."""
+        self.train("tune/teacher", "--training.seed", str(tuning.seed), "--training.num-seeds", "1")
+        grid = ("--optim.learning-rate", *(f"{rate:g}" for rate in tuning.learning_rate))
+        seeds = ("--training.seed", str(tuning.seed), "--training.num-seeds", str(tuning.num_seeds), "--shared-stream")
+        for strategy in STRATEGIES:
+            self._student(f"tune/{strategy}", strategy, *grid, *seeds, "--teacher-seed", str(tuning.seed), teacher="tune/teacher")
+
+    def teach(self) -> None:
+        """The teachers and their probes."""
+        experiment = self.experiment
+        self.train(TEACHER)
+        every = ("--every", str(experiment.probe_every))
+        self.probe("ngrams", "probe", TEACHER, f"{probe.NAME}.json", *_windows(experiment.probe), *every)
+        self.probe("ceiling", "ceiling", TEACHER, f"{ceiling.NAME}.json", *_windows(experiment.exact))
+        self._nonterminals("nonterminals", TEACHER, experiment.nonterminal.every)
+
+    def study(self) -> None:
+        """The students, their probes, and the verdicts."""
+        for strategy in STRATEGIES:
+            self._student(student(strategy), strategy, *self._tuned(strategy))
+            self._nonterminals(f"nonterminals-{strategy}", student(strategy), 0)
+        for budget in self.experiment.budgets:
+            for strategy in STRATEGIES:
+                self._student(student(strategy, budget.steps), strategy, *_length(budget), *self._tuned(strategy))
+        for offset in self.experiment.first.offsets:
+            # One word, because an argument that starts with a minus sign is taken for a flag.
+            self._student(first_run(offset), "two-shot", f"--supervision.offset={offset}", *self._tuned("two-shot"))
+        self.claims(CLAIMS)
+
+    def _student(self, name: str, strategy: str, *args: str, teacher: str = TEACHER) -> None:
+        self.distill(name, "--schedule", strategy, *args, teacher=None if strategy == "ce" else teacher)
+
+    def _nonterminals(self, name: str, run: str, every: int) -> None:
+        ancestors = self.experiment.nonterminal
+        sizes = ("--num-train", str(ancestors.num_train), "--num-eval", str(ancestors.num_eval))
+        self.probe(name, "nonterminal", run, f"{nonterminal.NAME}.json", "--every", str(every), *sizes)
+
+    def _tuned(self, strategy: str) -> tuple[str, ...]:
+        return ("--tuned-by", str(self.home / "tune" / strategy)) if self.experiment.tuning is not None else ()
+
+
+def student(strategy: str, steps: int | None = None) -> str:
+    """The run of a strategy, of the student's own length or of another."""
+    return f"student/{strategy}" if steps is None else f"budget/{steps}/{strategy}"
+
+
+def first_run(offset: int) -> str:
+    """The run of the two-shot students of one first checkpoint."""
+    return student("two-shot") if offset == 0 else f"first/at{offset:+d}"
+
+
+def _length(budget: BudgetConfig) -> tuple[str, ...]:
+    pace = budget.supervision
+    flags = {"interval": pace.interval, "speed": pace.speed, "first-steps": pace.first_steps}
+    return ("--training.steps", str(budget.steps), *(word for flag, value in flags.items() for word in (f"--supervision.{flag}", str(value))))
 
 
 def _windows(windows: WindowConfig) -> tuple[str, ...]:

@@ -1,11 +1,14 @@
 """The named PCFG experiments, one lab note each."""
 
 from dataclasses import replace
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from common.config import NonNegativeInt, PositiveInt, Preset, TrainingConfig, configuration
 from common.optim import OptimConfig
 from common.schedule import ScheduleConfig
+from common.tuning import SweepConfig
 from pcfg.config import StudentConfig, TrainConfig, bert
 from pcfg.data import PCFGData
 
@@ -31,6 +34,26 @@ class AncestorConfig:
 
 
 @configuration
+class BudgetConfig:
+    """A run of the students of another length, with all that has to change with it."""
+
+    steps: PositiveInt
+    supervision: ScheduleConfig
+
+
+@configuration
+class FirstCheckpointConfig:
+    """Two-shot students of further first checkpoints, from the teacher's plateau to its tail."""
+
+    offsets: Annotated[tuple[int, ...], Field(min_length=2)]
+    """Teacher steps from the detected C1; C1 itself is the strategy `two-shot`."""
+
+    def __post_init__(self) -> None:
+        if 0 in self.offsets or list(self.offsets) != sorted(set(self.offsets)):
+            raise ValueError(f"first.offsets = {self.offsets}: they must rise, and 0 is the strategy two-shot")
+
+
+@configuration
 class Experiment:
     """Teacher and students of one preset."""
 
@@ -41,8 +64,14 @@ class Experiment:
     probe_every: PositiveInt
     """Checkpoints from one that the n-gram probe looks at to the next."""
     nonterminal: AncestorConfig
+    """On the teacher; students are probed untrained and trained."""
     exact: WindowConfig
     """Windows of the Bayes-optimal distances, which are costly for long sentences; `num_sentences` is also that of the ceiling."""
+    first: FirstCheckpointConfig
+    tuning: SweepConfig | None = None
+    """The students' rates, each strategy's on seeds of their own; None: all run at the student's rate, and no claim about them is judged."""
+    budgets: tuple[BudgetConfig, ...] = ()
+    """Further lengths of the students' runs, at the rates chosen for the first."""
 
 
 def _adam(rate: float, warmup_fraction: float = 0.06) -> OptimConfig:
@@ -68,6 +97,7 @@ def _quick() -> Experiment:
         probe_every=2,
         nonterminal=AncestorConfig(every=0, num_train=1024, num_eval=512),
         exact=WindowConfig((2, 3, 5, 7), spacing=5, num_sentences=800),
+        first=FirstCheckpointConfig((-240, 1200)),
     )
 
 
@@ -93,6 +123,7 @@ def _paper() -> Experiment:
         probe_every=1,
         nonterminal=AncestorConfig(every=5, num_train=10_240, num_eval=4096),
         exact=WindowConfig((2, 3, 4, 5, 7, 9), spacing=30, num_sentences=64),
+        first=FirstCheckpointConfig((-800, -600, -400, -200, 200, 400, 1000, 3000)),
     )
 
 

@@ -17,14 +17,16 @@ from common.optim import OptimConfig
 from common.runs import RunDirectory
 from common.schedule import ScheduleConfig
 from common.trajectory import Trajectory
+from common.tuning import SweepConfig
 from figures import publish
 from pcfg import distill, experiment, nonterminal, probe, train
 from pcfg.config import StudentConfig, TrainConfig, bert
 from pcfg.data import PCFGData, identity
 from pcfg.grammar import load
-from pcfg.presets import PRESETS, AncestorConfig, Experiment, WindowConfig
+from pcfg.presets import PRESETS, AncestorConfig, BudgetConfig, Experiment, FirstCheckpointConfig, WindowConfig
 from tests.conftest import same_run
 
+SWEEP = SweepConfig((3e-3, 1e-2, 2e-2, 3e-2), seed=15, num_seeds=2)
 GRAMMAR = "S -> A B | B A | A A\nA -> x y x | y y\nB -> y x x | x x y\n"
 
 
@@ -158,14 +160,29 @@ def test_a_tiny_experiment_end_to_end(grammar: Path, tmp_path: Path, monkeypatch
     windows = WindowConfig((2, 3), spacing=2, num_sentences=32)
     student = StudentConfig(data, bert(1, layers=1, dropout=0.0), optim, budget, supervision=ScheduleConfig(interval=8, without_transition="final"))
     teacher = TrainConfig(data, bert(2, layers=1, dropout=0.0), optim, budget)
-    tiny = Experiment(teacher, student, windows, 1, AncestorConfig(every=0, num_train=64, num_eval=64), windows)
+    tiny = Experiment(
+        teacher,
+        student,
+        windows,
+        1,
+        AncestorConfig(every=0, num_train=64, num_eval=64),
+        windows,
+        first=FirstCheckpointConfig((-8, 16)),
+        tuning=SWEEP,
+        budgets=(BudgetConfig(60, ScheduleConfig(interval=4, speed=2)),),
+    )
     monkeypatch.setitem(PRESETS, "quick", Preset("quick", "A tiny grammar.", tiny))
     experiment.main(["--root", str(tmp_path / "runs")])
     home = tmp_path / "runs" / "pcfg" / "quick"
     claims = {claim["claim"]: claim for claim in json.loads((home / "claims.json").read_text())["claims"]}
-    assert claims.keys() == {"B1", "B2"}
+    assert claims.keys() == {"B1", "B2", "B3", "B4", "B5", "B6"}
     final = pd.read_csv(home / "final_accuracy.csv")
-    assert len(final) == 5 * 2
+    assert len(final) == (5 + 4) * 2
+    tuned = pd.read_csv(home / "tuning.csv")
+    best = tuned.loc[tuned.groupby("strategy").mean_final_accuracy.idxmax()].set_index("strategy").learning_rate
+    students = final[final.strategy != "teacher"]
+    assert (students.learning_rate.to_numpy() == best.loc[students.strategy].to_numpy()).all()
+    assert sorted(pd.read_csv(home / "first_checkpoints.csv").offset) == [-8, -8, 0, 0, 16, 16]
     exact = json.loads((home / "teacher" / "probes" / "ceiling.json").read_text())
     # No model can beat the best one by more than the luck of 128 sentences.
     assert final.eval_loss.min() > exact["ceiling"]["cross_entropy_here"] - 0.02
@@ -176,10 +193,13 @@ def test_a_tiny_experiment_end_to_end(grammar: Path, tmp_path: Path, monkeypatch
     out = ["--root", str(tmp_path / "runs"), "--site", str(tmp_path / "site"), "--out", str(tmp_path / "results")]
     publish.main(["--experiment", "pcfg", *out])
     page = (tmp_path / "site" / "pcfg-quick" / "report.html").read_text()
-    assert "masked prediction on a grammar" in page and page.count("<img") == 2
+    assert "masked prediction on a grammar" in page and page.count("<img") == 3
     assert {path.name for path in (tmp_path / "results" / "pcfg-quick").iterdir()} >= {
         "claims.json",
         "phases.png",
+        "ancestors.png",
+        "first_checkpoints.csv",
+        "student_nonterminals.csv",
         "students.png",
         "table.md",
         "ngram.csv",

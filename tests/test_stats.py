@@ -16,6 +16,7 @@ from common.stats import (
     fit_power_law,
     learning_time,
     median,
+    paired_difference,
     proportion,
     ratio_of_medians,
 )
@@ -158,3 +159,14 @@ def test_exponent_difference_is_paired() -> None:
     a, b = (common * np.array(sizes)[:, None] ** power * np.ones((3, 5)) for power in (1, 2.5))
     estimate = exponent_difference(sizes, a.tolist(), b.tolist())
     assert (estimate.value, estimate.low, estimate.high) == (pytest.approx(1.5), pytest.approx(1.5), pytest.approx(1.5))
+
+
+def test_a_paired_difference_is_a_paired_t_interval() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=8), rng.normal(0.3, size=8)
+    found, expected = paired_difference(a.tolist(), b.tolist()), scipy.stats.ttest_rel(b, a).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert found.value == pytest.approx(np.mean(b - a)) and found.num_seeds == 8
+    assert math.isnan(paired_difference([0.1], [0.2]).low)
+    with pytest.raises(ValueError, match="2 and 1 seeds"):
+        paired_difference([0.1, 0.2], [0.3])

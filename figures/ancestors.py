@@ -1,0 +1,76 @@
+"""What hidden states hold of the derivation: the non-terminals above every token, read off teachers and students by probes."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from figures import style
+from figures.students import STRATEGIES, mean_and_margin
+
+
+def draw(home: Path, folder: Path) -> Path:
+    """Draw `ancestors`.
+
+    Args:
+        home: `runs/pcfg/<preset>`.
+        folder: where figures go.
+    """
+    drawing, (probes, checkpoints, students) = style.figure(3)
+    teacher = pd.read_csv(home / "teacher" / "probes" / "nonterminals.csv")
+    draw_probes(probes, teacher)
+    draw_checkpoints(checkpoints, teacher[teacher.probe == "linear"])
+    table = pd.read_csv(home / "student_nonterminals.csv")
+    draw_students(students, table[table.probe == "linear"])
+    return style.save(drawing, folder, "ancestors")
+
+
+def draw_probes(axes: Axes, table: pd.DataFrame) -> None:
+    """How well each probe reads each level's ancestors off the teacher, untrained and trained, mean over seeds."""
+    mean = table.groupby(["probe", "step", "level"])["accuracy"].mean()
+    bars = [(probe, step) for probe in ("linear", "mixing") for step in (table.step.min(), table.step.max())]
+    colors = (style.GREY, style.BLACK, style.SKY, style.BLUE)
+    for i, ((probe, step), color) in enumerate(zip(bars, colors, strict=True)):
+        own, state = mean[probe][step], "untrained" if step == 0 else "trained"
+        axes.bar(own.index + 0.2 * (i - 1.5), own, width=0.19, color=color, label=f"{probe}, {state}")
+    by_level(axes, table, width=0.8)
+    axes.set_title("Teacher, by probe")
+
+
+def draw_checkpoints(axes: Axes, table: pd.DataFrame) -> None:
+    """The linear probe over the teacher's training, mean over seeds; the untrained model at the left."""
+    for i, (level, own) in enumerate(table.groupby("level")):
+        curve = own.groupby("step").accuracy.mean()
+        axes.plot(curve.index, curve, "o-", markersize=4, color=style.series_color(i), label=f"level {level}")
+        axes.axhline(own.chance.iloc[0], color=style.series_color(i), linewidth=1, linestyle=":")
+    axes.set_ylim(0, 1.35)
+    axes.set_yticks(np.linspace(0, 1, 5))
+    axes.set_xlabel("step of the teacher")
+    axes.set_ylabel("accuracy of the ancestor, linear probe")
+    axes.set_title("Teacher, by checkpoint")
+    axes.legend(loc="upper center", ncols=2, title="dotted: the commonest symbol")
+
+
+def draw_students(axes: Axes, table: pd.DataFrame) -> None:
+    """The linear probe on the trained students, mean over seeds with Student's 95% interval; the untrained student beside them."""
+    trained, untrained = table[table.step > 0], table[table.step == 0]
+    groups = [(style.GREY, "untrained", untrained)]
+    groups += [(style.STRATEGY[name], style.LABEL[name], trained[trained.strategy == name]) for name in STRATEGIES]
+    for i, (color, label, own) in enumerate(groups):
+        mean, margin = mean_and_margin(own, "level", "accuracy")
+        axes.bar(mean.index + 0.16 * (i - 2), mean, width=0.15, yerr=margin, capsize=2, color=color, label=label)
+    by_level(axes, table, width=0.8)
+    axes.set_title("Students, linear probe")
+
+
+def by_level(axes: Axes, table: pd.DataFrame, width: float) -> None:
+    """Groups of bars, one a level, with the accuracy of always giving its commonest symbol."""
+    chance = table.groupby("level").chance.first()
+    axes.hlines(chance, chance.index - width / 2, chance.index + width / 2, color=style.RED, linewidth=2, label="commonest symbol")
+    axes.set_axisbelow(True)
+    axes.set_xticks(chance.index, [f"level {level}" for level in chance.index])
+    axes.set_ylim(0, 1.35)
+    axes.set_yticks(np.linspace(0, 1, 5))
+    axes.set_ylabel("accuracy of the ancestor")
+    axes.legend(loc="upper center", ncols=2)

@@ -1,0 +1,147 @@
+"""Claims about the students of masked prediction (B4 to B6): which supervision brings them furthest within a budget."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from common.runs import RunDirectory
+from common.stats import Estimate, paired_difference
+from common.transition import NoTransition, Transition
+from common.tuning import rate_results
+from common.verdict import Measurement, Verdict
+from pcfg import nonterminal
+from pcfg.experiment import STRATEGIES, first_run, student
+from pcfg.presets import Experiment
+
+_BASELINES = ("one-shot", "ce")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The runs of one experiment, and the phases of its teachers."""
+
+    home: Path
+    experiment: Experiment
+    phases: Sequence[Transition | NoTransition]
+
+    def run(self, name: str) -> RunDirectory:
+        """One run."""
+        return RunDirectory(self.home / name)
+
+    def accuracy(self, name: str) -> list[float]:
+        """Accuracy of every seed at the end of a run; a diverged seed has none."""
+        return [0.0 if value is None else value for value in self.run(name).metrics()[-1]["accuracy"]]
+
+    def verdict(self, claim: str, holds: bool, measurements: Sequence[Measurement], notes: Sequence[str] = ()) -> Verdict:
+        """A verdict on students, who are judged only where each strategy has a rate of its own."""
+        judged = self.experiment.tuning is not None
+        return Verdict(
+            claim, holds if judged else None, tuple(measurements), tuple(notes) if judged else ("a smoke run: rates are not tuned", *notes)
+        )
+
+
+def accuracy_claim(evidence: Evidence) -> Verdict:
+    """B4: progressive brings the student further than one-shot and labels do."""
+    final = {strategy: evidence.accuracy(student(strategy)) for strategy in STRATEGIES}
+    gains = {baseline: paired_difference(final[baseline], final["progressive"]) for baseline in _BASELINES}
+    measurements = [Measurement(f"accuracy, progressive less {_label(name)}", gain) for name, gain in gains.items()]
+    measurements.append(Measurement("accuracy, 2-shot less one-shot (not judged)", paired_difference(final["one-shot"], final["two-shot"])))
+    measurements.append(Measurement("accuracy, one-shot less labels (not judged)", paired_difference(final["ce"], final["one-shot"])))
+    return evidence.verdict("B4", all(map(positive, gains.values())), measurements, (_means(final),))
+
+
+def sweep_claim(evidence: Evidence) -> Verdict:
+    """B5: the best first checkpoint lies in the drop."""
+    table = first_table(evidence)
+    by_offset = {int(str(offset)): own for offset, own in table.groupby("offset")}
+    offsets = sorted(by_offset)
+    best = max(offsets, key=lambda offset: by_offset[offset].accuracy.mean())
+    inside = bool(by_offset[best].in_drop.mean() > 0.5)
+    final = {offset: own.accuracy.tolist() for offset, own in by_offset.items()}
+    ends = {"earliest": offsets[0], "latest": offsets[-1]}
+    gains = {name: paired_difference(final[end], final[best]) for name, end in ends.items()}
+    measurements = [Measurement(f"accuracy, best first checkpoint less the {name}", gain) for name, gain in gains.items()]
+    for name, end in ends.items():
+        measurements.append(Measurement(f"accuracy, C1 less the {name} (not judged)", paired_difference(final[end], final[0])))
+    means = _means({f"{offset:+d}": final[offset] for offset in offsets})
+    where = f"best: {best:+d} steps from C1, {'inside' if inside else 'outside'} the drop; {means}"
+    return evidence.verdict("B5", inside and all(map(positive, gains.values())), measurements, (where,))
+
+
+def structure_claim(evidence: Evidence) -> Verdict:
+    """B6: what the students know of the derivation follows the same order."""
+    table = structure_table(evidence)
+    table = table[(table.probe == "linear") & (table.step > 0) & (table.chance < 1)]
+    mean = table.groupby(["strategy", "seed"]).accuracy.mean()  # over levels
+    known = {strategy: mean[strategy].loc[evidence.run(student(strategy)).manifest["seeds"]].tolist() for strategy in STRATEGIES}
+    gains = {baseline: paired_difference(known[baseline], known["progressive"]) for baseline in _BASELINES}
+    measurements = [Measurement(f"accuracy of non-terminals, progressive less {_label(name)}", gain) for name, gain in gains.items()]
+    return evidence.verdict("B6", all(map(positive, gains.values())), measurements, (_means(known),))
+
+
+def structure_table(evidence: Evidence) -> pd.DataFrame:
+    """The probes of all students' non-terminals, untrained and trained, as `python -m pcfg.nonterminal` writes them, and the strategy."""
+    tables = [pd.read_csv(evidence.home / student(strategy) / "probes" / nonterminal.TABLE).assign(strategy=strategy) for strategy in STRATEGIES]
+    return pd.concat(tables, ignore_index=True)
+
+
+def first_table(evidence: Evidence) -> pd.DataFrame:
+    """One row for each two-shot student: offset (asked for), seed, first_step (of the teacher), in_drop, accuracy (at the end)."""
+    rows = []
+    phase_of = dict(zip(evidence.run("teacher").manifest["seeds"], evidence.phases, strict=True))
+    for offset in sorted((0, *evidence.experiment.first.offsets)):
+        run = evidence.run(first_run(offset))
+        schedules = run.manifest["schedules"]
+        for lane, (seed, accuracy) in enumerate(zip(run.manifest["seeds"], evidence.accuracy(first_run(offset)), strict=True)):
+            first = schedules["distinct"][schedules["of_lane"][lane]]["segments"][0]["teacher_step"]
+            phase = phase_of[seed]
+            in_drop = isinstance(phase, Transition) and phase.start <= first <= phase.end
+            rows.append({"offset": offset, "seed": seed, "first_step": first, "in_drop": in_drop, "accuracy": accuracy})
+    return pd.DataFrame(rows)
+
+
+def final_table(evidence: Evidence) -> pd.DataFrame:
+    """How far every run came within its budget: run, strategy, seed, learning rate, examples, accuracy and loss on the evaluation set."""
+    experiment, rows = evidence.experiment, []
+    names = {"teacher": "teacher"} | {student(strategy): strategy for strategy in STRATEGIES}
+    names |= {student(strategy, budget.steps): strategy for budget in experiment.budgets for strategy in STRATEGIES}
+    for name, strategy in names.items():
+        run = evidence.run(name)
+        last = run.metrics()[-1]
+        columns = zip(run.manifest["seeds"], run.manifest["learning_rates"], evidence.accuracy(name), last["eval_loss"], strict=True)
+        where = {"run": name, "strategy": strategy}
+        rows += [
+            where | {"seed": seed, "learning_rate": rate, "examples": last["examples"], "accuracy": accuracy, "eval_loss": loss}
+            for seed, rate, accuracy, loss in columns
+        ]
+    return pd.DataFrame(rows)
+
+
+def tuning_table(evidence: Evidence) -> pd.DataFrame:
+    """The students' sweeps: strategy, learning rate, mean final accuracy, seeds."""
+    rows = []
+    for strategy in STRATEGIES:
+        run = evidence.run(f"tune/{strategy}")
+        num_seeds = len(set(run.manifest["seeds"]))
+        rows += [
+            {"strategy": strategy, "learning_rate": result.rate, "mean_final_accuracy": result.mean_accuracy, "num_seeds": num_seeds}
+            for result in rate_results(run)
+        ]
+    return pd.DataFrame(rows)
+
+
+def positive(estimate: Estimate) -> bool:
+    """Whether the whole interval lies above zero."""
+    return math.isfinite(estimate.low) and estimate.low > 0
+
+
+def _means(values: Mapping[str, Sequence[float]]) -> str:
+    return "means: " + ", ".join(f"{_label(name)} {np.mean(of_seeds):.3f}" for name, of_seeds in values.items())
+
+
+def _label(strategy: str) -> str:
+    return {"ce": "labels", "two-shot": "2-shot"}.get(strategy, strategy)

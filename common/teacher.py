@@ -128,6 +128,11 @@ class Distills(Protocol):
         """Finds the teacher's transition."""
         ...
 
+    @property
+    def teacher_seed(self) -> int | None:
+        """The teacher lane of all students; None pairs equal seeds."""
+        ...
+
 
 def supervise(config: Distills, teacher: TeacherRun, num_layers: int) -> Supervision:
     """The schedule of every student lane under a teacher.

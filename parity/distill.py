@@ -1,18 +1,18 @@
 """`python -m parity.distill`: train students under a supervision schedule from a teacher's trajectory."""
 
 import functools
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from common import schedule
-from common.config import chosen_preset, describe_presets, from_dict, parse, to_dict, validate
+from common.config import chosen_preset, describe_presets, from_dict, parse, validate
+from common.distill import Distillation
 from common.errors import UserError, run_command
 from common.fit import Supervision
 from common.mesh import use_all_cores
 from common.models import MLPConfig
 from common.runs import RunDirectory
 from common.stage import Stage
-from common.teacher import TeacherRun, supervise
 from parity.command import RunCommand
 from parity.config import (
     STUDENT_DEFAULTS,
@@ -61,25 +61,16 @@ def distill_stage(command: DistillCommand) -> tuple[Stage, tuple[int, ...]]:
         UserError: the teacher is missing, unfinished, or was trained on other data.
     """
     config = command.resolved()
-    record = {"experiment": "parity", "stage": "distill", "config": to_dict(config)}
-    paths = {"teacher": str(command.teacher or ""), "tuned_by": str(command.tuned_by or "")}
-    total_steps = config.training.steps
-    engine = functools.partial(make_engine, config)
-    if config.schedule == "ce":
-        problem = student_problem(config, None)
-        supervision = Supervision(tuple(schedule.ce(total_steps) for _ in problem.lanes), None)
-        provenance = {"supports": supports_of(config.data)}
-        return Stage(command.run_dir, record | {"paths": paths}, problem, config.training, supervision, provenance, engine), ()
-    if command.teacher is None:
-        raise UserError(f"--schedule {config.schedule} needs --teacher, the run directory of a finished `python -m parity.train`")
-    teacher_config = read_teacher_config(command.teacher, config)
-    problem = student_problem(config, teacher_config)
-    teacher = TeacherRun(command.teacher, [lane.seed for lane in problem.lanes], config.teacher_seed)
-    supervision = supervise(config, teacher, shared_layers(config, teacher_config))
-    provenance = {"supports": supports_of(config.data), "transitions": [asdict(found) for found in teacher.transitions(config.detector)]}
-    record |= {"teacher_hash": teacher.hash, "paths": paths}
-    stage = Stage(command.run_dir, record, problem, config.training, supervision, provenance, engine)
-    return stage, teacher.trajectory.steps()
+    distillation = Distillation(
+        "parity",
+        config,
+        problem=functools.partial(student_problem, config),
+        read_teacher=functools.partial(read_teacher_config, config),
+        shared_layers=functools.partial(shared_layers, config),
+        provenance={"supports": supports_of(config.data)},
+        engine=functools.partial(make_engine, config),
+    )
+    return distillation.stage(command, command.teacher)
 
 
 def shared_layers(config: StudentConfig, teacher: TrainConfig) -> int:
@@ -101,15 +92,13 @@ def _kind(config: StudentConfig | TrainConfig) -> str:
     return "an MLP" if isinstance(config.model, MLPConfig) else "a Transformer"
 
 
-def read_teacher_config(path: Path, student: StudentConfig) -> TrainConfig:
+def read_teacher_config(student: StudentConfig, run: RunDirectory) -> TrainConfig:
     """The teacher's configuration, which must be of the same parity problem.
 
     Raises:
-        UserError: another kind of run, or other data.
+        UserError: it is of another.
     """
-    run = RunDirectory(path)
-    if (run.record["experiment"], run.record["stage"]) != ("parity", "train"):
-        raise UserError(f"{path} is a run of {run.record['experiment']}.{run.record['stage']}; a teacher comes from parity.train")
+    path = run.path
     teacher = from_dict(TrainConfig, run.record["config"], path / "config.json")
     for name in ("d", "k", "depth"):
         mine, theirs = getattr(student.data, name), getattr(teacher.data, name)

@@ -109,7 +109,8 @@ class _Planner(Planner):
             self._first_checkpoints(TEACHER, self.experiment.first)
             for replica in self.experiment.replicas:
                 name = replica_name(replica)
-                self.train(name, "--training.seed", str(replica.seed), "--training.steps", str(replica.steps))
+                budget = ("--training.steps", str(replica.steps), "--training.stop-after", f"{replica.stop_after:g}")
+                self.train(name, "--training.seed", str(replica.seed), *budget)
                 self._probe(name)
                 self._first_checkpoints(name, self.experiment.first, "--teacher-seed", str(replica.seed))
         self.claims(claims.OUTPUT)

@@ -55,6 +55,8 @@ class ReplicaConfig:
 
     seed: Seed
     steps: PositiveInt
+    stop_after: Annotated[float, Field(ge=1)]
+    """It ends sooner than the first: only checkpoints of the transition, and a final one that answers without errors, are asked of it."""
 
 
 @configuration
@@ -162,7 +164,7 @@ def _paper() -> Experiment:
             num_seeds=1,
         ),
         short_steps=2_000_000,
-        replicas=(ReplicaConfig(seed=1, steps=20_000_000), ReplicaConfig(seed=2, steps=20_000_000)),
+        replicas=tuple(ReplicaConfig(seed, steps=20_000_000, stop_after=1.5) for seed in (1, 2)),
     )
 
 

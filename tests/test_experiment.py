@@ -42,7 +42,7 @@ def tiny_experiment() -> Experiment:
         probe_examples=2048,
         tree=TreeConfig(k=1, depth=2, steps=512, eval_every=8),
         first=FirstCheckpointConfig((-16, 0, 16), first_steps=64, steps=128, eval_every=8, num_seeds=2),
-        replicas=(ReplicaConfig(seed=9, steps=128),),
+        replicas=(ReplicaConfig(seed=9, steps=128, stop_after=20.0),),
     )
 
 

@@ -1,0 +1,79 @@
+"""The run of a student, whatever it learns: its teacher found and checked, its schedule built, its record written."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from common import schedule
+from common.command import TrainingCommand
+from common.config import to_dict
+from common.engine import Engine, Problem, ScanEngine
+from common.errors import UserError
+from common.fit import Supervision
+from common.runs import RunDirectory
+from common.speed import Work
+from common.stage import Stage
+from common.teacher import Distills, TeacherRun, supervise
+
+TeacherT = TypeVar("TeacherT")
+"""Configuration of a teacher."""
+
+
+@dataclass(frozen=True)
+class Distillation(Generic[TeacherT]):
+    """What an experiment knows of its students; None in place of a teacher's configuration where the data's labels supervise."""
+
+    experiment: str
+    config: Distills
+    problem: Callable[[TeacherT | None], Problem]
+    read_teacher: Callable[[RunDirectory], TeacherT]
+    """Raises UserError if that teacher cannot teach this student."""
+    shared_layers: Callable[[TeacherT], int]
+    """How many hidden layers of student and teacher correspond."""
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    """What identifies the run besides its configuration."""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """Further manifest entries."""
+    engine: Callable[[Problem, int], Engine] = ScanEngine
+    work: Callable[[TeacherT | None], Work] | None = None
+    """What an example costs."""
+
+    def stage(self, command: TrainingCommand[Any], path: Path | None) -> tuple[Stage, tuple[int, ...]]:
+        """The run that a command asks for, and the steps of the teacher's checkpoints.
+
+        Args:
+            command: where the run is kept, and what chose its rate.
+            path: the teacher's run directory; labels do without.
+
+        Raises:
+            UserError: the teacher is missing, unfinished, or was trained on other data.
+        """
+        config = self.config
+        paths = {"teacher": str(path or ""), "tuned_by": str(command.tuned_by or "")}
+        record = {"experiment": self.experiment, "stage": "distill", "config": to_dict(config), "paths": paths} | dict(self.identity)
+        if config.schedule == "ce":
+            problem = self.problem(None)
+            supervision = Supervision(tuple(schedule.ce(config.training.steps) for _ in problem.lanes), None)
+            return self._stage(command.run_dir, record, problem, supervision, {}, None), ()
+        if path is None:
+            raise UserError(f"--schedule {config.schedule} needs --teacher, the run directory of a finished `python -m {self.experiment}.train`")
+        teacher_config = self.read_teacher(self._teacher_directory(path))
+        problem = self.problem(teacher_config)
+        teacher = TeacherRun(path, [lane.seed for lane in problem.lanes], config.teacher_seed)
+        supervision = supervise(config, teacher, self.shared_layers(teacher_config))
+        found = {"transitions": [asdict(transition) for transition in teacher.transitions(config.detector)]}
+        stage = self._stage(command.run_dir, record | {"teacher_hash": teacher.hash}, problem, supervision, found, teacher_config)
+        return stage, teacher.trajectory.steps()
+
+    def _teacher_directory(self, path: Path) -> RunDirectory:
+        run = RunDirectory(path)
+        if (run.record["experiment"], run.record["stage"]) != (self.experiment, "train"):
+            raise UserError(f"{path} is a run of {run.record['experiment']}.{run.record['stage']}; a teacher comes from {self.experiment}.train")
+        return run
+
+    def _stage(
+        self, run_dir: Path, record: Mapping[str, Any], problem: Problem, supervision: Supervision, found: Mapping[str, Any], teacher: TeacherT | None
+    ) -> Stage:
+        work = None if self.work is None else self.work(teacher)
+        return Stage(run_dir, record, problem, self.config.training, supervision, {**self.provenance, **found}, self.engine, work=work)

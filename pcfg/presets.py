@@ -74,28 +74,28 @@ class Experiment:
     """Further lengths of the students' runs, at the rates chosen for the first."""
 
 
-def _adam(rate: float, warmup_fraction: float = 0.06) -> OptimConfig:
+def _adam(rates: tuple[float, ...], warmup_fraction: float = 0.06) -> OptimConfig:
     # The gradient clip of 1 is what Hugging Face's trainer does unless told otherwise, as in the published runs.
-    return OptimConfig((rate,), schedule="cosine", warmup_fraction=warmup_fraction, kind="adam", betas=(0.9, 0.95), clip_norm=1.0)
+    return OptimConfig(rates, schedule="cosine", warmup_fraction=warmup_fraction, kind="adam", betas=(0.9, 0.95), clip_norm=1.0)
 
 
 def _quick() -> Experiment:
     data = PCFGData(start_level=3)
-    budget = TrainingConfig(steps=2000, batch_size=64, eval_every=20, eval_examples=1024, seed=700, num_seeds=2)
+    budget = TrainingConfig(steps=2000, batch_size=64, eval_every=20, eval_examples=1024, seed=702, num_seeds=2)
     # A long warm-up, because at the full rate the plateau is over after some fifty steps.
-    optim = _adam(3e-3, warmup_fraction=0.2)
+    optim = _adam((3e-3,), warmup_fraction=0.2)
     return Experiment(
         teacher=TrainConfig(data, bert(8, layers=3, dropout=0.0), optim, replace(budget, checkpoint_every=60)),
         student=StudentConfig(
             data,
             bert(2, layers=3, dropout=0.0),
-            optim,
-            replace(budget, steps=1000, eval_every=100),
-            supervision=ScheduleConfig(interval=120, first_steps=300),
+            _adam((0.03,), warmup_fraction=0.2),
+            replace(budget, steps=300, eval_every=50),
+            supervision=ScheduleConfig(interval=30, speed=6, first_steps=120),
         ),
-        probe=WindowConfig((2, 3, 5, 7), spacing=5, num_sentences=800),
+        probe=WindowConfig((3, 5, 7), spacing=5, num_sentences=700),
         probe_every=2,
-        nonterminal=AncestorConfig(every=0, num_train=1024, num_eval=512),
+        nonterminal=AncestorConfig(every=0, num_train=512, num_eval=512),
         exact=WindowConfig((2, 3, 5, 7), spacing=5, num_sentences=800),
         first=FirstCheckpointConfig((-240, 1200)),
     )
@@ -103,13 +103,23 @@ def _quick() -> Experiment:
 
 def _laptop() -> Experiment:
     quick = _quick()
-    seeds = {"steps": 4000, "seed": 710, "num_seeds": 4}
+    seeds = {"seed": 720, "num_seeds": 8}
     return replace(
         quick,
-        teacher=replace(quick.teacher, training=replace(quick.teacher.training, **seeds)),
-        student=replace(quick.student, training=replace(quick.student.training, **seeds)),
-        probe_every=1,
-        nonterminal=AncestorConfig(every=5, num_train=10_240, num_eval=4096),
+        teacher=replace(quick.teacher, training=replace(quick.teacher.training, checkpoint_every=20, **seeds)),
+        student=replace(
+            quick.student,
+            training=replace(quick.student.training, steps=500, **seeds),
+            supervision=ScheduleConfig(interval=20, speed=4, first_steps=200),
+        ),
+        probe=WindowConfig((2, 3, 4, 5, 7, 9), spacing=5, num_sentences=800),
+        probe_every=4,
+        nonterminal=AncestorConfig(every=10, num_train=4096, num_eval=2048),
+        first=FirstCheckpointConfig((-300, -200, -100, 100, 200, 400, 800, 1400)),
+        tuning=SweepConfig((0.01, 0.02, 0.03, 0.05), seed=1400, num_seeds=8),
+        budgets=tuple(
+            BudgetConfig(steps, ScheduleConfig(interval=steps // 25, speed=2000 // steps, first_steps=2 * steps // 5)) for steps in (250, 1000, 2000)
+        ),
     )
 
 
@@ -117,8 +127,8 @@ def _paper() -> Experiment:
     data = PCFGData()
     budget = TrainingConfig(steps=8000, batch_size=512, eval_every=200, eval_examples=1024, seed=0, num_seeds=1)
     return Experiment(
-        teacher=TrainConfig(data, bert(32), _adam(5e-3), replace(budget, checkpoint_every=200)),
-        student=StudentConfig(data, bert(8), _adam(5e-3), budget, supervision=ScheduleConfig(interval=1000, first_steps=2000)),
+        teacher=TrainConfig(data, bert(32), _adam((5e-3,)), replace(budget, checkpoint_every=200)),
+        student=StudentConfig(data, bert(8), _adam((5e-3,)), budget, supervision=ScheduleConfig(interval=1000, first_steps=2000)),
         probe=WindowConfig((2, 3, 4, 5, 7, 9), spacing=30, num_sentences=1024),
         probe_every=1,
         nonterminal=AncestorConfig(every=5, num_train=10_240, num_eval=4096),
@@ -128,11 +138,15 @@ def _paper() -> Experiment:
 
 
 QUICK_NOTE = (
-    "cfg3b from its fourth level down (sentences of 14 to 27 tokens), BERT of 3 layers, 8 heads to 2, batch 64, 2000 steps (students 1000), 2 seeds;"
-    " warm-up over a fifth of the run, which stretches the plateau. Judges B1 and B2; students run at the teacher's rate, untuned, and judge nothing."
+    "cfg3b from its fourth level down (sentences of 14 to 27 tokens), BERT of 3 layers, 8 heads to 2, batch 64, 2000 steps (students 300), 2 seeds;"
+    " warm-up over a fifth of the run, which stretches the plateau. Judges B1 to B3; students run at one rate, untuned, and are measured, not judged."
     " Command: python -m pcfg.experiment --preset quick."
 )
-LAPTOP_NOTE = "quick with 4 seeds and 4000 steps, and the non-terminals at every fifth checkpoint. Not yet run."
+LAPTOP_NOTE = (
+    "quick with 8 seeds, students of 250 to 2000 steps (judged at 500), the rate of each strategy chosen from four on 8 seeds of their own, nine"
+    " first checkpoints, and all probes over the teacher's training. Judges B1 to B6. Not yet run."
+    " Command: python -m pcfg.experiment --preset laptop."
+)
 PAPER_NOTE = (
     "The published hyper-parameters: the whole of cfg3b (161 to 432 tokens), BERT of 4 layers with 32 heads of size 8 to 8, dropout 0.1, batches of"
     " 512 sentences, Adam (0.9, 0.95) at 5e-3 with 6% warm-up and cosine over 8000 steps, a checkpoint every 200. Not yet run: a GPU's work."

@@ -36,12 +36,12 @@ def draw(home: Path, folder: Path) -> Path:
 def draw_training(axes: Axes, home: Path) -> None:
     """Accuracy over training, of the teacher and of every strategy."""
     runs = {"teacher": home / "teacher", **{name: home / "student" / name for name in STRATEGIES}}
-    largest = 0.0
+    longest = 0.0
     for name, run in runs.items():
         examples, accuracy_SxT = loaders.curves(run)
         style.curve_with_band(axes, examples, accuracy_SxT, style.STRATEGY[name], f"{style.LABEL[name]} ({len(accuracy_SxT)} seeds)")
-        largest = max(largest, float(examples[-1]))
-    style.examples_axis(axes, largest)
+        longest = float(examples[-1])  # of a student: its teacher's training may be much longer
+    style.examples_axis(axes, longest)
     axes.set_xlabel(axes.get_xlabel().replace("examples", "sentences"))
     axes.set_ylim(0, 1.02)
     axes.set_ylabel("accuracy on selected tokens")
@@ -79,11 +79,11 @@ def draw_firsts(axes: Axes, table: pd.DataFrame) -> None:
 
 
 def mean_and_margin(table: pd.DataFrame, by: str, column: str) -> tuple[pd.Series, np.ndarray]:
-    """Mean of a column for each value of another, and half the width of Student's 95% interval (0 for a single value)."""
+    """Mean of a column for each value of another, and half the width of Student's 95% interval; 0 for fewer than 3 values, which say little of it."""
     groups = table.groupby(by)[column]
     count = groups.size().to_numpy()
     quantile = scipy.stats.t.ppf(0.975, np.maximum(count - 1, 1))
-    return groups.mean(), np.where(count > 1, quantile * groups.std().fillna(0).to_numpy() / np.sqrt(count), 0.0)
+    return groups.mean(), np.where(count > 2, quantile * groups.std().fillna(0).to_numpy() / np.sqrt(count), 0.0)
 
 
 def draw_published(axes: Axes) -> None:

@@ -116,7 +116,7 @@ def _laptop() -> Experiment:
         probe_every=4,
         nonterminal=AncestorConfig(every=10, num_train=4096, num_eval=2048),
         first=FirstCheckpointConfig((-300, -200, -100, 100, 200, 400, 800, 1400)),
-        tuning=SweepConfig((0.01, 0.02, 0.03, 0.05), seed=1400, num_seeds=8),
+        tuning=SweepConfig((0.02, 0.03, 0.05, 0.08), seed=1400, num_seeds=8),
         budgets=tuple(
             BudgetConfig(steps, ScheduleConfig(interval=steps // 25, speed=2000 // steps, first_steps=2 * steps // 5)) for steps in (250, 1000, 2000)
         ),

@@ -23,7 +23,7 @@ from pcfg import distill, experiment, nonterminal, probe, train
 from pcfg.config import StudentConfig, TrainConfig, bert
 from pcfg.data import PCFGData, identity
 from pcfg.grammar import load
-from pcfg.presets import PRESETS, AncestorConfig, BudgetConfig, Experiment, FirstCheckpointConfig, WindowConfig
+from pcfg.presets import PRESETS, AncestorConfig, Experiment, FirstCheckpointConfig, WindowConfig
 from tests.conftest import same_run
 
 SWEEP = SweepConfig((3e-3, 1e-2, 2e-2, 3e-2), seed=15, num_seeds=2)
@@ -169,7 +169,6 @@ def test_a_tiny_experiment_end_to_end(grammar: Path, tmp_path: Path, monkeypatch
         windows,
         first=FirstCheckpointConfig((-8, 16)),
         tuning=SWEEP,
-        budgets=(BudgetConfig(60, ScheduleConfig(interval=4, speed=2)),),
     )
     monkeypatch.setitem(PRESETS, "quick", Preset("quick", "A tiny grammar.", tiny))
     experiment.main(["--root", str(tmp_path / "runs")])
@@ -177,7 +176,7 @@ def test_a_tiny_experiment_end_to_end(grammar: Path, tmp_path: Path, monkeypatch
     claims = {claim["claim"]: claim for claim in json.loads((home / "claims.json").read_text())["claims"]}
     assert claims.keys() == {"B1", "B2", "B3", "B4", "B5", "B6"}
     final = pd.read_csv(home / "final_accuracy.csv")
-    assert len(final) == (5 + 4) * 2
+    assert len(final) == 5 * 2
     tuned = pd.read_csv(home / "tuning.csv")
     best = tuned.loc[tuned.groupby("strategy").mean_final_accuracy.idxmax()].set_index("strategy").learning_rate
     students = final[final.strategy != "teacher"]

@@ -232,10 +232,10 @@ LAPTOP_NOTE = (
 PAPER_NOTE = (
     "The published hyper-parameters: d=100, k=6, width 50,000 to 100, batch 1, learning rate 0.005 (teacher, constant) and 0.01 (students, cosine"
     " with 6% warm-up), 20M steps (two-shot and projections 2M) or 2.5 times those by which a run has learnt; a checkpoint every 100k, and every 5k"
-    " through the teacher's transition; two more teachers for the sweep over first checkpoints. The seeds of the students share one stream of"
-    " examples, so the teacher answers once for all. Not yet run to the end. 100k steps of the teacher took 20 to 27 s on two CPU cores, of its three"
-    " students 10 s. The first teacher's transition came at 2.9M to 3.2M steps (published: 10.2M); 2-shot learns in 3 of 3 seeds, its controls and"
-    " labels in 0 of 3."
+    " through the teacher's transition; two more teachers, which end at 1.5 times that, for the sweep over first checkpoints. The seeds of the"
+    " students share one stream of examples, so the teacher answers once for all. Not yet run to the end. 100k steps of the teacher took 20 to 27 s"
+    " on two CPU cores, of its three students 10 s. The first teacher's transition came at 2.9M to 3.2M steps (published: 10.2M); 2-shot learns in"
+    " 3 of 3 seeds, its controls and labels in 0 of 3."
     " Command: python -m parity.experiment --preset paper."
 )
 TRANSFORMER_QUICK_NOTE = (

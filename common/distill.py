@@ -58,6 +58,8 @@ class Distillation(Generic[TeacherT]):
             return self._stage(command.run_dir, record, problem, supervision, {}, None), ()
         if path is None:
             raise UserError(f"--schedule {config.schedule} needs --teacher, the run directory of a finished `python -m {self.experiment}.train`")
+        if config.shared_stream and config.teacher_seed is None:
+            raise UserError("--shared-stream lets one teacher answer for all seeds at once; say which one with --teacher-seed")
         teacher_config = self.read_teacher(self._teacher_directory(path))
         problem = self.problem(teacher_config)
         teacher = TeacherRun(path, [lane.seed for lane in problem.lanes], config.teacher_seed)

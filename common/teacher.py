@@ -133,6 +133,11 @@ class Distills(Protocol):
         """The teacher lane of all students; None pairs equal seeds."""
         ...
 
+    @property
+    def shared_stream(self) -> bool:
+        """All seeds see the same examples, about which a teacher is asked once."""
+        ...
+
 
 def supervise(config: Distills, teacher: TeacherRun, num_layers: int) -> Supervision:
     """The schedule of every student lane under a teacher.

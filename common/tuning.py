@@ -1,11 +1,13 @@
 """Choosing a learning rate from a sweep, on seeds that are used for nothing else."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
+import pandas as pd
 from pydantic import Field
 
 from common.config import PositiveFloat, PositiveInt, Seed, configuration
@@ -34,7 +36,7 @@ class RateResult:
     """Median examples to 90% accuracy; inf where at least half the seeds were censored."""
     num_learnt: int
     mean_accuracy: float
-    """At the end of the run; a diverged seed counts as zero."""
+    """At the end of the run; a diverged seed counts as zero, whatever its broken model answers."""
 
 
 def learning_times(run: RunDirectory) -> list[float]:
@@ -46,11 +48,12 @@ def learning_times(run: RunDirectory) -> list[float]:
 
 def rate_results(run: RunDirectory) -> list[RateResult]:
     """One entry for each learning rate of a run."""
-    rates, times, final = run.manifest["learning_rates"], learning_times(run), run.metrics()[-1]["accuracy"]
+    rates, times, last = run.manifest["learning_rates"], learning_times(run), run.metrics()[-1]
+    final = [0.0 if diverged_at else accuracy for accuracy, diverged_at in zip(last["accuracy"], last["diverged_at"], strict=True)]
     results = []
     for rate in dict.fromkeys(rates):
         of_rate = [lane for lane, other in enumerate(rates) if other == rate]
-        accuracy = float(np.mean([final[lane] or 0.0 for lane in of_rate]))
+        accuracy = float(np.mean([final[lane] for lane in of_rate]))
         results.append(RateResult(rate, median([times[lane] for lane in of_rate]), int(sum(np.isfinite(times[lane]) for lane in of_rate)), accuracy))
     return results
 
@@ -78,3 +81,20 @@ def tuned_rate(path: Path, criterion: TunedBy = "time") -> float:
     if not run.finished:
         raise UserError(f"the sweep {path} is not finished ({run.state}); run its command again, it goes on from where it stopped")
     return best_rate(rate_results(run), criterion)
+
+
+def tuning_table(home: Path) -> pd.DataFrame:
+    """The sweeps of an experiment, those runs in its folder `tune`.
+
+    Columns: run, learning_rate, median_t90 in examples (empty where censored), num_learnt (seeds that did), num_seeds, mean_final_accuracy.
+    """
+    rows = []
+    for path in sorted((home / "tune").glob("*")):
+        run = RunDirectory(path)
+        num_seeds = len(set(run.manifest["seeds"]))
+        for result in rate_results(run):
+            time = None if math.isinf(result.median_time) else int(result.median_time)
+            counts = {"num_learnt": result.num_learnt, "num_seeds": num_seeds, "mean_final_accuracy": round(result.mean_accuracy, 4)}
+            rows.append({"run": path.name, "learning_rate": result.rate, "median_t90": time} | counts)
+    columns = ["run", "learning_rate", "median_t90", "num_learnt", "num_seeds", "mean_final_accuracy"]
+    return pd.DataFrame(rows, columns=columns).astype({"median_t90": "Int64"})

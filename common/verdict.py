@@ -25,7 +25,7 @@ class Verdict:
 
     claim: str
     holds: bool | None
-    """None: measured by a run that is too small to judge by."""
+    """None: measured, but by runs that do not allow a judgement."""
     measurements: tuple[Measurement, ...]
     notes: tuple[str, ...] = ()
 

@@ -7,7 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from figures import style
-from figures.students import STRATEGIES, mean_and_margin
+from figures.students import mean_and_margin
+from pcfg.presets import STRATEGIES
 
 
 def draw(home: Path, folder: Path) -> Path:
@@ -54,7 +55,7 @@ def draw_checkpoints(axes: Axes, table: pd.DataFrame) -> None:
 
 def draw_students(axes: Axes, table: pd.DataFrame) -> None:
     """The linear probe on the trained students, mean over seeds with Student's 95% interval; the untrained student beside them."""
-    trained, untrained = table[table.step > 0], table[table.step == 0]
+    trained, untrained = table[table.step > 0], table[(table.step == 0) & (table.strategy == STRATEGIES[0])]  # all begin with the same weights
     groups = [(style.GREY, "untrained", untrained)]
     groups += [(style.STRATEGY[name], style.LABEL[name], trained[trained.strategy == name]) for name in STRATEGIES]
     for i, (color, label, own) in enumerate(groups):

@@ -54,8 +54,8 @@ PCFG: dict[str, Figure] = {
     "students": (
         students.draw,
         "From the left: accuracy on the selected tokens of held-out sentences, mean over seeds and the middle half of them. Accuracy at the end of"
-        " runs of several lengths, mean over seeds and (from 3 seeds on) its 95% interval. Accuracy of 2-shot students by their first checkpoint"
-        " (shaded: in the drop of most teachers). Points of the paper's Figure 1 (right).",
+        " runs of several lengths, mean over seeds and (from 3 seeds on) its 95% interval. Accuracy of 2-shot students by their first checkpoint."
+        " Points of the paper's Figure 1 (right).",
     ),
     "ancestors": (
         ancestors.draw,

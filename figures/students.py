@@ -8,8 +8,7 @@ import scipy.stats
 from matplotlib.axes import Axes
 
 from figures import loaders, style
-
-STRATEGIES = ("ce", "one-shot", "progressive", "two-shot")
+from pcfg.presets import STRATEGIES
 
 
 def draw(home: Path, folder: Path) -> Path:
@@ -68,10 +67,9 @@ def draw_firsts(axes: Axes, table: pd.DataFrame) -> None:
     """Final accuracy of 2-shot students against the teacher step of their first checkpoint, from C1."""
     mean, margin = mean_and_margin(table, "offset", "accuracy")
     axes.errorbar(mean.index, mean, margin, fmt="o-", color=style.RED, capsize=3, markersize=6)
-    in_drop = table.groupby("offset").in_drop.mean()
-    inside = in_drop.index[in_drop > 0.5]
-    if len(inside):
-        axes.axvspan(inside.min(), inside.max(), color=style.YELLOW, alpha=0.18, linewidth=0)
+    in_drop = table.groupby("offset").in_drop.mean() > 0.5
+    axes.plot(mean.index[in_drop], mean[in_drop], "o", color=style.YELLOW, markersize=12, zorder=0, label="in the drop of most teachers")
+    axes.legend(loc="lower left")
     axes.axvline(0, color=style.GREY, linewidth=1, linestyle=":")
     axes.set_xlabel("first checkpoint, teacher steps from C1")
     axes.set_ylabel("final accuracy")

@@ -16,11 +16,11 @@ from rich.console import Console
 
 from common.config import PresetName, chosen_preset, parse
 from common.errors import run_command
-from common.runs import RunDirectory, write_json, write_text
+from common.runs import write_json, write_text
 from common.stats import bootstrap, compare_paired, proportion, ratio_of_medians
 from common.teacher import transitions
 from common.transition import Transition, smooth
-from common.tuning import rate_results
+from common.tuning import tuning_table
 from common.verdict import Claim, Measurement, Verdict, describe, plain, verdict_table
 from parity.beyond import first_checkpoint_claim, first_table, projections_claim
 from parity.correlations import floor_of_mean
@@ -91,11 +91,12 @@ def main(args: list[str]) -> None:
     home = command.root / "parity" / preset.name
     evidence = Evidence(home, preset.config)
     verdicts = judge(evidence)
-    write_json(home / OUTPUT, {"preset": preset.name, "claims": [plain(verdict, CLAIMS) for verdict in verdicts]})
     write_text(home / TIMES, times_table(evidence).to_csv(index=False))
     write_text(home / TUNING, tuning_table(home).to_csv(index=False))
     if preset.config.first is not None:
         write_text(home / FIRST, first_table(evidence).to_csv(index=False, float_format="%.6g"))
+    # Last, because it marks the end of the experiment.
+    write_json(home / OUTPUT, {"preset": preset.name, "claims": [plain(verdict, CLAIMS) for verdict in verdicts]})
     Console(soft_wrap=True).print(verdict_table(verdicts, CLAIMS))
 
 
@@ -216,20 +217,6 @@ def times_table(evidence: Evidence) -> pd.DataFrame:
         for seed, rate, time in zip(run.manifest["seeds"], run.manifest["learning_rates"], times, strict=True):
             rows.append({"run": name, "seed": seed, "learning_rate": rate, "t90": None if math.isinf(time) else int(time), "budget": budget})
     return pd.DataFrame(rows).astype({"t90": "Int64"})
-
-
-def tuning_table(home: Path) -> pd.DataFrame:
-    """The learning-rate sweeps: run, learning rate, median t90 in examples (empty where censored), seeds that learnt, final accuracy, seeds."""
-    rows = []
-    for path in sorted((home / "tune").glob("*")):
-        run = RunDirectory(path)
-        num_seeds = len(set(run.manifest["seeds"]))
-        for result in rate_results(run):
-            time = None if math.isinf(result.median_time) else int(result.median_time)
-            counts = {"num_learnt": result.num_learnt, "num_seeds": num_seeds, "mean_final_accuracy": round(result.mean_accuracy, 4)}
-            rows.append({"run": path.name, "learning_rate": result.rate, "median_t90": time} | counts)
-    columns = ["run", "learning_rate", "median_t90", "num_learnt", "num_seeds", "mean_final_accuracy"]
-    return pd.DataFrame(rows, columns=columns).astype({"median_t90": "Int64"})
 
 
 if __name__ == "__main__":

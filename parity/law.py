@@ -29,8 +29,7 @@ from common.errors import PREEMPTED_EXIT_CODE, Preempted, RunError, UserError, r
 from common.mesh import keep_compiled
 from common.plan import StageCommand, print_plan, run_stages
 from common.runs import DONE, RunDirectory, write_json, write_text
-from common.tuning import learning_times, preference, rate_results
-from parity.claims import tuning_table
+from common.tuning import learning_times, preference, rate_results, tuning_table
 from parity.exponents import STRATEGIES, fits
 
 TIMES, TUNING, FITS = "learning_times.csv", "tuning.csv", "fits.json"

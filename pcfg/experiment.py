@@ -15,12 +15,10 @@ from common.config import Runtime, chosen_preset, describe_presets, parse
 from common.errors import run_command
 from common.mesh import keep_compiled
 from common.plan import Planner, StageCommand, print_plan, run_stages
-from common.schedule import ScheduleName
 from common.tuning import SweepConfig
 from pcfg import ceiling, nonterminal, probe
-from pcfg.presets import PRESETS, BudgetConfig, Experiment, PCFGPresetName, WindowConfig
+from pcfg.presets import PRESETS, STRATEGIES, BudgetConfig, Experiment, PCFGPresetName, WindowConfig
 
-STRATEGIES: tuple[ScheduleName, ...] = ("ce", "one-shot", "progressive", "two-shot")
 TEACHER = "teacher"
 CLAIMS = "claims.json"
 
@@ -87,12 +85,12 @@ class _Planner(Planner):
         for strategy in STRATEGIES:
             self._student(student(strategy), strategy, *self._tuned(strategy))
             self._nonterminals(f"nonterminals-{strategy}", student(strategy), 0)
-        for budget in self.experiment.budgets:
-            for strategy in STRATEGIES:
-                self._student(student(strategy, budget.steps), strategy, *_length(budget), *self._tuned(strategy))
         for offset in self.experiment.first.offsets:
             # One word, because an argument that starts with a minus sign is taken for a flag.
             self._student(first_run(offset), "two-shot", f"--supervision.offset={offset}", *self._tuned("two-shot"))
+        for budget in self.experiment.budgets:
+            for strategy in STRATEGIES:
+                self._student(student(strategy, budget.steps), strategy, *_length(budget), *self._tuned(strategy))
         self.claims(CLAIMS)
 
     def _student(self, name: str, strategy: str, *args: str, teacher: str = TEACHER) -> None:
@@ -118,8 +116,7 @@ def first_run(offset: int) -> str:
 
 
 def _length(budget: BudgetConfig) -> tuple[str, ...]:
-    pace = budget.supervision
-    flags = {"interval": pace.interval, "speed": pace.speed, "first-steps": pace.first_steps}
+    flags = {"interval": budget.interval, "speed": budget.speed, "first-steps": budget.first_steps}
     return ("--training.steps", str(budget.steps), *(word for flag, value in flags.items() for word in (f"--supervision.{flag}", str(value))))
 
 

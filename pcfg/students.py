@@ -11,11 +11,10 @@ import pandas as pd
 from common.runs import RunDirectory
 from common.stats import Estimate, paired_difference
 from common.transition import NoTransition, Transition
-from common.tuning import rate_results
 from common.verdict import Measurement, Verdict
 from pcfg import nonterminal
-from pcfg.experiment import STRATEGIES, first_run, student
-from pcfg.presets import Experiment
+from pcfg.experiment import first_run, student
+from pcfg.presets import STRATEGIES, Experiment
 
 _BASELINES = ("one-shot", "ce")
 
@@ -33,14 +32,17 @@ class Evidence:
         return RunDirectory(self.home / name)
 
     def accuracy(self, name: str) -> list[float]:
-        """Accuracy of every seed at the end of a run; a diverged seed has none."""
-        return [0.0 if value is None else value for value in self.run(name).metrics()[-1]["accuracy"]]
+        """Accuracy of every seed at the end of a run (a seed that diverged would have ended it)."""
+        return self.run(name).metrics()[-1]["accuracy"]
 
     def verdict(self, claim: str, holds: bool, measurements: Sequence[Measurement], notes: Sequence[str] = ()) -> Verdict:
         """A verdict on students, who are judged only where each strategy has a rate of its own."""
         judged = self.experiment.tuning is not None
         return Verdict(
-            claim, holds if judged else None, tuple(measurements), tuple(notes) if judged else ("a smoke run: rates are not tuned", *notes)
+            claim,
+            holds if judged else None,
+            tuple(measurements),
+            tuple(notes) if judged else ("measured, not judged: these rates were not chosen by a sweep", *notes),
         )
 
 
@@ -51,7 +53,7 @@ def accuracy_claim(evidence: Evidence) -> Verdict:
     measurements = [Measurement(f"accuracy, progressive less {_label(name)}", gain) for name, gain in gains.items()]
     measurements.append(Measurement("accuracy, 2-shot less one-shot (not judged)", paired_difference(final["one-shot"], final["two-shot"])))
     measurements.append(Measurement("accuracy, one-shot less labels (not judged)", paired_difference(final["ce"], final["one-shot"])))
-    return evidence.verdict("B4", all(map(positive, gains.values())), measurements, (_means(final),))
+    return evidence.verdict("B4", all(map(positive, gains.values())), measurements, (_means(final), rates_note(evidence)))
 
 
 def sweep_claim(evidence: Evidence) -> Verdict:
@@ -68,8 +70,11 @@ def sweep_claim(evidence: Evidence) -> Verdict:
     for name, end in ends.items():
         measurements.append(Measurement(f"accuracy, C1 less the {name} (not judged)", paired_difference(final[end], final[0])))
     means = _means({f"{offset:+d}": final[offset] for offset in offsets})
-    where = f"best: {best:+d} steps from C1, {'inside' if inside else 'outside'} the drop; {means}"
-    return evidence.verdict("B5", inside and all(map(positive, gains.values())), measurements, (where,))
+    notes = [f"best: {best:+d} steps from C1, {'inside' if inside else 'outside'} the drop; {means}"]
+    notes += [f"the {name} is step {by_offset[end].first_step.min()} to {by_offset[end].first_step.max()}" for name, end in ends.items()]
+    if absent := sum(isinstance(phase, NoTransition) for phase in evidence.phases):
+        notes.append(f"{absent} teachers have no drop; their final checkpoint teaches alone, whatever the offset")
+    return evidence.verdict("B5", inside and all(map(positive, gains.values())), measurements, notes)
 
 
 def structure_claim(evidence: Evidence) -> Verdict:
@@ -121,17 +126,12 @@ def final_table(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def tuning_table(evidence: Evidence) -> pd.DataFrame:
-    """The students' sweeps: strategy, learning rate, mean final accuracy, seeds."""
-    rows = []
-    for strategy in STRATEGIES:
-        run = evidence.run(f"tune/{strategy}")
-        num_seeds = len(set(run.manifest["seeds"]))
-        rows += [
-            {"strategy": strategy, "learning_rate": result.rate, "mean_final_accuracy": result.mean_accuracy, "num_seeds": num_seeds}
-            for result in rate_results(run)
-        ]
-    return pd.DataFrame(rows)
+def rates_note(evidence: Evidence) -> str:
+    """The chosen rates, and which of them the sweep's grid may have cut short."""
+    tuning = evidence.experiment.tuning
+    ends = () if tuning is None else (min(tuning.learning_rate), max(tuning.learning_rate))
+    rates = {strategy: evidence.run(student(strategy)).manifest["learning_rates"][0] for strategy in STRATEGIES}
+    return "rates: " + ", ".join(f"{_label(name)} {rate:g}{' (an end of the grid)' if rate in ends else ''}" for name, rate in rates.items())
 
 
 def positive(estimate: Estimate) -> bool:

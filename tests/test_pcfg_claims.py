@@ -1,18 +1,21 @@
 """The claims about a grammar's students, judged on made-up runs, and the curve that B3 reads."""
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from common.verdict import Measurement
+from common.transition import NoTransition, Transition
 from pcfg import students
-from pcfg.claims import closing_step
+from pcfg.claims import closing_step, shortest_first
 from pcfg.experiment import student
-from pcfg.presets import PRESETS, Experiment
-from pcfg.students import Evidence, accuracy_claim, sweep_claim
+from pcfg.presets import PRESETS, STRATEGIES, Experiment, FirstCheckpointConfig
+from pcfg.students import Evidence, accuracy_claim, structure_claim, sweep_claim
 from tests.test_pcfg_runs import SWEEP
 
 JUDGED = replace(PRESETS["quick"].config, tuning=SWEEP)
@@ -22,6 +25,9 @@ NOISE = np.asarray([0.01, -0.01, 0.02, 0.0])
 @dataclass(frozen=True)
 class MadeUp(Evidence):
     final: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def run(self, name: str) -> Any:
+        return SimpleNamespace(manifest={"learning_rates": [0.02]})
 
     def accuracy(self, name: str) -> list[float]:
         return self.final[name].tolist()
@@ -52,26 +58,86 @@ def test_progressive_must_beat_both() -> None:
     ("means", "in_drop", "holds"),
     [
         ({-100: 0.7, 0: 0.8, 500: 0.72}, {0}, True),
-        ({-100: 0.7, 0: 0.71, 500: 0.8}, {0}, False),  # the latest is best
         ({-100: 0.7, 0: 0.8, 500: 0.72}, {-100}, False),  # the best is not in the drop
+        ({-100: 0.7, 0: 0.71, 500: 0.8}, {0, 500}, False),  # the latest is best
+        ({-100: 0.799, 0: 0.8, 500: 0.72}, {0}, False),  # no better than the earliest, for all that these seeds tell
+        ({-100: 0.7, 0: 0.8, 500: 0.799}, {0}, False),
     ],
 )
 def test_the_best_first_checkpoint(means: dict[int, float], in_drop: set[int], holds: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [
-        {"offset": offset, "seed": seed, "first_step": offset, "in_drop": offset in in_drop, "accuracy": mean + noise + 0.001 * (offset % 7) * seed}
-        for offset, mean in means.items()
-        for seed, noise in enumerate(NOISE)
+        {"offset": offset, "seed": seed, "first_step": 300 + offset, "in_drop": offset in in_drop, "accuracy": mean + noise + 0.002 * i * seed}
+        for i, (offset, mean) in enumerate(means.items())
+        for seed, noise in enumerate(NOISE - 0.003 * i)
     ]
     monkeypatch.setattr(students, "first_table", lambda _: pd.DataFrame(rows))
     verdict = sweep_claim(evidence_of())
     assert verdict.holds is holds
-    best_over_earliest: Measurement = verdict.measurements[0]
     best = max(means, key=lambda offset: means[offset])
-    assert best_over_earliest.estimate.value == pytest.approx(means[best] - means[-100], abs=0.01)
+    assert verdict.measurements[0].estimate.value == pytest.approx(means[best] - means[-100], abs=1e-9)
+
+
+def test_first_checkpoints_are_those_that_taught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two teachers, one of which has no drop, and students of three offsets."""
+    drop = Transition(start=200, middle=300, end=500, chosen=300, before=100, after=900)
+    first_of = {student("two-shot"): (300, 2000), "first/at-50": (250, 2000), "first/at+400": (700, 2000)}
+
+    class OfRuns(MadeUp):
+        def run(self, name: str) -> Any:
+            distinct = [{"segments": [{"teacher_step": step}]} for step in first_of.get(name, ())]
+            return SimpleNamespace(manifest={"seeds": [7, 8], "schedules": {"distinct": distinct[::-1], "of_lane": [1, 0]}})
+
+    experiment = replace(JUDGED, first=FirstCheckpointConfig((-50, 400)))
+    final = {name: np.asarray([0.7, 0.8]) for name in first_of}
+    table = students.first_table(OfRuns(Path(), experiment, (drop, NoTransition("flat")), final))
+    assert table[table.seed == 7].first_step.tolist() == [250, 300, 700]
+    assert table[table.seed == 7].in_drop.tolist() == [True, True, False]
+    assert not table[table.seed == 8].in_drop.any() and (table[table.seed == 8].accuracy == 0.8).all()
+
+
+@pytest.mark.parametrize(("gain", "holds"), [(0.05, True), (0.0, False)])
+def test_structure(gain: float, holds: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only trained students, the linear probe and levels of several symbols count, and seeds are paired."""
+    rows = []
+    for strategy in STRATEGIES:
+        for seed, noise in zip((7, 8, 9, 10), NOISE, strict=True):
+            known = 0.6 + noise + 0.001 * (seed % 3) + (gain if strategy == "progressive" else 0)
+            where = {"strategy": strategy, "seed": seed}
+            rows += [where | {"probe": "linear", "step": 500, "level": 1, "chance": 0.4, "accuracy": known}]
+            decoy = 0.9 if strategy == "ce" else 0.1
+            rows += [where | {"probe": "linear", "step": 500, "level": 0, "chance": 1.0, "accuracy": decoy}]
+            rows += [where | {"probe": "linear", "step": 0, "level": 1, "chance": 0.4, "accuracy": decoy}]
+            rows += [where | {"probe": "mixing", "step": 500, "level": 1, "chance": 0.4, "accuracy": decoy}]
+    shuffled = pd.DataFrame(rows).sample(frac=1, random_state=0)
+    monkeypatch.setattr(students, "structure_table", lambda _: shuffled)
+
+    class OfRuns(MadeUp):
+        def run(self, name: str) -> Any:
+            return SimpleNamespace(manifest={"seeds": [7, 8, 9, 10]})
+
+    verdict = structure_claim(OfRuns(Path(), JUDGED, (), {}))
+    assert verdict.holds is holds
+    assert verdict.measurements[0].estimate.value == pytest.approx(gain)
 
 
 def test_closing_step() -> None:
     steps = [0, 10, 20, 30, 40]
     assert closing_step(steps, [0.0, 0.5, 1.0, 0.4, 0.3]) == 30
     assert closing_step(steps, [0.0, 1.0, 0.4, 0.6, 0.3]) == 40  # it comes back once
-    assert closing_step(steps, [0.0, 1.0, 0.9, 0.8, 0.7]) is None
+    assert closing_step(steps, [0.0, 1.0, 0.9, 0.8, 0.7]) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        ([200, 400, 600], True),
+        ([200, 400, math.inf], True),
+        ([400, 400, 600], False),
+        ([600, 400, 200], False),
+        ([math.inf, 400, 600], False),  # the shortest never, longer ones do
+        ([200, math.inf, 600], False),
+        ([200, math.inf, math.inf], False),  # one alone has no order
+    ],
+)
+def test_shortest_first(steps: list[float], expected: bool) -> None:
+    assert shortest_first(steps) is expected

@@ -85,8 +85,10 @@ def opened_probe(path: Path, experiment: str, name: str, settings: Mapping[str, 
         raise UserError(f"{path} is a run of {run.record['experiment']}, not of {experiment}")
     if not run.finished:
         raise UserError(f"{path} is not finished ({run.state}); run its command again, it goes on from where it stopped")
-    with locked(path):
-        folder = path / FOLDER
+    folder = path / FOLDER
+    folder.mkdir(exist_ok=True)
+    # Not that of the run, which several probes may read at the same time.
+    with locked(folder, f"{name}.lock"):
         complete, parts, settings = folder / f"{name}.json", folder / f"{name}.parts", json.loads(json.dumps(settings))
         if complete.exists():
             if json.loads(complete.read_text())["settings"] != settings:

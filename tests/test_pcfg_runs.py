@@ -15,7 +15,7 @@ from common.config import Preset, TrainingConfig
 from common.engine import ScanEngine
 from common.errors import UserError
 from common.optim import OptimConfig
-from common.runs import RunDirectory
+from common.runs import RunDirectory, locked
 from common.schedule import ScheduleConfig
 from common.trajectory import Trajectory
 from common.tuning import SweepConfig
@@ -139,6 +139,11 @@ def test_bad_input(teacher: Path, tiny: list[str], tmp_path: Path, grammar: Path
     assert "there is no position" in refused(probe.main, unprobed, "--spacing", "100", "--sizes", "7")
     assert "wider than the longest sentence" in refused(probe.main, unprobed, "--spacing", "2", "--sizes", "30")
     assert "model.causal" in refused(train.main, *run, "--model.causal")
+    assert "--teacher-seed" in refused(distill.main, *run, *tiny, "--teacher", teacher, "--schedule", "one-shot", "--shared-stream")
+    with locked(unprobed / "probes", "ngram.lock"):  # which keeps no other probe from this run
+        assert "in use by another process" in refused(probe.main, unprobed, "--spacing", "2", "--sizes", "3")
+    with locked(unprobed / "probes", "other.lock"):
+        assert "wider than" in refused(probe.main, unprobed, "--spacing", "2", "--sizes", "30")
 
 
 def test_an_edited_grammar_is_another_one(tmp_path: Path) -> None:

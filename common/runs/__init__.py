@@ -137,16 +137,20 @@ def free_bytes(path: Path) -> int:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a run directory; the kernel releases it when the process dies, however it dies.
+def locked(path: Path, name: str = "lock") -> Iterator[None]:
+    """Hold the lock of a directory; the kernel releases it when the process dies, however it dies.
+
+    Args:
+        path: a run directory, or a part of one on which others may work beside this process.
+        name: of the file that is locked.
 
     Raises:
         UserError: another process holds it.
     """
-    with (path / "lock").open("a+") as file:
+    with (path / name).open("a+") as file:
         if not _try_lock(file):
             file.seek(0)
-            raise UserError(f"{path} is in use by another process ({file.read().strip() or 'unknown'}); wait for it or choose another --run-dir")
+            raise UserError(f"{path} is in use by another process ({file.read().strip() or 'unknown'}); wait for it or use another directory")
         file.truncate(0)
         file.write(f"pid {os.getpid()} on {platform.node()}")
         file.flush()

@@ -69,7 +69,7 @@ def draw_firsts(axes: Axes, table: pd.DataFrame) -> None:
     axes.errorbar(mean.index, mean, margin, fmt="o-", color=style.RED, capsize=3, markersize=6)
     in_drop = table.groupby("offset").in_drop.mean() > 0.5
     axes.plot(mean.index[in_drop], mean[in_drop], "o", color=style.YELLOW, markersize=12, zorder=0, label="in the drop of most teachers")
-    axes.legend(loc="lower left")
+    axes.legend(loc="upper right")
     axes.axvline(0, color=style.GREY, linewidth=1, linestyle=":")
     axes.set_xlabel("first checkpoint, teacher steps from C1")
     axes.set_ylabel("final accuracy")

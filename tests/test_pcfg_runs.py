@@ -227,3 +227,12 @@ def test_presets_are_commands_that_parse(name: str, tmp_path: Path, capsys: pyte
             except UserError as error:
                 assert stage.needs
                 assert "does not exist" in str(error)
+
+
+def test_the_paper_preset_starts(tmp_path: Path) -> None:
+    """The published teacher, on whole sentences of cfg3b, one at a time."""
+    smaller = ["--training.batch-size", "1", "--training.eval-examples", "2"]
+    train.main(["--preset", "paper", "--run-dir", str(tmp_path / "run"), "--training.steps", "2", "--training.checkpoint-every", "1", *smaller])
+    run = RunDirectory(tmp_path / "run")
+    assert Trajectory(run).steps() == (0, 1, 2)
+    assert run.manifest["speed"]["tokens_per_second"] > 0

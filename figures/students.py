@@ -58,6 +58,7 @@ def draw_lengths(axes: Axes, final: pd.DataFrame) -> None:
     axes.set_xscale("log")
     axes.set_xticks(lengths, [f"{length / 1000:g}" for length in lengths])
     axes.minorticks_off()
+    axes.set_xlim(lengths[0] / 1.3, lengths[-1] * 1.3)  # also where there is one length
     axes.set_xlabel("sentences of the run (thousands)")
     axes.set_ylabel("final accuracy")
     axes.set_title("By the length of the run")

@@ -49,7 +49,7 @@ def pairs_of(tokens_BxT: jax.Array, words_BxT: jax.Array, pad_id: int, positions
         sizes: n of every window.
 
     Raises:
-        UserError: a position outside of the sentences, a window that is wider than all of them, or too few pairs.
+        UserError: a position outside of the sentences, a window that is wider than all of them, or no pair at all.
     """
     words = np.asarray(words_BxT)
     length = words.shape[1]
@@ -79,7 +79,9 @@ def total_variation(p_xC: jax.Array, q_xC: jax.Array) -> jax.Array:
     return jnp.sum(jnp.abs(p_xC - q_xC), axis=-1) / 2
 
 
-def probe(apply: Callable[[Params, TokenInputs], jax.Array], params: Params, pairs: Pairs, sizes: Sequence[int], mask_id: int) -> jax.Array:
+def probe(
+    apply: Callable[[Params, TokenInputs], jax.Array], params: Params, pairs: Pairs, sizes: Sequence[int], mask_id: int, *, hide_masked: bool
+) -> jax.Array:
     """M_robust and M_close of every pair and window in total variation, `(2, N, P)`.
 
     Args:
@@ -88,11 +90,13 @@ def probe(apply: Callable[[Params, TokenInputs], jax.Array], params: Params, pai
         pairs: as many as are to be in memory at one time.
         sizes: n of every window.
         mask_id: the id of MASK.
+        hide_masked: whether masked tokens are not attended to either, as the model was trained (`MaskingConfig.hide_selected`).
     """
 
     def distribution(hidden_PxT: jax.Array) -> jax.Array:
-        tokens_PxT = jnp.where(hidden_PxT & pairs.words_PxT, mask_id, pairs.tokens_PxT)
-        logits_PxTxV = apply(params, TokenInputs(tokens_PxT, pairs.visible_PxT))
+        masked_PxT = hidden_PxT & pairs.words_PxT
+        visible_PxT = pairs.visible_PxT & ~masked_PxT if hide_masked else pairs.visible_PxT
+        logits_PxTxV = apply(params, TokenInputs(jnp.where(masked_PxT, mask_id, pairs.tokens_PxT), visible_PxT))
         return jax.nn.softmax(jnp.take_along_axis(logits_PxTxV, pairs.position_P[:, None, None], axis=1)[:, 0])
 
     # One forward pass after the other: the model is compiled once, and one of them fills the memory as well as all.

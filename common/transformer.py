@@ -16,6 +16,8 @@ INIT_STD = 0.02
 """Of a Transformer's weights in GPT-2 and BERT."""
 LAYER_NORM_EPSILON = {"pre": 1e-5, "post": 1e-12}
 """GPT-2's and BERT's."""
+MAX_WEIGHTS = 2**26
+"""Attention weights of one layer that are held at one time; beyond that the sequences of a batch are attended to slice by slice."""
 
 
 class TokenInputs(NamedTuple):
@@ -191,22 +193,45 @@ class Block(nnx.Module):
         q_BxQxHxK = q_BxLxHxK[:, -1:] if last_only else q_BxLxHxK
         is_causal = self.config.causal and not last_only  # the last position sees all others in either case
         mask_Bx1x1xL = None if visible_BxL is None else visible_BxL[:, None, None, :]
-        if rngs is None or self.config.dropout == 0:
-            y_BxQxHxK = jax.nn.dot_product_attention(q_BxQxHxK, k_BxLxHxK, v_BxLxHxK, mask=mask_Bx1x1xL, is_causal=is_causal)
-        else:
-            y_BxQxHxK = self.attend_with_dropout(q_BxQxHxK, k_BxLxHxK, v_BxLxHxK, mask_Bx1x1xL, is_causal, rngs)
+        y_BxQxHxK = self.gather_in_slices(q_BxQxHxK, k_BxLxHxK, v_BxLxHxK, mask_Bx1x1xL, is_causal, rngs if self.config.dropout else None)
         return self.drop(self.attention_output(y_BxQxHxK.reshape(*y_BxQxHxK.shape[:2], -1)), deterministic=rngs is None, rngs=rngs)
 
-    def attend_with_dropout(
+    def gather_in_slices(
         self,
         q_BxQxHxK: jax.Array,
         k_BxLxHxK: jax.Array,
         v_BxLxHxK: jax.Array,
         mask_Bx1x1xL: jax.Array | None,
         is_causal: bool,
-        rngs: nnx.Rngs,
+        rngs: nnx.Rngs | None,
     ) -> jax.Array:
-        """The same attention written out, because the library's cannot drop any of its weights."""
+        """`gather`, with no more attention weights in memory than `MAX_WEIGHTS` allows, or those of one sequence."""
+        batch, num_queries, heads, _ = q_BxQxHxK.shape
+        slice_size = max(1, MAX_WEIGHTS // (num_queries * k_BxLxHxK.shape[1] * heads))
+        if slice_size >= batch:
+            return self.gather(q_BxQxHxK, k_BxLxHxK, v_BxLxHxK, mask_Bx1x1xL, is_causal, rngs)
+        keys_B = None if rngs is None else jax.random.split(rngs.dropout(), batch)
+
+        @jax.checkpoint  # the weights are computed again for the gradient: kept, those of all slices would be in memory together
+        def of_sequence(parts: tuple[jax.Array, jax.Array, jax.Array, jax.Array | None, jax.Array | None]) -> jax.Array:
+            q_QxHxK, k_LxHxK, v_LxHxK, mask_1x1xL, key = parts
+            mask_1x1x1xL, own_rngs = None if mask_1x1xL is None else mask_1x1xL[None], None if key is None else nnx.Rngs(dropout=key)
+            return self.gather(q_QxHxK[None], k_LxHxK[None], v_LxHxK[None], mask_1x1x1xL, is_causal, own_rngs)[0]
+
+        return jax.lax.map(of_sequence, (q_BxQxHxK, k_BxLxHxK, v_BxLxHxK, mask_Bx1x1xL, keys_B), batch_size=slice_size)
+
+    def gather(
+        self,
+        q_BxQxHxK: jax.Array,
+        k_BxLxHxK: jax.Array,
+        v_BxLxHxK: jax.Array,
+        mask_Bx1x1xL: jax.Array | None,
+        is_causal: bool,
+        rngs: nnx.Rngs | None,
+    ) -> jax.Array:
+        """The values that each query attends to; with dropout written out, because the library's attention cannot drop any of its weights."""
+        if rngs is None:
+            return jax.nn.dot_product_attention(q_BxQxHxK, k_BxLxHxK, v_BxLxHxK, mask=mask_Bx1x1xL, is_causal=is_causal)
         scores_BxHxQxL = jnp.einsum("bqhk,blhk->bhql", q_BxQxHxK, k_BxLxHxK, preferred_element_type=jnp.float32) / math.sqrt(self.config.head_size)
         if is_causal:
             scores_BxHxQxL = jnp.where(jnp.tril(jnp.ones(scores_BxHxQxL.shape[2:], bool))[None, None], scores_BxHxQxL, -jnp.inf)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from figures import style
+from figures import loaders, style
 from figures.students import mean_and_margin
 from pcfg.presets import STRATEGIES
 
@@ -20,14 +20,14 @@ def draw(home: Path, folder: Path) -> Path:
     """
     drawing, (probes, checkpoints, students) = style.figure(3)
     teacher = pd.read_csv(home / "teacher" / "probes" / "nonterminals.csv")
-    draw_probes(probes, teacher)
+    draw_probes(probes, teacher, loaders.grammar_of(home / "teacher"))
     draw_checkpoints(checkpoints, teacher[teacher.probe == "linear"])
     table = pd.read_csv(home / "student_nonterminals.csv")
     draw_students(students, table[table.probe == "linear"])
     return style.save(drawing, folder, "ancestors")
 
 
-def draw_probes(axes: Axes, table: pd.DataFrame) -> None:
+def draw_probes(axes: Axes, table: pd.DataFrame, grammar: str) -> None:
     """How well each probe reads each level's ancestors off the teacher, untrained and trained, mean over seeds."""
     mean = table.groupby(["probe", "step", "level"])["accuracy"].mean()
     bars = [(probe, step) for probe in ("linear", "mixing") for step in (table.step.min(), table.step.max())]
@@ -36,7 +36,7 @@ def draw_probes(axes: Axes, table: pd.DataFrame) -> None:
         own, state = mean[probe][step], "untrained" if step == 0 else "trained"
         axes.bar(own.index + 0.2 * (i - 1.5), own, width=0.19, color=color, label=f"{probe}, {state}")
     by_level(axes, table, width=0.8)
-    axes.set_title("Teacher, by probe")
+    axes.set_title(f"Teacher, by probe ({grammar})")
 
 
 def draw_checkpoints(axes: Axes, table: pd.DataFrame) -> None:

@@ -54,6 +54,13 @@ def read_json(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} does not exist; run `python -m parity.experiment` for this preset first") from None
 
 
+def grammar_of(run: Path) -> str:
+    """What a PCFG run's sentences are, for a title."""
+    data = read_json(run / "config.json")["config"]["data"]
+    where = data["start_symbol"] or (f"level {data['start_level']}" if data["start_level"] else "")
+    return f"{Path(data['grammar']).stem} from {where}" if where else Path(data["grammar"]).stem
+
+
 def targets(figure: str, panel: str) -> pd.DataFrame:
     """Points of a published figure, read by eye (series, x, y, note)."""
     table = pd.read_csv(_TARGETS)

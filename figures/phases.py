@@ -46,7 +46,7 @@ def draw_loss(axes: Axes, teacher: Path, exact: dict) -> None:
     step_axis(axes, steps)
     axes.set_ylim(0, 1.25)
     axes.set_ylabel("validation loss (nats)")
-    axes.set_title("Plateau, drop, tail")
+    axes.set_title(f"Plateau, drop, tail ({loaders.grammar_of(teacher)})")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 0.06))
 
 
@@ -60,6 +60,9 @@ def draw_distances(axes: Axes, table: pd.DataFrame, best: pd.Series, title: str)
     axes.set_ylim(-0.02, 0.8)
     step_axis(axes, np.asarray(sorted(table.step[table.step > 0].unique())))
     axes.set_ylabel("median total variation")
+    axes.secondary_yaxis("right", functions=(lambda distance: np.multiply(distance, 2), lambda norm: np.divide(norm, 2))).set_ylabel(
+        "L1 norm, as published"
+    )
     axes.set_title(title)
 
 

@@ -14,7 +14,7 @@ from figures.report import runs_of
 
 TABLE = "table.md"
 _TABLES = ("claims.json", "learning_times.csv", "tuning.csv", "first_checkpoints.csv", "final_accuracy.csv", "student_nonterminals.csv")
-_TABLES += tuple(f"teacher/probes/{name}" for name in ("ngram.csv", "nonterminals.csv", "ceiling.json", "ceiling.csv"))
+_TABLES += tuple(f"teacher/probes/{name}" for name in ("ngram.csv", "ngram.json", "nonterminals.csv", "ceiling.json", "ceiling.csv"))
 _FIGURE_OF = {"W": "width", "O": "overview", "P": "overview", "S": "spike", "C": "spike", "E": "overview", "F": "first"}
 _FIGURE_OF |= {"B1": "phases", "B2": "phases", "B3": "phases", "B4": "students", "B5": "students", "B6": "ancestors"}
 

@@ -24,7 +24,7 @@ def draw(home: Path, folder: Path) -> Path:
     draw_training(training, home)
     draw_lengths(lengths, final)
     draw_firsts(firsts, pd.read_csv(home / "first_checkpoints.csv"))
-    for axes in (training, lengths):
+    for axes in (training, lengths, firsts):
         axes.axhline(ceiling, color=style.GREY, linestyle="--", linewidth=1.2)
         axes.annotate("best of all models", (0.02, ceiling - 0.015), xycoords=("axes fraction", "data"), fontsize=9, color=style.GREY, va="top")
     training.legend(loc="lower right")
@@ -44,35 +44,43 @@ def draw_training(axes: Axes, home: Path) -> None:
     axes.set_xlabel(axes.get_xlabel().replace("examples", "sentences"))
     axes.set_ylim(0, 1.02)
     axes.set_ylabel("accuracy on selected tokens")
-    axes.set_title("Over training")
+    axes.set_title(f"Over training ({loaders.grammar_of(home / 'teacher')})")
 
 
 def draw_lengths(axes: Axes, final: pd.DataFrame) -> None:
     """Final accuracy against the length of the run, mean over seeds with Student's 95% interval; every point is a run of its own."""
-    students = final[final.strategy != "teacher"]
-    lengths = sorted(students.examples.unique())
-    for i, name in enumerate(STRATEGIES):
-        mean, margin = mean_and_margin(students[students.strategy == name], "examples", "accuracy")
+    lengths = sorted(final.examples.unique())
+    for i, name in enumerate((*STRATEGIES, "teacher")):
+        mean, margin = mean_and_margin(final[final.strategy == name], "examples", "accuracy")
         shift = 1.02 ** (i - 1.5)  # so that intervals can be told apart
         axes.errorbar(mean.index * shift, mean, margin, fmt="o-", color=style.STRATEGY[name], label=style.LABEL[name], capsize=3, markersize=6)
     axes.set_xscale("log")
     axes.set_xticks(lengths, [f"{length / 1000:g}" for length in lengths])
     axes.minorticks_off()
-    axes.set_xlim(lengths[0] / 1.3, lengths[-1] * 1.3)  # also where there is one length
+    axes.set_xlim(lengths[0] / 1.3, lengths[-1] * 1.3)
     axes.set_xlabel("sentences of the run (thousands)")
     axes.set_ylabel("final accuracy")
     axes.set_title("By the length of the run")
 
 
 def draw_firsts(axes: Axes, table: pd.DataFrame) -> None:
-    """Final accuracy of 2-shot students against the teacher step of their first checkpoint, from C1."""
+    """Final accuracy of 2-shot students against the teacher step of their first checkpoint, in units of C1, ours and published (`curr_pcfg`)."""
     mean, margin = mean_and_margin(table, "offset", "accuracy")
-    axes.errorbar(mean.index, mean, margin, fmt="o-", color=style.RED, capsize=3, markersize=6)
+    c1_of = table[table.offset == 0].set_index("seed").first_step
+    steps = (table.first_step / table.seed.map(c1_of)).groupby(table.offset).mean()
+    axes.errorbar(steps, mean, margin, fmt="o-", color=style.RED, capsize=3, markersize=6, label="ours")
     in_drop = table.groupby("offset").in_drop.mean() > 0.5
-    axes.plot(mean.index[in_drop], mean[in_drop], "o", color=style.YELLOW, markersize=12, zorder=0, label="in the drop of most teachers")
-    axes.legend(loc="upper right")
-    axes.axvline(0, color=style.GREY, linewidth=1, linestyle=":")
-    axes.set_xlabel("first checkpoint, teacher steps from C1")
+    axes.plot(steps[in_drop], mean[in_drop], "o", color=style.YELLOW, markersize=12, zorder=0, label="ours, in the drop of most teachers")
+    published = loaders.targets("curr_pcfg", "two_shot_final_accuracy")
+    axes.plot(published.x / 1000, published.y, "o--", color=style.GREY, linewidth=1.2, markersize=6, label="published (cfg3b, 32 heads to 8)")
+    axes.legend(loc="lower right")
+    axes.axvline(1, color=style.GREY, linewidth=1, linestyle=":")
+    axes.set_xscale("log")
+    ticks = (0.5, 1, 2, 4, 8)
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_ylim(0.35, 1.02)
+    axes.set_xlabel("teacher step of the first checkpoint / C1")
     axes.set_ylabel("final accuracy")
     axes.set_title("2-shot, by first checkpoint")
 

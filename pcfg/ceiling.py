@@ -15,7 +15,7 @@ import tyro
 from pydantic import Field
 
 from common.config import PositiveInt, configuration, parse, validate
-from common.errors import run_command
+from common.errors import UserError, run_command
 from common.masking import MaskingConfig
 from common.mesh import use_all_cores
 from common.probing import opened_probe
@@ -72,21 +72,26 @@ def compute(path: Path, config: CeilingConfig) -> None:
     """Write `probes/ceiling.*` of a finished run.
 
     Raises:
-        UserError: the run is missing, unfinished, in use, of another experiment, or has been done with other settings.
+        UserError: the run is missing, unfinished, in use, of another experiment, was scored on BOS and EOS too, or has been done with other settings.
     """
     with opened_probe(path, "pcfg", NAME, asdict(config)) as opened:
         if opened is None:
             return
         run = opened.run
         model = config_of(run)
+        if model.masking.select_special:
+            raise UserError(
+                f"{path} is scored on BOS and EOS too (--masking.select-special), which the exact reference of the grammar's words leaves out"
+            )
         grammar = model.data.load()
         sampler = make_sampler(grammar)
         batch = jax.jit(lambda: eval_batch(model.data, sampler, model.masking, model.training.eval_examples))()
         # From the first terminal on: BOS is no part of the grammar.
         true, seen, selected = (np.asarray(leaf)[: config.num_sentences, 1:] for leaf in (batch.labels, batch.inputs.tokens_BxL, batch.mask > 0))
         channel, lengths = channel_of(model.masking), lengths_of(true, len(grammar.terminals))
-        best = ceiling(grammar, true, seen, selected, lengths, channel, "hidden" if model.masking.hide_selected else "unknown")
-        plateaus = {str(n): asdict(window_optimum(grammar, n, channel)) for n in config.windows}
+        hidden = model.masking.hide_selected
+        best = ceiling(grammar, true, seen, selected, lengths, channel, "hidden" if hidden else "unknown")
+        plateaus = {str(n): asdict(window_optimum(grammar, n, channel, hidden=hidden)) for n in config.windows}
         opened.summary.update(ceiling=asdict(best), plateaus=plateaus)
 
         pairs = probe_pairs(sampler, config.probe)

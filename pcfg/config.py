@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from common.config import Seed, TrainingConfig, configuration, from_dict
 from common.engine import Lane, LossFn, Problem, lanes_of
+from common.errors import UserError
 from common.losses import DistillationLoss, label_cross_entropy
 from common.masking import MaskingConfig
 from common.models import Functional, Inputs, Params
@@ -17,7 +18,7 @@ from common.runs import RunDirectory
 from common.schedule import ScheduleConfig, ScheduleName
 from common.speed import Work, training_work
 from common.transformer import TransformerConfig, functional_transformer
-from pcfg.data import PCFGData, eval_batch, sample
+from pcfg.data import PCFGData, eval_batch, identity, sample
 from pcfg.sampler import Sampler, make_sampler
 from pcfg.vocabulary import Vocabulary
 
@@ -71,8 +72,15 @@ def bert(heads: int, *, layers: int = 4, dropout: float = 0.1, head_size: int = 
 
 
 def config_of(run: RunDirectory) -> TrainConfig | StudentConfig:
-    """The configuration of a run of either stage."""
-    return from_dict(TrainConfig if run.record["stage"] == "train" else StudentConfig, run.record["config"], run.path / "config.json")
+    """The configuration of a run of either stage.
+
+    Raises:
+        UserError: its grammar is not the one that the run learnt: the file was edited or replaced, or the vocabulary is another.
+    """
+    config = from_dict(TrainConfig if run.record["stage"] == "train" else StudentConfig, run.record["config"], run.path / "config.json")
+    if run.record["grammar"] != identity(config.data.load()):
+        raise UserError(f"{run.path} was trained on other rules than grammar {config.data.grammar} has now; put the grammar back as it was")
+    return config
 
 
 def lanes(config: TrainConfig | StudentConfig) -> tuple[Lane, ...]:

@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from common.errors import UserError
@@ -189,24 +190,17 @@ def _levels(start: str, rules: Mapping[str, tuple[Rule, ...]], source: str) -> t
 
 
 def _refuse_cycles(start: str, rules: Mapping[str, tuple[Rule, ...]], source: str) -> None:
-    finished: set[str] = set()
-    path: list[str] = []
-
-    def visit(symbol: str, line: int) -> None:
-        if symbol in path:
-            cycle = " -> ".join([*path[path.index(symbol) :], symbol])
-            raise UserError(f"{source}, line {line}: the rules go in a circle, {cycle}; derivations must end, all at the same depth")
-        if symbol in finished or symbol not in rules:
-            return
-        path.append(symbol)
-        for rule in rules[symbol]:
-            for child in rule.children:
-                visit(child, rule.line)
-        finished.add(path.pop())
-
-    visit(start, rules[start][0].line)
-    for symbol in rules:
-        visit(symbol, rules[symbol][0].line)
+    order = [start, *(symbol for symbol in rules if symbol != start)]
+    try:
+        TopologicalSorter({symbol: [child for rule in rules[symbol] for child in rule.children] for symbol in order}).prepare()
+    except CycleError as error:
+        cycle = error.args[1][::-1]  # from parent to child
+        first = min(range(len(cycle) - 1), key=lambda i: order.index(cycle[i]))
+        cycle = [*cycle[first:-1], *cycle[: first + 1]]
+        line = next(rule.line for rule in rules[cycle[-2]] if cycle[-1] in rule.children)
+        raise UserError(
+            f"{source}, line {line}: the rules go in a circle, {' -> '.join(cycle)}; derivations must end, all at the same depth"
+        ) from None
 
 
 def _restricted(grammar: Grammar, level: int, start: tuple[str, ...]) -> Grammar:

@@ -67,7 +67,7 @@ def ngram_counts(grammar: Grammar, n: int) -> ByPosition:
     return {word: _plus(np.zeros(longest), count)[:longest] for word, count in start.counts.items()}
 
 
-def window_optimum(grammar: Grammar, n: int, channel: Channel, knows_position: bool = False) -> Plateau:
+def window_optimum(grammar: Grammar, n: int, channel: Channel, knows_position: bool = False, hidden: bool = False) -> Plateau:
     """The Bayes-optimal scores of a model that sees the corrupted n-gram around a scored position and nothing else, exactly.
 
     Positions are weighted as in a loss over many sentences: each token counts once. What was selected elsewhere is unknown; that the target is
@@ -78,6 +78,7 @@ def window_optimum(grammar: Grammar, n: int, channel: Channel, knows_position: b
         n: width of the window; 1 is the frequency of tokens together with the token's own, possibly corrupted, value.
         channel: what corrupts them.
         knows_position: whether the model also knows the position in the sentence (but not the sentence's length).
+        hidden: whether nothing is seen of the other selected tokens (`MaskingConfig.hide_selected`).
 
     Raises:
         UserError: the table of observations would be too large.
@@ -91,9 +92,10 @@ def window_optimum(grammar: Grammar, n: int, channel: Channel, knows_position: b
     columns_NxC = count_NxT if knows_position else np.sum(count_NxT, axis=1, keepdims=True)
     probability_NxC = columns_NxC / np.sum(columns_NxC)
     if_selected = channel.likelihood(v, selected=True)
+    elsewhere = Channel(channel.rate, mask=1.0, random=0.0) if hidden else channel
     totals = np.zeros((v + 1, 2))
     for column_N in probability_NxC.T:
-        joint_VxO = _observed_contexts(v, n, np.asarray(words), column_N, channel)
+        joint_VxO = _observed_contexts(v, n, np.asarray(words), column_N, elsewhere)
         for own in range(v + 1):
             totals[own] += _scores(joint_VxO * if_selected[own][:, None])
     accuracy, cross_entropy = np.sum(totals, axis=0)

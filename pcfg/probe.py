@@ -124,7 +124,7 @@ def _measure(model: TrainConfig | StudentConfig, sampler: Sampler, sizes: Sequen
         def of_chunk(chunk: tuple[jax.Array, ...]) -> jax.Array:
             tokens_PxT, words_PxT, visible_PxT, position_P = chunk
             pairs = Pairs(tokens_PxT, words_PxT, visible_PxT, position_P, np.zeros(0))
-            return probe(functional.apply, params, pairs, sizes, sampler.vocabulary.mask)
+            return probe(functional.apply, params, pairs, sizes, sampler.vocabulary.mask, hide_masked=model.masking.hide_selected)
 
         return jax.lax.map(of_chunk, chunks)
 

@@ -13,11 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from common.errors import UserError
 from pcfg.grammar import Grammar
 from pcfg.vocabulary import Vocabulary
 
 DRAWS = 2**32
 """Values of one draw: a rule's probability is rounded to a multiple of 1 / DRAWS."""
+MAX_LENGTH = 2**20
+"""Tokens of the longest sentence: far more than a model can read, far fewer than fill the memory."""
 
 
 class Sentences(NamedTuple):
@@ -97,13 +100,19 @@ class Sampler:
 
 
 def make_sampler(grammar: Grammar) -> Sampler:
-    """The sampler of a grammar."""
+    """The sampler of a grammar.
+
+    Raises:
+        UserError: its sentences are too long for arrays.
+    """
+    if (longest := grammar.length_bounds()[1]) > MAX_LENGTH:
+        raise UserError(f"sentences of {grammar.name} may have more than {MAX_LENGTH:,} tokens; begin at a lower level (--data.start-level)")
     start = np.full((1, len(grammar.levels[0])), 1 / len(grammar.levels[0]))
     return Sampler(
         vocabulary=Vocabulary(len(grammar.terminals)),
         start_draws_A=last_draws(start)[0],
         tables=tuple(_table(grammar, level) for level in range(grammar.depth)),
-        longest=grammar.length_bounds()[1],
+        longest=longest,
         index_type=np.int8 if max(map(len, grammar.levels)) <= np.iinfo(np.int8).max else np.int32,
     )
 

@@ -80,12 +80,21 @@ def sweep_claim(evidence: Evidence) -> Verdict:
 def structure_claim(evidence: Evidence) -> Verdict:
     """B6: what the students know of the derivation follows the same order."""
     table = structure_table(evidence)
-    table = table[(table.probe == "linear") & (table.step > 0) & (table.chance < 1)]
-    mean = table.groupby(["strategy", "seed"]).accuracy.mean()  # over levels
-    known = {strategy: mean[strategy].loc[evidence.run(student(strategy)).manifest["seeds"]].tolist() for strategy in STRATEGIES}
-    gains = {baseline: paired_difference(known[baseline], known["progressive"]) for baseline in _BASELINES}
+    table = table[table.chance < 1].assign(trained=table.step > 0)
+    mean = table.groupby(["probe", "trained", "strategy", "seed"]).accuracy.mean()  # over levels
+
+    def known(probe: str, trained: bool) -> dict[str, list[float]]:
+        return {name: mean[probe][trained][name].loc[evidence.run(student(name)).manifest["seeds"]].tolist() for name in STRATEGIES}
+
+    linear, untrained, mixing = known("linear", True), known("linear", False), known("mixing", True)
+    gains = {baseline: paired_difference(linear[baseline], linear["progressive"]) for baseline in _BASELINES}
     measurements = [Measurement(f"accuracy of non-terminals, progressive less {_label(name)}", gain) for name, gain in gains.items()]
-    return evidence.verdict("B6", all(map(positive, gains.values())), measurements, (_means(known),))
+    for name in ("progressive", *_BASELINES):
+        measurements.append(Measurement(f"{_label(name)} less untrained (not judged)", paired_difference(untrained[name], linear[name])))
+    for name in _BASELINES:
+        gain = paired_difference(mixing[name], mixing["progressive"])
+        measurements.append(Measurement(f"by the mixing probe, progressive less {_label(name)} (not judged)", gain))
+    return evidence.verdict("B6", all(map(positive, gains.values())), measurements, (_means(linear),))
 
 
 def structure_table(evidence: Evidence) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertForMaskedLM
 
+from common import transformer
 from common.models import Params
 from common.torch_names import to_torch
 from common.transformer import TokenInputs, TransformerConfig, functional_transformer
@@ -84,6 +85,40 @@ def test_what_is_hidden_changes_nothing(norm: str, dropout: bool) -> None:
     )
     np.testing.assert_array_equal(np.asarray(first)[visible], np.asarray(second)[visible])
     assert np.abs(np.asarray(first)[~visible] - np.asarray(second)[~visible]).max() > 0.01
+
+
+@pytest.mark.parametrize("num_queries", ["all", "last"])
+def test_attention_in_slices_is_attention(num_queries: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logits and gradients, with a batch that is no multiple of the slice."""
+    config = bert_config(2) if num_queries == "all" else bert_config(2, causal=True, norm="pre", head="linear")
+    model = functional_transformer(config, VOCABULARY, LENGTH, VOCABULARY, last_only=num_queries == "last")
+    params, rng = random_params(model.init, 0.1), np.random.default_rng(3)
+    tokens, visible = rng.integers(0, VOCABULARY, (7, LENGTH)), np.arange(LENGTH) >= rng.integers(0, LENGTH // 2, (7, 1))
+    inputs = TokenInputs(jnp.asarray(tokens), jnp.asarray(visible))
+
+    def value_and_gradient() -> tuple[np.ndarray, Params]:
+        def total(params: Params) -> tuple[jax.Array, jax.Array]:
+            logits = model.apply(params, inputs)
+            return jnp.sum(logits**2), logits
+
+        gradient, logits = jax.jit(jax.grad(total, has_aux=True))(params)
+        return np.asarray(logits), gradient
+
+    whole, whole_gradient = value_and_gradient()
+    monkeypatch.setattr(transformer, "MAX_WEIGHTS", 3 * 2 * LENGTH**2)
+    sliced, sliced_gradient = value_and_gradient()
+    np.testing.assert_allclose(sliced, whole, rtol=1e-5, atol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), sliced_gradient, whole_gradient)
+
+
+def test_dropout_in_slices_differs_from_sequence_to_sequence(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = functional_transformer(bert_config(2, dropout=0.3), VOCABULARY, LENGTH, VOCABULARY)
+    params, tokens = random_params(model.init, 0.1), jnp.zeros((5, LENGTH), jnp.int32)
+    monkeypatch.setattr(transformer, "MAX_WEIGHTS", 2 * 2 * LENGTH**2)
+    first, again, other = (np.asarray(jax.jit(model.apply)(params, TokenInputs(tokens), jax.random.key(i))) for i in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 0.01
+    assert min(np.abs(first[i] - first[j]).max() for i in range(5) for j in range(i)) > 0.01
 
 
 def test_a_mask_of_ones_is_no_mask() -> None:

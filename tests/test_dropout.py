@@ -45,7 +45,7 @@ def test_dropout_sets_to_zero_and_scales_up() -> None:
 
     # The first position attends to itself alone: a head that drops this weight gives nothing there.
     q_NxLxHxK = jax.random.normal(jax.random.key(2), (num_masks, 9, config.heads, config.head_size))
-    y_NxLxHxK = model.blocks["0"].attend_with_dropout(q_NxLxHxK, q_NxLxHxK, q_NxLxHxK, None, True, nnx.Rngs(dropout=0))
+    y_NxLxHxK = model.blocks["0"].gather(q_NxLxHxK, q_NxLxHxK, q_NxLxHxK, None, True, nnx.Rngs(dropout=0))
     assert np.mean((y_NxLxHxK[:, 0] == 0).all(-1)) == pytest.approx(rate, abs=0.03)
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from common.errors import UserError
 from pcfg.grammar import SHIPPED, Grammar, load, parse_grammar
+from pcfg.sampler import make_sampler
 
 TINY = """
 S -> A B [0.7] | B [0.05] | A A B [0.25]   # the start
@@ -145,3 +146,16 @@ def test_shipped_grammars() -> None:
     assert [cfg3b.entered_at(level).length_bounds() for level in range(5)] == [(161, 432), (70, 216), (35, 72), (14, 27), (7, 9)]
     assert rules_of(original) == rules_of(cfg3b) | {"9": {("3", "2", "1"), ("2", "1")}}
     assert rules_of(cfg3b)["9"] == {("3", "2", "1")}
+
+
+def test_a_grammar_of_any_depth_is_read_and_a_deep_circle_is_found() -> None:
+    chain = [f"S{i} -> S{i + 1}" for i in range(3000)]
+    assert parse_grammar("\n".join([*chain, "S3000 -> x"]), "deep", "deep.txt").depth == 3001
+    with pytest.raises(UserError, match=r"line 3001: the rules go in a circle, S0 -> S1 -> .* -> S3000 -> S0"):
+        parse_grammar("\n".join([*chain, "S3000 -> S0"]), "deep", "deep.txt")
+
+
+def test_sentences_that_would_fill_the_memory_are_refused() -> None:
+    doubling = [f"S{i} -> S{i + 1} S{i + 1}" for i in range(1500)]
+    with pytest.raises(UserError, match="more than 1,048,576 tokens; begin at a lower level"):
+        make_sampler(parse_grammar("\n".join([*doubling, "S1500 -> x"]), "long", "long.txt"))

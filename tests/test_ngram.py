@@ -73,11 +73,26 @@ def test_a_model_that_looks_at_one_place(offset: int) -> None:
     """It notices when that place is in the masked window (robust), or out of the one that is left (close); else nothing changes."""
     tokens, sizes = jnp.asarray(sentences([12, 14, 20])), (1, 2, 3, 4, 5, 7)
     pairs = pairs_of(tokens, tokens < 3, PAD, range(5, 12), sizes)
-    robust_NxP, close_NxP = probe(looks_at(offset), {}, pairs, sizes, MASK)
+    robust_NxP, close_NxP = probe(looks_at(offset), {}, pairs, sizes, MASK, hide_masked=False)
     for n, robust_P, close_P in zip(sizes, robust_NxP, close_NxP, strict=True):
         covered = window(n)[0] <= offset <= window(n)[1]
         np.testing.assert_allclose(robust_P, 1.0 if covered else 0.0, atol=1e-6)
         np.testing.assert_allclose(close_P, 0.0 if covered else 1.0, atol=1e-6)
+
+
+def test_masked_tokens_are_hidden_from_a_model_trained_so() -> None:
+    """A model that answers with the number of tokens it may attend to."""
+
+    def counts(params: Params, inputs: TokenInputs) -> jax.Array:
+        assert inputs.visible_BxL is not None
+        seen_B = inputs.visible_BxL.sum(1)
+        return 30.0 * jnp.broadcast_to(jax.nn.one_hot(seen_B, 32)[:, None], (*inputs.tokens_BxL.shape, 32))
+
+    tokens = jnp.asarray(sentences([12]))
+    pairs = pairs_of(tokens, tokens < 3, PAD, (6,), (1, 3))
+    np.testing.assert_allclose(probe(counts, {}, pairs, (1, 3), MASK, hide_masked=False), 0.0, atol=1e-6)
+    # The window of one token hides what was hidden before; every other mask hides more.
+    np.testing.assert_allclose(probe(counts, {}, pairs, (1, 3), MASK, hide_masked=True)[:, :, 0], [[0, 1], [1, 1]], atol=1e-6)
 
 
 def test_against_a_loop_over_pairs() -> None:
@@ -94,7 +109,7 @@ def test_against_a_loop_over_pairs() -> None:
 
     tokens, sizes = sentences([12, 9]), (2, 3, 5)
     pairs = pairs_of(jnp.asarray(tokens), jnp.asarray(tokens < 3), PAD, (4, 6), sizes)
-    found = probe(apply, {}, pairs, sizes, MASK)
+    found = probe(apply, {}, pairs, sizes, MASK, hide_masked=False)
     for i, (sentence, position) in enumerate(zip(pairs.sentence_P, pairs.position_P.tolist(), strict=True)):
         row = tokens[sentence]
         alone = row.copy()

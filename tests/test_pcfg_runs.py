@@ -20,7 +20,7 @@ from common.schedule import ScheduleConfig
 from common.trajectory import Trajectory
 from common.tuning import SweepConfig
 from figures import publish
-from pcfg import distill, experiment, nonterminal, probe, train
+from pcfg import ceiling, distill, experiment, nonterminal, probe, train
 from pcfg.config import StudentConfig, TrainConfig, bert
 from pcfg.data import PCFGData, identity
 from pcfg.grammar import load
@@ -113,7 +113,7 @@ def test_a_probe_is_what_the_model_says(teacher: Path) -> None:
     pairs = pairs_of(sampler, ProbeConfig(sizes=(3,), spacing=2, num_sentences=16))
     params = jax.tree.map(lambda leaf: leaf[1], Trajectory(run).restore(160))
     model = functional_model(config, sampler)
-    found = probe_pairs(model.apply, params, pairs, (3,), sampler.vocabulary.mask)
+    found = probe_pairs(model.apply, params, pairs, (3,), sampler.vocabulary.mask, hide_masked=False)
     tokens, p = np.asarray(pairs.tokens_PxT[0]), int(pairs.position_P[0])
 
     def answer(hidden: list[int]) -> np.ndarray:
@@ -144,6 +144,29 @@ def test_bad_input(teacher: Path, tiny: list[str], tmp_path: Path, grammar: Path
         assert "in use by another process" in refused(probe.main, unprobed, "--spacing", "2", "--sizes", "3")
     with locked(unprobed / "probes", "other.lock"):
         assert "wider than" in refused(probe.main, unprobed, "--spacing", "2", "--sizes", "30")
+
+
+def test_a_checkpoint_of_another_vocabulary_is_not_probed(teacher: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
+    """The grammar file that a run names has been edited since: other terminals, or other rules of the same."""
+    edited = tmp_path / "edited.txt"
+    run = tmp_path / "teacher"
+    shutil.copytree(teacher, run, ignore=shutil.ignore_patterns("probes"))
+    record = json.loads((run / "config.json").read_text())
+    record["config"]["data"]["grammar"] = str(edited)
+    (run / "config.json").write_text(json.dumps(record))
+    for rule in ("A -> x z x", "A -> x x x"):
+        edited.write_text(GRAMMAR.replace("A -> x y x", rule))
+        for stage in (probe.main, nonterminal.main, ceiling.main):
+            assert "other rules than grammar" in refused(stage, run)
+
+
+def test_a_run_scored_on_special_tokens_has_no_exact_reference(teacher: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
+    run = tmp_path / "teacher"
+    shutil.copytree(teacher, run, ignore=shutil.ignore_patterns("probes"))
+    record = json.loads((run / "config.json").read_text())
+    record["config"]["masking"]["select_special"] = True
+    (run / "config.json").write_text(json.dumps(record))
+    assert "--masking.select-special" in refused(ceiling.main, run)
 
 
 def test_an_edited_grammar_is_another_one(tmp_path: Path) -> None:

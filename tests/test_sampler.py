@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from jax.sharding import Mesh, PartitionSpec
 from scipy import stats
 
-from pcfg.grammar import Grammar, load, parse_grammar
+from pcfg.grammar import SHIPPED, Grammar, load, parse_grammar
 from pcfg.sampler import DRAWS, Sentences, chosen, last_draws, make_sampler
 from pcfg.vocabulary import Vocabulary
 from tests.test_grammar import TINY, distribution, grammar_texts
@@ -142,11 +142,18 @@ def test_sentences_of_random_grammars(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "grammar", [load("cfg3b").entered_at(3), load("cfg3f").entered_at(3), parse_grammar(TINY, "tiny", "t")], ids=lambda g: g.name
+    ("grammar", "num_sentences"),
+    [
+        (load("cfg3b").entered_at(3), 4000),
+        (parse_grammar(TINY, "tiny", "t"), 4000),
+        *((load(path.stem), 200) for path in sorted(SHIPPED.glob("*.txt"))),
+    ],
+    ids=lambda given: given.name if isinstance(given, Grammar) else str(given),
 )
-def test_rule_frequencies_are_their_probabilities(grammar: Grammar) -> None:
-    sentences = host(make_sampler(grammar).sample(jax.random.key(SEED), 4000))
-    assert_rule_frequencies(grammar, checked(grammar, sentences, num_parsed=20))
+def test_rule_frequencies_are_their_probabilities(grammar: Grammar, num_sentences: int) -> None:
+    """Of every symbol of every level."""
+    sentences = host(make_sampler(grammar).sample(jax.random.key(SEED), num_sentences))
+    assert_rule_frequencies(grammar, checked(grammar, sentences, num_parsed=20 if num_sentences > 200 else 0))
     starts = np.bincount(sentences.ancestors_BxTxD[:, 1, 0], minlength=len(grammar.levels[0]))
     assert len(starts) == 1 or stats.chisquare(starts).pvalue > SIGNIFICANCE
 

@@ -18,6 +18,7 @@ from common.stats import (
     median,
     paired_difference,
     proportion,
+    quantiles_by_cluster,
     ratio_of_medians,
 )
 from common.tuning import RateResult, best_rate
@@ -170,3 +171,22 @@ def test_a_paired_difference_is_a_paired_t_interval() -> None:
     assert math.isnan(paired_difference([0.1], [0.2]).low)
     with pytest.raises(ValueError, match="2 and 1 seeds"):
         paired_difference([0.1, 0.2], [0.3])
+
+
+def test_an_interval_over_clusters_does_not_shrink_by_repetition() -> None:
+    """Ten copies of every value, in its own cluster, are no more than one; as values of their own they would be."""
+    values = np.random.default_rng(0).standard_normal(60)
+    once = quantiles_by_cluster(values, np.arange(60), 0.5, samples=2000)
+    assert quantiles_by_cluster(np.repeat(values, 10), np.repeat(np.arange(60), 10), 0.5, samples=2000) == once
+    low, high = quantiles_by_cluster(np.repeat(values, 10), np.arange(600), 0.5, samples=2000)
+    assert high - low < 0.6 * (once[1] - once[0])
+
+
+def test_the_interval_over_clusters_covers_the_median() -> None:
+    """95% of intervals hold the median of a normal, up to the error of 200 trials; clusters of three values that are nearly the same."""
+    rng, hits = np.random.default_rng(1), 0
+    for trial in range(200):
+        values = (rng.standard_normal(40)[:, None] + 0.01 * rng.standard_normal((40, 3))).reshape(-1)
+        low, high = quantiles_by_cluster(values, np.repeat(np.arange(40), 3), 0.5, seed=trial, samples=400)
+        hits += low <= 0 <= high
+    assert 180 <= hits <= 199

@@ -77,6 +77,21 @@ def test_logits_are_those_of_gpt2(heads: int, head_size: int, layers: int) -> No
     assert np.abs(last - theirs[:, -1]).max() / np.abs(theirs[:, -1]).max() < 1e-5
 
 
+def test_bidirectional_logits_are_those_of_gpt2_without_its_mask() -> None:
+    """Pre-norm and bidirectional: a mask of our own, which leaves everything visible, takes the place of the causal one."""
+    config, vocabulary, length = TransformerConfig(4, 8, 2, causal=False), 11, 30
+    model = functional_transformer(config, vocabulary, length, vocabulary)
+    params = random_params(model.init, 0.1)
+    tokens = np.random.default_rng(0).integers(0, vocabulary, (5, length))
+    peer = gpt2(params, config).eval()
+    with torch.no_grad():
+        causal = peer(torch.from_numpy(tokens)).logits.numpy()
+        theirs = peer(torch.from_numpy(tokens), attention_mask=torch.zeros(5, 1, length, length)).logits.numpy()
+    ours = jax.jit(model.apply)(params, tokens)
+    assert np.abs(ours - theirs).max() / np.abs(theirs).max() < 1e-5
+    assert np.abs(causal - theirs).max() / np.abs(theirs).max() > 0.01
+
+
 def test_initial_weights_are_distributed_as_gpt2s() -> None:
     config = TransformerConfig(heads=16, layers=3)
     params = jax.jit(functional_transformer(config, 50, 40, 50).init)(jax.random.key(0))

@@ -86,11 +86,13 @@ def test_ngram_counts_against_enumeration(grammar: Grammar, n: int) -> None:
         np.testing.assert_allclose(count_T, expected[gram], rtol=1e-10, atol=1e-15)
 
 
-def window_scores(grammar: Grammar, n: int, channel: Channel, knows_position: bool) -> np.ndarray:
+def window_scores(grammar: Grammar, n: int, channel: Channel, knows_position: bool, hidden: bool) -> np.ndarray:
     """Accuracy and loss of the best guess from a window, on all selected positions and on masked ones, by listing whatever can be observed."""
     v = len(grammar.terminals)
     joint: dict[tuple, np.ndarray] = defaultdict(lambda: np.zeros(v))
     if_selected, unknown = channel.likelihood(v, selected=True), channel.likelihood(v, selected=None)
+    if hidden:  # a selected neighbour is a gap, whatever stands there
+        unknown = np.concatenate([(1 - channel.rate) * np.eye(v), np.full((1, v), channel.rate)])
     for word, prior in brute_force.strings(grammar).items():
         for t in range(len(word)):
             # Places outside the sentence stay what they are: V + 1 and V + 2 next to MASK, which is V.
@@ -111,10 +113,11 @@ def window_scores(grammar: Grammar, n: int, channel: Channel, knows_position: bo
 
 @grammars
 @pytest.mark.parametrize("knows_position", [False, True])
+@pytest.mark.parametrize("hidden", [False, True])
 @pytest.mark.parametrize("n", [1, 2, 3])
-def test_window_optimum_against_enumeration(grammar: Grammar, n: int, knows_position: bool) -> None:
-    found = window_optimum(grammar, n, CHANNEL, knows_position)
-    expected = window_scores(grammar, n, CHANNEL, knows_position)
+def test_window_optimum_against_enumeration(grammar: Grammar, n: int, hidden: bool, knows_position: bool) -> None:
+    found = window_optimum(grammar, n, CHANNEL, knows_position, hidden)
+    expected = window_scores(grammar, n, CHANNEL, knows_position, hidden)
     np.testing.assert_allclose([found.accuracy, found.cross_entropy, found.accuracy_masked, found.cross_entropy_masked], expected, rtol=1e-10)
 
 

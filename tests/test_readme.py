@@ -8,9 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from figures import law, publish
+from figures import law, loaders, publish
+from pcfg.presets import STRATEGIES
 from tests.conftest import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text()
@@ -93,6 +95,19 @@ def test_the_claims_table_is_the_published_one(preset: str) -> None:
         table = publish.claims_table(json.loads((published / "claims.json").read_text())["claims"], preset)
     assert (published / publish.TABLE).read_text() == table
     assert table in README or f"(results/{preset}/{publish.TABLE})" in README
+
+
+def test_students_stand_beside_the_published_ones() -> None:
+    final = pd.read_csv(REPOSITORY / "results" / "pcfg-laptop" / "final_accuracy.csv")
+    mean = final.groupby(["examples", "strategy"]).accuracy.mean()
+    points = loaders.targets("overview_acc", "pcfg_bert").set_index(["x", "series"]).y
+    c1 = loaders.targets("curr_pcfg", "two_shot_final_accuracy").y.max()
+    for sentences in (16_000, 64_000):
+        row = " | ".join(f"{mean[sentences][name]:.3f}" for name in STRATEGIES)
+        assert f"| here, {sentences:,} sentences | {row} |" in README
+    for steps, two_shot in ((2000, ""), (8000, f"{c1:.3f} ")):
+        row = " | ".join(f"{points[steps][name]:.3f}" for name in ("ce", "one_shot", "progressive"))
+        assert f"| published, {steps} batches of 512 | {row} | {two_shot}|" in README
 
 
 def test_links_exist() -> None:

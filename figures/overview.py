@@ -34,6 +34,10 @@ def draw(home: Path, folder: Path) -> Path:
         for axes in (ours, zoom):
             style.curve_with_band(axes, examples, accuracy_SxT, style.STRATEGY[name], f"{style.LABEL[name]} ({len(accuracy_SxT)} seeds)", linestyle)
         widest = max(widest, float(examples[-1]))
+    for i, run in enumerate(sorted(home.glob("teacher-*"))):
+        examples, accuracy_SxT = loaders.curves(run)
+        ours.plot(examples, accuracy_SxT.T, color=style.BLACK, linewidth=0.8, alpha=0.6, label="further teachers" if i == 0 else None)
+        widest = max(widest, float(examples[-1]))
     teacher_budget = float(loaders.curves(home / "teacher")[0][-1])
     for axes, largest, title in ((ours, widest, "This run"), (zoom, teacher_budget, "This run, the teacher's budget")):
         style.examples_axis(axes, largest)

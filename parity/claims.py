@@ -6,7 +6,7 @@ W (width; a Transformer's is that of its heads together), O (one-shot), P (progr
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +19,10 @@ from common.errors import run_command
 from common.runs import write_json, write_text
 from common.stats import bootstrap, compare_paired, proportion, ratio_of_medians
 from common.teacher import transitions
-from common.transition import Transition, smooth
+from common.transition import NoTransition, Transition, smooth
 from common.tuning import tuning_table
 from common.verdict import Claim, Measurement, Verdict, describe, plain, verdict_table
-from parity.beyond import first_checkpoint_claim, first_table, projections_claim
+from parity.beyond import first_checkpoint_claim, first_table, projections_claim, teachers
 from parity.correlations import floor_of_mean
 from parity.evidence import Evidence, mostly_uncensored
 from parity.presets import PRESETS
@@ -118,8 +118,11 @@ def width_claim(evidence: Evidence) -> Verdict:
     holds = falls and all(mostly_uncensored(values) for values in times.values())
     measurements = tuple(Measurement(f"t90 at {size.text()}", estimate, "examples") for size, estimate in estimates.items())
     student = evidence.experiment.student.model.size
-    notes = () if student in times else (f"the student's {student.text()}, not judged: {describe(bootstrap(evidence.student_labels()))}",)
-    return Verdict("W", holds, measurements, notes)
+    notes = [] if student in times else [f"the student's {student.text()}, not judged: {describe(bootstrap(evidence.student_labels()))}"]
+    if replicas := teachers(evidence)[1:]:
+        found = [time for name in ("teacher", *replicas) for time in evidence.t90(name)]
+        notes.append(f"{evidence.experiment.teacher.model.size.text()}, all teachers, in examples, not judged: {describe(bootstrap(found))}")
+    return Verdict("W", holds, measurements, tuple(notes))
 
 
 def one_shot_claim(evidence: Evidence) -> Verdict:
@@ -162,13 +165,10 @@ def two_shot_claim(evidence: Evidence) -> Verdict:
 
 
 def curriculum_claim(evidence: Evidence) -> Verdict:
-    """C: the degree-1 spike, and its end."""
+    """C: the degree-1 spike of every teacher, and its end."""
     ratios, peak_ratios, below, notes = [], [], [], []
     k = evidence.experiment.teacher.data.k
-    inside, strata = degree_one(evidence.home / "teacher")
-    run = evidence.run("teacher")
-    for seed, transition in zip(run.manifest["seeds"], transitions(run, evidence.experiment.student.detector), strict=True):
-        own_inside, own_strata = inside[inside.seed == seed].set_index("step"), strata[strata.seed == seed].set_index("step")
+    for own_inside, own_strata, seed, transition in _probed_teachers(evidence):
         if isinstance(transition, Transition):
             # In-support correlations also flare up in the first few thousand examples, long before anything is learnt: not this peak.
             within = own_inside.mean_abs.loc[transition.start : transition.end]
@@ -189,6 +189,15 @@ def curriculum_claim(evidence: Evidence) -> Verdict:
         Measurement("at the noise floor at the end", at_floor),
     )
     return Verdict("C", ratio.value >= 3 and at_floor.value >= 0.8, measurements, tuple(notes))
+
+
+def _probed_teachers(evidence: Evidence) -> Iterator[tuple[pd.DataFrame, pd.DataFrame, int, Transition | NoTransition]]:
+    """Of every teacher, replicas too: degree-1 correlations in and off the support by step, seed, and transition."""
+    for name in teachers(evidence):
+        inside, strata = degree_one(evidence.home / name)
+        run = evidence.run(name)
+        for seed, transition in zip(run.manifest["seeds"], transitions(run, evidence.experiment.student.detector), strict=True):
+            yield inside[inside.seed == seed].set_index("step"), strata[strata.seed == seed].set_index("step"), seed, transition
 
 
 def degree_one(teacher: Path) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -29,6 +29,8 @@ NAME = "ngram"
 TABLE = f"{NAME}.csv"
 KINDS = ("robust", "close")
 QUANTILES = (0.25, 0.5, 0.75, 0.9)
+ENOUGH_PAIRS = 2000
+"""Pairs below which the user is told that there are few."""
 _CHUNK = 256  # pairs in memory at one time
 
 
@@ -84,7 +86,10 @@ def probe_run(path: Path, config: ProbeConfig) -> None:
         measure = over_lanes(_measure(model, sampler, config.sizes), len(run.manifest["seeds"]))
         trajectory = Trajectory(run)
         steps, chunks = chosen_steps(trajectory.steps(), config.every), in_chunks(pairs, _CHUNK)
-        num_pairs = len(pairs.sentence_P)
+        if (num_pairs := len(pairs.sentence_P)) < ENOUGH_PAIRS:
+            print(
+                f"{path}: {num_pairs:,} pairs of sentence and position only; for fine medians take {ENOUGH_PAIRS:,}, by --num-sentences or --spacing"
+            )
 
         def compute(group: Sequence[int]) -> dict[str, np.ndarray]:
             values_LxCx2xNxP = np.asarray(measure(trajectory.restore(group[0]), chunks))

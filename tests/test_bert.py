@@ -126,3 +126,14 @@ def test_a_mask_of_ones_is_no_mask() -> None:
     params, tokens = random_params(model.init, 0.1), np.random.default_rng(2).integers(0, VOCABULARY, (3, LENGTH))
     masked = jax.jit(model.apply)(params, TokenInputs(jnp.asarray(tokens), jnp.ones(tokens.shape, bool)))
     np.testing.assert_allclose(masked, jax.jit(model.apply)(params, tokens), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("backend", "expected"), [("cpu", jnp.float32), ("gpu", jnp.bfloat16), ("tpu", jnp.bfloat16)])
+def test_activations_are_bfloat16_on_accelerators(backend: str, expected: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    config = bert_config(2)
+    model = functional_transformer(config, VOCABULARY, LENGTH, VOCABULARY)
+    params, tokens = random_params(model.init, 0.1), jnp.zeros((2, LENGTH), jnp.int32)
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+    assert model.apply(params, TokenInputs(tokens)).dtype == jnp.float32
+    assert model.hidden(params, TokenInputs(tokens), 0).dtype == expected

@@ -14,6 +14,7 @@ import pytest
 from common.config import Preset, TrainingConfig
 from common.engine import ScanEngine
 from common.errors import UserError
+from common.masking import MaskingConfig
 from common.optim import OptimConfig
 from common.runs import RunDirectory, locked
 from common.schedule import ScheduleConfig
@@ -21,10 +22,11 @@ from common.trajectory import Trajectory
 from common.tuning import SweepConfig
 from figures import publish
 from pcfg import ceiling, distill, experiment, nonterminal, probe, train
-from pcfg.config import StudentConfig, TrainConfig, bert
-from pcfg.data import PCFGData, identity
+from pcfg.config import StudentConfig, TrainConfig, bert, config_of, teacher_problem
+from pcfg.data import PCFGData, identity, masked
 from pcfg.grammar import load
 from pcfg.presets import PRESETS, AncestorConfig, BudgetConfig, Experiment, FirstCheckpointConfig, WindowConfig
+from pcfg.sampler import make_sampler
 from tests.conftest import same_run
 
 SWEEP = SweepConfig((3e-3, 1e-2, 2e-2, 3e-2), seed=15, num_seeds=2)
@@ -105,7 +107,6 @@ def test_a_probe_is_what_the_model_says(teacher: Path) -> None:
     from pcfg.config import functional_model
     from pcfg.probe import ProbeConfig
     from pcfg.probe import probe_pairs as pairs_of
-    from pcfg.sampler import make_sampler
 
     run = RunDirectory(teacher)
     config = from_dict(TrainConfig, run.record["config"], teacher)
@@ -144,6 +145,19 @@ def test_bad_input(teacher: Path, tiny: list[str], tmp_path: Path, grammar: Path
         assert "in use by another process" in refused(probe.main, unprobed, "--spacing", "2", "--sizes", "3")
     with locked(unprobed / "probes", "other.lock"):
         assert "wider than" in refused(probe.main, unprobed, "--spacing", "2", "--sizes", "30")
+
+
+def test_every_step_draws_new_sentences_and_new_masks(teacher: Path) -> None:
+    """What the training loop asks for at one step and the next; and again the same for the same step, whatever came before."""
+    problem = teacher_problem(config_of(RunDirectory(teacher)))  # type: ignore[arg-type]
+    first, second, again = (problem.sample(jax.random.fold_in(jax.random.key(0), step)) for step in (7, 8, 7))
+    assert (first.labels != second.labels).any()
+    assert (first.mask != second.mask).any()
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    sampler = make_sampler(PCFGData(start_level=3).load())
+    tokens = sampler.sample(jax.random.key(0), 32).tokens_BxT
+    one, other = (masked(jax.random.key(seed), sampler, MaskingConfig(), tokens).mask for seed in (0, 1))
+    assert 0.2 < np.mean(np.asarray(one != other)[np.asarray(tokens) < 3]) < 0.6  # 0.42 = 2 x 0.3 x 0.7: independent of each other
 
 
 def test_a_checkpoint_of_another_vocabulary_is_not_probed(teacher: Path, tmp_path: Path, refused: Callable[..., str]) -> None:

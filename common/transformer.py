@@ -17,7 +17,7 @@ INIT_STD = 0.02
 LAYER_NORM_EPSILON = {"pre": 1e-5, "post": 1e-12}
 """GPT-2's and BERT's."""
 MAX_WEIGHTS = 2**26
-"""Attention weights of one layer that are held at one time; beyond that the sequences of a batch are attended to slice by slice."""
+"""Attention weights of one layer that are held at one time for each lane; beyond that the sequences of a batch are attended to slice by slice."""
 
 
 class TokenInputs(NamedTuple):

@@ -147,8 +147,8 @@ def test_bad_input(teacher: Path, tiny: list[str], tmp_path: Path, grammar: Path
         assert "wider than" in refused(probe.main, unprobed, "--spacing", "2", "--sizes", "30")
 
 
-def test_every_step_draws_new_sentences_and_new_masks(teacher: Path) -> None:
-    """What the training loop asks for at one step and the next; and again the same for the same step, whatever came before."""
+def test_sentences_and_masks_are_functions_of_the_key(teacher: Path) -> None:
+    """Other keys give other sentences, and other masks of the same sentences, independent of each other; the same key the same."""
     problem = teacher_problem(config_of(RunDirectory(teacher)))  # type: ignore[arg-type]
     first, second, again = (problem.sample(jax.random.fold_in(jax.random.key(0), step)) for step in (7, 8, 7))
     assert (first.labels != second.labels).any()

@@ -72,7 +72,7 @@ def draw_firsts(axes: Axes, table: pd.DataFrame) -> None:
     in_drop = table.groupby("offset").in_drop.mean() > 0.5
     axes.plot(steps[in_drop], mean[in_drop], "o", color=style.YELLOW, markersize=12, zorder=0, label="ours, in the drop of most teachers")
     published = loaders.targets("curr_pcfg", "two_shot_final_accuracy")
-    c1 = published.x[published.y.idxmax()]  # the best one, as its note says
+    c1 = float(published.x.iloc[int(published.y.argmax())])  # the best one, as its note says
     axes.plot(published.x / c1, published.y, "o--", color=style.GREY, linewidth=1.2, markersize=6, label="published (cfg3b, 32 heads to 8)")
     axes.legend(loc="lower right")
     axes.axvline(1, color=style.GREY, linewidth=1, linestyle=":")

@@ -172,7 +172,7 @@ def curriculum_claim(evidence: Evidence) -> Verdict:
         if isinstance(transition, Transition):
             # In-support correlations also flare up in the first few thousand examples, long before anything is learnt: not this peak.
             within = own_inside.mean_abs.loc[transition.start : transition.end]
-            peak = within.index[np.argmax(smooth(within.to_numpy(), 3))]
+            peak = within.index[int(np.argmax(smooth(within.to_numpy(), 3)))]
             in_over_off = own_inside.mean_abs / own_strata.mean_abs
             ratios.append(in_over_off[transition.chosen])
             peak_ratios.append(in_over_off[peak])

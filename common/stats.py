@@ -87,7 +87,7 @@ def bootstrap(values: Sequence[float] | np.ndarray, seed: int = 0) -> Estimate:
 def proportion(successes: int, total: int) -> Estimate:
     """A proportion with its exact (Clopper-Pearson) 95% interval."""
     interval = scipy.stats.binomtest(successes, total).proportion_ci(0.95, method="exact")
-    return Estimate(successes / total, float(interval.low), float(interval.high), total)
+    return Estimate(int(successes) / total, float(interval.low), float(interval.high), total)  # counts of numpy's would leave numpy's numbers
 
 
 def ratio_of_medians(a: Sequence[float], b: Sequence[float], seed: int = 0) -> Estimate:

@@ -179,7 +179,7 @@ def curriculum_claim(evidence: Evidence) -> Verdict:
         else:
             notes.append(f"seed {seed}: no transition ({transition.reason})")
         last = own_strata.index.max()
-        below.append(own_inside.mean_abs[last] <= floor_of_mean(own_strata.noise_floor[last], k))
+        below.append(bool(own_inside.mean_abs[last] <= floor_of_mean(own_strata.noise_floor[last], k)))
     ratio, at_floor = bootstrap(ratios), proportion(sum(below), len(below))
     measurements = (
         Measurement("in / off support at the transition", ratio),

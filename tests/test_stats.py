@@ -1,5 +1,6 @@
 """Statistics against brute force and known answers."""
 
+import json
 import math
 
 import numpy as np
@@ -69,6 +70,11 @@ def test_proportion_is_clopper_pearson() -> None:
     estimate = proportion(7, 8)
     assert estimate.low == pytest.approx(scipy.stats.beta.ppf(0.025, 7, 2))
     assert estimate.high == pytest.approx(scipy.stats.beta.ppf(0.975, 8, 1))
+
+
+def test_a_proportion_of_numpy_s_counts_can_be_written() -> None:
+    share = proportion(np.sum(np.asarray([True, True, False])), 3)  # type: ignore[arg-type]
+    assert json.loads(json.dumps({"holds": share.value >= 0.5, "value": share.value})) == {"holds": True, "value": 2 / 3}
 
 
 def test_paired_comparison() -> None:

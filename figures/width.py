@@ -43,7 +43,8 @@ def draw_sweep(axes: Axes, home: Path, sizes: list[Size]) -> None:
             axes.plot(own.learning_rate, own.median_t90, "o-", color=style.series_color(i), label=size.text())
     shown = table[table.run.str.startswith("ce-") & table.median_t90.notna()]
     if shown.empty:
-        axes.text(0.5, 0.5, "at no rate did half of the tuning seeds learn", ha="center", va="center", transform=axes.transAxes)
+        text = "no sweep: published rates" if table.empty else "at no rate did half of the tuning seeds learn"
+        axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes)
         axes.set_xticks([])
         axes.set_yticks([])
     else:

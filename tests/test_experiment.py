@@ -249,6 +249,5 @@ def test_claim_c_is_what_the_probe_says(finished: Path) -> None:
             if "chosen" in transition:
                 at = f"seed == {seed} and step == {transition['chosen']}"
                 ratios.append(inside.query(at).with_2p_minus_1.abs().mean() / outside.query(at).mean_abs.item())
-    assert len(ratios) == 3
     assert judged["measured"][0]["value"] == pytest.approx(np.median(ratios))
-    assert judged["measured"][0]["num_seeds"] == 2
+    assert judged["measured"][0]["num_seeds"] == len(ratios) == 3

@@ -21,7 +21,7 @@ from common.optim import OptimConfig
 from common.runs import RunDirectory
 from common.schedule import ScheduleConfig
 from common.transformer import TransformerConfig
-from figures import make, publish
+from figures import loaders, make, publish
 from parity import claims, experiment
 from parity.config import StudentConfig, TrainConfig
 from parity.data import ParityData
@@ -177,7 +177,32 @@ def test_small_results_are_published(finished: Path, tmp_path: Path, monkeypatch
         "levels.png",
         "first.png",
         "first_checkpoints.csv",
+        "curves.csv",
+        "correlations.csv",
     } == names
+
+
+def test_published_curves_are_thinned_from_first_to_last(finished: Path) -> None:
+    home = finished / "parity" / "quick"
+    thin = publish.curves(home)
+    assert set(thin.run) == {"teacher", "teacher-9", "tree"} | {f"student/{path.name}" for path in (home / "student").iterdir()}
+    for run, table in thin.groupby("run"):
+        full = loaders.metrics(home / str(run))
+        at = np.sort(table.examples.unique())
+        assert len(at) == min(100, full.step.nunique()) and {at[0], at[-1]} == {full.examples.min(), full.examples.max()}
+        both = table.merge(full, on=["seed", "examples"], suffixes=("", "_full"))
+        assert len(both) == len(table) and (both.accuracy == both.accuracy_full).all()
+
+
+def test_published_correlations_are_the_probe_of_every_checkpoint(finished: Path) -> None:
+    teacher = finished / "parity" / "quick" / "teacher"
+    keys = ["seed", "examples", "degree"]
+    published = publish.correlations(teacher).set_index(keys)
+    subsets = pd.read_csv(teacher / "probes" / "correlations_in_support.csv")
+    expected = subsets.assign(size=subsets.with_2p_minus_1.abs()).groupby(keys)["size"].mean()
+    assert len(expected) == len(published)
+    pd.testing.assert_series_equal(published.in_support.sort_index(), expected, rtol=1e-3, atol=1e-6, check_names=False)
+    assert published.notna().all().all()
 
 
 def test_teacher_and_student_are_of_one_kind() -> None:

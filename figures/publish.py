@@ -88,7 +88,8 @@ def correlations(teacher: Path) -> pd.DataFrame:
 def provenance(home: Path) -> dict[str, Any]:
     """Where the numbers come from, and what they cost."""
     manifests = [loaders.read_json(home / run / "manifest.json") for run in runs_of(home)]
-    kept = {name: manifests[0][name] for name in ("commit", "device", "packages", "python", "seeds", "supports") if name in manifests[0]}
+    kept = {name: manifests[0][name] for name in ("device", "packages", "python", "seeds", "supports") if name in manifests[0]}
+    kept["commits"] = sorted({str(manifest["commit"]) for manifest in manifests})
     return kept | {"training_seconds": round(sum(manifest["wall_seconds"] for manifest in manifests))}
 
 

@@ -43,7 +43,7 @@ def draw(home: Path, folder: Path) -> Path:
         style.examples_axis(axes, largest)
         style.accuracy_axis(axes)
         axes.set_title(title)
-    ours.legend(loc="lower right")
+    ours.legend(loc="center right")
     draw_published(published, *PUBLISHED[narrowest.name])
     return style.save(drawing, folder, "overview")
 

@@ -10,6 +10,8 @@ import pandas as pd
 from common.errors import UserError
 from common.size import Size, size_of
 
+BY_STRATUM = "correlations_by_stratum.csv"
+"""The table of a parity probe: absolute correlations by degree and overlap with the support."""
 _TARGETS = Path(__file__).with_name("targets.csv")
 
 

@@ -14,7 +14,6 @@ from common.runs import write_json, write_text
 from common.verdict import outcome
 from figures import loaders, make
 from figures.report import runs_of
-from parity.probe import BY_STRATUM
 
 TABLE = "table.md"
 CURVES = "curves.csv"
@@ -54,7 +53,7 @@ def main(args: list[str]) -> None:
     for source in (*tables, *(site / f"{figure}.png" for figure, _ in page.figures(preset.config))):
         shutil.copyfile(source, out / source.name)
     write_text(out / CURVES, curves(home).to_csv(index=False, float_format="%.4g"))
-    if probed := sorted(path.parent.parent for path in home.glob(f"teacher*/probes/{BY_STRATUM}")):
+    if probed := sorted(path.parent.parent for path in home.glob(f"teacher*/probes/{loaders.BY_STRATUM}")):
         write_text(out / CORRELATIONS, pd.concat(map(correlations, probed)).to_csv(index=False, float_format="%.4g"))
     write_json(out / "provenance.json", provenance(home))
     write_text(out / TABLE, claims_table(loaders.read_json(home / "claims.json")["claims"], folder))
@@ -77,7 +76,7 @@ def curves(home: Path) -> pd.DataFrame:
 
 def correlations(teacher: Path) -> pd.DataFrame:
     """Mean |correlation| of a teacher's checkpoints with the monomials of the support, and with those wholly outside it, for every degree."""
-    table = pd.read_csv(teacher / "probes" / BY_STRATUM)
+    table = pd.read_csv(teacher / "probes" / loaders.BY_STRATUM)
     keys = ["seed", "examples", "degree"]
     inside = table[table.overlap == table.degree].set_index(keys)
     outside = table[table.overlap == 0].set_index(keys)

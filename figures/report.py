@@ -26,7 +26,7 @@ _DATA = {
     "teacher/probes/ceiling.json": "exact accuracy and loss of the best model, and of the best n-gram models",
     "teacher/probes/ceiling.csv": "M_robust and M_close of the best model",
     "teacher/probes/correlations_in_support.csv": "correlation of every checkpoint with every subset of the support",
-    "teacher/probes/correlations_by_stratum.csv": "absolute correlations by degree and overlap with the support",
+    f"teacher/probes/{loaders.BY_STRATUM}": "absolute correlations by degree and overlap with the support",
 }
 
 

@@ -54,7 +54,7 @@ def draw_correlations(axes: Axes, teacher: Path, seed: int) -> None:
         axes.plot(line.examples, line["size"], color=style.RED, linewidth=0.9, alpha=0.5, label="in the support, each" if i == 0 else None)
     mean = inside.groupby("examples")["size"].mean()
     axes.plot(mean.index, mean, color=style.RED, label="in the support, mean")
-    strata = pd.read_csv(teacher / "probes" / "correlations_by_stratum.csv")
+    strata = pd.read_csv(teacher / "probes" / loaders.BY_STRATUM)
     outside = strata[(strata.seed == seed) & (strata.degree == 1) & (strata.overlap == 0)]
     axes.fill_between(outside.examples, outside.low, outside.high, color=style.BLUE, alpha=0.25, linewidth=0, label="all others, 5% to 95%")
     axes.plot(outside.examples, outside.mean_abs, color=style.BLUE, label="all others, mean")

@@ -188,13 +188,22 @@ class Block(nnx.Module):
 
     def attend(self, x_BxLxM: jax.Array, visible_BxL: jax.Array | None, last_only: bool, rngs: nnx.Rngs | None) -> jax.Array:
         """What each position, or only the last one, gathers from those it sees."""
-        heads_BxLx3xHxK = self.query_key_value(x_BxLxM).reshape(*x_BxLxM.shape[:2], 3, self.config.heads, self.config.head_size)
-        q_BxLxHxK, k_BxLxHxK, v_BxLxHxK = (heads_BxLx3xHxK[:, :, i] for i in range(3))
-        q_BxQxHxK = q_BxLxHxK[:, -1:] if last_only else q_BxLxHxK
+        read_BxQxM = x_BxLxM[:, -1:] if last_only else x_BxLxM
+        q_BxQxHxK, k_BxLxHxK, v_BxLxHxK = (self.project(y, i) for i, y in enumerate((read_BxQxM, x_BxLxM, x_BxLxM)))
         is_causal = self.config.causal and not last_only  # the last position sees all others in either case
         mask_Bx1x1xL = None if visible_BxL is None else visible_BxL[:, None, None, :]
         y_BxQxHxK = self.gather_in_slices(q_BxQxHxK, k_BxLxHxK, v_BxLxHxK, mask_Bx1x1xL, is_causal, rngs if self.config.dropout else None)
         return self.drop(self.attention_output(y_BxQxHxK.reshape(*y_BxQxHxK.shape[:2], -1)), deterministic=rngs is None, rngs=rngs)
+
+    def project(self, x_BxLxM: jax.Array, part: int) -> jax.Array:
+        """Queries, keys or values (part 0, 1 or 2), `(B, L, H, K)`.
+
+        Three products, because on a CPU the gradient of slices of a common one takes longer than the products.
+        """
+        columns = slice(part * self.config.width, (part + 1) * self.config.width)
+        kernel_MxM, bias_M = (weight[..., columns].astype(x_BxLxM.dtype) for weight in (self.query_key_value.kernel, self.query_key_value.bias))
+        y_BxLxM = x_BxLxM @ kernel_MxM + bias_M[None, None]
+        return y_BxLxM.reshape(*x_BxLxM.shape[:2], self.config.heads, self.config.head_size)
 
     def gather_in_slices(
         self,

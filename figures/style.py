@@ -27,18 +27,15 @@ LABEL = {
     "projections": "projections",
 }
 
+# In force while panels are made and saved, not while they are drawn in: what matplotlib looks up then (legends, lines, titles) is its default.
 STYLE: dict[Any, Any] = {
     "font.size": 13,
-    "axes.titlesize": 14,
     "axes.labelsize": 13,
-    "legend.fontsize": 11.5,
-    "lines.linewidth": 2.2,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.color": "#e6e6e6",
     "grid.linewidth": 0.8,
-    "legend.frameon": False,
     "figure.constrained_layout.use": True,
     "savefig.dpi": 160,
     "pdf.fonttype": 42,
@@ -55,6 +52,13 @@ def figure(columns: int, width: float = 5.6, height: float = 4.3) -> tuple[Figur
     with mpl.rc_context(STYLE):
         drawing, axes = plt.subplots(1, columns, figsize=(columns * width, height), squeeze=False)
     return drawing, list(axes[0])
+
+
+def grid(rows: int, columns: int, width: float = 5.6, height: float = 3.4) -> tuple[Figure, list[list[Axes]]]:
+    """Rows of panels in the shared style; those of a row share their y axis, those of a column their x axis."""
+    with mpl.rc_context(STYLE):
+        drawing, axes = plt.subplots(rows, columns, figsize=(columns * width, rows * height), squeeze=False, sharex="col", sharey="row")
+    return drawing, [list(row) for row in axes]
 
 
 def save(drawing: Figure, folder: Path, name: str) -> Path:

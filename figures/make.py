@@ -26,7 +26,7 @@ PARITY: dict[str, Figure] = {
         spike.draw,
         "Left: the teachers (grey), and the one of median learning time (black) with its three candidate checkpoints. Middle: its degree-1"
         " correlations with 2p - 1. Right: students taught first by one candidate, then by the final checkpoint; mean over seeds, and the middle"
-        " half of them.",
+        " half of them. Diamonds, at published scale: the paper's.",
     ),
     "transition": (
         transition.draw,

@@ -7,6 +7,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -75,6 +76,11 @@ def curve_with_band(axes: Axes, x: np.ndarray, values_SxT: np.ndarray, color: st
     """Mean over seeds, and the band that holds the middle half of them."""
     axes.plot(x, np.nanmean(values_SxT, axis=0), color=color, label=label, linestyle=linestyle)
     axes.fill_between(x, *np.nanquantile(values_SxT, [0.25, 0.75], axis=0), color=color, alpha=0.15, linewidth=0)
+
+
+def diamonds(axes: Axes, x: Sequence[float] | pd.Series, y: Sequence[float] | pd.Series, color: str, label: str, **options: Any) -> None:
+    """Points of a published figure, unconnected: they are too far apart to say what lies between them."""
+    axes.plot(x, y, "D", color=color, label=label, **{"markersize": 8, "markerfacecolor": "none", "markeredgewidth": 2, "zorder": 4, **options})
 
 
 def examples_axis(axes: Axes, largest: float) -> None:

@@ -20,8 +20,6 @@ from figures import loaders, style, tables
 from parity.presets import PRESETS
 
 NAME = "transition"
-PUBLISHED_SCALE = "paper"
-"""The preset beside which the paper's points may stand."""
 _MOST = 3
 _MARGIN = 1.25  # of the widest transition, shown on either side of the detected checkpoint
 
@@ -83,7 +81,7 @@ def draw_tables(found: Tables, preset: str, folder: Path) -> Path:
     window = _MARGIN * max((teacher.transition.end - teacher.transition.start for teacher in shown), default=1)
     for teacher, column in zip(shown, zip(*rows, strict=True), strict=False):
         draw_teacher(column, teacher, window)
-        if preset == PUBLISHED_SCALE:
+        if preset == loaders.PUBLISHED_SCALE:
             draw_published(*column[:2])
     if shown:
         for row in rows[1:]:
@@ -153,15 +151,13 @@ def draw_teacher(column: Sequence[Axes], teacher: Teacher, window: float) -> Non
 
 
 def draw_published(accuracy: Axes, degree_1: Axes) -> None:
-    """The paper's points, unconnected: they are too far apart to say what lies between them."""
+    """The paper's points, where its checkpoint inside the transition is ours."""
     points = published_points()
-    _diamonds(accuracy, points[points.panel == "teacher_accuracy"], style.GREY, "published")
+    of_teacher = points[points.panel == "teacher_accuracy"]
+    style.diamonds(accuracy, of_teacher.away, of_teacher.value, style.GREY, "published")
     for series, color, where in (("in_support", style.RED, "in"), ("rest", style.BLUE, "off")):
-        _diamonds(degree_1, points[points.series == series], color, f"published, {where}\nthe support\n(with p, doubled)")
-
-
-def _diamonds(axes: Axes, points: pd.DataFrame, color: str, label: str) -> None:
-    axes.plot(points.away, points.value, "D", color=color, markersize=8, markerfacecolor="white", markeredgewidth=2, label=label, zorder=4)
+        own = points[points.series == series]
+        style.diamonds(degree_1, own.away, own.value, color, f"published, {where}\nthe support\n(with p, doubled)")
 
 
 def _number(examples: int) -> str:

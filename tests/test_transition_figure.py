@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from figures import tables, transition
+from figures import loaders, spike, style, tables, transition
 from parity.presets import PRESETS
 from tests.conftest import REPOSITORY
 
@@ -48,9 +48,17 @@ def test_published_correlations_are_doubled_and_aligned() -> None:
 
 def test_the_detected_checkpoints_are_those_of_the_runs() -> None:
     """At published scale, from the thinned curves: the students' first checkpoint at offset 0 is the one that their runs detected."""
-    folder = REPOSITORY / "results" / transition.PUBLISHED_SCALE
+    folder = REPOSITORY / "results" / loaders.PUBLISHED_SCALE
     curves, correlations, first = (pd.read_csv(folder / name) for name in (tables.CURVES, tables.CORRELATIONS, tables.FIRST))
-    batch_size = PRESETS[transition.PUBLISHED_SCALE].config.teacher.training.batch_size
+    batch_size = PRESETS[loaders.PUBLISHED_SCALE].config.teacher.training.batch_size
     found = transition.teachers(transition.Tables(curves, correlations, first), batch_size)
     detected = first[first.offset == 0].groupby("teacher").first_step.first() * batch_size
     assert {teacher.run: teacher.transition.chosen for teacher in found} == detected.to_dict()
+
+
+def test_published_students_stand_beside_ours() -> None:
+    """One series for each first checkpoint, in the color of ours."""
+    _, (axes,) = style.figure(1)
+    spike.draw_published_students(axes)
+    drawn = {line.get_color(): np.asarray(line.get_ydata()).tolist() for line in axes.lines}
+    assert drawn == {style.CANDIDATE["before"]: [0.5], style.CANDIDATE["during"]: [0.71, 0.74, 0.96, 1.0], style.CANDIDATE["after"]: [0.5]}

@@ -8,20 +8,20 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from common.stats import proportion
-from figures import loaders, style
+from figures import style
+from parity.presets import PRESETS
 
 
 def draw(home: Path, folder: Path) -> Path:
     """Draw `first`."""
     drawing, (students, correlations, areas) = style.figure(3)
     table = pd.read_csv(home / "first_checkpoints.csv")
-    batch_size = loaders.read_json(home / "teacher" / "config.json")["config"]["training"]["batch_size"]
-    table["away"] = table.offset * batch_size
+    table["away"] = table.offset * PRESETS[home.name].config.teacher.training.batch_size
     draw_students(students, table[table.degree == 1])
     draw_correlations(correlations, table)
     for axes in (students, correlations):
         axes.axvline(0, color=style.GREY, linewidth=1, linestyle=":")
-        axes.set_xlabel("first checkpoint, thousand examples from the detected one")
+        axes.set_xlabel("first checkpoint (thousand examples after the detected)")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1e3:+g}" if value else "0")
     draw_areas(areas, home / "claims.json")
     return style.save(drawing, folder, "first")
@@ -51,7 +51,8 @@ def draw_correlations(axes: Axes, table: pd.DataFrame) -> None:
         if degree == 1:
             axes.plot(sorted(own.away.unique()), by_offset.off_support.mean(), color=style.GREY, linestyle="--", label="degree 1, off the support")
     axes.set_yscale("log")
-    axes.set_ylim(top=30)  # room for the legend
+    axes.set_ylim(top=30)  # room for the legend; no correlation exceeds 1, so no tick does
+    axes.set_yticks([10.0**power for power in range(-4, 1) if 10.0**power >= axes.get_ylim()[0]])
     axes.set_title("What the checkpoint carries")
     axes.set_ylabel("mean |correlation| in the support")
     axes.legend(loc="upper left", ncols=2, fontsize=9.5)

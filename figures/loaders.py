@@ -12,6 +12,8 @@ from common.size import Size, size_of
 
 BY_STRATUM = "correlations_by_stratum.csv"
 """The table of a parity probe: absolute correlations by degree and overlap with the support."""
+PUBLISHED_SCALE = "paper"
+"""The preset of the published hyper-parameters, beside whose curves the paper's points may stand."""
 _TARGETS = Path(__file__).with_name("targets.csv")
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from common.config import Preset, PresetName, chosen_preset, last_value, parse
 from common.errors import UserError, run_command
-from figures import ancestors, first, law, levels, overview, phases, report, spike, students, width
+from figures import ancestors, first, law, levels, overview, phases, report, spike, students, transition, width
 from parity.presets import PRESETS as PARITY_PRESETS
 from pcfg.presets import PRESETS as PCFG_PRESETS
 
@@ -26,7 +26,14 @@ PARITY: dict[str, Figure] = {
         spike.draw,
         "Left: the teachers (grey), and the one of median learning time (black) with its three candidate checkpoints. Middle: its degree-1"
         " correlations with 2p - 1. Right: students taught first by one candidate, then by the final checkpoint; mean over seeds, and the middle"
-        " half of them.",
+        " half of them. Diamonds, at published scale: the paper's.",
+    ),
+    "transition": (
+        transition.draw,
+        "At most three teachers around their transitions (shaded; dotted: the detected checkpoint), from the published tables. Above: accuracy."
+        " Middle: mean |correlation| with 2p - 1 of the coordinates of the support and of the others. Below: of the support's monomials of higher"
+        " degrees. At published scale diamonds show the paper's points, read by eye; its correlations are with p and are shown doubled, and its"
+        " checkpoint inside the transition, of 75% accuracy, is laid on the detected one; its checkpoints lie 100k examples apart.",
     ),
     "width": (
         width.draw,

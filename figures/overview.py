@@ -31,8 +31,9 @@ def draw(home: Path, folder: Path) -> Path:
     for name, run in runs.items():
         examples, accuracy_SxT = loaders.curves(run)
         linestyle = "--" if name == "one-shot" else "-"  # with hard labels it lies on the label student
+        label = f"{style.LABEL[name]} ({len(accuracy_SxT)} seed{'s' if len(accuracy_SxT) > 1 else ''})"
         for axes in (ours, zoom):
-            style.curve_with_band(axes, examples, accuracy_SxT, style.STRATEGY[name], f"{style.LABEL[name]} ({len(accuracy_SxT)} seeds)", linestyle)
+            style.curve_with_band(axes, examples, accuracy_SxT, style.STRATEGY[name], label, linestyle)
         widest = max(widest, float(examples[-1]))
     for i, run in enumerate(sorted(home.glob("teacher-*"))):
         examples, accuracy_SxT = loaders.curves(run)
@@ -43,7 +44,7 @@ def draw(home: Path, folder: Path) -> Path:
         style.examples_axis(axes, largest)
         style.accuracy_axis(axes)
         axes.set_title(title)
-    ours.legend(loc="center right")
+    drawing.legend(*ours.get_legend_handles_labels(), loc="outside lower center", ncols=7)  # bands may fill the panels
     draw_published(published, *PUBLISHED[narrowest.name])
     return style.save(drawing, folder, "overview")
 

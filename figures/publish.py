@@ -5,21 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from common.config import PresetName, parse
 from common.errors import run_command
 from common.runs import write_json, write_text
 from common.verdict import outcome
-from figures import loaders, make
+from figures import loaders, make, tables
 from figures.report import runs_of
 
 TABLE = "table.md"
-CURVES = "curves.csv"
-CORRELATIONS = "correlations.csv"
-_NUM_POINTS = 100
-_TABLES = ("claims.json", "learning_times.csv", "tuning.csv", "first_checkpoints.csv", "final_accuracy.csv", "student_nonterminals.csv")
+_TABLES = ("claims.json", "learning_times.csv", "tuning.csv", tables.FIRST, "final_accuracy.csv", "student_nonterminals.csv")
 _TABLES += tuple(f"teacher/probes/{name}" for name in ("ngram.csv", "ngram.json", "nonterminals.csv", "ceiling.json", "ceiling.csv"))
 _FIGURE_OF = {"W": "width", "O": "overview", "P": "overview", "S": "spike", "C": "spike", "E": "overview", "F": "first"}
 _FIGURE_OF |= {"B1": "phases", "B2": "phases", "B3": "phases", "B4": "students", "B5": "students", "B6": "ancestors"}
@@ -49,39 +45,14 @@ def main(args: list[str]) -> None:
     make.main(["--experiment", name, "--preset", preset.name, "--root", str(command.root), "--out", str(command.site)])
     home, site, out = command.root / name / preset.name, command.site / folder, command.out / folder
     out.mkdir(parents=True, exist_ok=True)
-    tables = [home / name for name in _TABLES if (home / name).exists()]
-    for source in (*tables, *(site / f"{figure}.png" for figure, _ in page.figures(preset.config))):
+    copied = [home / name for name in _TABLES if (home / name).exists()]
+    for source in (*copied, *(site / f"{figure}.png" for figure, _ in page.figures(preset.config))):
         shutil.copyfile(source, out / source.name)
-    write_text(out / CURVES, curves(home).to_csv(index=False, float_format="%.4g"))
-    if probed := sorted(path.parent.parent for path in home.glob(f"teacher*/probes/{loaders.BY_STRATUM}")):
-        write_text(out / CORRELATIONS, pd.concat(map(correlations, probed)).to_csv(index=False, float_format="%.4g"))
+    write_text(out / tables.CURVES, tables.curves(home).to_csv(index=False, float_format="%.4g"))
+    if probed := tables.probed(home):
+        write_text(out / tables.CORRELATIONS, pd.concat(map(tables.correlations, probed)).to_csv(index=False, float_format="%.4g"))
     write_json(out / "provenance.json", provenance(home))
     write_text(out / TABLE, claims_table(loaders.read_json(home / "claims.json")["claims"], folder))
-
-
-def curves(home: Path) -> pd.DataFrame:
-    """Accuracy of every teacher and student at 100 evenly spaced evaluations (all, where there are fewer): run, seed, examples, accuracy.
-
-    The many students of a sweep are left out: `first_checkpoints.csv` has what became of them.
-    """
-    tables = []
-    for run in runs_of(home):
-        if not run.startswith(("tune/", "first/")):
-            table = loaders.metrics(home / run)
-            evaluations = table.step.unique()
-            kept = evaluations[np.unique(np.linspace(0, len(evaluations) - 1, _NUM_POINTS).round().astype(int))]
-            tables.append(table.loc[table.step.isin(kept), ["seed", "examples", "accuracy"]].assign(run=run))
-    return pd.concat(tables)[["run", "seed", "examples", "accuracy"]]
-
-
-def correlations(teacher: Path) -> pd.DataFrame:
-    """Mean |correlation| of a teacher's checkpoints with the monomials of the support, and with those wholly outside it, for every degree."""
-    table = pd.read_csv(teacher / "probes" / loaders.BY_STRATUM)
-    keys = ["seed", "examples", "degree"]
-    inside = table[table.overlap == table.degree].set_index(keys)
-    outside = table[table.overlap == 0].set_index(keys)
-    columns = {"in_support": inside.mean_abs, "off_support": outside.mean_abs, "noise_floor": inside.noise_floor}
-    return pd.DataFrame(columns).reset_index().assign(run=teacher.name)[["run", *keys, *columns]]
 
 
 def provenance(home: Path) -> dict[str, Any]:

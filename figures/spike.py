@@ -22,7 +22,7 @@ def draw(home: Path, folder: Path) -> Path:
     teacher.plot(examples, accuracy_SxT[lane], color=style.BLACK, label=f"teacher, seed {seed}")
     for name, at in candidates.items():
         value = accuracy_SxT[lane][np.searchsorted(examples, at)]
-        teacher.plot(at, value, "o", color=style.CANDIDATE[name], markersize=11, label=f"checkpoint {name}", zorder=5)
+        teacher.plot(at, value, "o", color=style.CANDIDATE[name], markersize=11, label=f"checkpoint {name}", zorder=5, clip_on=False)
     style.accuracy_axis(teacher)
     teacher.set_title("Teacher")
     teacher.legend(loc="lower right")
@@ -73,6 +73,16 @@ def draw_students(axes: Axes, home: Path) -> None:
         style.curve_with_band(axes, examples, accuracy_SxT, style.CANDIDATE[candidate], f"first checkpoint {candidate}")
         style.examples_axis(axes, float(examples[-1]))
     axes.axvline(config["supervision"]["first_steps"] * config["training"]["batch_size"], color=style.GREY, linewidth=1, linestyle=":")
+    if home.name == loaders.PUBLISHED_SCALE:
+        draw_published_students(axes)
     style.accuracy_axis(axes)
     axes.set_title("2-shot students (dotted: switch to the final one)")
     axes.legend()
+
+
+def draw_published_students(axes: Axes) -> None:
+    """The paper's 2-shot students, which switch after as many examples as ours at its scale; controls that coincide are nested."""
+    table = loaders.targets("spike_parity", "two_shot_1M")
+    for i, candidate in enumerate(("before", "during", "after")):
+        own = table[table.series == f"candidate_{i + 1}"]
+        style.diamonds(axes, own.x, own.y, style.CANDIDATE[candidate], f"published, {candidate}", markersize=6 + 2 * i, clip_on=False)

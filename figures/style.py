@@ -7,6 +7,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -27,18 +28,15 @@ LABEL = {
     "projections": "projections",
 }
 
+# In force while panels are made and saved, not while they are drawn in: what matplotlib looks up then (legends, lines, titles) is its default.
 STYLE: dict[Any, Any] = {
     "font.size": 13,
-    "axes.titlesize": 14,
     "axes.labelsize": 13,
-    "legend.fontsize": 11.5,
-    "lines.linewidth": 2.2,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.color": "#e6e6e6",
     "grid.linewidth": 0.8,
-    "legend.frameon": False,
     "figure.constrained_layout.use": True,
     "savefig.dpi": 160,
     "pdf.fonttype": 42,
@@ -57,6 +55,13 @@ def figure(columns: int, width: float = 5.6, height: float = 4.3) -> tuple[Figur
     return drawing, list(axes[0])
 
 
+def grid(rows: int, columns: int, width: float = 5.6, height: float = 3.4) -> tuple[Figure, list[list[Axes]]]:
+    """Rows of panels in the shared style; those of a row share their y axis, those of a column their x axis."""
+    with mpl.rc_context(STYLE):
+        drawing, axes = plt.subplots(rows, columns, figsize=(columns * width, rows * height), squeeze=False, sharex="col", sharey="row")
+    return drawing, [list(row) for row in axes]
+
+
 def save(drawing: Figure, folder: Path, name: str) -> Path:
     """Write NAME.png and NAME.pdf; returns the path of the PNG."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,6 +76,11 @@ def curve_with_band(axes: Axes, x: np.ndarray, values_SxT: np.ndarray, color: st
     """Mean over seeds, and the band that holds the middle half of them."""
     axes.plot(x, np.nanmean(values_SxT, axis=0), color=color, label=label, linestyle=linestyle)
     axes.fill_between(x, *np.nanquantile(values_SxT, [0.25, 0.75], axis=0), color=color, alpha=0.15, linewidth=0)
+
+
+def diamonds(axes: Axes, x: Sequence[float] | pd.Series, y: Sequence[float] | pd.Series, color: str, label: str, **options: Any) -> None:
+    """Points of a published figure, unconnected: they are too far apart to say what lies between them."""
+    axes.plot(x, y, "D", color=color, label=label, **{"markersize": 8, "markerfacecolor": "none", "markeredgewidth": 2, "zorder": 4, **options})
 
 
 def examples_axis(axes: Axes, largest: float) -> None:

@@ -18,7 +18,7 @@ def draw(home: Path, folder: Path) -> Path:
     for i, run in enumerate(runs.values()):
         own = times[times.run == run]
         learnt, censored = own[own.t90.notna()], own[own.t90.isna()]
-        jitter = np.linspace(-0.12, 0.12, max(len(own), 1))
+        jitter = np.linspace(-0.12, 0.12, len(own)) if len(own) > 1 else np.zeros(1)
         by_size.plot(i + jitter[: len(learnt)], learnt.t90, "o", color=style.series_color(i), alpha=0.75, markersize=7)
         by_size.plot(i + jitter[len(learnt) :], censored.budget, "^", color=style.series_color(i), fillstyle="none", markersize=9)
         middle = own.t90.fillna(np.inf).median()
@@ -27,16 +27,17 @@ def draw(home: Path, folder: Path) -> Path:
     by_size.set_xticks(range(len(runs)), [str(size.value) for size in runs])
     by_size.set_xlim(-0.5, len(runs) - 0.5)
     by_size.set_xlabel(next(iter(runs)).name)
-    _time_axis(by_size, times[times.run.isin(runs.values())])
-    by_size.set_title("Seeds at the best rate (bar: median; ^: censored)")
-    draw_sweep(sweep, home, list(runs))
+    shown = times[times.run.isin(runs.values())]
+    _time_axis(by_size, shown.t90.fillna(shown.budget))
+    path = home / "tuning.csv"
+    table = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["run", "learning_rate", "median_t90"])
+    by_size.set_title(f"Seeds at the {'published' if table.empty else 'best'} rate (bar: median; ^: censored)")
+    draw_sweep(sweep, table, list(runs))
     return style.save(drawing, folder, "width")
 
 
-def draw_sweep(axes: Axes, home: Path, sizes: list[Size]) -> None:
+def draw_sweep(axes: Axes, table: pd.DataFrame, sizes: list[Size]) -> None:
     """Median learning time against learning rate, on the tuning seeds; a size without a sweep was not tuned."""
-    path = home / "tuning.csv"
-    table = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["run", "learning_rate", "median_t90"])
     for i, size in enumerate(sizes):
         own = table[(table.run == f"ce-{size.tag}") & table.median_t90.notna()]
         if len(own):
@@ -52,16 +53,15 @@ def draw_sweep(axes: Axes, home: Path, sizes: list[Size]) -> None:
         rates = sorted(shown.learning_rate.unique())
         axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
         axes.minorticks_off()
-        _time_axis(axes, shown.rename(columns={"median_t90": "t90"}))
-        axes.legend()
+        _time_axis(axes, shown.median_t90)
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     axes.set_xlabel("learning rate")
     axes.set_title("Tuning sweep (median, other seeds)")
 
 
-def _time_axis(axes: Axes, table: pd.DataFrame) -> None:
+def _time_axis(axes: Axes, times: pd.Series) -> None:
     axes.set_yscale("log")
-    finite = table.t90.dropna().tolist() or [1.0]
-    ticks = style.nice_log_ticks(finite)
+    ticks = style.nice_log_ticks(times.tolist() or [1.0])
     axes.set_yticks(ticks, [f"{tick / 1e6:g}M" if tick >= 1e6 else f"{tick / 1e3:g}k" for tick in ticks])
     axes.minorticks_off()
     axes.set_ylabel("examples to 90% accuracy")

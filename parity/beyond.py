@@ -38,18 +38,29 @@ def first_checkpoint_claim(evidence: Evidence) -> Verdict:
     holds = areas[1].value >= 0.8 and areas[1].value >= best
     one = table[table.degree == 1]
     # A coordinate off the support has a correlation of its own, left by the random initial weights: what rises above it may tell more.
-    ratio = area_under_roc((one.in_support / one.off_support).tolist(), one.learnt.tolist(), one.teacher_seed.tolist())
+    ratio = _area(one, one.in_support / one.off_support)
     measurements = [Measurement(f"area under ROC of degree {degree}", area) for degree, area in areas.items()]
     measurements.append(Measurement("area under ROC of degree 1, in over off support (not judged: thought of after the first results)", ratio))
-    return Verdict("F", holds, tuple(measurements), (f"{int(one.learnt.sum())} of {len(one)} students learnt",))
+    # Baseline: it takes no probe to see that a checkpoint answers better than chance.
+    measurements.append(Measurement("area under ROC of the first checkpoint's accuracy (not judged: a baseline)", _area(one, one.teacher_accuracy)))
+    early = int((one.t90.astype(float) <= switch(evidence)).sum())  # at the switch the final checkpoint has not taught yet
+    note = f"{int(one.learnt.sum())} of {len(one)} students learnt, {early} of them before the switch, from the first checkpoint alone (not judged)"
+    return Verdict("F", holds, tuple(measurements), (note,))
+
+
+def switch(evidence: Evidence) -> int:
+    """Student examples after which the sweep's students leave their first checkpoint for the final one."""
+    assert evidence.experiment.first is not None
+    return evidence.experiment.first.first_steps * evidence.experiment.student.training.batch_size
 
 
 def first_areas(table: pd.DataFrame) -> dict[int, Estimate]:
     """For each degree, how well the in-support correlations of a first checkpoint tell whether its student learns."""
-    areas = {}
-    for degree, own in table.groupby("degree"):
-        areas[int(str(degree))] = area_under_roc(own.in_support.tolist(), own.learnt.tolist(), own.teacher_seed.tolist())
-    return areas
+    return {int(str(degree)): _area(own, own.in_support) for degree, own in table.groupby("degree")}
+
+
+def _area(table: pd.DataFrame, scores: pd.Series) -> Estimate:
+    return area_under_roc(scores.tolist(), table.learnt.tolist(), table.teacher_seed.tolist())
 
 
 def first_table(evidence: Evidence) -> pd.DataFrame:

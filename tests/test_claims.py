@@ -105,10 +105,29 @@ def test_projections(labels: list[float], projections: list[float], holds: bool)
 )
 def test_first_checkpoints(monkeypatch: pytest.MonkeyPatch, degree_1: tuple[int, ...], degree_2: tuple[int, ...], holds: bool) -> None:
     """Two students that do not learn, then two that do."""
+    monkeypatch.setattr(beyond, "first_table", lambda _: students({1: degree_1, 2: degree_2}))
+    assert beyond.first_checkpoint_claim(evidence()).holds == holds
+
+
+def students(in_support: dict[int, tuple[int, ...]], t90: tuple[float | None, ...] = (None, None, 9, 9)) -> pd.DataFrame:
+    """The sweep's table: four students, each of a teacher of its own, with correlations by degree."""
     rows = [
-        {"degree": degree, "in_support": value, "off_support": 1, "learnt": i >= 2, "teacher_seed": i, "seed": i, "offset": 0}
-        for degree, values in ((1, degree_1), (2, degree_2))
+        {"degree": degree, "in_support": value, "off_support": 1, "teacher_accuracy": 0.5, "t90": t90[i], "teacher_seed": i}
+        for degree, values in in_support.items()
         for i, value in enumerate(values)
     ]
-    monkeypatch.setattr(beyond, "first_table", lambda _: pd.DataFrame(rows))
-    assert beyond.first_checkpoint_claim(evidence()).holds == holds
+    return pd.DataFrame(rows).assign(learnt=lambda table: table.t90.notna())
+
+
+def test_first_checkpoints_beside_their_accuracy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither baseline is judged: the accuracy of the checkpoint, and who learns before the final one has taught."""
+    at = beyond.switch(evidence())
+    assert at == 2432 * 32
+    table = students({1: (1, 2, 3, 4), 2: (1, 1, 1, 1)}, t90=(None, at + 1, at, at - 1))
+    monkeypatch.setattr(beyond, "first_table", lambda _: table)
+    found = beyond.first_checkpoint_claim(evidence())
+    assert found.notes == ("3 of 4 students learnt, 2 of them before the switch, from the first checkpoint alone (not judged)",)
+    for accuracies, area in (((0.6, 0.8, 0.7, 0.9), 1.0), ((0.9, 0.8, 0.7, 0.6), 0.0)):
+        table["teacher_accuracy"] = accuracies * 2
+        found = beyond.first_checkpoint_claim(evidence())
+        assert found.holds and [item.estimate.value for item in found.measurements if "accuracy (not judged" in item.name] == [area]

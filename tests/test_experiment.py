@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 
+import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,7 +22,8 @@ from common.optim import OptimConfig
 from common.runs import RunDirectory
 from common.schedule import ScheduleConfig
 from common.transformer import TransformerConfig
-from figures import loaders, make, publish
+from figures import loaders, make, publish, tables
+from figures import transition as transition_figure
 from parity import claims, experiment
 from parity.config import StudentConfig, TrainConfig
 from parity.data import ParityData
@@ -101,7 +103,7 @@ def test_learning_rates_come_from_the_sweeps(finished: Path) -> None:
 
 def test_figures_and_report_are_complete(finished: Path) -> None:
     site = finished / "site" / "quick"
-    for name in ("overview", "spike", "width", "levels", "first"):
+    for name in ("overview", "spike", "transition", "width", "levels", "first"):
         assert (site / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert (site / f"{name}.pdf").read_bytes().startswith(b"%PDF")
     page = (site / "report.html").read_text()
@@ -152,10 +154,8 @@ def test_report_opens_in_chromium(finished: Path, tmp_path: Path) -> None:
 
     dom = chromium("--dump-dom")
     assert dom.count('class="verdict') == 7
-    assert dom.count("<img") == 5
+    assert dom.count("<img") == 6
     chromium(f"--screenshot={shot}", "--window-size=1200,2400")
-    import matplotlib.image
-
     pixels = matplotlib.image.imread(shot)
     assert pixels.shape[:2] == (2400, 1200)
     assert np.mean(pixels[..., :3] < 0.5) > 0.01, "the page is blank"
@@ -173,6 +173,7 @@ def test_small_results_are_published(finished: Path, tmp_path: Path, monkeypatch
         "table.md",
         "overview.png",
         "spike.png",
+        "transition.png",
         "width.png",
         "levels.png",
         "first.png",
@@ -184,7 +185,7 @@ def test_small_results_are_published(finished: Path, tmp_path: Path, monkeypatch
 
 def test_published_curves_are_thinned_from_first_to_last(finished: Path) -> None:
     home = finished / "parity" / "quick"
-    thin = publish.curves(home)
+    thin = tables.curves(home)
     assert set(thin.run) == {"teacher", "teacher-9", "tree"} | {f"student/{path.name}" for path in (home / "student").iterdir()}
     for run, table in thin.groupby("run"):
         full = loaders.metrics(home / str(run))
@@ -197,12 +198,28 @@ def test_published_curves_are_thinned_from_first_to_last(finished: Path) -> None
 def test_published_correlations_are_the_probe_of_every_checkpoint(finished: Path) -> None:
     teacher = finished / "parity" / "quick" / "teacher"
     keys = ["seed", "examples", "degree"]
-    published = publish.correlations(teacher).set_index(keys)
+    published = tables.correlations(teacher).set_index(keys)
     subsets = pd.read_csv(teacher / "probes" / "correlations_in_support.csv")
     expected = subsets.assign(size=subsets.with_2p_minus_1.abs()).groupby(keys)["size"].mean()
     assert len(expected) == len(published)
     pd.testing.assert_series_equal(published.in_support.sort_index(), expected, rtol=1e-3, atol=1e-6, check_names=False)
     assert published.notna().all().all()
+
+
+def test_transition_is_drawn_from_published_tables(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRESETS, "quick", Preset("quick", "A tiny problem.", tiny_experiment()))
+    publish.main(["--root", str(finished), "--site", str(tmp_path / "site"), "--out", str(tmp_path / "results")])
+    folder = tmp_path / "results" / "quick"
+    from_runs = matplotlib.image.imread(folder / "transition.png")
+    (folder / "transition.png").unlink()
+    transition_figure.main([str(folder)])
+    difference = np.abs(matplotlib.image.imread(folder / "transition.png") - from_runs)
+    assert difference.mean() < 1e-3, "published tables are rounded, but not so that it could be seen"
+    (folder / "curves.csv").unlink()
+    with pytest.raises(UserError, match=r"no curves\.csv"):
+        transition_figure.main([str(folder)])
+    with pytest.raises(UserError, match="parity preset"):
+        transition_figure.main([str(tmp_path)])
 
 
 def test_teacher_and_student_are_of_one_kind() -> None:

@@ -1,0 +1,173 @@
+"""`python -m figures.transition results/PRESET`: accuracy and correlations of the teachers, close around their transitions.
+
+Drawn from the published tables alone, so that it can be drawn again where the runs are gone.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import tyro
+from matplotlib.axes import Axes
+
+from common.config import parse
+from common.errors import UserError, run_command
+from common.transition import DetectorConfig, Transition, detect_on_metric
+from figures import loaders, style, tables
+from parity.presets import PRESETS
+
+NAME = "transition"
+_MOST = 3
+_MARGIN = 1.25  # of the widest transition, shown on either side of the detected checkpoint
+
+
+@dataclass(frozen=True)
+class TransitionCommand:
+    """Arguments of `python -m figures.transition`."""
+
+    folder: tyro.conf.Positional[Path]
+    """Published tables of a parity preset, for example results/paper; the figure goes there too."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What is drawn; columns as in `figures.tables`."""
+
+    curves: pd.DataFrame
+    correlations: pd.DataFrame
+    first: pd.DataFrame | None
+    """The sweep over first checkpoints, where there is one: it has their accuracy, at a finer spacing than a long run's thinned curve."""
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """One teacher around its transition; all in examples."""
+
+    run: str
+    seed: int
+    accuracy: pd.Series
+    """By examples."""
+    correlations: pd.DataFrame
+    transition: Transition
+
+
+def main(args: list[str]) -> None:
+    """Draw beside the tables."""
+    folder = parse(TransitionCommand, args, prog="figures.transition", description="Draw the transitions of published teachers.").folder
+    if folder.name not in PRESETS:
+        raise UserError(f"{folder} is not named after a parity preset ({', '.join(PRESETS)})")
+    if missing := [name for name in (tables.CURVES, tables.CORRELATIONS) if not (folder / name).exists()]:
+        raise UserError(f"{folder} has no {' and no '.join(missing)}; `python -m figures.publish` writes them where the runs are")
+    published = Tables(pd.read_csv(folder / tables.CURVES), pd.read_csv(folder / tables.CORRELATIONS), _first(folder))
+    with tempfile.TemporaryDirectory() as scratch:
+        print(shutil.copyfile(draw_tables(published, folder.name, Path(scratch)), folder / f"{NAME}.png"))
+
+
+def draw(home: Path, folder: Path) -> Path:
+    """Draw `transition` from the runs, by way of the tables that are published of them."""
+    probed = tables.probed(home)
+    curves = pd.concat([tables.curve(home, teacher.name) for teacher in probed])
+    return draw_tables(Tables(curves, pd.concat(map(tables.correlations, probed)), _first(home)), home.name, folder)
+
+
+def draw_tables(found: Tables, preset: str, folder: Path) -> Path:
+    """Draw `transition`: a column for each of the first three teachers that have one."""
+    having = teachers(found, PRESETS[preset].config.teacher.training.batch_size)
+    shown = having[:_MOST]
+    drawing, rows = style.grid(3, max(len(shown), 1), width=5.8)
+    window = _MARGIN * max((teacher.transition.end - teacher.transition.start for teacher in shown), default=1)
+    for teacher, column in zip(shown, zip(*rows, strict=True), strict=False):
+        draw_teacher(column, teacher, window)
+        if preset == loaders.PUBLISHED_SCALE:
+            draw_published(*column[:2])
+    if shown:
+        for row in rows[1:]:
+            row[0].set_ylim(bottom=found.correlations.noise_floor.min())  # what lies lower is noise, and only stretches the axis
+        for row in rows:
+            row[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=12)
+    for row, label in zip(rows, ("accuracy", "mean |correlation with 2p - 1|,\ndegree 1", "the same, in the support,\nhigher degrees"), strict=True):
+        row[0].set_ylabel(label)
+    which = f"The first {len(shown)} of {len(having)} teachers" if len(having) > len(shown) else "Teachers"
+    drawing.suptitle(f"{which} around their transitions (shaded)" if shown else "No teacher has a transition", fontsize=14)
+    drawing.supxlabel("thousand examples from the detected checkpoint", fontsize=13)
+    return style.save(drawing, folder, NAME)
+
+
+def teachers(found: Tables, batch_size: int) -> list[Teacher]:
+    """Those that have a transition, in the order of their runs and seeds."""
+    seen = found.curves[["run", "seed", "examples", "accuracy"]]
+    if found.first is not None:
+        examples = found.first.first_step * batch_size
+        finer = found.first.assign(run=found.first.teacher, seed=found.first.teacher_seed, examples=examples, accuracy=found.first.teacher_accuracy)
+        seen = pd.concat([seen, finer[seen.columns]])
+    result = []
+    for (run, seed), correlations in found.correlations.groupby(["run", "seed"]):
+        own = seen[(seen.run == run) & (seen.seed == seed)]
+        accuracy = own.groupby("examples").accuracy.first()
+        transition = detect_on_metric(accuracy.index.tolist(), accuracy.tolist(), DetectorConfig())
+        if isinstance(transition, Transition):
+            result.append(Teacher(str(run), int(str(seed)), accuracy, correlations, transition))
+    return result
+
+
+def published_points() -> pd.DataFrame:
+    """The paper's points in our units: panel, series, away (examples from its checkpoint inside the transition), value.
+
+    Its correlations are with p, ours with 2p - 1: twice as large.
+    """
+    accuracy, degree_1 = (loaders.targets("spike_parity", panel) for panel in ("teacher_accuracy", "degree1_correlation"))
+    during = accuracy[accuracy.note == "during"].x.item()
+    both = pd.concat([accuracy.assign(value=accuracy.y), degree_1.assign(value=2 * degree_1.y)])
+    return both.assign(away=both.x - during)[["panel", "series", "away", "value"]]
+
+
+def draw_teacher(column: Sequence[Axes], teacher: Teacher, window: float) -> None:
+    """One teacher: accuracy, degree-1 correlations, those of higher degrees."""
+    accuracy, degree_1, higher = column
+    found = teacher.transition
+    accuracy.plot(teacher.accuracy.index - found.chosen, teacher.accuracy, ".-", color=style.BLACK, label="teacher")
+    accuracy.axhline(0.5, color=style.GREY, linewidth=1, linestyle=":")
+    accuracy.set_ylim(0.44, 1.03)
+    accuracy.set_title(f"Seed {teacher.seed}: detected at {_number(found.chosen)} examples")
+    near = teacher.correlations.assign(away=teacher.correlations.examples - found.chosen)
+    for degree, own in near.groupby("degree"):
+        if degree == 1:
+            degree_1.plot(own.away, own.in_support, ".-", color=style.RED, linewidth=1, markersize=5, label="in the support")
+            degree_1.plot(own.away, own.off_support, color=style.BLUE, label="off the support")
+            for axes in (degree_1, higher):
+                axes.plot(own.away, own.noise_floor, color=style.BLACK, linestyle=":", label="noise floor")
+        else:
+            higher.plot(own.away, own.in_support, color=style.series_color(int(str(degree)) - 1), label=f"degree {degree}")
+    for axes in (degree_1, higher):
+        axes.set_yscale("log")
+    for axes in column:
+        axes.axvspan(found.start - found.chosen, found.end - found.chosen, color=style.YELLOW, alpha=0.2, linewidth=0)
+        axes.axvline(0, color=style.GREY, linewidth=1, linestyle=":")
+        axes.set_xlim(-window, window)
+    higher.xaxis.set_major_formatter(lambda value, _: f"{value / 1e3:+g}" if value else "0")
+
+
+def draw_published(accuracy: Axes, degree_1: Axes) -> None:
+    """The paper's points, where its checkpoint inside the transition is ours."""
+    points = published_points()
+    of_teacher = points[points.panel == "teacher_accuracy"]
+    style.diamonds(accuracy, of_teacher.away, of_teacher.value, style.GREY, "published")
+    for series, color, where in (("in_support", style.RED, "in"), ("rest", style.BLUE, "off")):
+        own = points[points.series == series]
+        style.diamonds(degree_1, own.away, own.value, color, f"published, {where}\nthe support\n(with p, doubled)")
+
+
+def _number(examples: int) -> str:
+    return f"{examples / 1e6:.4g}M" if examples >= 1e6 else f"{examples / 1e3:.3g}k"
+
+
+def _first(folder: Path) -> pd.DataFrame | None:
+    path = folder / tables.FIRST
+    return pd.read_csv(path) if path.exists() else None
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,7 +1,11 @@
 """`python -m pcfg.ceiling RUN`: what the best possible model scores on a run's own evaluation set, and how it depends on n-grams.
 
 probes/ceiling.json    accuracy and loss of the Bayes-optimal prediction; of the best model that sees an n-gram only (the plateaus);
-probes/ceiling.csv     M_robust and M_close of the Bayes-optimal prediction, to which the curves of `pcfg.probe` must converge
+probes/ceiling.csv     M_robust and M_close of the Bayes-optimal prediction, to which the curves of `pcfg.probe` must converge: means and quantiles
+
+The best prediction is that of a model trained on this run's masking. Unless selected tokens were hidden, such a model cannot know that the tokens it
+sees are the true ones, not even on the clean sentences of the probe. Beside the distances of its optimum stand those of one that does know
+(`median_known_clean`, `mean_known_clean`); the two are the same where selected tokens were hidden.
 """
 
 from dataclasses import asdict, dataclass
@@ -23,7 +27,7 @@ from common.runs import write_text
 from pcfg.config import config_of
 from pcfg.data import eval_batch
 from pcfg.ngrams import window_optimum
-from pcfg.posterior import Channel, ceiling
+from pcfg.posterior import Channel, Selection, ceiling
 from pcfg.probe import KINDS, ProbeConfig, describe, probe_pairs
 from pcfg.sampler import make_sampler
 from pcfg.window import window_distances
@@ -90,19 +94,21 @@ def compute(path: Path, config: CeilingConfig) -> None:
         true, seen, selected = (np.asarray(leaf)[: config.num_sentences, 1:] for leaf in (batch.labels, batch.inputs.tokens_BxL, batch.mask > 0))
         channel, lengths = channel_of(model.masking), lengths_of(true, len(grammar.terminals))
         hidden = model.masking.hide_selected
-        best = ceiling(grammar, true, seen, selected, lengths, channel, "hidden" if hidden else "unknown")
+        selection: Selection = "hidden" if hidden else "unknown"
+        best = ceiling(grammar, true, seen, selected, lengths, channel, selection)
         plateaus = {str(n): asdict(window_optimum(grammar, n, channel, hidden=hidden)) for n in config.windows}
         opened.summary.update(ceiling=asdict(best), plateaus=plateaus)
 
         pairs = probe_pairs(sampler, config.probe)
         tokens, targets = np.asarray(pairs.tokens_PxT)[:, 1:], [(i, int(position) - 1) for i, position in enumerate(pairs.position_P)]
+        lengths = lengths_of(tokens, len(grammar.terminals))
         rows = []
         for n in config.probe.sizes:
-            distances = window_distances(grammar, tokens, lengths_of(tokens, len(grammar.terminals)), targets, n)
-            rows += [
-                {"kind": kind, "n": n} | describe(values_P, pairs.sentence_P, config.probe.seed)
-                for kind, values_P in zip(KINDS, distances, strict=True)
-            ]
+            distances = window_distances(grammar, tokens, lengths, targets, n, channel, selection)
+            if_known = distances if hidden else window_distances(grammar, tokens, lengths, targets, n, channel, "known")
+            for kind, values_P, known_P in zip(KINDS, distances, if_known, strict=True):
+                known = {"median_known_clean": float(np.median(known_P)), "mean_known_clean": float(np.mean(known_P))}
+                rows.append({"kind": kind, "n": n} | describe(values_P, pairs.sentence_P, config.probe.seed) | known)
         write_text(opened.folder / TABLE, pd.DataFrame(rows).to_csv(index=False, float_format="%.6g"))
 
 

@@ -18,6 +18,7 @@ from common.masking import MaskingConfig
 from common.optim import OptimConfig
 from common.runs import RunDirectory, locked
 from common.schedule import ScheduleConfig
+from common.speed import Work, describe
 from common.trajectory import Trajectory
 from common.tuning import SweepConfig
 from figures import publish
@@ -81,6 +82,21 @@ def test_students_of_every_strategy(teacher: Path, tiny: list[str], tmp_path: Pa
     distill.main(["--run-dir", str(tmp_path / "student"), *tiny, "--model.heads", "2", *from_teacher, "--schedule", *strategy.split()])
     first, *_, last = RunDirectory(tmp_path / "student").metrics()
     assert min(last["accuracy"]) > max(first["accuracy"]) + 0.1
+
+
+def test_a_teacher_that_answers_once_is_charged_once(teacher: Path, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    groups: list[int] = []
+
+    def spied(work: Work, examples: int, seconds: float, num_devices: int, group_size: int) -> dict[str, float]:
+        groups.append(group_size)
+        assert work.teacher_flops > 0
+        return describe(work, examples, seconds, num_devices, group_size)
+
+    monkeypatch.setattr("common.stage.describe", spied)
+    short = [*tiny, "--training.steps", "8", "--model.heads", "2", "--teacher", str(teacher), "--teacher-seed", "0", "--schedule", "one-shot"]
+    distill.main(["--run-dir", str(tmp_path / "apart"), *short])
+    distill.main(["--run-dir", str(tmp_path / "grouped"), *short, "--shared-stream", "--optim.learning-rate", "1e-2", "2e-2"])
+    assert groups == [1, 4]
 
 
 def test_both_probes_of_a_trajectory(teacher: Path) -> None:

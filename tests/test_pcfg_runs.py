@@ -149,6 +149,7 @@ def test_bad_input(teacher: Path, tiny: list[str], tmp_path: Path, grammar: Path
     cyclic = tmp_path / "cyclic.txt"
     cyclic.write_text("S -> A\nA -> S\n")
     assert "go in a circle" in refused(train.main, *run, "--data.grammar", cyclic, "--data.start-level", "0")
+    assert "fraction = 0.0: input should be greater than 0" in refused(train.main, *run, *tiny, "--masking.fraction", "0")
     assert "learnt other sentences" in refused(distill.main, *run, "--teacher", teacher, "--schedule", "one-shot")
     assert "needs --teacher" in refused(distill.main, *run, "--schedule", "one-shot")
     unprobed = tmp_path / "teacher"

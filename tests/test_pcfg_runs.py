@@ -150,6 +150,9 @@ def test_bad_input(teacher: Path, tiny: list[str], tmp_path: Path, grammar: Path
     cyclic.write_text("S -> A\nA -> S\n")
     assert "go in a circle" in refused(train.main, *run, "--data.grammar", cyclic, "--data.start-level", "0")
     assert "fraction = 0.0: input should be greater than 0" in refused(train.main, *run, *tiny, "--masking.fraction", "0")
+    assert "--masking.mask-share 0.8, the student is to learn with 0.5" in refused(
+        distill.main, *run, *tiny, "--teacher", teacher, "--schedule", "one-shot", "--masking.mask-share", "0.5"
+    )
     assert "learnt other sentences" in refused(distill.main, *run, "--teacher", teacher, "--schedule", "one-shot")
     assert "needs --teacher" in refused(distill.main, *run, "--schedule", "one-shot")
     unprobed = tmp_path / "teacher"

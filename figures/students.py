@@ -19,9 +19,11 @@ def draw(home: Path, folder: Path) -> Path:
         folder: where figures go.
     """
     drawing, (training, lengths, firsts, published) = style.figure(4, width=4.8)
-    ceiling = loaders.read_json(home / "teacher" / "probes" / "ceiling.json")["ceiling"]["accuracy_here"]
+    exact = loaders.read_json(home / "teacher" / "probes" / "ceiling.json")
+    ceiling = exact["ceiling"]["accuracy_here"]
     final = pd.read_csv(home / "final_accuracy.csv")
     draw_training(training, home)
+    draw_plateaus(training, exact)
     draw_lengths(lengths, final)
     draw_firsts(firsts, pd.read_csv(home / "first_checkpoints.csv"))
     for axes in (training, lengths, firsts):
@@ -45,6 +47,15 @@ def draw_training(axes: Axes, home: Path) -> None:
     axes.set_ylim(0, 1.02)
     axes.set_ylabel("accuracy on selected tokens")
     axes.set_title(f"Over training ({loaders.grammar_of(home / 'teacher')})")
+
+
+def draw_plateaus(axes: Axes, exact: dict) -> None:
+    """The accuracy of the best n-gram models, blind to their position (solid) and knowing it (dotted)."""
+    for n, plateau in exact["plateaus"].items():
+        placed = exact["plateaus_with_position"][n]["accuracy"]
+        axes.axhline(plateau["accuracy"], color=style.SKY, linewidth=0.8, zorder=1)
+        axes.axhline(placed, color=style.BLUE, linewidth=0.8, linestyle=":", zorder=1)
+        axes.annotate(f"n={n}", (0.01, plateau["accuracy"]), xycoords=("axes fraction", "data"), fontsize=8, color=style.BLUE, va="bottom")
 
 
 def draw_lengths(axes: Axes, final: pd.DataFrame) -> None:

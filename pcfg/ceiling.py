@@ -1,6 +1,7 @@
 """`python -m pcfg.ceiling RUN`: what the best possible model scores on a run's own evaluation set, and how it depends on n-grams.
 
-probes/ceiling.json    accuracy and loss of the Bayes-optimal prediction; of the best model that sees an n-gram only (the plateaus);
+probes/ceiling.json    accuracy and loss of the Bayes-optimal prediction; of the best model that sees an n-gram only (the plateaus), with and
+                       without its position in the sentence, which a model of absolute positions knows;
 probes/ceiling.csv     M_robust and M_close of the Bayes-optimal prediction, to which the curves of `pcfg.probe` must converge: means and quantiles
 
 The best prediction is that of a model trained on this run's masking. Unless selected tokens were hidden, such a model cannot know that the tokens it
@@ -34,6 +35,8 @@ from pcfg.window import window_distances
 
 NAME = "ceiling"
 TABLE = f"{NAME}.csv"
+PLATEAUS = {"plateaus": False, "plateaus_with_position": True}
+"""Entries of the JSON file, and whether their n-gram models know where in the sentence they look."""
 
 
 @configuration
@@ -96,8 +99,9 @@ def compute(path: Path, config: CeilingConfig) -> None:
         hidden = model.masking.hide_selected
         selection: Selection = "hidden" if hidden else "unknown"
         best = ceiling(grammar, true, seen, selected, lengths, channel, selection)
-        plateaus = {str(n): asdict(window_optimum(grammar, n, channel, hidden=hidden)) for n in config.windows}
-        opened.summary.update(ceiling=asdict(best), plateaus=plateaus)
+        opened.summary.update(ceiling=asdict(best))
+        for name, knows_position in PLATEAUS.items():
+            opened.summary[name] = {str(n): asdict(window_optimum(grammar, n, channel, knows_position, hidden)) for n in config.windows}
 
         pairs = probe_pairs(sampler, config.probe)
         tokens, targets = np.asarray(pairs.tokens_PxT)[:, 1:], [(i, int(position) - 1) for i, position in enumerate(pairs.position_P)]

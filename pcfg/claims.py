@@ -22,6 +22,7 @@ from common.teacher import transitions
 from common.transition import NoTransition, Transition
 from common.tuning import tuning_table
 from common.verdict import Claim, Measurement, Verdict, plain, verdict_table
+from pcfg import ceiling
 from pcfg.experiment import CLAIMS as OUTPUT
 from pcfg.presets import PRESETS, PCFGPresetName
 from pcfg.probe import TABLE
@@ -103,21 +104,22 @@ def phases_claim(home: Path, phases: list[Transition | NoTransition]) -> Verdict
         steps = [float(getattr(phase, name)) for phase in found]
         title = {"start": "end of the plateau", "chosen": "C1", "end": "end of the drop"}[name]
         measurements.append(Measurement(f"{title} (not judged)", bootstrap(steps), "steps"))
-    if above := above_bigrams(home, phases):
-        measurements.append(Measurement("loss at the end of the plateau, less the best 2-gram model's (not judged)", bootstrap(above)))
+    for plateaus, kind in zip(ceiling.PLATEAUS, ("", " with positions"), strict=True):
+        if above := above_bigrams(home, phases, plateaus):
+            measurements.append(Measurement(f"loss at the end of the plateau, less the best 2-gram model's{kind} (not judged)", bootstrap(above)))
     reasons = [f"seed {seed}: {phase.reason}" for seed, phase in zip(seeds, phases, strict=True) if isinstance(phase, NoTransition)]
     return Verdict("B1", share.value == 1, tuple(measurements), tuple(reasons))
 
 
-def above_bigrams(home: Path, phases: Sequence[Transition | NoTransition]) -> list[float]:
+def above_bigrams(home: Path, phases: Sequence[Transition | NoTransition], plateaus: str) -> list[float]:
     """How far each teacher's loss at the end of its plateau lies above the least that a model can reach that sees two tokens, nats.
 
-    The one is of a sample of sentences, the other of all; empty if the least was not computed.
+    The one is of a sample of sentences, the other of all; empty if the least was not computed. `plateaus` is one of `pcfg.ceiling.PLATEAUS`.
     """
-    plateaus = json.loads((home / "teacher" / "probes" / "ceiling.json").read_text())["plateaus"]
-    if "2" not in plateaus:
+    of_size = json.loads((home / "teacher" / "probes" / f"{ceiling.NAME}.json").read_text())[plateaus]
+    if "2" not in of_size:
         return []
-    least = plateaus["2"]["cross_entropy"]
+    least = of_size["2"]["cross_entropy"]
     loss_of = {row["step"]: row["eval_loss"] for row in RunDirectory(home / "teacher").metrics()}
     return [loss_of[phase.start][lane] - least for lane, phase in enumerate(phases) if isinstance(phase, Transition)]
 

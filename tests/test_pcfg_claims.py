@@ -1,5 +1,6 @@
 """The claims about a grammar's students, judged on made-up runs, and the curve that B3 reads."""
 
+import json
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,8 +12,9 @@ import pandas as pd
 import pytest
 
 from common.transition import NoTransition, Transition
-from pcfg import students
-from pcfg.claims import closing_step, shortest_first
+from common.verdict import Verdict
+from pcfg import claims, students
+from pcfg.claims import closing_step, phases_claim, shortest_first
 from pcfg.experiment import student
 from pcfg.presets import PRESETS, STRATEGIES, Experiment, FirstCheckpointConfig
 from pcfg.students import Evidence, accuracy_claim, structure_claim, sweep_claim
@@ -118,6 +120,46 @@ def test_structure(gain: float, holds: bool, monkeypatch: pytest.MonkeyPatch) ->
     verdict = structure_claim(OfRuns(Path(), JUDGED, (), {}))
     assert verdict.holds is holds
     assert verdict.measurements[0].estimate.value == pytest.approx(gain)
+
+
+DROP = Transition(start=100, middle=200, end=400, chosen=200, before=50, after=600)
+
+
+def made_up_teacher(home: Path, curves: dict[tuple[str, int], list[list[float]]], monkeypatch: pytest.MonkeyPatch) -> list[Transition | NoTransition]:
+    """Two teachers with one drop, probed every 100 steps: medians of (kind, n), a list for each seed, at the steps from 0 on."""
+    rows = [
+        {"seed": seed, "step": 100 * i, "kind": kind, "n": n, "median": median}
+        for (kind, n), of_seeds in curves.items()
+        for seed, medians in zip((7, 8), of_seeds, strict=True)
+        for i, median in enumerate(medians)
+    ]
+    probes = home / "teacher" / "probes"
+    probes.mkdir(parents=True)
+    pd.DataFrame(rows).sample(frac=1, random_state=0).sort_values("step", kind="stable").to_csv(probes / "ngram.csv", index=False)
+    optimum = {"plateaus": {"2": {"cross_entropy": 0.9}}, "plateaus_with_position": {"2": {"cross_entropy": 0.8}}}
+    (probes / "ceiling.json").write_text(json.dumps(optimum))
+    losses = {0: 2.0, 50: 1.1, 100: 1.0, 150: 0.98, 200: 0.9, 300: 0.4, 400: 0.3, 600: 0.28}
+    metrics = [{"step": step, "eval_loss": [loss, loss + 0.02]} for step, loss in losses.items()]
+    monkeypatch.setattr(claims, "RunDirectory", lambda _: SimpleNamespace(manifest={"seeds": [7, 8]}, metrics=lambda: metrics))
+    return [DROP, DROP]
+
+
+PEAKED = [0.0, 0.1, 0.2, 0.5, 0.1, 0.05, 0.04]
+
+
+def values(verdict: Verdict) -> dict[str, float]:
+    return {measurement.name: measurement.estimate.value for measurement in verdict.measurements}
+
+
+def test_phases_of_every_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    phases = made_up_teacher(tmp_path, {("robust", 3): [PEAKED, PEAKED]}, monkeypatch)
+    verdict = phases_claim(tmp_path, phases)
+    found = values(verdict)
+    assert verdict.holds and found["teachers with three phases"] == 1
+    assert found["loss at the end of the plateau, less the best 2-gram model's (not judged)"] == pytest.approx(0.11)
+    assert found["loss at the end of the plateau, less the best 2-gram model's with positions (not judged)"] == pytest.approx(0.21)
+    absent = phases_claim(tmp_path, [phases[0], NoTransition("flat")])
+    assert absent.holds is False and absent.notes == ("seed 8: flat",)
 
 
 def test_closing_step() -> None:

@@ -251,6 +251,9 @@ def test_a_tiny_experiment_end_to_end(grammar: Path, tmp_path: Path, monkeypatch
     assert final.eval_loss.min() > exact["ceiling"]["cross_entropy_here"] - 0.02
     losses = [plateau["cross_entropy"] for plateau in exact["plateaus"].values()]
     assert losses == sorted(losses, reverse=True) and losses[-1] > exact["ceiling"]["cross_entropy"] - 0.05
+    for n, plateau in exact["plateaus"].items():
+        placed = exact["plateaus_with_position"][n]
+        assert placed["cross_entropy"] <= plateau["cross_entropy"] + 1e-12 and placed["accuracy"] >= plateau["accuracy"] - 1e-12
     distances = pd.read_csv(home / "teacher" / "probes" / "ceiling.csv")
     assert (distances.kind == ["robust", "close"] * 2).all()
     # The model learnt on corrupted sentences, so that it must doubt what it sees.

@@ -143,12 +143,15 @@ def _paper() -> Experiment:
 
 QUICK_NOTE = (
     "cfg3b from its fourth level down (sentences of 14 to 27 tokens), BERT of 3 layers, 8 heads to 2, batch 64, 2000 steps (students 250), 2 seeds;"
-    " warm-up over a fifth of the run, which stretches the plateau. Judges B1 to B3; students run at one rate, untuned, and are measured, not judged."
+    " warm-up over a fifth of the run (400 steps of the teacher; the paper's is 6%), which stretches the plateau: it and the first half of the drop,"
+    " to C1, lie inside the warm-up. Judges B1 to B3; students run at one rate, untuned, and are measured, not judged."
     " Command: python -m pcfg.experiment --preset quick."
 )
 LAPTOP_NOTE = (
     "quick with 8 seeds, students of 250 to 1000 steps (judged at 250), the rate of each strategy chosen from four on 8 seeds of their own, eleven"
-    " first checkpoints, and all probes over the teacher's training. 46 minutes on two CPU cores. Expect B1, B4, B5 and B6 to hold and B2 (by one"
+    " first checkpoints, and all probes over the teacher's training. As in quick, the warm-up is a fifth of the run, the teacher's first 400 steps"
+    " (paper: 6%): the plateau (to step 250) and the drop (to 590) as far as C1 (400) lie inside it."
+    " 46 minutes on two CPU cores. Expect B1, B4, B5 and B6 to hold and B2 (by one"
     " teacher) and B3 not to; accuracies of 0.59 (labels), 0.60 (one-shot), 0.65 (progressive) and 0.67 (2-shot) at 250 steps; at 1000"
     " labels and one-shot lead by 0.01. Students' rates, budget and 2-shot's first phase were explored on seeds 1310 and 1320 to 1335."
     " Command: python -m pcfg.experiment --preset laptop."

@@ -14,7 +14,7 @@ import pytest
 from common.transition import NoTransition, Transition
 from common.verdict import Verdict
 from pcfg import claims, students
-from pcfg.claims import closing_step, phases_claim, shortest_first
+from pcfg.claims import closing_claim, closing_step, phases_claim, shortest_first, trigram_claim
 from pcfg.experiment import student
 from pcfg.presets import PRESETS, STRATEGIES, Experiment, FirstCheckpointConfig
 from pcfg.students import Evidence, accuracy_claim, structure_claim, sweep_claim
@@ -156,10 +156,46 @@ def test_phases_of_every_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     verdict = phases_claim(tmp_path, phases)
     found = values(verdict)
     assert verdict.holds and found["teachers with three phases"] == 1
+    # C1 is at 200; from 200 to 300 and 400 the loss falls fastest, and M_robust(3) peaks at 300.
+    assert found["C1 less the steepest fall of the loss (not judged)"] == -100
+    assert found["C1 less the peak of M_robust(3) (not judged)"] == -100
     assert found["loss at the end of the plateau, less the best 2-gram model's (not judged)"] == pytest.approx(0.11)
     assert found["loss at the end of the plateau, less the best 2-gram model's with positions (not judged)"] == pytest.approx(0.21)
     absent = phases_claim(tmp_path, [phases[0], NoTransition("flat")])
     assert absent.holds is False and absent.notes == ("seed 8: flat",)
+
+
+@pytest.mark.parametrize(
+    ("other", "holds"),
+    [
+        ([0.0, 0.1, 0.5, 0.2, 0.1, 0.05, 0.04], True),
+        ([0.0, 0.1, 0.2, 0.2, 0.1, 0.5, 0.04], False),  # peaks after the drop
+        ([0.0, 0.1, 0.5, 0.2, 0.1, 0.1, 0.11], False),  # ends at more than a fifth
+    ],
+)
+def test_a_trigram_stage_of_every_teacher(other: list[float], holds: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    verdict = trigram_claim(tmp_path, made_up_teacher(tmp_path, {("robust", 3): [PEAKED, other], ("robust", 2): [other, PEAKED]}, monkeypatch))
+    assert verdict.holds is holds
+    assert trigram_claim(tmp_path, [DROP, NoTransition("flat")]).holds is False
+
+
+def test_a_lonely_peak_is_smoothed_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The curve's highest point stands alone in the tail; the judged one is raw, and the smoothed one stands beside it."""
+    jagged = [0.0, 0.3, 0.4, 0.4, 0.1, 0.5, 0.0]
+    found = values(trigram_claim(tmp_path, made_up_teacher(tmp_path, {("robust", 3): [jagged, jagged]}, monkeypatch)))
+    assert (found["peak within the drop"], found["smoothed peak within the drop (not judged)"]) == (0, 1)
+    assert found["smoothed peak (not judged)"] == pytest.approx(1.1 / 3)
+    assert found["peak / end"] == math.inf and found["smoothed peak / end (not judged)"] == pytest.approx(1.1 / 3 / 0.25)
+
+
+@pytest.mark.parametrize(("fives", "holds"), [([0.5, 1.0, 1.0, 1.0, 0.4, 0.4, 0.4], True), ([0.5, 1.0, 0.4, 0.4, 0.4, 0.4, 0.4], False)])
+def test_short_windows_are_done_first(fives: list[float], holds: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threes, twos = [0.5, 1.0, 1.0, 0.4, 0.4, 0.4, 0.4], [1.0] * 7  # windows of two tokens do not count
+    curves = {("close", 5): [fives, fives], ("close", 3): [threes, threes], ("close", 2): [twos, twos], ("robust", 3): [PEAKED, PEAKED]}
+    made_up_teacher(tmp_path, curves, monkeypatch)
+    verdict = closing_claim(tmp_path)
+    assert verdict.holds is holds
+    assert values(verdict)["below half its peak for good, n=3"] == 300
 
 
 def test_closing_step() -> None:

@@ -86,15 +86,17 @@ def structure_claim(evidence: Evidence) -> Verdict:
     def known(probe: str, trained: bool) -> dict[str, list[float]]:
         return {name: mean[probe][trained][name].loc[evidence.run(student(name)).manifest["seeds"]].tolist() for name in STRATEGIES}
 
-    linear, untrained, mixing = known("linear", True), known("linear", False), known("mixing", True)
+    linear, mixing = known("linear", True), known("mixing", True)
     gains = {baseline: paired_difference(linear[baseline], linear["progressive"]) for baseline in _BASELINES}
     measurements = [Measurement(f"accuracy of non-terminals, progressive less {_label(name)}", gain) for name, gain in gains.items()]
-    for name in ("progressive", *_BASELINES):
-        measurements.append(Measurement(f"{_label(name)} less untrained (not judged)", paired_difference(untrained[name], linear[name])))
     for name in _BASELINES:
         gain = paired_difference(mixing[name], mixing["progressive"])
         measurements.append(Measurement(f"by the mixing probe, progressive less {_label(name)} (not judged)", gain))
-    return evidence.verdict("B6", all(map(positive, gains.values())), measurements, (_means(linear),))
+    for prefix, trained, untrained in (("", linear, known("linear", False)), ("by the mixing probe, ", mixing, known("mixing", False))):
+        for name in ("progressive", *_BASELINES):
+            gain = paired_difference(untrained[name], trained[name])
+            measurements.append(Measurement(f"{prefix}{_label(name)} less untrained (not judged)", gain))
+    return evidence.verdict("B6", all(map(positive, gains.values())), measurements, (_means(linear), f"by the mixing probe, {_means(mixing)}"))
 
 
 def structure_table(evidence: Evidence) -> pd.DataFrame:

@@ -109,7 +109,8 @@ def test_structure(gain: float, holds: bool, monkeypatch: pytest.MonkeyPatch) ->
             decoy = 0.9 if strategy == "ce" else 0.1
             rows += [where | {"probe": "linear", "step": 500, "level": 0, "chance": 1.0, "accuracy": decoy}]
             rows += [where | {"probe": "linear", "step": 0, "level": 1, "chance": 0.4, "accuracy": decoy}]
-            rows += [where | {"probe": "mixing", "step": 500, "level": 1, "chance": 0.4, "accuracy": decoy}]
+            for step in (0, 500):
+                rows += [where | {"probe": "mixing", "step": step, "level": 1, "chance": 0.4, "accuracy": decoy if step else 0.3 + noise}]
     shuffled = pd.DataFrame(rows).sample(frac=1, random_state=0)
     monkeypatch.setattr(students, "structure_table", lambda _: shuffled)
 
@@ -119,7 +120,12 @@ def test_structure(gain: float, holds: bool, monkeypatch: pytest.MonkeyPatch) ->
 
     verdict = structure_claim(OfRuns(Path(), JUDGED, (), {}))
     assert verdict.holds is holds
+    found = values(verdict)
     assert verdict.measurements[0].estimate.value == pytest.approx(gain)
+    # The mixing probe's contrasts are the same ones, and judge nothing.
+    assert len(found) == 2 * (2 + 3) and sum("mixing" in name and "not judged" in name for name in found) == 5
+    assert found["by the mixing probe, progressive less labels (not judged)"] == pytest.approx(-0.8)
+    assert found["by the mixing probe, labels less untrained (not judged)"] == pytest.approx(0.9 - 0.305)
 
 
 DROP = Transition(start=100, middle=200, end=400, chosen=200, before=50, after=600)

@@ -60,18 +60,18 @@ def main(args: list[str]) -> None:
 
 
 def curves(home: Path) -> pd.DataFrame:
-    """Accuracy of every teacher and student at 100 evenly spaced evaluations (all, where there are fewer): run, seed, examples, accuracy.
+    """Every teacher and student at 100 evenly spaced evaluations (all, where there are fewer): run, seed, step, examples, accuracy, eval_loss.
 
     The many students of a sweep are left out: `first_checkpoints.csv` has what became of them.
     """
-    tables = []
+    columns, tables = ["seed", "step", "examples", "accuracy", "eval_loss"], []
     for run in runs_of(home):
         if not run.startswith(("tune/", "first/")):
             table = loaders.metrics(home / run)
             evaluations = table.step.unique()
             kept = evaluations[np.unique(np.linspace(0, len(evaluations) - 1, _NUM_POINTS).round().astype(int))]
-            tables.append(table.loc[table.step.isin(kept), ["seed", "examples", "accuracy"]].assign(run=run))
-    return pd.concat(tables)[["run", "seed", "examples", "accuracy"]]
+            tables.append(table.loc[table.step.isin(kept), columns].assign(run=run))
+    return pd.concat(tables)[["run", *columns]]
 
 
 def correlations(teacher: Path) -> pd.DataFrame:

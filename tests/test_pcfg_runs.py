@@ -273,6 +273,10 @@ def test_a_tiny_experiment_end_to_end(grammar: Path, tmp_path: Path, monkeypatch
         "table.md",
         "ngram.csv",
     }
+    curves = pd.read_csv(tmp_path / "results" / "pcfg-quick" / "curves.csv")
+    ends = curves[curves.step == curves.groupby("run").step.transform("max")].merge(final, on=["run", "seed"], suffixes=("", "_final"))
+    assert len(ends) == len(final)
+    np.testing.assert_allclose(ends[["accuracy", "eval_loss"]], ends[["accuracy_final", "eval_loss_final"]], rtol=1e-3)
     before = (home / "claims.json").stat().st_mtime_ns
     experiment.main(["--root", str(tmp_path / "runs")])
     assert (home / "claims.json").stat().st_mtime_ns == before

@@ -203,6 +203,14 @@ def test_a_run_scored_on_special_tokens_has_no_exact_reference(teacher: Path, tm
     assert "--masking.select-special" in refused(ceiling.main, run)
 
 
+def test_a_run_without_masks_has_an_exact_reference(tiny: list[str], tmp_path: Path) -> None:
+    train.main(["--run-dir", str(tmp_path / "run"), *tiny, "--training.steps", "8", "--masking.mask-share", "0"])
+    ceiling.main([str(tmp_path / "run"), "--spacing", "2", "--num-sentences", "32", "--windows", "2", "--sizes", "2"])
+    exact = json.loads((tmp_path / "run" / "probes" / "ceiling.json").read_text())
+    assert exact["plateaus"]["2"]["accuracy_masked"] is None
+    assert exact["ceiling"]["accuracy"] >= exact["plateaus"]["2"]["accuracy"] - 0.1
+
+
 def test_an_edited_grammar_is_another_one(tmp_path: Path) -> None:
     first, second = tmp_path / "a.txt", tmp_path / "b.txt"
     third_of = "[0.33333333333333333]"

@@ -9,6 +9,8 @@ sees are the true ones, not even on the clean sentences of the probe. Beside the
 (`median_known_clean`, `mean_known_clean`); the two are the same where selected tokens were hidden.
 """
 
+import functools
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -76,7 +78,7 @@ def main(args: list[str]) -> None:
 
 
 def compute(path: Path, config: CeilingConfig) -> None:
-    """Write `probes/ceiling.*` of a finished run.
+    """Write `probes/ceiling.*` of a finished run; goes on where an interrupted computation stopped, window by window.
 
     Raises:
         UserError: the run is missing, unfinished, in use, of another experiment, was scored on BOS and EOS too, or has been done with other settings.
@@ -92,28 +94,32 @@ def compute(path: Path, config: CeilingConfig) -> None:
             )
         grammar = model.data.load()
         sampler = make_sampler(grammar)
-        batch = jax.jit(lambda: eval_batch(model.data, sampler, model.masking, model.training.eval_examples))()
-        # From the first terminal on: BOS is no part of the grammar.
-        true, seen, selected = (np.asarray(leaf)[: config.num_sentences, 1:] for leaf in (batch.labels, batch.inputs.tokens_BxL, batch.mask > 0))
-        channel, lengths = channel_of(model.masking), lengths_of(true, len(grammar.terminals))
         hidden = model.masking.hide_selected
         selection: Selection = "hidden" if hidden else "unknown"
-        best = ceiling(grammar, true, seen, selected, lengths, channel, selection)
-        opened.summary.update(ceiling=asdict(best))
-        for name, knows_position in PLATEAUS.items():
-            opened.summary[name] = {str(n): asdict(window_optimum(grammar, n, channel, knows_position, hidden)) for n in config.windows}
-
+        channel = channel_of(model.masking)
         pairs = probe_pairs(sampler, config.probe)
-        tokens, targets = np.asarray(pairs.tokens_PxT)[:, 1:], [(i, int(position) - 1) for i, position in enumerate(pairs.position_P)]
-        lengths = lengths_of(tokens, len(grammar.terminals))
+        # From the first terminal on: BOS is no part of the grammar.
+        words, targets = np.asarray(pairs.tokens_PxT)[:, 1:], [(i, int(position) - 1) for i, position in enumerate(pairs.position_P)]
+
+        def distances(sizes: Sequence[int]) -> dict[str, np.ndarray]:
+            compute_with = functools.partial(window_distances, grammar, words, lengths_of(words, len(grammar.terminals)), targets, sizes[0], channel)
+            best = compute_with(selection)
+            return {"best_2xP": np.stack(best), "known_2xP": np.stack(best if hidden else compute_with("known"))}
+
+        # First, because they take nearly all the time, and are kept should this be interrupted.
         rows = []
-        for n in config.probe.sizes:
-            distances = window_distances(grammar, tokens, lengths, targets, n, channel, selection)
-            if_known = distances if hidden else window_distances(grammar, tokens, lengths, targets, n, channel, "known")
-            for kind, values_P, known_P in zip(KINDS, distances, if_known, strict=True):
+        for n, part in zip(config.sizes, opened.over(config.sizes, distances, unit="windows"), strict=True):
+            for kind, values_P, known_P in zip(KINDS, part["best_2xP"], part["known_2xP"], strict=True):
                 known = {"median_known_clean": float(np.median(known_P)), "mean_known_clean": float(np.mean(known_P))}
                 rows.append({"kind": kind, "n": n} | describe(values_P, pairs.sentence_P, config.probe.seed) | known)
         write_text(opened.folder / TABLE, pd.DataFrame(rows).to_csv(index=False, float_format="%.6g"))
+
+        batch = jax.jit(lambda: eval_batch(model.data, sampler, model.masking, model.training.eval_examples))()
+        true, seen, selected = (np.asarray(leaf)[: config.num_sentences, 1:] for leaf in (batch.labels, batch.inputs.tokens_BxL, batch.mask > 0))
+        best = ceiling(grammar, true, seen, selected, lengths_of(true, len(grammar.terminals)), channel, selection)
+        opened.summary.update(ceiling=asdict(best))
+        for name, knows_position in PLATEAUS.items():
+            opened.summary[name] = {str(n): asdict(window_optimum(grammar, n, channel, knows_position, hidden)) for n in config.windows}
 
 
 def channel_of(masking: MaskingConfig) -> Channel:

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,7 @@ from pcfg.data import PCFGData, identity, masked
 from pcfg.grammar import load
 from pcfg.presets import PRESETS, AncestorConfig, BudgetConfig, Experiment, FirstCheckpointConfig, WindowConfig
 from pcfg.sampler import make_sampler
+from pcfg.window import Distances, window_distances
 from tests.conftest import same_run
 
 SWEEP = SweepConfig((3e-3, 1e-2, 2e-2, 3e-2), seed=15, num_seeds=2)
@@ -209,6 +211,26 @@ def test_a_run_without_masks_has_an_exact_reference(tiny: list[str], tmp_path: P
     exact = json.loads((tmp_path / "run" / "probes" / "ceiling.json").read_text())
     assert exact["plateaus"]["2"]["accuracy_masked"] is None
     assert exact["ceiling"]["accuracy"] >= exact["plateaus"]["2"]["accuracy"] - 0.1
+
+
+def test_an_interrupted_reference_goes_on_with_the_next_window(teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tmp_path / "teacher"
+    shutil.copytree(teacher, run, ignore=shutil.ignore_patterns("probes"))
+    args, computed = [str(run), "--spacing", "2", "--num-sentences", "32", "--windows", "2", "--sizes", "2", "3"], []
+
+    def spied(*rest: Any) -> Distances:
+        if rest[4] == 3 and not computed.count(3):
+            computed.append(3)
+            raise KeyboardInterrupt
+        computed.append(rest[4])
+        return window_distances(*rest)
+
+    monkeypatch.setattr(ceiling, "window_distances", spied)
+    with pytest.raises(KeyboardInterrupt):
+        ceiling.main(args)
+    ceiling.main(args)
+    assert computed == [2, 2, 3, 3, 3]  # each for two kinds of model; 2 is not done again
+    assert pd.read_csv(run / "probes" / "ceiling.csv").n.tolist() == [2, 2, 3, 3]
 
 
 def test_an_edited_grammar_is_another_one(tmp_path: Path) -> None:

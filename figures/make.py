@@ -49,7 +49,8 @@ PCFG: dict[str, Figure] = {
         "Left: the teacher's loss on held-out sentences, with the exact optimum of a model that sees n tokens around a position and nothing else"
         " (solid), or also knows the position (dotted), and of the best model of all. Shaded: the drop that the detector finds in the mean curve;"
         " dotted: C1. Then: how far the teacher's prediction moves when a window around the position is masked, or all but the window; median over"
-        " positions, mean over seeds. Diamonds: the same for the best model that learns from such sentences. Far right: the paper's teacher.",
+        " positions, mean and middle half of the seeds. Diamonds: the same for the best model that learns from such sentences. Far right: the paper's"
+        " teacher.",
     ),
     "students": (
         students.draw,

@@ -54,12 +54,12 @@ def draw_loss(axes: Axes, teacher: Path, exact: dict) -> None:
 
 
 def draw_distances(axes: Axes, table: pd.DataFrame, best: pd.Series, title: str) -> None:
-    """The median distance of every window, mean over seeds; a diamond at the right is the value of the best model of all."""
+    """The median distance of every window, mean and middle half of the seeds; a diamond at the right is the value of the best model of all."""
     for i, (n, own) in enumerate(table.groupby("n")):
-        curve = own[own.step > 0].groupby("step")["median"].mean()
-        axes.plot(curve.index, curve, color=style.series_color(i), label=f"{n} tokens")
+        median_TxS = own[own.step > 0].pivot(index="step", columns="seed", values="median")
+        style.curve_with_band(axes, median_TxS.index.to_numpy(), median_TxS.to_numpy().T, style.series_color(i), f"{n} tokens")
         if n in best.index:
-            axes.plot(curve.index[-1] * 1.06, best[n], "D", color=style.series_color(i), markersize=6, clip_on=False)
+            axes.plot(median_TxS.index[-1] * 1.06, best[n], "D", color=style.series_color(i), markersize=6, clip_on=False)
     axes.set_ylim(-0.02, 0.8)
     step_axis(axes, np.asarray(sorted(table.step[table.step > 0].unique())))
     axes.set_ylabel("median total variation")

@@ -13,7 +13,7 @@ from common.stats import Estimate, paired_difference
 from common.transition import NoTransition, Transition
 from common.verdict import Measurement, Verdict
 from pcfg import nonterminal
-from pcfg.experiment import first_run, student
+from pcfg.experiment import first_run, further_students, student
 from pcfg.presets import STRATEGIES, Experiment
 
 _BASELINES = ("one-shot", "ce")
@@ -121,15 +121,15 @@ def first_table(evidence: Evidence) -> pd.DataFrame:
 
 
 def final_table(evidence: Evidence) -> pd.DataFrame:
-    """How far every run came within its budget: run, strategy, seed, learning rate, examples, accuracy and loss on the evaluation set."""
+    """How far every run came within its budget: run, strategy, heads, seed, learning rate, examples, accuracy and loss on the evaluation set."""
     experiment, rows = evidence.experiment, []
     names = {"teacher": "teacher"} | {student(strategy): strategy for strategy in STRATEGIES}
-    names |= {student(strategy, budget.steps): strategy for budget in experiment.budgets for strategy in STRATEGIES}
+    names |= {name: strategy for name, strategy, *_ in further_students(experiment)}
     for name, strategy in names.items():
         run = evidence.run(name)
         last = run.metrics()[-1]
         columns = zip(run.manifest["seeds"], run.manifest["learning_rates"], evidence.accuracy(name), last["eval_loss"], strict=True)
-        where = {"run": name, "strategy": strategy}
+        where = {"run": name, "strategy": strategy, "heads": run.record["config"]["model"]["heads"]}
         rows += [
             where | {"seed": seed, "learning_rate": rate, "examples": last["examples"], "accuracy": accuracy, "eval_loss": loss}
             for seed, rate, accuracy, loss in columns

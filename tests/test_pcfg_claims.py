@@ -1,5 +1,6 @@
 """The claims about a grammar's students, judged on made-up runs, and the curve that B3 reads."""
 
+import itertools
 import json
 import math
 from dataclasses import dataclass, field, replace
@@ -15,9 +16,9 @@ from common.transition import NoTransition, Transition
 from common.verdict import Verdict
 from pcfg import claims, students
 from pcfg.claims import closing_claim, closing_step, phases_claim, shortest_first, trigram_claim
-from pcfg.experiment import student
+from pcfg.experiment import plan, student
 from pcfg.presets import PRESETS, STRATEGIES, Experiment, FirstCheckpointConfig
-from pcfg.students import Evidence, accuracy_claim, structure_claim, sweep_claim
+from pcfg.students import Evidence, accuracy_claim, final_table, structure_claim, sweep_claim
 from tests.test_pcfg_runs import SWEEP
 
 JUDGED = replace(PRESETS["quick"].config, tuning=SWEEP)
@@ -95,6 +96,34 @@ def test_first_checkpoints_are_those_that_taught(monkeypatch: pytest.MonkeyPatch
     assert table[table.seed == 7].first_step.tolist() == [250, 300, 700]
     assert table[table.seed == 7].in_drop.tolist() == [True, True, False]
     assert not table[table.seed == 8].in_drop.any() and (table[table.seed == 8].accuracy == 0.8).all()
+
+
+def test_students_of_every_length_and_size() -> None:
+    """The paper's: 8 and 16 heads, 2000 to 16,000 steps, each a run with flags of its own and a row of the final table."""
+    paper = PRESETS["paper"].config
+    by_name = {stage.name: stage.args for stage in plan("paper", paper, Path()) if stage.module == "pcfg.distill"}
+    assert {"heads/16/student/ce", "heads/16/budget/2000/two-shot", "heads/16/budget/16000/progressive", "budget/16000/progressive"} <= by_name.keys()
+
+    def flags(name: str) -> dict[str, str]:
+        return {flag: value for flag, value in itertools.pairwise(by_name[name]) if flag.startswith("--")}
+
+    long = flags("heads/16/budget/16000/progressive")
+    assert {"--model.heads": "16", "--training.steps": "16000", "--supervision.interval": "1000", "--supervision.speed": "1"}.items() <= long.items()
+    assert "--model.heads" not in flags("budget/16000/progressive") and "--training.steps" not in flags("heads/16/student/ce")
+
+    class OfRuns(MadeUp):
+        def run(self, name: str) -> Any:
+            heads = int(name.split("/")[1]) if name.startswith("heads/") else 8
+            last = {"accuracy": [0.5], "eval_loss": [1.0], "examples": 512}
+            manifest = {"seeds": [0], "learning_rates": [5e-3]}
+            return SimpleNamespace(manifest=manifest, metrics=lambda: [last], record={"config": {"model": {"heads": heads}}})
+
+        def accuracy(self, name: str) -> list[float]:
+            return [0.5]
+
+    table = final_table(OfRuns(Path(), paper, ()))
+    assert len(table) == 1 + 2 * 4 * len(STRATEGIES) == table.run.nunique()
+    assert (table.heads == 16).sum() == 4 * len(STRATEGIES)
 
 
 @pytest.mark.parametrize(("gain", "holds"), [(0.05, True), (0.0, False)])

@@ -19,7 +19,7 @@ from pcfg.claims import closing_claim, closing_step, phases_claim, shortest_firs
 from pcfg.experiment import plan, student
 from pcfg.presets import PRESETS, STRATEGIES, Experiment, FirstCheckpointConfig
 from pcfg.students import Evidence, accuracy_claim, final_table, structure_claim, sweep_claim
-from tests.test_pcfg_runs import SWEEP
+from tests.test_pcfg_experiment import SWEEP
 
 JUDGED = replace(PRESETS["quick"].config, tuning=SWEEP)
 NOISE = np.asarray([0.01, -0.01, 0.02, 0.0])

@@ -1,9 +1,10 @@
 """Masked prediction: which tokens of a batch are to be predicted, and what the model sees in their place (BERT; paper section 4)."""
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from pydantic import Field
 
 from common.config import Fraction, configuration
 
@@ -12,7 +13,7 @@ from common.config import Fraction, configuration
 class MaskingConfig:
     """How tokens are selected and corrupted. The defaults are the paper's fraction with BERT's proportions."""
 
-    fraction: Fraction = 0.3
+    fraction: Annotated[float, Field(gt=0, le=1)] = 0.3
     """Probability that a token is selected, each on its own; selected tokens are what the loss is about."""
     mask_share: Fraction = 0.8
     """Share of the selected tokens that the model sees as MASK."""

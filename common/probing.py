@@ -34,20 +34,21 @@ class Probe:
     """Further entries of its JSON file."""
 
     def over(
-        self, steps: Sequence[int], compute: Callable[[Sequence[int]], Mapping[str, np.ndarray]], together: int = 1
+        self, steps: Sequence[int], compute: Callable[[Sequence[int]], Mapping[str, np.ndarray]], together: int = 1, unit: str = "checkpoints"
     ) -> list[dict[str, np.ndarray]]:
         """Compute arrays for the checkpoints of a trajectory, some of them together, or take what an interrupted probe has left.
 
         Args:
-            steps: the checkpoints.
+            steps: the checkpoints, or other numbers that tell parts of the work apart.
             compute: steps of one group to named arrays.
             together: checkpoints in a group.
+            unit: what they are, for the progress bar.
 
         Returns:
             The arrays of every group, in order.
         """
         groups = [steps[start : start + together] for start in range(0, len(steps), together)]
-        with progress_bar("probe", len(steps), unit="checkpoints", rate_unit="checkpoints") as progress:
+        with progress_bar("probe", len(steps), unit=unit, rate_unit=unit) as progress:
             for group in groups:
                 target = self._part(group)
                 if not target.exists():

@@ -19,7 +19,9 @@ class Work:
     tokens: int
     """Positions in it, padding included."""
     flops: float
-    """Floating-point operations of its products: forward and backward through the model, forward through the teacher."""
+    """Floating-point operations of its products, forward and backward through the model."""
+    teacher_flops: float = 0.0
+    """The same, forward through the teacher."""
 
 
 def transformer_flops(config: TransformerConfig, vocabulary: int, length: int) -> float:
@@ -32,13 +34,21 @@ def transformer_flops(config: TransformerConfig, vocabulary: int, length: int) -
 def training_work(config: TransformerConfig, teacher: TransformerConfig | None, vocabulary: int, length: int) -> Work:
     """A training example of sequences: the backward pass costs two forward passes, and the teacher has none."""
     of_teacher = 0.0 if teacher is None else transformer_flops(teacher, vocabulary, length)
-    return Work(length, 3 * transformer_flops(config, vocabulary, length) + of_teacher)
+    return Work(length, 3 * transformer_flops(config, vocabulary, length), of_teacher)
 
 
-def describe(work: Work, examples: int, seconds: float, num_devices: int) -> dict[str, float]:
+def describe(work: Work, examples: int, seconds: float, num_devices: int, group_size: int = 1) -> dict[str, float]:
     """What a run made of its devices, start-up, compilation and evaluation included: tokens a second, operations a second, and their share of what a
-    large product of matrices reaches on these devices now (model FLOP utilisation)."""
-    rate = work.flops * examples / seconds
+    large product of matrices reaches on these devices now (model FLOP utilisation).
+
+    Args:
+        work: what an example costs.
+        examples: of all lanes together.
+        seconds: how long they took.
+        num_devices: over which the lanes were spread.
+        group_size: lanes that see the same examples, about which their teacher is asked once.
+    """
+    rate = (work.flops + work.teacher_flops / group_size) * examples / seconds
     return {"tokens_per_second": work.tokens * examples / seconds, "flops_per_second": rate, "utilisation": rate / (num_devices * product_rate())}
 
 

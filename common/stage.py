@@ -15,6 +15,7 @@ from common.config import Runtime, TrainingConfig
 from common.engine import Engine, Lane, Problem, ScanEngine, init_lane
 from common.errors import RunError, UserError
 from common.fit import Supervision, fit
+from common.mesh import lane_mesh
 from common.runs import free_bytes, opened
 from common.schedule import FixedSchedule, Schedule
 from common.speed import Work, describe
@@ -54,13 +55,14 @@ class Stage:
                 console.print(f"{self.run_dir}: already finished, nothing to do", highlight=False)
                 return
             self.check_disk()
-            engine = self.engine(self.problem, self.supervision.group_size(lanes))
+            group_size = self.supervision.group_size(lanes)
+            engine = self.engine(self.problem, group_size)
             steps = fit(self.problem, self.supervision, self.training, run, runtime, engine, self.detector)
             seconds = run.manifest["wall_seconds"]
             examples = steps * self.training.batch_size * len(lanes)
             text = f"{self.run_dir}: {steps:,} steps x {len(lanes)} lanes in {seconds:.1f} s ({examples / seconds:,.0f} examples/s"
             if self.work is not None:
-                speed = describe(self.work, examples, seconds, min(jax.local_device_count(), len(lanes)))
+                speed = describe(self.work, examples, seconds, lane_mesh(len(lanes) // group_size).size, group_size)
                 run.write_manifest(speed=speed)
                 text += f", {speed['tokens_per_second']:,.0f} tokens/s, {speed['flops_per_second'] / 1e9:,.1f} GFLOP/s"
                 text += f", {speed['utilisation']:.0%} of what a large product of matrices reaches here"

@@ -53,14 +53,16 @@ PARITY: dict[str, Figure] = {
 PCFG: dict[str, Figure] = {
     "phases": (
         phases.draw,
-        "Left: the teacher's loss on held-out sentences, with the exact optimum of a model that sees n tokens around a position and nothing else,"
-        " and of the best model of all. Shaded: the drop that the detector finds in the mean curve; dotted: C1. Then: how far the"
-        " teacher's prediction moves when a window around the position is masked, or all but the window; median over positions, mean over seeds."
-        " Diamonds: the same for the best model of all. Far right: the paper's teacher.",
+        "Left: the teacher's loss on held-out sentences, with the exact optimum of a model that sees n tokens around a position and nothing else"
+        " (solid), or also knows the position (dotted), and of the best model of all. Shaded: the drop that the detector finds in the mean curve;"
+        " dotted: C1. Then: how far the teacher's prediction moves when a window around the position is masked, or all but the window; median over"
+        " positions, mean and middle half of the seeds. Diamonds: the same for the best model that learns from such sentences. Far right: the paper's"
+        " teacher.",
     ),
     "students": (
         students.draw,
-        "From the left: accuracy on the selected tokens of held-out sentences, mean over seeds and the middle half of them. Accuracy at the end of"
+        "From the left: accuracy on the selected tokens of held-out sentences, mean over seeds and the middle half of them; thin lines: the best"
+        " models that see n tokens (solid), or also know the position (dotted). Accuracy at the end of"
         " runs of several lengths, mean over seeds and (from 3 seeds on) its 95% interval. Accuracy of 2-shot students by their first checkpoint."
         " Points of the paper's Figure 1 (right).",
     ),

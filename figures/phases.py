@@ -35,12 +35,15 @@ def draw(home: Path, folder: Path) -> Path:
 
 
 def draw_loss(axes: Axes, teacher: Path, exact: dict) -> None:
-    """The validation loss of every seed, with the plateaus of n-gram models and the ceiling of all models as lines."""
+    """The validation loss of every seed, with the plateaus of n-gram models (blind to their position, or not) and the ceiling of all models."""
     steps, loss_SxT = positive_steps(teacher, "eval_loss")
     for i, loss_T in enumerate(loss_SxT):
         axes.plot(steps, loss_T, color=style.BLACK, linewidth=1.5, label="teacher, each seed" if i == 0 else None)
     for n, plateau in exact["plateaus"].items():
-        axes.axhline(plateau["cross_entropy"], color=style.SKY, linewidth=1.2, linestyle="--", label="best n-gram model" if n == "1" else None)
+        # The labels of all but the first begin with an underscore: none.
+        hint, placed = "" if n == "1" else "_", exact["plateaus_with_position"][n]
+        axes.axhline(plateau["cross_entropy"], color=style.SKY, linewidth=1, label=f"{hint}best n-gram model")
+        axes.axhline(placed["cross_entropy"], color=style.BLUE, linewidth=1, linestyle=":", label=f"{hint}the same, knowing its position")
         axes.annotate(f"n={n}", (steps[0], plateau["cross_entropy"]), fontsize=9, color=style.BLUE, va="bottom")
     axes.axhline(exact["ceiling"]["cross_entropy_here"], color=style.RED, linewidth=1.2, linestyle="--", label="best of all models")
     step_axis(axes, steps)
@@ -51,12 +54,12 @@ def draw_loss(axes: Axes, teacher: Path, exact: dict) -> None:
 
 
 def draw_distances(axes: Axes, table: pd.DataFrame, best: pd.Series, title: str) -> None:
-    """The median distance of every window, mean over seeds; a diamond at the right is the value of the best model of all."""
+    """The median distance of every window, mean and middle half of the seeds; a diamond at the right is the value of the best model of all."""
     for i, (n, own) in enumerate(table.groupby("n")):
-        curve = own[own.step > 0].groupby("step")["median"].mean()
-        axes.plot(curve.index, curve, color=style.series_color(i), label=f"{n} tokens")
+        median_TxS = own[own.step > 0].pivot(index="step", columns="seed", values="median")
+        style.curve_with_band(axes, median_TxS.index.to_numpy(), median_TxS.to_numpy().T, style.series_color(i), f"{n} tokens")
         if n in best.index:
-            axes.plot(curve.index[-1] * 1.06, best[n], "D", color=style.series_color(i), markersize=6, clip_on=False)
+            axes.plot(median_TxS.index[-1] * 1.06, best[n], "D", color=style.series_color(i), markersize=6, clip_on=False)
     axes.set_ylim(-0.02, 0.8)
     step_axis(axes, np.asarray(sorted(table.step[table.step > 0].unique())))
     axes.set_ylabel("median total variation")

@@ -7,6 +7,7 @@ import pandas as pd
 import scipy.stats
 from matplotlib.axes import Axes
 
+from common.size import size_of
 from figures import loaders, style
 from pcfg.presets import STRATEGIES
 
@@ -19,9 +20,11 @@ def draw(home: Path, folder: Path) -> Path:
         folder: where figures go.
     """
     drawing, (training, lengths, firsts, published) = style.figure(4, width=4.8)
-    ceiling = loaders.read_json(home / "teacher" / "probes" / "ceiling.json")["ceiling"]["accuracy_here"]
+    exact = loaders.read_json(home / "teacher" / "probes" / "ceiling.json")
+    ceiling = exact["ceiling"]["accuracy_here"]
     final = pd.read_csv(home / "final_accuracy.csv")
     draw_training(training, home)
+    draw_plateaus(training, exact)
     draw_lengths(lengths, final)
     draw_firsts(firsts, pd.read_csv(home / "first_checkpoints.csv"))
     for axes in (training, lengths, firsts):
@@ -47,13 +50,30 @@ def draw_training(axes: Axes, home: Path) -> None:
     axes.set_title(f"Over training ({loaders.grammar_of(home / 'teacher')})")
 
 
+def draw_plateaus(axes: Axes, exact: dict) -> None:
+    """The accuracy of the best n-gram models, blind to their position (solid) and knowing it (dotted)."""
+    for n, plateau in exact["plateaus"].items():
+        placed = exact["plateaus_with_position"][n]["accuracy"]
+        axes.axhline(plateau["accuracy"], color=style.SKY, linewidth=0.8, zorder=1)
+        axes.axhline(placed, color=style.BLUE, linewidth=0.8, linestyle=":", zorder=1)
+        axes.annotate(f"n={n}", (0.01, plateau["accuracy"]), xycoords=("axes fraction", "data"), fontsize=8, color=style.BLUE, va="bottom")
+
+
 def draw_lengths(axes: Axes, final: pd.DataFrame) -> None:
-    """Final accuracy against the length of the run, mean over seeds with Student's 95% interval; every point is a run of its own."""
+    """Final accuracy against the length of the run, mean over seeds with Student's 95% interval; every point is a run of its own.
+
+    Students of further sizes are dashed, with another marker for each size.
+    """
     lengths = sorted(final.examples.unique())
     for i, name in enumerate((*STRATEGIES, "teacher")):
-        mean, margin = mean_and_margin(final[final.strategy == name], "examples", "accuracy")
+        own = final[final.strategy == name]
         shift = 1.02 ** (i - 1.5)  # so that intervals can be told apart
-        axes.errorbar(mean.index * shift, mean, margin, fmt="o-", color=style.STRATEGY[name], label=style.LABEL[name], capsize=3, markersize=6)
+        for heads, marks in zip(own.heads.unique(), ("o-", "s--", "^--", "v--"), strict=False):  # the student's own size comes first
+            mean, margin = mean_and_margin(own[own.heads == heads], "examples", "accuracy")
+            label = f"{style.LABEL[name]}, {size_of({'heads': heads}).text()}"
+            axes.errorbar(mean.index * shift, mean, margin, fmt=marks, color=style.STRATEGY[name], label=label, capsize=3, markersize=6)
+    if final[final.strategy != "teacher"].heads.nunique() > 1:
+        axes.legend(fontsize=8)
     axes.set_xscale("log")
     axes.set_xticks(lengths, [f"{length / 1000:g}" for length in lengths])
     axes.minorticks_off()

@@ -15,7 +15,7 @@ _NUM_POINTS = 100
 
 
 def curves(home: Path) -> pd.DataFrame:
-    """Accuracy of every teacher and student at 100 evenly spaced evaluations (all, where there are fewer): run, seed, examples, accuracy.
+    """Every teacher and student at 100 evenly spaced evaluations (all, where there are fewer): run, seed, step, examples, accuracy, eval_loss.
 
     The many students of a sweep are left out: `first_checkpoints.csv` has what became of them.
     """
@@ -27,7 +27,8 @@ def curve(home: Path, run: str) -> pd.DataFrame:
     table = loaders.metrics(home / run)
     evaluations = table.step.unique()
     kept = evaluations[np.unique(np.linspace(0, len(evaluations) - 1, _NUM_POINTS).round().astype(int))]
-    return table.loc[table.step.isin(kept), ["seed", "examples", "accuracy"]].assign(run=run)[["run", "seed", "examples", "accuracy"]]
+    columns = ["seed", "step", "examples", "accuracy", "eval_loss"]
+    return table.loc[table.step.isin(kept), columns].assign(run=run)[["run", *columns]]
 
 
 def probed(home: Path) -> list[Path]:

@@ -1,9 +1,16 @@
 """`python -m pcfg.ceiling RUN`: what the best possible model scores on a run's own evaluation set, and how it depends on n-grams.
 
-probes/ceiling.json    accuracy and loss of the Bayes-optimal prediction; of the best model that sees an n-gram only (the plateaus);
-probes/ceiling.csv     M_robust and M_close of the Bayes-optimal prediction, to which the curves of `pcfg.probe` must converge
+probes/ceiling.json    accuracy and loss of the Bayes-optimal prediction; of the best model that sees an n-gram only (the plateaus), with and
+                       without its position in the sentence, which a model of absolute positions knows;
+probes/ceiling.csv     M_robust and M_close of the Bayes-optimal prediction, to which the curves of `pcfg.probe` must converge: means and quantiles
+
+The best prediction is that of a model trained on this run's masking. Unless selected tokens were hidden, such a model cannot know that the tokens it
+sees are the true ones, not even on the clean sentences of the probe. Beside the distances of its optimum stand those of one that does know
+(`median_known_clean`, `mean_known_clean`); the two are the same where selected tokens were hidden.
 """
 
+import functools
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -23,13 +30,15 @@ from common.runs import write_text
 from pcfg.config import config_of
 from pcfg.data import eval_batch
 from pcfg.ngrams import window_optimum
-from pcfg.posterior import Channel, ceiling
+from pcfg.posterior import Channel, Selection, ceiling
 from pcfg.probe import KINDS, ProbeConfig, describe, probe_pairs
 from pcfg.sampler import make_sampler
 from pcfg.window import window_distances
 
 NAME = "ceiling"
 TABLE = f"{NAME}.csv"
+PLATEAUS = {"plateaus": False, "plateaus_with_position": True}
+"""Entries of the JSON file, and whether their n-gram models know where in the sentence they look."""
 
 
 @configuration
@@ -69,7 +78,7 @@ def main(args: list[str]) -> None:
 
 
 def compute(path: Path, config: CeilingConfig) -> None:
-    """Write `probes/ceiling.*` of a finished run.
+    """Write `probes/ceiling.*` of a finished run; goes on where an interrupted computation stopped, window by window.
 
     Raises:
         UserError: the run is missing, unfinished, in use, of another experiment, was scored on BOS and EOS too, or has been done with other settings.
@@ -85,25 +94,32 @@ def compute(path: Path, config: CeilingConfig) -> None:
             )
         grammar = model.data.load()
         sampler = make_sampler(grammar)
-        batch = jax.jit(lambda: eval_batch(model.data, sampler, model.masking, model.training.eval_examples))()
-        # From the first terminal on: BOS is no part of the grammar.
-        true, seen, selected = (np.asarray(leaf)[: config.num_sentences, 1:] for leaf in (batch.labels, batch.inputs.tokens_BxL, batch.mask > 0))
-        channel, lengths = channel_of(model.masking), lengths_of(true, len(grammar.terminals))
         hidden = model.masking.hide_selected
-        best = ceiling(grammar, true, seen, selected, lengths, channel, "hidden" if hidden else "unknown")
-        plateaus = {str(n): asdict(window_optimum(grammar, n, channel, hidden=hidden)) for n in config.windows}
-        opened.summary.update(ceiling=asdict(best), plateaus=plateaus)
-
+        selection: Selection = "hidden" if hidden else "unknown"
+        channel = channel_of(model.masking)
         pairs = probe_pairs(sampler, config.probe)
-        tokens, targets = np.asarray(pairs.tokens_PxT)[:, 1:], [(i, int(position) - 1) for i, position in enumerate(pairs.position_P)]
+        # From the first terminal on: BOS is no part of the grammar.
+        words, targets = np.asarray(pairs.tokens_PxT)[:, 1:], [(i, int(position) - 1) for i, position in enumerate(pairs.position_P)]
+
+        def distances(sizes: Sequence[int]) -> dict[str, np.ndarray]:
+            compute_with = functools.partial(window_distances, grammar, words, lengths_of(words, len(grammar.terminals)), targets, sizes[0], channel)
+            best = compute_with(selection)
+            return {"best_2xP": np.stack(best), "known_2xP": np.stack(best if hidden else compute_with("known"))}
+
+        # First, because they take nearly all the time, and are kept should this be interrupted.
         rows = []
-        for n in config.probe.sizes:
-            distances = window_distances(grammar, tokens, lengths_of(tokens, len(grammar.terminals)), targets, n)
-            rows += [
-                {"kind": kind, "n": n} | describe(values_P, pairs.sentence_P, config.probe.seed)
-                for kind, values_P in zip(KINDS, distances, strict=True)
-            ]
+        for n, part in zip(config.sizes, opened.over(config.sizes, distances, unit="windows"), strict=True):
+            for kind, values_P, known_P in zip(KINDS, part["best_2xP"], part["known_2xP"], strict=True):
+                known = {"median_known_clean": float(np.median(known_P)), "mean_known_clean": float(np.mean(known_P))}
+                rows.append({"kind": kind, "n": n} | describe(values_P, pairs.sentence_P, config.probe.seed) | known)
         write_text(opened.folder / TABLE, pd.DataFrame(rows).to_csv(index=False, float_format="%.6g"))
+
+        batch = jax.jit(lambda: eval_batch(model.data, sampler, model.masking, model.training.eval_examples))()
+        true, seen, selected = (np.asarray(leaf)[: config.num_sentences, 1:] for leaf in (batch.labels, batch.inputs.tokens_BxL, batch.mask > 0))
+        best = ceiling(grammar, true, seen, selected, lengths_of(true, len(grammar.terminals)), channel, selection)
+        opened.summary.update(ceiling=asdict(best))
+        for name, knows_position in PLATEAUS.items():
+            opened.summary[name] = {str(n): asdict(window_optimum(grammar, n, channel, knows_position, hidden)) for n in config.windows}
 
 
 def channel_of(masking: MaskingConfig) -> Channel:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,9 +20,10 @@ from common.errors import run_command
 from common.runs import RunDirectory, write_json, write_text
 from common.stats import bootstrap, proportion
 from common.teacher import transitions
-from common.transition import NoTransition, Transition
+from common.transition import NoTransition, Transition, smooth
 from common.tuning import tuning_table
 from common.verdict import Claim, Measurement, Verdict, plain, verdict_table
+from pcfg import ceiling
 from pcfg.experiment import CLAIMS as OUTPUT
 from pcfg.presets import PRESETS, PCFGPresetName
 from pcfg.probe import TABLE
@@ -31,10 +33,12 @@ FINAL = "final_accuracy.csv"
 FIRST = "first_checkpoints.csv"
 STRUCTURE = "student_nonterminals.csv"
 TUNING = "tuning.csv"
+_SMOOTHING = 3  # points of a moving average: curves of single seeds are jagged
 CLAIMS = {
     "B1": Claim(
         "A teacher's loss has three phases",
-        "The detector finds a plateau, a drop and a tail in the validation loss of every teacher seed, with C1 inside the drop.",
+        "The detector finds a plateau, a drop and a tail in the validation loss of every teacher seed, with C1 inside the drop. (C1 is the drop's"
+        " middle, which lies inside it by construction; how far it is from marks that the detector does not look at stands beside it.)",
     ),
     "B2": Claim(
         "The teacher passes through a 3-gram stage",
@@ -58,7 +62,7 @@ CLAIMS = {
     "B6": Claim(
         "What students know of the derivation follows the same order",
         "Linear probe of the non-terminals, mean over levels with more than one symbol, paired over seeds: progressive less one-shot, and progressive"
-        " less labels, each with its 95% interval above 0.",
+        " less labels, each with its 95% interval above 0. (The published probe, mixing, is measured beside it by the same contrasts.)",
     ),
 }
 
@@ -103,41 +107,80 @@ def phases_claim(home: Path, phases: list[Transition | NoTransition]) -> Verdict
         steps = [float(getattr(phase, name)) for phase in found]
         title = {"start": "end of the plateau", "chosen": "C1", "end": "end of the drop"}[name]
         measurements.append(Measurement(f"{title} (not judged)", bootstrap(steps), "steps"))
-    if above := above_bigrams(home, phases):
-        measurements.append(Measurement("loss at the end of the plateau, less the best 2-gram model's (not judged)", bootstrap(above)))
+    curves = trigram_curves(home)
+    for name, marks in (
+        ("the steepest fall of the loss", steepest_falls(home)),
+        ("the peak of M_robust(3)", [peak_of(curve).step for curve in curves]),
+    ):
+        after = [float(phase.chosen - mark) for phase, mark in zip(phases, marks, strict=True) if isinstance(phase, Transition)]
+        measurements.append(Measurement(f"C1 less {name} (not judged)", bootstrap(after), "steps"))
+    for plateaus, kind in zip(ceiling.PLATEAUS, ("", " with positions"), strict=True):
+        if above := above_bigrams(home, phases, plateaus):
+            measurements.append(Measurement(f"loss at the end of the plateau, less the best 2-gram model's{kind} (not judged)", bootstrap(above)))
     reasons = [f"seed {seed}: {phase.reason}" for seed, phase in zip(seeds, phases, strict=True) if isinstance(phase, NoTransition)]
     return Verdict("B1", share.value == 1, tuple(measurements), tuple(reasons))
 
 
-def above_bigrams(home: Path, phases: Sequence[Transition | NoTransition]) -> list[float]:
+def above_bigrams(home: Path, phases: Sequence[Transition | NoTransition], plateaus: str) -> list[float]:
     """How far each teacher's loss at the end of its plateau lies above the least that a model can reach that sees two tokens, nats.
 
-    The one is of a sample of sentences, the other of all; empty if the least was not computed.
+    The one is of a sample of sentences, the other of all; empty if the least was not computed. `plateaus` is one of `pcfg.ceiling.PLATEAUS`.
     """
-    plateaus = json.loads((home / "teacher" / "probes" / "ceiling.json").read_text())["plateaus"]
-    if "2" not in plateaus:
+    of_size = json.loads((home / "teacher" / "probes" / f"{ceiling.NAME}.json").read_text())[plateaus]
+    if "2" not in of_size:
         return []
-    least = plateaus["2"]["cross_entropy"]
+    least = of_size["2"]["cross_entropy"]
     loss_of = {row["step"]: row["eval_loss"] for row in RunDirectory(home / "teacher").metrics()}
     return [loss_of[phase.start][lane] - least for lane, phase in enumerate(phases) if isinstance(phase, Transition)]
 
 
-def trigram_claim(home: Path, phases: list[Transition | NoTransition]) -> Verdict:
-    """B2: M_robust(3) rises and falls."""
+def steepest_falls(home: Path) -> list[int]:
+    """The step at which each teacher's smoothed loss falls fastest over the logarithm of the step."""
+    records = [record for record in RunDirectory(home / "teacher").metrics() if record["step"] > 0]
+    steps = np.asarray([record["step"] for record in records])
+    falls = (np.gradient(smooth(loss_T, _SMOOTHING), np.log(steps)) for loss_T in zip(*(record["eval_loss"] for record in records), strict=True))
+    return [int(steps[np.argmin(slope_T)]) for slope_T in falls]
+
+
+class Peak(NamedTuple):
+    """The highest point of a probe's curve."""
+
+    step: int
+    height: float
+    ratio: float
+    """To the end of the curve; inf where that is zero."""
+
+
+def trigram_curves(home: Path) -> list[pd.Series]:
+    """The median of M_robust(3) by step, for every teacher."""
     table = pd.read_csv(home / "teacher" / "probes" / TABLE)
     table = table[(table.kind == "robust") & (table.n == 3)]
-    peaks, ratios, inside = [], [], 0
-    for seed, phase in zip(RunDirectory(home / "teacher").manifest["seeds"], phases, strict=True):
-        curve = table[table.seed == seed].set_index("step")["median"]
-        peak = int(curve.to_numpy().argmax())
-        peaks.append(float(curve.iloc[peak]))
-        ratios.append(float(curve.iloc[peak] / curve.iloc[-1]) if curve.iloc[-1] > 0 else math.inf)
-        inside += isinstance(phase, Transition) and phase.start <= curve.index[peak] <= phase.end
-    holds = inside == len(phases) and min(ratios) >= 5
+    return [table[table.seed == seed].set_index("step")["median"] for seed in RunDirectory(home / "teacher").manifest["seeds"]]
+
+
+def peak_of(curve: pd.Series, smoothing: int = 1) -> Peak:
+    """The peak of a curve by step, after a moving average of so many points."""
+    smoothed = smooth(curve.to_numpy(), smoothing)
+    peak = int(smoothed.argmax())
+    return Peak(int(curve.index[peak]), float(smoothed[peak]), float(smoothed[peak] / smoothed[-1]) if smoothed[-1] > 0 else math.inf)
+
+
+def trigram_claim(home: Path, phases: list[Transition | NoTransition]) -> Verdict:
+    """B2: M_robust(3) rises and falls."""
+    curves = trigram_curves(home)
+    raw, smoothed = ([peak_of(curve, width) for curve in curves] for width in (1, _SMOOTHING))
+
+    def within(peaks: Sequence[Peak]) -> int:
+        return sum(isinstance(phase, Transition) and phase.start <= peak.step <= phase.end for peak, phase in zip(peaks, phases, strict=True))
+
+    holds = within(raw) == len(phases) and min(peak.ratio for peak in raw) >= 5
     measurements = (
-        Measurement("peak within the drop", proportion(inside, len(phases))),
-        Measurement("peak of the median of M_robust(3), total variation (not judged)", bootstrap(peaks)),
-        Measurement("peak / end", bootstrap(ratios)),
+        Measurement("peak within the drop", proportion(within(raw), len(phases))),
+        Measurement("peak of the median of M_robust(3), total variation (not judged)", bootstrap([peak.height for peak in raw])),
+        Measurement("peak / end", bootstrap([peak.ratio for peak in raw])),
+        Measurement("smoothed peak within the drop (not judged)", proportion(within(smoothed), len(phases))),
+        Measurement("smoothed peak (not judged)", bootstrap([peak.height for peak in smoothed])),
+        Measurement("smoothed peak / end (not judged)", bootstrap([peak.ratio for peak in smoothed])),
     )
     return Verdict("B2", holds, measurements)
 

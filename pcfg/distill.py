@@ -1,7 +1,7 @@
 """`python -m pcfg.distill`: train students under a supervision schedule from a teacher's trajectory."""
 
 import functools
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from common.command import TrainingCommand
@@ -60,15 +60,22 @@ def distill_stage(command: DistillCommand) -> tuple[Stage, tuple[int, ...]]:
 
 
 def read_teacher_config(student: StudentConfig, run: RunDirectory) -> TrainConfig:
-    """The teacher's configuration, which must be of the same sentences.
+    """The teacher's configuration, which must be of the same sentences, masked in the same way.
 
     Raises:
-        UserError: another grammar, or layers that do not correspond.
+        UserError: another grammar or masking, or layers that do not correspond.
     """
     teacher = from_dict(TrainConfig, run.record["config"], run.path / "config.json")
     if run.record["grammar"] != identity(student.data.load()):
         theirs, ours = (f"--data.grammar {data.grammar} --data.start-level {data.start_level}" for data in (teacher.data, student.data))
         raise UserError(f"the teacher {run.path} learnt other sentences ({theirs}) than the student is to see ({ours}); give both the same grammar")
+    for name, theirs in asdict(teacher.masking).items():
+        if theirs != (ours := getattr(student.masking, name)):
+            flag = f"--masking.{name.replace('_', '-')}"
+            raise UserError(
+                f"the teacher {run.path} learnt with {flag} {theirs}, the student is to learn with {ours}; give both the same {flag}, so that the"
+                " teacher is asked about inputs of the kind it knows"
+            )
     if student.schedule == "projections" and student.model.layers != teacher.model.layers:
         raise UserError(
             f"--schedule projections pairs the hidden layers of student and teacher: the student has {student.model.layers}, the teacher"

@@ -4,6 +4,7 @@ runs/pcfg/<preset>/tune/...         sweeps over the students' learning rates, on
 runs/pcfg/<preset>/teacher          the teacher's trajectory, its probes, and the exact reference of its data
 runs/pcfg/<preset>/student/...      one run for each supervision strategy, and the probe of its non-terminals
 runs/pcfg/<preset>/budget/...       the same for runs of other lengths
+runs/pcfg/<preset>/heads/...        the same, of all lengths, for students of other sizes
 runs/pcfg/<preset>/first/...        two-shot students of first checkpoints from the plateau to the tail
 runs/pcfg/<preset>/claims.json      the claims, judged
 """
@@ -15,6 +16,7 @@ from common.config import Runtime, chosen_preset, describe_presets, parse
 from common.errors import run_command
 from common.mesh import keep_compiled
 from common.plan import Planner, StageCommand, print_plan, run_stages
+from common.schedule import ScheduleName
 from common.tuning import SweepConfig
 from pcfg import ceiling, nonterminal, probe
 from pcfg.presets import PRESETS, STRATEGIES, BudgetConfig, Experiment, PCFGPresetName, WindowConfig
@@ -88,9 +90,10 @@ class _Planner(Planner):
         for offset in self.experiment.first.offsets:
             # One word, because an argument that starts with a minus sign is taken for a flag.
             self._student(first_run(offset), "two-shot", f"--supervision.offset={offset}", *self._tuned("two-shot"))
-        for budget in self.experiment.budgets:
-            for strategy in STRATEGIES:
-                self._student(student(strategy, budget.steps), strategy, *_length(budget), *self._tuned(strategy))
+        for name, strategy, heads, budget in further_students(self.experiment):
+            size = () if heads is None else ("--model.heads", str(heads))
+            length = () if budget is None else _length(budget)
+            self._student(name, strategy, *size, *length, *self._tuned(strategy))
         self.claims(CLAIMS)
 
     def _student(self, name: str, strategy: str, *args: str, teacher: str = TEACHER) -> None:
@@ -105,9 +108,16 @@ class _Planner(Planner):
         return ("--tuned-by", str(self.home / "tune" / strategy)) if self.experiment.tuning is not None else ()
 
 
-def student(strategy: str, steps: int | None = None) -> str:
-    """The run of a strategy, of the student's own length or of another."""
-    return f"student/{strategy}" if steps is None else f"budget/{steps}/{strategy}"
+def student(strategy: str, budget: BudgetConfig | None = None, heads: int | None = None) -> str:
+    """The run of a strategy, of the student's own length and size or of others."""
+    length = "student" if budget is None else f"budget/{budget.steps}"
+    return f"{length}/{strategy}" if heads is None else f"heads/{heads}/{length}/{strategy}"
+
+
+def further_students(experiment: Experiment) -> list[tuple[str, ScheduleName, int | None, BudgetConfig | None]]:
+    """Name, strategy, heads and budget of every student of another length or size (None: the student's own)."""
+    kinds = [(heads, budget) for heads in (None, *experiment.heads) for budget in (None, *experiment.budgets)]
+    return [(student(strategy, budget, heads), strategy, heads, budget) for heads, budget in kinds[1:] for strategy in STRATEGIES]
 
 
 def first_run(offset: int) -> str:

@@ -41,12 +41,12 @@ class Edges:
 
 @dataclass(frozen=True)
 class Plateau:
-    """The best scores of a model that sees an n-gram, on all selected positions and on those that became MASK only. Losses in nats."""
+    """The best scores of a model that sees an n-gram, on all selected positions and on those that became MASK only (None if none does); in nats."""
 
     accuracy: float
     cross_entropy: float
-    accuracy_masked: float
-    cross_entropy_masked: float
+    accuracy_masked: float | None
+    cross_entropy_masked: float | None
 
 
 def ngram_counts(grammar: Grammar, n: int) -> ByPosition:
@@ -99,7 +99,7 @@ def window_optimum(grammar: Grammar, n: int, channel: Channel, knows_position: b
         for own in range(v + 1):
             totals[own] += _scores(joint_VxO * if_selected[own][:, None])
     accuracy, cross_entropy = np.sum(totals, axis=0)
-    return Plateau(float(accuracy), float(cross_entropy), *(float(total) / channel.mask if channel.mask else np.nan for total in totals[v]))
+    return Plateau(float(accuracy), float(cross_entropy), *(float(total) / channel.mask if channel.mask else None for total in totals[v]))
 
 
 def _observed_contexts(v: int, n: int, words_NxW: np.ndarray, probability_N: np.ndarray, channel: Channel) -> np.ndarray:

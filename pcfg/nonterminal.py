@@ -2,7 +2,7 @@
 
 Two probes, trained on the same sentences side by side: `linear` reads a token's ancestors off its own hidden state; `mixing` is the published one
 (nt_classify.py), in which each of several heads first averages the hidden states over positions, with weights that depend on the positions alone. The
-published code normalises these weights over the targets and trains on padding; here they are normalised over the sources, and padding is left out.
+published code normalises these weights over the targets and trains on padding; here they are normalised over the sources, and padding is neither.
 The untrained model (step 0) is the control: what a probe reads off that, it has learnt by itself.
 """
 
@@ -132,7 +132,7 @@ def probe_accuracy(hidden: Callable[[jax.Array], jax.Array], sampler: Sampler, c
         return sentences, hidden(sentences.tokens_BxT)
 
     def loss(params: Params, sentences: Sentences, hidden_BxTxM: jax.Array) -> jax.Array:
-        logits = both_logits(params, hidden_BxTxM)
+        logits = both_logits(params, hidden_BxTxM, sentences.tokens_BxT != sampler.vocabulary.pad)
         inside_BxT = (sentences.ancestors_BxTxD[..., 0] >= 0).astype(jnp.float32)
         losses = [
             masked_mean(label_cross_entropy(of_level, sentences.ancestors_BxTxD[..., level].clip(0).astype(jnp.int32)), inside_BxT)
@@ -152,7 +152,7 @@ def probe_accuracy(hidden: Callable[[jax.Array], jax.Array], sampler: Sampler, c
         inside_BxT = sentences.ancestors_BxTxD[..., 0] >= 0
         right = [
             jnp.sum((jnp.argmax(of_level, -1) == sentences.ancestors_BxTxD[..., level]) & inside_BxT)
-            for of_probe in both_logits(params, hidden_BxTxM)
+            for of_probe in both_logits(params, hidden_BxTxM, sentences.tokens_BxT != sampler.vocabulary.pad)
             for level, of_level in enumerate(split_levels(of_probe, classes))
         ]
         return jnp.stack(right).reshape(len(PROBES), -1), jnp.sum(inside_BxT)
@@ -182,12 +182,13 @@ def init_probes(key: jax.Array, config: NonTerminalConfig, length: int, hidden_s
     }
 
 
-def both_logits(params: Params, hidden_BxTxM: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Logits `(B, T, C)` of the linear and of the mixing probe."""
+def both_logits(params: Params, hidden_BxTxM: jax.Array, sources_BxT: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Logits `(B, T, C)` of the linear and of the mixing probe, which averages over the sources alone."""
     linear, mixing = params["linear"], params["mixing"]
     linear_BxTxC = hidden_BxTxM @ linear["kernel_MxC"] + linear["bias_C"][None, None]
     scores_HxTxS = jnp.einsum("hkt,hks->hts", mixing["positions_HxKxT"], mixing["positions_HxKxT"])
-    mixed_BxHxTxM = jnp.einsum("hts,bsm->bhtm", jax.nn.softmax(scores_HxTxS, axis=-1), hidden_BxTxM)
+    weights_BxHxTxS = jax.nn.softmax(scores_HxTxS[None], axis=-1, where=sources_BxT[:, None, None, :])
+    mixed_BxHxTxM = jnp.einsum("bhts,bsm->bhtm", weights_BxHxTxS, hidden_BxTxM)
     return linear_BxTxC, jnp.einsum("bhtm,hmc->btc", mixed_BxHxTxM, mixing["kernel_HxMxC"]) + mixing["bias_C"][None, None]
 
 

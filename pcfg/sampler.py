@@ -79,13 +79,13 @@ class Sampler:
         symbols_N, count = chosen(draws[:1], self.start_draws_A[None]), jnp.int32(1)
         ancestors_NxL = jnp.zeros((1, 0), self.index_type)
         # Last below one ancestor is last below all lower ones too, so that the highest such level says it all.
-        ends_from_N = jnp.zeros(1, jnp.int8)
+        ends_from_N = jnp.zeros(1, jnp.int32)
         offset, widths = 1, [*(table.width for table in self.tables[1:]), self.longest]
         for level, (table, width) in enumerate(zip(self.tables, widths, strict=True)):
             draws_N, offset = draws[offset : offset + table.width], offset + table.width
             parent_M, child_M, is_last_M, count = _expand(table, width, draws_N, symbols_N, count)
             ancestors_NxL = _take(jnp.concatenate([ancestors_NxL, symbols_N[:, None].astype(self.index_type)], axis=1), parent_M)
-            ends_from_N = jnp.where(is_last_M, _take(ends_from_N, parent_M), level + 1).astype(jnp.int8)
+            ends_from_N = jnp.where(is_last_M, _take(ends_from_N, parent_M), level + 1)
             symbols_N = child_M
         return self._framed(symbols_N, count, ancestors_NxL, jnp.arange(len(self.tables))[None] >= ends_from_N[:, None])
 

@@ -13,7 +13,7 @@ from common.stats import Estimate, paired_difference
 from common.transition import NoTransition, Transition
 from common.verdict import Measurement, Verdict
 from pcfg import nonterminal
-from pcfg.experiment import first_run, student
+from pcfg.experiment import first_run, further_students, student
 from pcfg.presets import STRATEGIES, Experiment
 
 _BASELINES = ("one-shot", "ce")
@@ -86,15 +86,17 @@ def structure_claim(evidence: Evidence) -> Verdict:
     def known(probe: str, trained: bool) -> dict[str, list[float]]:
         return {name: mean[probe][trained][name].loc[evidence.run(student(name)).manifest["seeds"]].tolist() for name in STRATEGIES}
 
-    linear, untrained, mixing = known("linear", True), known("linear", False), known("mixing", True)
+    linear, mixing = known("linear", True), known("mixing", True)
     gains = {baseline: paired_difference(linear[baseline], linear["progressive"]) for baseline in _BASELINES}
     measurements = [Measurement(f"accuracy of non-terminals, progressive less {_label(name)}", gain) for name, gain in gains.items()]
-    for name in ("progressive", *_BASELINES):
-        measurements.append(Measurement(f"{_label(name)} less untrained (not judged)", paired_difference(untrained[name], linear[name])))
     for name in _BASELINES:
         gain = paired_difference(mixing[name], mixing["progressive"])
         measurements.append(Measurement(f"by the mixing probe, progressive less {_label(name)} (not judged)", gain))
-    return evidence.verdict("B6", all(map(positive, gains.values())), measurements, (_means(linear),))
+    for prefix, trained, untrained in (("", linear, known("linear", False)), ("by the mixing probe, ", mixing, known("mixing", False))):
+        for name in ("progressive", *_BASELINES):
+            gain = paired_difference(untrained[name], trained[name])
+            measurements.append(Measurement(f"{prefix}{_label(name)} less untrained (not judged)", gain))
+    return evidence.verdict("B6", all(map(positive, gains.values())), measurements, (_means(linear), f"by the mixing probe, {_means(mixing)}"))
 
 
 def structure_table(evidence: Evidence) -> pd.DataFrame:
@@ -119,15 +121,15 @@ def first_table(evidence: Evidence) -> pd.DataFrame:
 
 
 def final_table(evidence: Evidence) -> pd.DataFrame:
-    """How far every run came within its budget: run, strategy, seed, learning rate, examples, accuracy and loss on the evaluation set."""
+    """How far every run came within its budget: run, strategy, heads, seed, learning rate, examples, accuracy and loss on the evaluation set."""
     experiment, rows = evidence.experiment, []
     names = {"teacher": "teacher"} | {student(strategy): strategy for strategy in STRATEGIES}
-    names |= {student(strategy, budget.steps): strategy for budget in experiment.budgets for strategy in STRATEGIES}
+    names |= {name: strategy for name, strategy, *_ in further_students(experiment)}
     for name, strategy in names.items():
         run = evidence.run(name)
         last = run.metrics()[-1]
         columns = zip(run.manifest["seeds"], run.manifest["learning_rates"], evidence.accuracy(name), last["eval_loss"], strict=True)
-        where = {"run": name, "strategy": strategy}
+        where = {"run": name, "strategy": strategy, "heads": run.record["config"]["model"]["heads"]}
         rows += [
             where | {"seed": seed, "learning_rate": rate, "examples": last["examples"], "accuracy": accuracy, "eval_loss": loss}
             for seed, rate, accuracy, loss in columns

@@ -18,7 +18,7 @@ SIGNIFICANCE = 1e-5
 shares = st.floats(0, 1).flatmap(lambda mask: st.tuples(st.just(mask), st.floats(0, 1 - mask)))
 configs = st.builds(
     lambda fraction, shares, hide, special: MaskingConfig(fraction, *shares, hide_selected=hide, select_special=special),
-    st.sampled_from([0.0, 0.15, 0.3, 0.77, 1.0]) | st.floats(0, 1),
+    st.sampled_from([0.15, 0.3, 0.77, 1.0]) | st.floats(0, 1, exclude_min=True),
     st.sampled_from([(0.8, 0.1), (1.0, 0.0), (0.0, 1.0), (0.0, 0.0)]) | shares,
     st.booleans(),
     st.booleans(),
@@ -107,3 +107,5 @@ def test_shares_that_do_not_fit_are_refused() -> None:
         MaskingConfig(random_share=0.3)
     with pytest.raises(UserError, match=r"fraction = 1\.5: input should be less than or equal to 1"):
         validate(MaskingConfig(1.5))
+    with pytest.raises(UserError, match=r"fraction = 0\.0: input should be greater than 0"):
+        validate(MaskingConfig(0.0))

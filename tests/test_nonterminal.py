@@ -56,11 +56,13 @@ def test_noise_tells_nothing() -> None:
 
 
 def test_mixing_weights_are_normalised_over_sources() -> None:
-    """Hidden states that are the same everywhere come through every head unchanged."""
+    """Hidden states that are the same at all of a sentence's tokens come through every head unchanged, whatever those of the padding are."""
     params = init_probes(jax.random.key(0), CONFIG, 9, 5, 7)
-    hidden = jnp.broadcast_to(jax.random.normal(jax.random.key(1), (3, 1, 5)), (3, 9, 5))
-    mixed = both_logits(params, hidden)[1]
-    expected = jnp.einsum("btm,hmc->btc", hidden, params["mixing"]["kernel_HxMxC"])
+    sources = jnp.arange(9)[None] < jnp.asarray([4, 7, 9])[:, None]
+    same = jnp.broadcast_to(jax.random.normal(jax.random.key(1), (3, 1, 5)), (3, 9, 5))
+    hidden = jnp.where(sources[..., None], same, jax.random.normal(jax.random.key(2), (3, 9, 5)))
+    mixed = both_logits(params, hidden, sources)[1]
+    expected = jnp.einsum("btm,hmc->btc", same, params["mixing"]["kernel_HxMxC"])
     np.testing.assert_allclose(mixed, expected, rtol=1e-4, atol=1e-6)
 
 

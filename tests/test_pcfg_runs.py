@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,25 +12,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from common.config import Preset, TrainingConfig
 from common.engine import ScanEngine
-from common.errors import UserError
 from common.masking import MaskingConfig
-from common.optim import OptimConfig
 from common.runs import RunDirectory, locked
-from common.schedule import ScheduleConfig
+from common.speed import Work, describe
 from common.trajectory import Trajectory
-from common.tuning import SweepConfig
-from figures import publish
-from pcfg import ceiling, distill, experiment, nonterminal, probe, train
-from pcfg.config import StudentConfig, TrainConfig, bert, config_of, teacher_problem
+from pcfg import ceiling, distill, nonterminal, probe, train
+from pcfg.config import TrainConfig, config_of, teacher_problem
 from pcfg.data import PCFGData, identity, masked
 from pcfg.grammar import load
-from pcfg.presets import PRESETS, AncestorConfig, BudgetConfig, Experiment, FirstCheckpointConfig, WindowConfig
 from pcfg.sampler import make_sampler
+from pcfg.window import Distances, window_distances
 from tests.conftest import same_run
 
-SWEEP = SweepConfig((3e-3, 1e-2, 2e-2, 3e-2), seed=15, num_seeds=2)
 GRAMMAR = "S -> A B | B A | A A\nA -> x y x | y y\nB -> y x x | x x y\n"
 
 
@@ -83,6 +78,21 @@ def test_students_of_every_strategy(teacher: Path, tiny: list[str], tmp_path: Pa
     assert min(last["accuracy"]) > max(first["accuracy"]) + 0.1
 
 
+def test_a_teacher_that_answers_once_is_charged_once(teacher: Path, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    groups: list[int] = []
+
+    def spied(work: Work, examples: int, seconds: float, num_devices: int, group_size: int) -> dict[str, float]:
+        groups.append(group_size)
+        assert work.teacher_flops > 0
+        return describe(work, examples, seconds, num_devices, group_size)
+
+    monkeypatch.setattr("common.stage.describe", spied)
+    short = [*tiny, "--training.steps", "8", "--model.heads", "2", "--teacher", str(teacher), "--teacher-seed", "0", "--schedule", "one-shot"]
+    distill.main(["--run-dir", str(tmp_path / "apart"), *short])
+    distill.main(["--run-dir", str(tmp_path / "grouped"), *short, "--shared-stream", "--optim.learning-rate", "1e-2", "2e-2"])
+    assert groups == [1, 4]
+
+
 def test_both_probes_of_a_trajectory(teacher: Path) -> None:
     probe.main([str(teacher), "--spacing", "2", "--num-sentences", "64", "--sizes", "2", "3"])
     table = pd.read_csv(teacher / "probes" / probe.TABLE)
@@ -133,6 +143,10 @@ def test_bad_input(teacher: Path, tiny: list[str], tmp_path: Path, grammar: Path
     cyclic = tmp_path / "cyclic.txt"
     cyclic.write_text("S -> A\nA -> S\n")
     assert "go in a circle" in refused(train.main, *run, "--data.grammar", cyclic, "--data.start-level", "0")
+    assert "fraction = 0.0: input should be greater than 0" in refused(train.main, *run, *tiny, "--masking.fraction", "0")
+    assert "--masking.mask-share 0.8, the student is to learn with 0.5" in refused(
+        distill.main, *run, *tiny, "--teacher", teacher, "--schedule", "one-shot", "--masking.mask-share", "0.5"
+    )
     assert "learnt other sentences" in refused(distill.main, *run, "--teacher", teacher, "--schedule", "one-shot")
     assert "needs --teacher" in refused(distill.main, *run, "--schedule", "one-shot")
     unprobed = tmp_path / "teacher"
@@ -183,6 +197,34 @@ def test_a_run_scored_on_special_tokens_has_no_exact_reference(teacher: Path, tm
     assert "--masking.select-special" in refused(ceiling.main, run)
 
 
+def test_a_run_without_masks_has_an_exact_reference(tiny: list[str], tmp_path: Path) -> None:
+    train.main(["--run-dir", str(tmp_path / "run"), *tiny, "--training.steps", "8", "--masking.mask-share", "0"])
+    ceiling.main([str(tmp_path / "run"), "--spacing", "2", "--num-sentences", "32", "--windows", "2", "--sizes", "2"])
+    exact = json.loads((tmp_path / "run" / "probes" / "ceiling.json").read_text())
+    assert exact["plateaus"]["2"]["accuracy_masked"] is None
+    assert exact["ceiling"]["accuracy"] >= exact["plateaus"]["2"]["accuracy"] - 0.1
+
+
+def test_an_interrupted_reference_goes_on_with_the_next_window(teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tmp_path / "teacher"
+    shutil.copytree(teacher, run, ignore=shutil.ignore_patterns("probes"))
+    args, computed = [str(run), "--spacing", "2", "--num-sentences", "32", "--windows", "2", "--sizes", "2", "3"], []
+
+    def spied(*rest: Any) -> Distances:
+        if rest[4] == 3 and not computed.count(3):
+            computed.append(3)
+            raise KeyboardInterrupt
+        computed.append(rest[4])
+        return window_distances(*rest)
+
+    monkeypatch.setattr(ceiling, "window_distances", spied)
+    with pytest.raises(KeyboardInterrupt):
+        ceiling.main(args)
+    ceiling.main(args)
+    assert computed == [2, 2, 3, 3, 3]  # each for two kinds of model; 2 is not done again
+    assert pd.read_csv(run / "probes" / "ceiling.csv").n.tolist() == [2, 2, 3, 3]
+
+
 def test_an_edited_grammar_is_another_one(tmp_path: Path) -> None:
     first, second = tmp_path / "a.txt", tmp_path / "b.txt"
     third_of = "[0.33333333333333333]"
@@ -193,83 +235,3 @@ def test_an_edited_grammar_is_another_one(tmp_path: Path) -> None:
     third.write_text(GRAMMAR.replace("A -> x y x", "A -> x x x"))
     assert identity(load(str(first))) == identity(load(str(second))) != identity(load(str(third)))
     assert identity(PCFGData(start_level=3).load()) != identity(PCFGData(start_level=2).load())
-
-
-def test_a_tiny_experiment_end_to_end(grammar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every stage, judged, drawn and published; a second time there is nothing to do."""
-    data = PCFGData(grammar=str(grammar))
-    budget = TrainingConfig(steps=120, batch_size=32, eval_every=4, eval_examples=128, checkpoint_every=8, seed=5, num_seeds=2)
-    optim = OptimConfig((1e-2,), schedule="cosine", kind="adam", clip_norm=1.0)
-    windows = WindowConfig((2, 3), spacing=2, num_sentences=32)
-    student = StudentConfig(data, bert(1, layers=1, dropout=0.0), optim, budget, supervision=ScheduleConfig(interval=8, without_transition="final"))
-    teacher = TrainConfig(data, bert(2, layers=1, dropout=0.0), optim, budget)
-    tiny = Experiment(
-        teacher,
-        student,
-        windows,
-        1,
-        AncestorConfig(every=0, num_train=64, num_eval=64),
-        windows,
-        first=FirstCheckpointConfig((-8, 16)),
-        tuning=SWEEP,
-        budgets=(BudgetConfig(60, interval=4, speed=2, first_steps=8),),
-    )
-    monkeypatch.setitem(PRESETS, "quick", Preset("quick", "A tiny grammar.", tiny))
-    experiment.main(["--root", str(tmp_path / "runs")])
-    home = tmp_path / "runs" / "pcfg" / "quick"
-    claims = {claim["claim"]: claim for claim in json.loads((home / "claims.json").read_text())["claims"]}
-    assert claims.keys() == {"B1", "B2", "B3", "B4", "B5", "B6"}
-    final = pd.read_csv(home / "final_accuracy.csv")
-    assert len(final) == (5 + 4) * 2
-    tuned = pd.read_csv(home / "tuning.csv")
-    best = tuned.loc[tuned.groupby("run").mean_final_accuracy.idxmax()].set_index("run").learning_rate
-    students = final[final.strategy != "teacher"]
-    assert (students.learning_rate.to_numpy() == best.loc[students.strategy].to_numpy()).all()
-    assert sorted(pd.read_csv(home / "first_checkpoints.csv").offset) == [-8, -8, 0, 0, 16, 16]
-    exact = json.loads((home / "teacher" / "probes" / "ceiling.json").read_text())
-    # No model can beat the best one by more than the luck of 128 sentences.
-    assert final.eval_loss.min() > exact["ceiling"]["cross_entropy_here"] - 0.02
-    losses = [plateau["cross_entropy"] for plateau in exact["plateaus"].values()]
-    assert losses == sorted(losses, reverse=True) and losses[-1] > exact["ceiling"]["cross_entropy"] - 0.05
-    assert (pd.read_csv(home / "teacher" / "probes" / "ceiling.csv").kind == ["robust", "close"] * 2).all()
-
-    out = ["--root", str(tmp_path / "runs"), "--site", str(tmp_path / "site"), "--out", str(tmp_path / "results")]
-    publish.main(["--experiment", "pcfg", *out])
-    page = (tmp_path / "site" / "pcfg-quick" / "report.html").read_text()
-    assert "masked prediction on a grammar" in page and page.count("<img") == 3
-    assert {path.name for path in (tmp_path / "results" / "pcfg-quick").iterdir()} >= {
-        "claims.json",
-        "phases.png",
-        "ancestors.png",
-        "first_checkpoints.csv",
-        "student_nonterminals.csv",
-        "students.png",
-        "table.md",
-        "ngram.csv",
-    }
-    before = (home / "claims.json").stat().st_mtime_ns
-    experiment.main(["--root", str(tmp_path / "runs")])
-    assert (home / "claims.json").stat().st_mtime_ns == before
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_presets_are_commands_that_parse(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every training stage of every preset gets as far as its plan."""
-    mains = {"pcfg.train": train.main, "pcfg.distill": distill.main}
-    for stage in experiment.plan(name, PRESETS[name].config, tmp_path):
-        if stage.module in mains:
-            try:
-                mains[stage.module]([*stage.args, "--dry-run"])
-                assert "dry run" in capsys.readouterr().out
-            except UserError as error:
-                assert stage.needs
-                assert "does not exist" in str(error)
-
-
-def test_the_paper_preset_starts(tmp_path: Path) -> None:
-    """The published teacher, on whole sentences of cfg3b, one at a time."""
-    smaller = ["--training.batch-size", "1", "--training.eval-examples", "2"]
-    train.main(["--preset", "paper", "--run-dir", str(tmp_path / "run"), "--training.steps", "2", "--training.checkpoint-every", "1", *smaller])
-    run = RunDirectory(tmp_path / "run")
-    assert Trajectory(run).steps() == (0, 1, 2)
-    assert run.manifest["speed"]["tokens_per_second"] > 0

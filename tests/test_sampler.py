@@ -122,6 +122,14 @@ def test_shapes_and_types() -> None:
     assert (ancestors.dtype, ancestors.max(), ancestors.min()) == ("int32", 129, -1)
 
 
+def test_ends_in_a_deep_grammar() -> None:
+    depth = 130
+    grammar = parse_grammar("".join(f"S{i} -> S{i + 1}\n" for i in range(depth - 1)) + f"S{depth - 1} -> x y", "deep", "deep.txt")
+    ends_TxD = np.asarray(make_sampler(grammar).sample(jax.random.key(SEED), 1).ends_BxTxD[0])
+    assert ends_TxD.shape == (4, depth)
+    assert ends_TxD.any(axis=1).tolist() == [False, False, True, False] and ends_TxD[2].all()
+
+
 @pytest.mark.parametrize("name", ["cfg3b", "cfg3f"])
 def test_sentences_of_the_full_grammar(name: str) -> None:
     grammar = load(name)

@@ -1,5 +1,7 @@
 """The operations of a forward pass, against what the compiler counts."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -21,9 +23,9 @@ def test_operations_are_those_of_the_compiled_program(config: TransformerConfig)
 
 def test_a_teacher_costs_one_forward_pass() -> None:
     student, teacher = TransformerConfig(2), TransformerConfig(8)
-    alone, taught = (training_work(student, other, 7, 20).flops for other in (None, teacher))
-    assert alone == 3 * transformer_flops(student, 7, 20)
-    assert taught - alone == transformer_flops(teacher, 7, 20)
+    alone, taught = (training_work(student, other, 7, 20) for other in (None, teacher))
+    assert alone == Work(20, 3 * transformer_flops(student, 7, 20))
+    assert taught == replace(alone, teacher_flops=transformer_flops(teacher, 7, 20))
 
 
 def test_rates_of_a_run() -> None:
@@ -31,3 +33,6 @@ def test_rates_of_a_run() -> None:
     assert speed["tokens_per_second"] == 5000
     assert speed["flops_per_second"] == 2.5e8
     assert 0 < speed["utilisation"] < 1
+    taught = Work(tokens=20, flops=1e6, teacher_flops=2e6)
+    apart, grouped = (describe(taught, examples=1000, seconds=4.0, num_devices=2, group_size=size)["flops_per_second"] for size in (1, 4))
+    assert (apart, grouped) == (7.5e8, 3.75e8)

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections import defaultdict
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from common import ngram
 from common.errors import UserError
 from pcfg.grammar import Grammar, load
 from pcfg.ngrams import ngram_counts, window_optimum
-from pcfg.posterior import Channel, optimal_prediction
+from pcfg.posterior import Channel, Selection, optimal_prediction
 from pcfg.window import window_distances
 from tests import brute_force
 from tests.brute_force import AMBIGUOUS, GRAMMARS
@@ -33,26 +34,33 @@ def test_windows_are_the_papers() -> None:
     assert {n: list(window(n, 30)) for n in (2, 3, 4, 5)} == {2: [29, 30], 3: [29, 30, 31], 4: [28, 29, 30, 31], 5: [28, 29, 30, 31, 32]}
 
 
-def masked_prediction(words: brute_force.Strings, v: int, word: tuple[int, ...], hidden: set[int], target: int) -> np.ndarray:
-    """P(token at the target | the tokens not hidden, length)."""
+def masked_prediction(
+    words: brute_force.Strings, v: int, word: tuple[int, ...], hidden: set[int], target: int, right: float, wrong: float
+) -> np.ndarray:
+    """P(token at the target | the tokens not hidden, length), where a token is seen with these probabilities if it is the true one, or is not."""
     weight_V = np.zeros(v)
     for other, p in words.items():
-        if len(other) == len(word) and all(t in hidden or other[t] == word[t] for t in range(len(word))):
-            weight_V[other[target]] += p
+        if len(other) == len(word):
+            weight_V[other[target]] += p * math.prod(right if other[t] == word[t] else wrong for t in range(len(word)) if t not in hidden)
     return weight_V / weight_V.sum()
 
 
 @grammars
-def test_distances_against_enumeration(grammar: Grammar) -> None:
+@pytest.mark.parametrize("selection", ["unknown", "known", "hidden"])
+def test_distances_against_enumeration(grammar: Grammar, selection: Selection) -> None:
+    # A seen token may be one of the 40% selected, of which 20% are drawn anew; who is told what was selected knows that it is not.
+    v = len(grammar.terminals)
+    wrong = 0.4 * 0.2 / v if selection == "unknown" else 0.0
+    right = 0.6 + 0.4 * (0.1 + 0.2 / v) if selection == "unknown" else 1.0
     tokens_BxT, length_B = brute_force.sample(grammar, 8, 0)
     words, targets = brute_force.strings(grammar), [(b, t) for b in range(8) for t in range(length_B[b])]
     for n in (2, 3):
-        found = window_distances(grammar, tokens_BxT, length_B, targets, n)
+        found = window_distances(grammar, tokens_BxT, length_B, targets, n, CHANNEL, selection)
         for i, (b, t) in enumerate(targets):
             word = tuple(tokens_BxT[b, : length_B[b]].tolist())
             inside = set(window(n, t))
             alone, robust, close = (
-                masked_prediction(words, len(grammar.terminals), word, hidden, t) for hidden in ({t}, inside, (set(range(len(word))) - inside) | {t})
+                masked_prediction(words, v, word, hidden, t, right, wrong) for hidden in ({t}, inside, (set(range(len(word))) - inside) | {t})
             )
             assert found.robust_N[i] == pytest.approx(total_variation(alone, robust), abs=1e-12)
             assert found.close_N[i] == pytest.approx(total_variation(alone, close), abs=1e-12)
@@ -63,9 +71,9 @@ def test_distances_against_enumeration(grammar: Grammar) -> None:
 def test_distances_refuse_bad_targets() -> None:
     tokens_BxT, length_B = brute_force.sample(AMBIGUOUS, 8, 0)
     with pytest.raises(UserError, match="outside its sentence"):
-        window_distances(AMBIGUOUS, tokens_BxT, length_B, [(0, int(length_B[0]))], 3)
+        window_distances(AMBIGUOUS, tokens_BxT, length_B, [(0, int(length_B[0]))], 3, CHANNEL)
     with pytest.raises(UserError, match="does not come from grammar"):
-        window_distances(AMBIGUOUS, np.full_like(tokens_BxT, 2), length_B, [(int(np.argmax(length_B)), 0)], 3)
+        window_distances(AMBIGUOUS, np.full_like(tokens_BxT, 2), length_B, [(int(np.argmax(length_B)), 0)], 3, CHANNEL, "known")
 
 
 def padded_window(word: tuple[int, ...], n: int, target: int, v: int) -> tuple[int, ...]:
@@ -118,7 +126,7 @@ def window_scores(grammar: Grammar, n: int, channel: Channel, knows_position: bo
 def test_window_optimum_against_enumeration(grammar: Grammar, n: int, hidden: bool, knows_position: bool) -> None:
     found = window_optimum(grammar, n, CHANNEL, knows_position, hidden)
     expected = window_scores(grammar, n, CHANNEL, knows_position, hidden)
-    np.testing.assert_allclose([found.accuracy, found.cross_entropy, found.accuracy_masked, found.cross_entropy_masked], expected, rtol=1e-10)
+    np.testing.assert_allclose(list(asdict(found).values()), expected, rtol=1e-10)
 
 
 def test_plateaus_of_cfg3b() -> None:
@@ -131,6 +139,12 @@ def test_plateaus_of_cfg3b() -> None:
     assert window_optimum(grammar, 3, Channel(), knows_position=True).cross_entropy < losses[2]
     with pytest.raises(UserError, match="too many to list"):
         window_optimum(grammar, 15, Channel())
+
+
+def test_without_masks_there_are_no_scores_of_masked_positions() -> None:
+    found = window_optimum(AMBIGUOUS, 2, Channel(mask=0.0))
+    assert (found.accuracy_masked, found.cross_entropy_masked) == (None, None)
+    assert 0 < found.accuracy < 1
 
 
 def test_a_window_as_wide_as_the_sentence_is_the_posterior() -> None:

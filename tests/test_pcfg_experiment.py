@@ -1,0 +1,116 @@
+"""The PCFG experiment as a whole, on a tiny grammar, and its presets."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from common.config import Preset, TrainingConfig
+from common.errors import UserError
+from common.optim import OptimConfig
+from common.runs import RunDirectory
+from common.schedule import ScheduleConfig
+from common.trajectory import Trajectory
+from common.tuning import SweepConfig
+from figures import publish
+from pcfg import distill, experiment, train
+from pcfg.config import StudentConfig, TrainConfig, bert
+from pcfg.data import PCFGData
+from pcfg.presets import PRESETS, AncestorConfig, BudgetConfig, Experiment, FirstCheckpointConfig, WindowConfig
+from tests.test_pcfg_runs import GRAMMAR
+
+SWEEP = SweepConfig((3e-3, 1e-2, 2e-2, 3e-2), seed=15, num_seeds=2)
+
+
+def test_a_tiny_experiment_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every stage, judged, drawn and published; a second time there is nothing to do."""
+    grammar = tmp_path / "tiny.txt"
+    grammar.write_text(GRAMMAR)
+    data = PCFGData(grammar=str(grammar))
+    budget = TrainingConfig(steps=120, batch_size=32, eval_every=4, eval_examples=128, checkpoint_every=8, seed=5, num_seeds=2)
+    optim = OptimConfig((1e-2,), schedule="cosine", kind="adam", clip_norm=1.0)
+    windows = WindowConfig((2, 3), spacing=2, num_sentences=32)
+    student = StudentConfig(data, bert(1, layers=1, dropout=0.0), optim, budget, supervision=ScheduleConfig(interval=8, without_transition="final"))
+    teacher = TrainConfig(data, bert(2, layers=1, dropout=0.0), optim, budget)
+    tiny = Experiment(
+        teacher,
+        student,
+        windows,
+        1,
+        AncestorConfig(every=0, num_train=64, num_eval=64),
+        windows,
+        first=FirstCheckpointConfig((-8, 16)),
+        tuning=SWEEP,
+        budgets=(BudgetConfig(60, interval=4, speed=2, first_steps=8),),
+    )
+    monkeypatch.setitem(PRESETS, "quick", Preset("quick", "A tiny grammar.", tiny))
+    experiment.main(["--root", str(tmp_path / "runs")])
+    home = tmp_path / "runs" / "pcfg" / "quick"
+    claims = {claim["claim"]: claim for claim in json.loads((home / "claims.json").read_text())["claims"]}
+    assert claims.keys() == {"B1", "B2", "B3", "B4", "B5", "B6"}
+    final = pd.read_csv(home / "final_accuracy.csv")
+    assert len(final) == (5 + 4) * 2
+    tuned = pd.read_csv(home / "tuning.csv")
+    best = tuned.loc[tuned.groupby("run").mean_final_accuracy.idxmax()].set_index("run").learning_rate
+    students = final[final.strategy != "teacher"]
+    assert (students.learning_rate.to_numpy() == best.loc[students.strategy].to_numpy()).all()
+    assert sorted(pd.read_csv(home / "first_checkpoints.csv").offset) == [-8, -8, 0, 0, 16, 16]
+    exact = json.loads((home / "teacher" / "probes" / "ceiling.json").read_text())
+    # No model can beat the best one by more than the luck of 128 sentences.
+    assert final.eval_loss.min() > exact["ceiling"]["cross_entropy_here"] - 0.02
+    losses = [plateau["cross_entropy"] for plateau in exact["plateaus"].values()]
+    assert losses == sorted(losses, reverse=True) and losses[-1] > exact["ceiling"]["cross_entropy"] - 0.05
+    for n, plateau in exact["plateaus"].items():
+        placed = exact["plateaus_with_position"][n]
+        assert placed["cross_entropy"] <= plateau["cross_entropy"] + 1e-12 and placed["accuracy"] >= plateau["accuracy"] - 1e-12
+    distances = pd.read_csv(home / "teacher" / "probes" / "ceiling.csv")
+    assert (distances.kind == ["robust", "close"] * 2).all()
+    # The model learnt on corrupted sentences, so that it must doubt what it sees.
+    assert (distances["mean"] != distances.mean_known_clean).any()
+
+    out = ["--root", str(tmp_path / "runs"), "--site", str(tmp_path / "site"), "--out", str(tmp_path / "results")]
+    publish.main(["--experiment", "pcfg", *out])
+    page = (tmp_path / "site" / "pcfg-quick" / "report.html").read_text()
+    assert "masked prediction on a grammar" in page and page.count("<img") == 3
+    assert {path.name for path in (tmp_path / "results" / "pcfg-quick").iterdir()} >= {
+        "claims.json",
+        "phases.png",
+        "ancestors.png",
+        "first_checkpoints.csv",
+        "student_nonterminals.csv",
+        "students.png",
+        "table.md",
+        "ngram.csv",
+    }
+    curves = pd.read_csv(tmp_path / "results" / "pcfg-quick" / "curves.csv")
+    ends = curves[curves.step == curves.groupby("run").step.transform("max")].merge(final, on=["run", "seed"], suffixes=("", "_final"))
+    assert len(ends) == len(final)
+    np.testing.assert_allclose(ends[["accuracy", "eval_loss"]], ends[["accuracy_final", "eval_loss_final"]], rtol=1e-3)
+    before = (home / "claims.json").stat().st_mtime_ns
+    experiment.main(["--root", str(tmp_path / "runs")])
+    assert (home / "claims.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_commands_that_parse(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every training stage of every preset gets as far as its plan."""
+    mains = {"pcfg.train": train.main, "pcfg.distill": distill.main}
+    for stage in experiment.plan(name, PRESETS[name].config, tmp_path):
+        if stage.module in mains:
+            try:
+                mains[stage.module]([*stage.args, "--dry-run"])
+                assert "dry run" in capsys.readouterr().out
+            except UserError as error:
+                assert stage.needs
+                assert "does not exist" in str(error)
+
+
+def test_the_paper_preset_starts(tmp_path: Path) -> None:
+    """The published teacher, on whole sentences of cfg3b, one at a time."""
+    smaller = ["--training.batch-size", "1", "--training.eval-examples", "2"]
+    train.main(["--preset", "paper", "--run-dir", str(tmp_path / "run"), "--training.steps", "2", "--training.checkpoint-every", "1", *smaller])
+    run = RunDirectory(tmp_path / "run")
+    assert Trajectory(run).steps() == (0, 1, 2)
+    assert run.manifest["speed"]["tokens_per_second"] > 0

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
@@ -260,6 +261,20 @@ def test_help_teaches(module: str) -> None:
     result = run_module(module, "--help")
     assert result.returncode == 0
     assert "usage: python -m" in result.stdout
+
+
+def test_claims_of_unfinished_runs_are_refused(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]) -> None:
+    monkeypatch.setitem(PRESETS, "quick", Preset("quick", "A tiny problem.", tiny_experiment()))
+    home = tmp_path / "parity" / "quick"
+    shutil.copytree(finished / "parity" / "quick", home)
+    (home / "claims.json").unlink()
+    for run in ("student/one-shot", "tune/one-shot"):
+        manifest = home / run / "manifest.json"
+        whole = manifest.read_text()
+        manifest.write_text(json.dumps(json.loads(whole) | {"status": "started"}))
+        assert f"{run} is not finished" in refused(claims.main, "--root", tmp_path)
+        manifest.write_text(whole)
+        assert not (home / "claims.json").exists(), "which marks the experiment as done"
 
 
 def test_claim_c_is_what_the_probe_says(finished: Path) -> None:

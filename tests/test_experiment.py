@@ -36,7 +36,7 @@ def tiny_experiment() -> Experiment:
     data, budget = ParityData(8, 2), TrainingConfig(steps=256, batch_size=16, eval_every=8, eval_examples=512, seed=3, num_seeds=2)
     return Experiment(
         teacher=TrainConfig(data, MLPConfig(64), OptimConfig((0.5,)), replace(budget, checkpoint_every=8)),
-        student=StudentConfig(data, MLPConfig(8), OptimConfig((0.5,)), budget, ScheduleConfig(interval=8, first_steps=64)),
+        student=StudentConfig(data, MLPConfig(8), OptimConfig((0.5,)), budget, ScheduleConfig(interval=8, first_steps=64, projection_steps=1)),
         label_steps=512,
         sizes=((8, 512), (16, 512), (64, 256)),
         tuning=TuningConfig((0.2, 0.4, 0.6, 0.8), seed=50, num_seeds=2),
@@ -119,7 +119,9 @@ def test_an_experiment_on_transformers(tmp_path: Path, monkeypatch: pytest.Monke
     budget = TrainingConfig(steps=128, batch_size=32, eval_every=4, eval_examples=256, seed=3, num_seeds=2)
     tiny = Experiment(
         teacher=TrainConfig(data, TransformerConfig(4, layers=1, init_std=0.2), optim, replace(budget, checkpoint_every=4)),
-        student=StudentConfig(data, TransformerConfig(2, layers=1, init_std=0.2), optim, budget, ScheduleConfig(interval=4, first_steps=16)),
+        student=StudentConfig(
+            data, TransformerConfig(2, layers=1, init_std=0.2), optim, budget, ScheduleConfig(interval=4, first_steps=16, projection_steps=1)
+        ),
         label_steps=128,
         sizes=((2, 128), (4, 128)),
         tuning=None,

@@ -209,9 +209,10 @@ def _transformer_paper() -> Experiment:
     # 8M examples; a checkpoint every 100k of them, as in the preset `paper`.
     budget = TrainingConfig(steps=250_000, batch_size=32, eval_every=3125, eval_examples=4096, seed=0, num_seeds=3)
     teacher = replace(budget, num_seeds=1, eval_every=625, checkpoint_every=3125)
+    supervision = ScheduleConfig(interval=3125, first_steps=31_250, projection_steps=3125, without_transition="final")
     return Experiment(
         teacher=TrainConfig(data, *TEACHER_DEFAULTS["transformer"], teacher),
-        student=StudentConfig(data, *STUDENT_DEFAULTS["transformer"], budget, ScheduleConfig(interval=3125, first_steps=31_250), teacher_seed=0),
+        student=StudentConfig(data, *STUDENT_DEFAULTS["transformer"], budget, supervision, teacher_seed=0),
         label_steps=250_000,
         sizes=((4, 250_000), (8, 250_000), (32, 250_000)),
         tuning=None,

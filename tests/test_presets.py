@@ -24,6 +24,14 @@ def test_presets_are_valid_and_documented(name: str) -> None:
     assert len(known) == len(stages)
 
 
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_a_preset_says_how_long_every_first_stage_lasts(name: str) -> None:
+    """A projected layer lasts one or two of the intervals of progressive, the first checkpoint of two-shot longer."""
+    supervision = PRESETS[name].config.student.supervision
+    assert supervision.projection_steps in (supervision.interval, 2 * supervision.interval)
+    assert supervision.first_steps is not None and supervision.first_steps > supervision.projection_steps
+
+
 def test_an_experiment_with_soft_labels_has_one_shot_once() -> None:
     names = {name: {stage.name for stage in experiment.plan(name, PRESETS[name].config, Path("runs"))} for name in ("quick", "transformer-quick")}
     assert {"student/one-shot", "student/one-shot-soft"} <= names["quick"]

@@ -177,7 +177,7 @@ def _transformer_quick() -> Experiment:
 
     # A student needs some 400 updates to learn from a checkpoint of the transition; at this rate the transition takes some 350, at twice it some 200.
     teacher = TrainConfig(data, gpt2(16), OptimConfig((1e-4,), kind="adam"), replace(budget, checkpoint_every=40))
-    supervision = ScheduleConfig(interval=160, first_steps=560, projection_steps=320, without_transition="final")
+    supervision = ScheduleConfig(interval=160, first_steps=560, projection_steps=320)
     return Experiment(
         teacher=teacher,
         student=StudentConfig(data, gpt2(4), OptimConfig((2e-3,), kind="adam"), budget, supervision, DistillationLoss(labels="soft")),
@@ -209,7 +209,7 @@ def _transformer_paper() -> Experiment:
     # 8M examples; a checkpoint every 100k of them, as in the preset `paper`.
     budget = TrainingConfig(steps=250_000, batch_size=32, eval_every=3125, eval_examples=4096, seed=0, num_seeds=3)
     teacher = replace(budget, num_seeds=1, eval_every=625, checkpoint_every=3125)
-    supervision = ScheduleConfig(interval=3125, first_steps=31_250, projection_steps=3125, without_transition="final")
+    supervision = ScheduleConfig(interval=3125, first_steps=31_250, projection_steps=3125)
     return Experiment(
         teacher=TrainConfig(data, *TEACHER_DEFAULTS["transformer"], teacher),
         student=StudentConfig(data, *STUDENT_DEFAULTS["transformer"], budget, supervision, teacher_seed=0),

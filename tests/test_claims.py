@@ -1,6 +1,7 @@
 """The verdicts: each criterion on learning times on either side of it."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +10,8 @@ import pandas as pd
 import pytest
 
 from parity import beyond, claims
-from parity.presets import PRESETS
+from parity.presets import PRESETS, FirstCheckpointConfig
+from parity.probe import BY_STRATUM
 
 EXPERIMENT = PRESETS["quick"].config
 INF = math.inf
@@ -112,3 +114,29 @@ def test_first_checkpoints(monkeypatch: pytest.MonkeyPatch, degree_1: tuple[int,
     ]
     monkeypatch.setattr(beyond, "first_table", lambda _: pd.DataFrame(rows))
     assert beyond.first_checkpoint_claim(evidence()).holds == holds
+
+
+@pytest.mark.parametrize("learnt", [(False, True), (False, False)])
+def test_students_of_a_teacher_without_a_transition_are_no_first_checkpoints(tmp_path: Path, learnt: tuple[bool, bool]) -> None:
+    """Two teachers of which the first has learnt nothing, or neither; its student had the final checkpoint from the start."""
+    experiment = replace(EXPERIMENT, first=FirstCheckpointConfig((0, 10), first_steps=1, steps=2, eval_every=1, num_seeds=2))
+    steps, flat = list(range(0, 60, 10)), [0.5] * 6
+    curves = [[0.5, 0.5, 0.7, 0.9, 1.0, 1.0] if lane else flat for lane in learnt]
+    records = [{"step": step, "examples": step, "accuracy": [curve[i] for curve in curves]} for i, step in enumerate(steps)]
+    firsts = [30 if lane else 50 for lane in learnt]
+
+    class OfRuns(claims.Evidence):
+        def run(self, name: str) -> Any:
+            distinct = [{"segments": [{"teacher_step": first}]} for first in firsts]
+            manifest = {"seeds": [7, 8], "checkpoints": dict.fromkeys(map(str, steps), ""), "schedules": {"distinct": distinct, "of_lane": [0, 1]}}
+            return SimpleNamespace(metrics=lambda: records, manifest=manifest, record={"config": {"teacher_seed": None}})
+
+    probes = tmp_path / "teacher" / "probes"
+    probes.mkdir(parents=True)
+    rows = [{"seed": seed, "step": step, "degree": 1, "overlap": overlap, "mean_abs": 0.1} for seed in (7, 8) for step in steps for overlap in (0, 1)]
+    pd.DataFrame(rows).to_csv(probes / BY_STRATUM, index=False)
+    made_up = OfRuns(tmp_path, experiment)
+    table = beyond.first_table(made_up)
+    assert sorted(set(table.teacher_seed)) == [8] * any(learnt)
+    assert len(table) == 2 * any(learnt)
+    assert beyond.first_checkpoint_claim(made_up).holds is (False if any(learnt) else None)

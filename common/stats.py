@@ -35,6 +35,8 @@ class Paired:
     losses: int
     """Pairs in which b is larger; pairs with both values censored, or equal, are neither."""
     p_value: float
+    num_undefined: int
+    """Pairs with both values censored: they have no ratio, and are left out of the median."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +93,19 @@ def proportion(successes: int, total: int) -> Estimate:
 
 
 def ratio_of_medians(a: Sequence[float], b: Sequence[float], seed: int = 0) -> Estimate:
-    """median(b) / median(a) over paired seeds; the bootstrap resamples pairs."""
+    """median(b) / median(a) over paired seeds, NaN where both are censored; the bootstrap resamples pairs.
+
+    A resample in which both are censored may stand for any ratio, so it lies at both ends of the interval.
+    """
     a_S, b_S = np.asarray(a, np.float64), np.asarray(b, np.float64)
     rng = np.random.default_rng(seed)
     draws = [rng.integers(0, len(a_S), len(a_S)) for _ in range(BOOTSTRAP_SAMPLES)]
-    resampled = sorted(_ratio(median(a_S[draw].tolist()), median(b_S[draw].tolist())) for draw in draws)
-    low, high = resampled[int(0.025 * BOOTSTRAP_SAMPLES)], resampled[int(0.975 * BOOTSTRAP_SAMPLES) - 1]
-    return Estimate(_ratio(median(a), median(b)), low, high, len(a_S), int((np.isinf(a_S) | np.isinf(b_S)).sum()))
+    resampled = np.asarray([_ratio(median(a_S[draw].tolist()), median(b_S[draw].tolist())) for draw in draws])
+    value, low, high = _ratio(median(a), median(b)), math.nan, math.nan
+    if not math.isnan(value):
+        low = float(np.sort(np.where(np.isnan(resampled), 0.0, resampled))[int(0.025 * BOOTSTRAP_SAMPLES)])
+        high = float(np.sort(np.where(np.isnan(resampled), math.inf, resampled))[int(0.975 * BOOTSTRAP_SAMPLES) - 1])
+    return Estimate(value, low, high, len(a_S), int((np.isinf(a_S) | np.isinf(b_S)).sum()))
 
 
 def area_under_roc(scores: Sequence[float], outcomes: Sequence[bool], groups: Sequence[int], seed: int = 0) -> Estimate:
@@ -128,7 +136,7 @@ def _area(scores_N: np.ndarray, outcomes_N: np.ndarray) -> float:
 def compare_paired(a: Sequence[float], b: Sequence[float]) -> Paired:
     """Compare learning times of two strategies on the same seeds.
 
-    A pair with one censored time still tells which is smaller; a pair with two tells nothing and counts for neither side (its ratio is 1).
+    A pair with one censored time still tells which is smaller; a pair with two tells nothing, and is left out.
 
     Raises:
         ValueError: the sequences differ in length.
@@ -136,10 +144,11 @@ def compare_paired(a: Sequence[float], b: Sequence[float]) -> Paired:
     if len(a) != len(b):
         raise ValueError(f"paired comparison of {len(a)} and {len(b)} seeds")
     ratios = [_ratio(x, y) for x, y in zip(a, b, strict=True)]
+    defined = [ratio for ratio in ratios if not math.isnan(ratio)]
     wins = sum(y < x for x, y in zip(a, b, strict=True))
     losses = sum(y > x for x, y in zip(a, b, strict=True))
     p_value = float(scipy.stats.binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
-    return Paired(bootstrap(ratios), wins, losses, p_value)
+    return Paired(bootstrap(defined), wins, losses, p_value, len(ratios) - len(defined))
 
 
 def paired_difference(a: Sequence[float], b: Sequence[float]) -> Estimate:
@@ -218,7 +227,7 @@ def _interval(samples: np.ndarray) -> tuple[float, float]:
 
 def _ratio(a: float, b: float) -> float:
     if math.isinf(a) and math.isinf(b):
-        return 1.0
+        return math.nan
     return b / a if math.isfinite(a) else 0.0
 
 

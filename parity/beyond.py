@@ -12,7 +12,7 @@ from common.stats import Estimate, area_under_roc, ratio_of_medians
 from common.teacher import transitions
 from common.transition import NoTransition
 from common.tuning import learning_times
-from common.verdict import Measurement, Verdict
+from common.verdict import Measurement, Verdict, within
 from parity.evidence import Evidence, mostly_uncensored
 from parity.presets import ReplicaConfig
 from parity.probe import BY_STRATUM
@@ -43,7 +43,7 @@ def projections_claim(evidence: Evidence) -> Verdict:
         Measurement("t90 progressive / projections (not judged)", ratio_of_medians(projections, progressive)),
     )
     note = f"projections recover {share:.0%} of progressive's gain over CE, on a logarithmic scale" if math.isfinite(share) else ""
-    return Verdict("E", gain.value >= 2.5 and mostly_uncensored(projections), measurements, (note,) if note else ())
+    return Verdict("E", within(gain, low=2.5) and mostly_uncensored(projections), measurements, (note,) if note else ())
 
 
 def first_checkpoint_claim(evidence: Evidence) -> Verdict:

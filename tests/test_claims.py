@@ -41,11 +41,15 @@ def ten(*values: float) -> list[float]:
         (ten(300), ten(200), ten(250), False),
         ([INF] * 2 + [300] * 8, ten(200), ten(100), True),
         ([INF] * 3 + [300] * 7, ten(200), ten(100), False),  # too many censored
+        (ten(INF), ten(INF), ten(100), None),  # who knows which of the first two is slower
+        (ten(INF), ten(INF), ten(INF), None),
+        (ten(INF), ten(100), ten(200), False),
+        (ten(INF), ten(200), ten(INF), False),
     ],
 )
-def test_width(w100: list[float], w300: list[float], w1000: list[float], holds: bool) -> None:
+def test_width(w100: list[float], w300: list[float], w1000: list[float], holds: bool | None) -> None:
     found = claims.width_claim(evidence(student_ce_w100=w100, student_ce_w300=w300, teacher=w1000, student_ce_w50=ten(1)))
-    assert found.holds == holds
+    assert found.holds is holds
 
 
 @pytest.mark.parametrize(
@@ -56,11 +60,13 @@ def test_width(w100: list[float], w300: list[float], w1000: list[float], holds: 
         (ten(100), ten(81), True),
         (ten(100), ten(79), False),
         (ten(100), ten(100, INF), False),
+        (ten(INF), ten(INF), None),
+        (ten(INF), ten(100), False),
     ],
 )
-def test_one_shot(labels: list[float], one_shot: list[float], holds: bool) -> None:
+def test_one_shot(labels: list[float], one_shot: list[float], holds: bool | None) -> None:
     found = claims.one_shot_claim(evidence(student_ce_w50=labels, student_one_shot=one_shot, student_one_shot_soft=one_shot))
-    assert found.holds == holds
+    assert found.holds is holds
 
 
 @pytest.mark.parametrize(
@@ -71,11 +77,16 @@ def test_one_shot(labels: list[float], one_shot: list[float], holds: bool) -> No
         (ten(100), ten(150), ten(374), False),  # CE is too good
         (ten(100, 200), ten(150, 300), ten(INF), True),
         (ten(100, 200), ten(150, INF), ten(INF), False),
+        (ten(INF), ten(INF), ten(INF), None),
+        (ten(100), ten(INF), ten(INF), False),  # whatever labels would have needed
+        ([INF] * 6 + [100] * 4, [INF] * 6 + [150] * 4, ten(INF), None),
+        ([INF] * 4 + [100] * 6, [INF] * 4 + [150] * 6, ten(INF), True),  # those that neither learnt are left out
+        ([INF] * 4 + [100] * 6, [INF] * 4 + [151] * 6, ten(INF), False),
     ],
 )
-def test_progressive(teacher: list[float], progressive: list[float], labels: list[float], holds: bool) -> None:
+def test_progressive(teacher: list[float], progressive: list[float], labels: list[float], holds: bool | None) -> None:
     found = claims.progressive_claim(evidence(teacher=teacher, student_progressive=progressive, student_ce_w50=labels))
-    assert found.holds == holds
+    assert found.holds is holds
 
 
 @pytest.mark.parametrize(
@@ -84,7 +95,7 @@ def test_progressive(teacher: list[float], progressive: list[float], labels: lis
 def test_two_shot(during: int, before: int, after: int, holds: bool) -> None:
     times = {name: [1.0] * n + [INF] * (10 - n) for name, n in (("", during), ("_before", before), ("_after", after))}
     found = claims.two_shot_claim(evidence(**{f"student_two_shot{name}": values for name, values in times.items()}))
-    assert found.holds == holds
+    assert found.holds is holds
 
 
 @pytest.mark.parametrize(
@@ -94,12 +105,13 @@ def test_two_shot(during: int, before: int, after: int, holds: bool) -> None:
         (ten(249), ten(100), False),
         (ten(INF), [INF] * 2 + [100] * 8, True),
         (ten(INF), [INF] * 3 + [100] * 7, False),  # too many censored
-        (ten(INF), ten(INF), False),
+        (ten(INF), ten(INF), None),
+        (ten(100), ten(INF), False),
     ],
 )
-def test_projections(labels: list[float], projections: list[float], holds: bool) -> None:
+def test_projections(labels: list[float], projections: list[float], holds: bool | None) -> None:
     found = beyond.projections_claim(evidence(student_ce_w50=labels, student_progressive=ten(100), student_projections=projections))
-    assert found.holds == holds
+    assert found.holds is holds
 
 
 @pytest.mark.parametrize(

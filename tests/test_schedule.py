@@ -92,7 +92,8 @@ def test_build_needs_what_it_needs() -> None:
         schedule.build("progressive", ScheduleConfig(), 10, None, None)
     with pytest.raises(ValueError, match="must not decrease"):
         ScheduleConfig(segments=((5, 1), (3, 1)))
-    for name, flag in (("two-shot", "first-steps"), ("n-shot", "segments"), ("projections", "projection-steps")):
+    flags: dict[schedule.ScheduleName, str] = {"two-shot": "first-steps", "n-shot": "segments", "projections": "projection-steps"}
+    for name, flag in flags.items():
         with pytest.raises(UserError, match=f"--schedule {name} needs --supervision.{flag}"):
             schedule.build(name, ScheduleConfig(), 10, 100, 60)
     built = schedule.build("two-shot", ScheduleConfig(first_steps=4), 10, 100, 60)

@@ -80,7 +80,8 @@ def test_a_proportion_of_numpy_s_counts_can_be_written() -> None:
 def test_paired_comparison() -> None:
     result = compare_paired([10, 20, 30, INF, INF], [5, 40, 15, 100, INF])
     assert (result.wins, result.losses) == (3, 1)
-    assert result.ratio.value == median([0.5, 2.0, 0.5, 0.0, 1.0])
+    assert result.ratio.value == median([0.5, 2.0, 0.5, 0.0])
+    assert (result.ratio.num_seeds, result.num_undefined) == (4, 1), "neither of the last pair has learnt: it has no ratio"
     assert result.p_value == pytest.approx(scipy.stats.binomtest(3, 4).pvalue)
     with pytest.raises(ValueError, match="paired"):
         compare_paired([1], [1, 2])
@@ -91,6 +92,16 @@ def test_ratio_of_medians() -> None:
     assert estimate.value == 2
     assert estimate.low <= 2 <= estimate.high
     assert ratio_of_medians([10, 20, 30], [INF, INF, 5]).value == INF
+
+
+def test_two_censored_medians_have_no_ratio() -> None:
+    both = ratio_of_medians([INF] * 5 + [10], [INF] * 6)
+    assert all(map(math.isnan, (both.value, both.low, both.high)))
+    assert (both.num_seeds, both.num_censored) == (6, 6)
+    # Half the seeds learnt by neither: many resamples have no ratio, and so no bound.
+    some = ratio_of_medians([10, 10, 10, INF, INF], [10, 10, 10, INF, INF])
+    assert (some.value, some.low, some.high) == (1, 0, INF)
+    assert math.isnan(compare_paired([INF] * 3, [INF] * 3).ratio.value)
 
 
 def test_best_rate_prefers_speed_then_success_then_accuracy() -> None:

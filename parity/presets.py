@@ -235,8 +235,8 @@ PAPER_NOTE = (
     " with 6% warm-up), 20M steps (two-shot and projections 2M) or 2.5 times those by which a run has learnt; a checkpoint every 100k, and every 5k"
     " through the teacher's transition; two more teachers, which end at 1.1 times that, for the sweep over first checkpoints. The seeds of the"
     " students share one stream of examples, so the teacher answers once for all. Some ten hours on two CPU cores: 100k steps of a teacher took 45 s"
-    " on one core, of its three students 10 to 24 s on two. Expect P and S to hold, C and F not to, and W, O and E not to be judged; teachers learnt by 3.0M, 8.5M and"
-    " 10.3M examples (published: 10.2M), 2-shot by 1.1M, labels and one-shot within 20M in no seed."
+    " on one core, of its three students 10 to 24 s on two. Expect P and S to hold, C and F not to, and W, O and E not to be"
+    " judged; teachers learnt by 3.0M, 8.5M and 10.3M examples (published: 10.2M), 2-shot by 1.1M, labels and one-shot within 20M in no seed."
     " Command: python -m parity.experiment --preset paper."
 )
 TRANSFORMER_QUICK_NOTE = (

@@ -51,7 +51,8 @@ class DetectorConfig:
 class Transition:
     """Where a run goes through its transition, in steps; every step is one of the curve's.
 
-    `chosen` is the checkpoint to teach from; `before` and `after` are the controls at which nothing, or everything, has been learnt.
+    `chosen` is the checkpoint to teach from; `before` and `after` are the controls at which nothing, or everything, has been learnt, half-way (in
+    steps) from the beginning of the run to `start`, and from `end` to the end of the run.
     """
 
     start: int
@@ -102,8 +103,8 @@ def detect_on_metric(steps: Sequence[int], values: Sequence[float], config: Dete
     if problem := malformed(steps, values):
         return NoTransition(problem)
     progress = (np.asarray(values, np.float64) - config.floor) / (config.ceiling - config.floor)
-    begun, finished = progress > config.begin, progress > config.done
-    if not begun.any():
+    finished = progress > config.done
+    if not (progress > config.begin).any():
         return NoTransition(f"the metric never leaves its floor (best {_best(values, config):.3g}, floor {config.floor:.3g})")
     if not finished.any():
         return NoTransition(f"the metric has not finished (best {_best(values, config):.3g}, needs {_level(config.done, config):.3g})")
@@ -119,7 +120,7 @@ def detect_on_metric(steps: Sequence[int], values: Sequence[float], config: Dete
     slope = np.gradient(smooth(progress, config.smoothing), np.asarray(steps, np.float64))
     chosen = int(window[np.argmax(slope[window])])
     half = int(np.argmax(progress >= 0.5))
-    return controls(steps, start=start, middle=min(max(half, start), end), end=end, chosen=chosen, first_sign=int(np.argmax(begun)))
+    return controls(steps, start=start, middle=min(max(half, start), end), end=end, chosen=chosen)
 
 
 def detect_on_probe(
@@ -145,15 +146,19 @@ def detect_on_probe(
     high = smoothed >= smoothed[peak] / 2
     start = peak - int(np.argmin(high[peak::-1])) + 1 if not high[: peak + 1].all() else 0
     end = peak + int(np.argmin(high[peak:])) - 1 if not high[peak:].all() else len(high) - 1
-    return controls(steps, start=start, middle=peak, end=end, chosen=peak, first_sign=start)
+    return controls(steps, start=start, middle=peak, end=end, chosen=peak)
 
 
-def controls(steps: Sequence[int], *, start: int, middle: int, end: int, chosen: int, first_sign: int) -> Transition:
-    """A transition from indices into the curve, with its controls; `first_sign` is where the metric first left its floor."""
-    # Before: half-way to the first sign of life. After: half-way from the end of the transition to the end of the run, because a checkpoint just
-    # after the transition still carries some of its curriculum.
-    before, after = first_sign // 2, (end + len(steps) - 1) // 2
-    return Transition(*(int(steps[i]) for i in (start, middle, end, chosen, before, after)))
+def controls(steps: Sequence[int], *, start: int, middle: int, end: int, chosen: int) -> Transition:
+    """A transition from indices into the curve, with its controls: of the curve's steps the last ones not beyond the half of the way.
+
+    Half-way in steps, not in points, which a ring of checkpoints crowds into the transition. Before: half-way to the last departure from the floor,
+    not to the first, which in a noisy metric is a blip close to the untrained model. After: not sooner, because a checkpoint just after the
+    transition still carries some of its curriculum.
+    """
+    before, after = ((steps[first] + steps[last]) / 2 for first, last in ((0, start), (end, len(steps) - 1)))
+    at = np.searchsorted(steps, (before, after), side="right") - 1
+    return Transition(*(int(steps[i]) for i in (start, middle, end, chosen, *at)))
 
 
 def malformed(steps: Sequence[int], values: Sequence[float]) -> str | None:

@@ -87,9 +87,19 @@ def correlations(teacher: Path) -> pd.DataFrame:
 def provenance(home: Path) -> dict[str, Any]:
     """Where the numbers come from, and what they cost."""
     manifests = [loaders.read_json(home / run / "manifest.json") for run in runs_of(home)]
-    kept = {name: manifests[0][name] for name in ("device", "packages", "python", "seeds", "supports") if name in manifests[0]}
+    kept = {name: manifests[0][name] for name in ("device", "packages", "python", "supports") if name in manifests[0]}
     kept["commits"] = sorted({str(manifest["commit"]) for manifest in manifests})
+    kept["seeds"] = seeds(home)
     return kept | {"training_seconds": round(sum(manifest["wall_seconds"] for manifest in manifests))}
+
+
+def seeds(home: Path) -> dict[str, list[int]]:
+    """The seeds of all runs by stage, `train` (teachers) and `distill` (students, on labels too), and those of the sweeps, `tune`."""
+    found: dict[str, set[int]] = {}
+    for run in runs_of(home):
+        stage = "tune" if run.startswith("tune/") else loaders.read_json(home / run / "config.json")["stage"]
+        found.setdefault(stage, set()).update(loaders.read_json(home / run / "manifest.json")["seeds"])
+    return {stage: sorted(of_stage) for stage, of_stage in found.items()}
 
 
 def claims_table(claims: list[dict[str, Any]], preset: str) -> str:

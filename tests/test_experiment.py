@@ -185,6 +185,11 @@ def test_small_results_are_published(finished: Path, tmp_path: Path, monkeypatch
     } == names
 
 
+def test_provenance_names_the_seeds_of_every_run(finished: Path) -> None:
+    """Of the further teacher too, whose seeds are not those of the first run."""
+    assert publish.provenance(finished / "parity" / "quick")["seeds"] == {"train": [3, 4, 9, 10], "distill": [3, 4], "tune": [50, 51]}
+
+
 def test_published_curves_are_thinned_from_first_to_last(finished: Path) -> None:
     home = finished / "parity" / "quick"
     thin = publish.curves(home)

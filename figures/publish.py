@@ -56,7 +56,7 @@ def main(args: list[str]) -> None:
     if probed := sorted(path.parent.parent for path in home.glob(f"teacher*/probes/{loaders.BY_STRATUM}")):
         write_text(out / CORRELATIONS, pd.concat(map(correlations, probed)).to_csv(index=False, float_format="%.4g"))
     write_json(out / "provenance.json", provenance(home))
-    write_text(out / TABLE, claims_table(loaders.read_json(home / "claims.json")["claims"], folder))
+    write_text(out / TABLE, claims_table(loaders.read_json(home / "claims.json")["claims"], name, preset.name))
 
 
 def curves(home: Path) -> pd.DataFrame:
@@ -102,16 +102,15 @@ def seeds(home: Path) -> dict[str, list[int]]:
     return {stage: sorted(of_stage) for stage, of_stage in found.items()}
 
 
-def claims_table(claims: list[dict[str, Any]], preset: str) -> str:
-    """The README's table: claim, command, figure, verdict with every judged number."""
-    rows = [f"| claim (criterion in the report) | command | figure | measured, `{preset}` |", "| --- | --- | --- | --- |"]
+def claims_table(claims: list[dict[str, Any]], experiment: str, preset: str) -> str:
+    """The README's table: claim, command that makes its runs, figure, verdict with every judged number."""
+    folder, command = make.folder_of(experiment, preset), f"`python -m {experiment}.experiment --preset {preset}`"
+    rows = [f"| claim (criterion in the report) | command | figure | measured, `{folder}` |", "| --- | --- | --- | --- |"]
     for claim in claims:
         measured = "; ".join(f"{item['name']} {item['text']}" for item in claim["measured"] if "not judged" not in item["name"])
         name, verdict = claim["claim"], outcome(claim["holds"])
         verdict = f"**{verdict}**" if claim["holds"] is False else verdict
-        figure = f"[{_FIGURE_OF[name]}](results/{preset}/{_FIGURE_OF[name]}.png)"
-        size = preset.rsplit("-", 1)[-1]
-        command = "`make figures`" if size == "quick" else f"`make figures PRESET={size}`"
+        figure = f"[{_FIGURE_OF[name]}](results/{folder}/{_FIGURE_OF[name]}.png)"
         rows.append(f"| {name}: {claim['title']} | {command} | {figure} | {verdict}: {measured} |")
     return "\n".join(rows) + "\n"
 

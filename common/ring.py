@@ -8,6 +8,8 @@ lane has finished (or has fallen back). The state is a small JSON value, part of
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from common.transition import DetectorConfig
 
 State = dict[str, Any]
@@ -28,7 +30,7 @@ def observe(state: State, step: int, metric_L: Sequence[float], size: int, detec
         size: how many checkpoints may wait.
         detector: where the metric's floor and ceiling lie, and how far from them a transition begins and is done.
     """
-    progress_L = [(value - detector.floor) / (detector.ceiling - detector.floor) for value in metric_L]
+    progress_L = detector.progress(np.asarray(metric_L)).tolist()
     phase_L = [_phase(phase, progress, detector) for phase, progress in zip(state["phase_L"], progress_L, strict=True)]
     just_done = any(phase == "after" != earlier for phase, earlier in zip(phase_L, state["phase_L"], strict=True))
     if "during" in phase_L or just_done:

@@ -19,7 +19,7 @@ from common.runs import free_bytes, opened
 from common.schedule import FixedSchedule, Schedule
 from common.speed import Work, describe
 from common.trajectory import describe_steps
-from common.transition import DetectorConfig
+from common.transition import Watch
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Stage:
     """Further manifest entries."""
     engine: Callable[[Problem, int], Engine] = ScanEngine
     """Makes what advances the state, from the problem and the group size."""
-    detector: DetectorConfig = DetectorConfig()
-    """When a transition begins and is done, for the ring of checkpoints."""
+    watch: Watch = Watch()
+    """When a transition begins and is done, for the ring of checkpoints and for an early end."""
     work: Work | None = None
     """What an example costs, for models of which this is known."""
 
@@ -55,7 +55,7 @@ class Stage:
                 return
             self.check_disk()
             engine = self.engine(self.problem, self.supervision.group_size(lanes))
-            steps = fit(self.problem, self.supervision, self.training, run, runtime, engine, self.detector)
+            steps = fit(self.problem, self.supervision, self.training, run, runtime, engine, self.watch)
             seconds = run.manifest["wall_seconds"]
             examples = steps * self.training.batch_size * len(lanes)
             text = f"{self.run_dir}: {steps:,} steps x {len(lanes)} lanes in {seconds:.1f} s ({examples / seconds:,.0f} examples/s"

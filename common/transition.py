@@ -40,11 +40,25 @@ class DetectorConfig:
         """See `detect_on_metric`."""
         return detect_on_metric(steps, values, self)
 
+    def progress(self, values: np.ndarray) -> np.ndarray:
+        """How far values of the metric are on the way from the floor, 0, to the ceiling, 1."""
+        return (np.asarray(values, np.float64) - self.floor) / (self.ceiling - self.floor)
+
     def __post_init__(self) -> None:
         if not self.begin <= self.enter < self.leave <= self.done:
             raise ValueError("detector: the thresholds must satisfy begin <= enter < leave <= done")
         if self.floor == self.ceiling:
             raise ValueError("detector: floor and ceiling must differ")
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What tells while a run trains that its transition begins and that it has learnt: for the ring of checkpoints, and for an early end."""
+
+    metric: str = "accuracy"
+    """Name in the run's records."""
+    detector: DetectorConfig = DetectorConfig()
+    """Its `begin` and `done`, between its floor and ceiling, are read; both must be known beforehand."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +116,7 @@ def detect_on_metric(steps: Sequence[int], values: Sequence[float], config: Dete
     """
     if problem := malformed(steps, values):
         return NoTransition(problem)
-    progress = (np.asarray(values, np.float64) - config.floor) / (config.ceiling - config.floor)
+    progress = config.progress(np.asarray(values))
     finished = progress > config.done
     if not (progress > config.begin).any():
         return NoTransition(f"the metric never leaves its floor (best {_best(values, config):.3g}, floor {config.floor:.3g})")

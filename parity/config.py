@@ -142,6 +142,13 @@ def with_model(config: ConfigT, args: Sequence[str], defaults: ModelDefaults) ->
     return replace(config, model=model, optim=optim)
 
 
+def with_chance(config: StudentConfig) -> StudentConfig:
+    """The configuration with chance as the detector's floor, unless another floor is given; the default, 0.5, is that of two labels."""
+    if config.detector.floor != DetectorConfig.floor:
+        return config
+    return replace(config, detector=replace(config.detector, floor=1 / config.data.num_classes))
+
+
 def lanes(config: TrainConfig | StudentConfig) -> tuple[Lane, ...]:
     """Seeds x learning rates."""
     stream = config.training.seed if isinstance(config, StudentConfig) and config.shared_stream else None

@@ -61,7 +61,7 @@ class TrainingConfig:
     ring_every: NonNegativeInt = 0
     """Steps between further checkpoints that are kept only through a transition, from ring_size of them before it begins; 0: none."""
     ring_size: PositiveInt = 40
-    """How many of these wait for a transition to begin."""
+    """How many of these wait for a transition to begin; a run keeps at most five times as many for each lane."""
     stop_after: Annotated[float, Field(ge=1)] | None = None
     """End before `steps`, at this multiple of the step by which every lane has learnt (its transition is done); None: train for all `steps`."""
     seed: Annotated[Seed, tyro.conf.arg(aliases=("--seed",))] = 0

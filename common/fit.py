@@ -187,10 +187,12 @@ class _Fit:
 
     def _turn_ring(self, step: int, state: TrainState, metric_L: list[float], trajectory: Trajectory) -> None:
         self.ring_state, kept = ring.observe(self.ring_state, step, metric_L, self.config.ring_size, self.watch.detector)
-        if kept or self.ring_state["waiting"]:
+        if step in (*kept, *self.ring_state["waiting"]):
             trajectory.save_waiting(step, state.params)
         if kept:
             trajectory.keep(kept)
+        # A process that is killed goes on from an earlier step with some of these in its ring, sees the same metric, and drops them as well.
+        trajectory.drop_waiting_except(self.ring_state["waiting"])
 
     def _observe(self, step: int, accuracy_L: np.ndarray) -> None:
         # An adaptive schedule must know this evaluation before the next chunk starts; for a fixed one this returns its state unchanged.
@@ -224,8 +226,6 @@ class _Fit:
         wall_seconds = self.wall_seconds_before + seconds
         host_state = {"schedules": self.schedule_states_L, "ring": self.ring_state, "wall_seconds": wall_seconds}
         trajectory.save_resume(step, state, metrics_bytes=metrics_bytes, **host_state)
-        # Only now: a process that is killed goes on from the state saved last, and whatever waited then waits again.
-        trajectory.drop_waiting_except(self.ring_state["waiting"])
 
     def _teacher_steps(self, step: int) -> list[int | None]:
         return [schedule.teacher_step(step, state) for schedule, state in zip(self.supervision.schedules_L, self.schedule_states_L, strict=True)]

@@ -11,6 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from common import ring
 from common.config import Runtime, TrainingConfig
 from common.engine import Engine, Lane, Problem, ScanEngine, init_lane
 from common.errors import RunError, UserError
@@ -73,12 +74,14 @@ class Stage:
             raise RunError(f"{self.run_dir}: the checkpoints need {needed / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB free")
 
     def trajectory_bytes(self) -> int:
-        """Size of all checkpoints of the run, of those that may wait in the ring, and of the two resume states that exist for a moment."""
+        """Size of all checkpoints of the run, of those that its ring may keep or let wait, and of the two resume states that exist for a moment."""
         scalars = jax.ShapeDtypeStruct((), np.uint32), jax.ShapeDtypeStruct((), np.float32)
         state = jax.eval_shape(functools.partial(init_lane, self.problem), *scalars)
         checkpoint, resume = (sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)) for tree in (state.params, state))
-        in_ring = self.training.ring_size if self.training.ring_every else 0
-        return len(self.problem.lanes) * (checkpoint * (len(self.training.checkpoint_steps()) + in_ring) + 2 * resume)
+        size, num_lanes = self.training.ring_size, len(self.problem.lanes)
+        # No more than the run has steps of the ring; one more than wait, because the oldest leaves after the newest has come.
+        in_ring = min(ring.most_kept(num_lanes, size) + size + 1, self.training.steps // self.training.ring_every) if self.training.ring_every else 0
+        return num_lanes * (checkpoint * (len(self.training.checkpoint_steps()) + in_ring) + 2 * resume)
 
     def dry_run(self, available: Sequence[int]) -> None:
         """Print what would be done: length, lanes, checkpoints, and which teacher checkpoint supervises which student steps.

@@ -185,8 +185,7 @@ def test_small_results_are_published(finished: Path, tmp_path: Path, monkeypatch
     } == names
 
 
-def test_provenance_names_the_seeds_of_every_run(finished: Path) -> None:
-    """Of the further teacher too, whose seeds are not those of the first run."""
+def test_provenance_names_the_seeds_of_every_run_replicas_too(finished: Path) -> None:
     assert publish.provenance(finished / "parity" / "quick")["seeds"] == {"train": [3, 4, 9, 10], "distill": [3, 4], "tune": [50, 51]}
 
 

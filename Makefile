@@ -1,13 +1,14 @@
 # Thin: each recipe line is a command a person could type.
 PYTHON ?= python3
 PRESET ?= quick
+LAW_PRESETS := quick laptop
 BIN := .venv/bin
 
 .PHONY: figures test lint bench
 
 figures: .venv/run
 	$(BIN)/python -m parity.experiment --preset $(PRESET)
-	$(BIN)/python -m parity.law --preset $(PRESET)
+	$(if $(filter $(PRESET),$(LAW_PRESETS)),$(BIN)/python -m parity.law --preset $(PRESET))
 	$(BIN)/python -m figures.make --preset $(PRESET)
 	$(BIN)/python -m parity.experiment --preset transformer-$(PRESET)
 	$(BIN)/python -m figures.make --preset transformer-$(PRESET)

@@ -61,9 +61,9 @@ class TrainingConfig:
     ring_every: NonNegativeInt = 0
     """Steps between further checkpoints that are kept only through a transition, from ring_size of them before it begins; 0: none."""
     ring_size: PositiveInt = 40
-    """How many of these wait for a transition to begin."""
+    """How many of these wait for a transition to begin; a run keeps at most five times as many for each lane."""
     stop_after: Annotated[float, Field(ge=1)] | None = None
-    """End before `steps`, at this multiple of the step by which every lane has learnt (accuracy above 0.995); None: train for all `steps`."""
+    """End before `steps`, at this multiple of the step by which every lane has learnt (its transition is done); None: train for all `steps`."""
     seed: Annotated[Seed, tyro.conf.arg(aliases=("--seed",))] = 0
     """First seed; each seed has its own initial weights and its own data stream."""
     num_seeds: PositiveInt = 1
@@ -74,6 +74,11 @@ class TrainingConfig:
             raise ValueError("training.checkpoint_log_spaced needs training.checkpoint_every >= 1, where the doubling ends")
         if self.ring_every % self.eval_every:
             raise ValueError(f"training.ring_every = {self.ring_every} must be a multiple of training.eval_every = {self.eval_every}")
+
+    @property
+    def watches(self) -> bool:
+        """Whether anything depends on where a transition begins or is done."""
+        return bool(self.ring_every) or self.stop_after is not None
 
     @property
     def seeds(self) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from common.runs import RunDirectory
 from common.speed import Work
 from common.stage import Stage
 from common.teacher import Distills, TeacherRun, supervise
+from common.transition import Watch
 
 TeacherT = TypeVar("TeacherT")
 """Configuration of a teacher."""
@@ -36,6 +37,8 @@ class Distillation(Generic[TeacherT]):
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """Further manifest entries."""
     engine: Callable[[Problem, int], Engine] = ScanEngine
+    watch: Watch = Watch()
+    """When a student's transition begins and is done."""
     work: Callable[[TeacherT | None], Work] | None = None
     """What an example costs."""
 
@@ -78,4 +81,4 @@ class Distillation(Generic[TeacherT]):
         self, run_dir: Path, record: Mapping[str, Any], problem: Problem, supervision: Supervision, found: Mapping[str, Any], teacher: TeacherT | None
     ) -> Stage:
         work = None if self.work is None else self.work(teacher)
-        return Stage(run_dir, record, problem, self.config.training, supervision, {**self.provenance, **found}, self.engine, work=work)
+        return Stage(run_dir, record, problem, self.config.training, supervision, {**self.provenance, **found}, self.engine, self.watch, work)

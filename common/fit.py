@@ -26,7 +26,7 @@ from common.runs import RunDirectory
 from common.schedule import Schedule, State
 from common.stopping import Stopping
 from common.trajectory import Trajectory
-from common.transition import DetectorConfig
+from common.transition import Watch
 
 
 class TeacherSource(Protocol):
@@ -65,7 +65,7 @@ def fit(
     run: RunDirectory,
     runtime: Runtime,
     engine: Engine,
-    detector: DetectorConfig,
+    watch: Watch,
 ) -> int:
     """Train all lanes of a run to the end, going on from its resume state if there is one.
 
@@ -76,7 +76,7 @@ def fit(
         run: an opened run directory that is not finished.
         runtime: how often the resume state is saved.
         engine: advances the state.
-        detector: when a transition of the accuracy begins and is done, for the ring of checkpoints and for a run that may end early.
+        watch: when a transition begins and is done, for the ring of checkpoints and for a run that may end early.
 
     Returns:
         How many updates were made in all.
@@ -85,7 +85,7 @@ def fit(
         RunError: a loss became NaN or infinite (in a sweep of learning rates: in every lane), or a file could not be written or verified.
         Preempted: SIGTERM arrived; the state is saved.
     """
-    return _Fit(problem, supervision, config, run, runtime, engine, detector).run_to_end()
+    return _Fit(problem, supervision, config, run, runtime, engine, watch).run_to_end()
 
 
 @dataclass
@@ -96,7 +96,7 @@ class _Fit:
     run: RunDirectory
     runtime: Runtime
     engine: Engine
-    detector: DetectorConfig
+    watch: Watch
     stopping: Stopping = field(init=False)
     pending: tuple[int, list[int | None], Metrics] | None = None
     """A record whose metrics are still on the device: fetched one chunk late, so that the device is never waited for."""
@@ -107,7 +107,7 @@ class _Fit:
     def run_to_end(self) -> int:
         trajectory = Trajectory(self.run)
         state, step = self._start(trajectory)
-        self.stopping = Stopping(self.config, self.detector, len(self.problem.lanes), self.run.metrics() if step is not None else ())
+        self.stopping = Stopping(self.config, self.watch, len(self.problem.lanes), self.run.metrics() if step is not None else ())
         checkpoint_steps = set(self.config.checkpoint_steps())
         began = last_save = time.monotonic()
         examples_per_step = self.config.batch_size * len(self.problem.lanes)
@@ -173,7 +173,7 @@ class _Fit:
             state, metrics = self.engine.record(state)
             self.pending = (step, self._teacher_steps(min(step, self.config.steps - 1)), metrics)
             if self.stopping.watches:
-                self.stopping.observe(step, np.asarray(metrics["accuracy"]).tolist())
+                self.stopping.observe(step, np.asarray(metrics[self.watch.metric]).tolist())
             if any(schedule.adaptive for schedule in self.supervision.schedules_L):
                 self._observe(step, np.asarray(metrics["accuracy"]))
         if step in checkpoint_steps or step == self.stopping.last_step:
@@ -182,15 +182,17 @@ class _Fit:
             trajectory.save(step, state.params)
         if metrics is not None and self.config.ring_every and step % self.config.ring_every == 0:
             self._flush(metrics_file)
-            self._turn_ring(step, state, np.asarray(metrics["accuracy"]).tolist(), trajectory)
+            self._turn_ring(step, state, np.asarray(metrics[self.watch.metric]).tolist(), trajectory)
         return state
 
-    def _turn_ring(self, step: int, state: TrainState, accuracy_L: list[float], trajectory: Trajectory) -> None:
-        self.ring_state, kept = ring.observe(self.ring_state, step, accuracy_L, self.config.ring_size, self.detector)
-        if kept or self.ring_state["waiting"]:
+    def _turn_ring(self, step: int, state: TrainState, metric_L: list[float], trajectory: Trajectory) -> None:
+        self.ring_state, kept = ring.observe(self.ring_state, step, metric_L, self.config.ring_size, self.watch.detector)
+        if step in (*kept, *self.ring_state["waiting"]):
             trajectory.save_waiting(step, state.params)
         if kept:
             trajectory.keep(kept)
+        # A process that is killed goes on from an earlier step with some of these in its ring, sees the same metric, and drops them as well.
+        trajectory.drop_waiting_except(self.ring_state["waiting"])
 
     def _observe(self, step: int, accuracy_L: np.ndarray) -> None:
         # An adaptive schedule must know this evaluation before the next chunk starts; for a fixed one this returns its state unchanged.
@@ -224,8 +226,6 @@ class _Fit:
         wall_seconds = self.wall_seconds_before + seconds
         host_state = {"schedules": self.schedule_states_L, "ring": self.ring_state, "wall_seconds": wall_seconds}
         trajectory.save_resume(step, state, metrics_bytes=metrics_bytes, **host_state)
-        # Only now: a process that is killed goes on from the state saved last, and whatever waited then waits again.
-        trajectory.drop_waiting_except(self.ring_state["waiting"])
 
     def _teacher_steps(self, step: int) -> list[int | None]:
         return [schedule.teacher_step(step, state) for schedule, state in zip(self.supervision.schedules_L, self.schedule_states_L, strict=True)]

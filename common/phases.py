@@ -57,7 +57,7 @@ class PhaseConfig:
         level = (loss[start] + loss[end]) / 2
         middle = start + int(np.argmax(loss[start : end + 1] <= level))
         first, center, last = (positive[i] for i in (start, middle, end))
-        return controls(steps, start=first, middle=center, end=last, chosen=center, first_sign=first)
+        return controls(steps, start=first, middle=center, end=last, chosen=center)
 
 
 def _pieces(x: np.ndarray, y: np.ndarray, weight: np.ndarray, count: int) -> list[tuple[int, int]]:

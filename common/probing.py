@@ -16,7 +16,7 @@ import numpy as np
 
 from common.errors import UserError
 from common.progress import progress_bar
-from common.runs import RunDirectory, locked, write_json
+from common.runs import RunDirectory, finished_run, locked, write_json
 
 FOLDER = "probes"
 
@@ -84,8 +84,7 @@ def opened_probe(path: Path, experiment: str, name: str, settings: Mapping[str, 
     run = RunDirectory(path)
     if run.record["experiment"] != experiment:
         raise UserError(f"{path} is a run of {run.record['experiment']}, not of {experiment}")
-    if not run.finished:
-        raise UserError(f"{path} is not finished ({run.state}); run its command again, it goes on from where it stopped")
+    finished_run(path)
     folder = path / FOLDER
     folder.mkdir(exist_ok=True)
     # Not that of the run, which several probes may read at the same time.

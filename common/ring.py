@@ -1,21 +1,31 @@
 """A ring of recent checkpoints, finer than the trajectory's grid, kept for good only where a transition begins.
 
 A transition can be a hundredth of a run, and nobody knows beforehand where it lies. So a checkpoint is written every few steps and waits in a ring;
-the oldest leaves when the ring is full. When the metric of any lane leaves its floor, all that wait are kept, and so is every further one until that
-lane has finished (or has fallen back). The state is a small JSON value, part of the resume state.
+the oldest leaves when the ring is full. When the metric of any lane is off its floor for a second evaluation (the first may be a blip), all that wait
+are kept, and so is every further one until that lane has finished (or has fallen back). A lane that stalls half-way must not fill the disk: a run
+keeps a few ring sizes for each lane and no more. The state is a small JSON value, part of the resume state.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from common.transition import DetectorConfig
 
 State = dict[str, Any]
+KEPT_SIZES = 5
+"""How many ring sizes a lane may keep, on the average of all lanes."""
 
 
 def initial_state(num_lanes: int) -> State:
-    """Nothing waits, and every lane is still before its transition."""
-    return {"waiting": [], "phase_L": ["before"] * num_lanes}
+    """Nothing waits, nothing has been kept, and every lane is still before its transition."""
+    return {"waiting": [], "num_kept": 0, "phase_L": ["before"] * num_lanes}
+
+
+def most_kept(num_lanes: int, size: int) -> int:
+    """How many checkpoints a run keeps at most, beside those that wait."""
+    return KEPT_SIZES * size * num_lanes
 
 
 def observe(state: State, step: int, metric_L: Sequence[float], size: int, detector: DetectorConfig) -> tuple[State, tuple[int, ...]]:
@@ -28,16 +38,20 @@ def observe(state: State, step: int, metric_L: Sequence[float], size: int, detec
         size: how many checkpoints may wait.
         detector: where the metric's floor and ceiling lie, and how far from them a transition begins and is done.
     """
-    progress_L = [(value - detector.floor) / (detector.ceiling - detector.floor) for value in metric_L]
+    progress_L = detector.progress(np.asarray(metric_L)).tolist()
     phase_L = [_phase(phase, progress, detector) for phase, progress in zip(state["phase_L"], progress_L, strict=True)]
     just_done = any(phase == "after" != earlier for phase, earlier in zip(phase_L, state["phase_L"], strict=True))
+    room = most_kept(len(phase_L), size) - state["num_kept"]
     if "during" in phase_L or just_done:
-        return {"waiting": [], "phase_L": phase_L}, (*state["waiting"], step)
-    waiting = [*state["waiting"], step][-size:] if "before" in phase_L else []
-    return {"waiting": waiting, "phase_L": phase_L}, ()
+        kept = (*state["waiting"], step)[:room]
+        return {"waiting": [], "num_kept": state["num_kept"] + len(kept), "phase_L": phase_L}, kept
+    waits = room > 0 and not {"before", "begun"}.isdisjoint(phase_L)
+    return state | {"waiting": [*state["waiting"], step][-size:] if waits else [], "phase_L": phase_L}, ()
 
 
 def _phase(phase: str, progress: float, detector: DetectorConfig) -> str:
     if phase == "after" or progress > detector.done:
         return "after"
-    return "during" if progress > detector.begin else "before"
+    if progress <= detector.begin:
+        return "before"
+    return "begun" if phase == "before" else "during"

@@ -12,33 +12,36 @@ from typing import Annotated, Any, ClassVar, Literal, cast
 from pydantic import Field
 
 from common.config import NonNegativeInt, PositiveInt, configuration
+from common.errors import UserError
 
 ScheduleName = Literal["ce", "one-shot", "progressive", "two-shot", "n-shot", "till-saturate", "projections"]
 Candidate = Literal["during", "before", "after"]
 State = dict[str, Any]
 """What a schedule remembers between evaluations; JSON values only."""
+NEEDED: dict[ScheduleName, str] = {"two-shot": "first_steps", "n-shot": "segments", "projections": "projection_steps"}
+"""The parameter without which a schedule would be another one."""
 
 
 @configuration
 class ScheduleConfig:
-    """Parameters of the schedules; each flag says which of them reads it."""
+    """Parameters of the schedules; each flag says which of them reads it. One that needs a length has no default for it."""
 
     interval: PositiveInt = 1
     """progressive, till-saturate: teacher steps from one supervising checkpoint to the next."""
     speed: PositiveInt = 1
     """progressive: teacher steps covered by one student step (paper: 1; appendix: 2)."""
-    first_steps: PositiveInt = 1
-    """two-shot: student steps on the first checkpoint before the final one takes over (the paper's T)."""
+    first_steps: PositiveInt | None = None
+    """two-shot, which needs it: student steps on the first checkpoint before the final one takes over (the paper's T)."""
     candidate: Candidate = "during"
     """two-shot: the first checkpoint is the one detected inside the teacher's transition, or a control before or after it."""
     offset: int = 0
     """two-shot: teach first from the checkpoint nearest to so many teacher steps after the candidate (before it if negative)."""
     without_transition: Literal["refuse", "final"] = "refuse"
     """two-shot, where a teacher's accuracy has no transition: refuse to train, or learn from its final checkpoint alone."""
-    projection_steps: PositiveInt = 1
-    """projections: student steps on each hidden layer before the final outputs take over."""
+    projection_steps: PositiveInt | None = None
+    """projections, which needs it: student steps on each hidden layer before the final outputs take over."""
     segments: tuple[tuple[NonNegativeInt, PositiveInt], ...] = ()
-    """n-shot: pairs (teacher step, student steps); the final checkpoint supervises whatever remains."""
+    """n-shot, which needs them: pairs (teacher step, student steps); the final checkpoint supervises whatever remains."""
     window: PositiveInt = 5
     """till-saturate: evaluations over which the student's accuracy is averaged and its gain measured."""
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.01
@@ -217,7 +220,12 @@ def build(
         last: step of the teacher's final checkpoint; None only with ce.
         first_teacher_step: the first checkpoint of two-shot, read off the teacher's transition; None otherwise.
         num_layers: hidden layers of student and teacher, for projections.
+
+    Raises:
+        UserError: a parameter that the schedule needs is not given.
     """
+    if name in NEEDED and not getattr(config, NEEDED[name]):
+        raise UserError(f"--schedule {name} needs --supervision.{NEEDED[name].replace('_', '-')}")
     if name == "ce":
         return ce(total_steps)
     if last is None:
@@ -227,9 +235,9 @@ def build(
     builders: dict[ScheduleName, Callable[[], Schedule]] = {
         "one-shot": lambda: one_shot(total_steps, last),
         "progressive": lambda: progressive(total_steps, last, config.interval, config.speed),
-        "two-shot": lambda: n_shot(total_steps, last, ((cast(int, first_teacher_step), config.first_steps),)),
+        "two-shot": lambda: n_shot(total_steps, last, ((cast(int, first_teacher_step), cast(int, config.first_steps)),)),
         "n-shot": lambda: n_shot(total_steps, last, config.segments),
         "till-saturate": lambda: till_saturate(total_steps, last, config),
-        "projections": lambda: projections(total_steps, last, num_layers, config.projection_steps),
+        "projections": lambda: projections(total_steps, last, num_layers, cast(int, config.projection_steps)),
     }
     return builders[name]()

@@ -11,6 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from common import ring
 from common.config import Runtime, TrainingConfig
 from common.engine import Engine, Lane, Problem, ScanEngine, init_lane
 from common.errors import RunError, UserError
@@ -20,7 +21,7 @@ from common.runs import free_bytes, opened
 from common.schedule import FixedSchedule, Schedule
 from common.speed import Work, describe
 from common.trajectory import describe_steps
-from common.transition import DetectorConfig
+from common.transition import Watch
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ class Stage:
     """Further manifest entries."""
     engine: Callable[[Problem, int], Engine] = ScanEngine
     """Makes what advances the state, from the problem and the group size."""
-    detector: DetectorConfig = DetectorConfig()
-    """When a transition begins and is done, for the ring of checkpoints."""
+    watch: Watch = Watch()
+    """When a transition begins and is done, for the ring of checkpoints and for an early end."""
     work: Work | None = None
     """What an example costs, for models of which this is known."""
 
@@ -57,7 +58,7 @@ class Stage:
             self.check_disk()
             group_size = self.supervision.group_size(lanes)
             engine = self.engine(self.problem, group_size)
-            steps = fit(self.problem, self.supervision, self.training, run, runtime, engine, self.detector)
+            steps = fit(self.problem, self.supervision, self.training, run, runtime, engine, self.watch)
             seconds = run.manifest["wall_seconds"]
             examples = steps * self.training.batch_size * len(lanes)
             text = f"{self.run_dir}: {steps:,} steps x {len(lanes)} lanes in {seconds:.1f} s ({examples / seconds:,.0f} examples/s"
@@ -75,12 +76,14 @@ class Stage:
             raise RunError(f"{self.run_dir}: the checkpoints need {needed / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB free")
 
     def trajectory_bytes(self) -> int:
-        """Size of all checkpoints of the run, of those that may wait in the ring, and of the two resume states that exist for a moment."""
+        """Size of all checkpoints of the run, of those that its ring may keep or let wait, and of the two resume states that exist for a moment."""
         scalars = jax.ShapeDtypeStruct((), np.uint32), jax.ShapeDtypeStruct((), np.float32)
         state = jax.eval_shape(functools.partial(init_lane, self.problem), *scalars)
         checkpoint, resume = (sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)) for tree in (state.params, state))
-        in_ring = self.training.ring_size if self.training.ring_every else 0
-        return len(self.problem.lanes) * (checkpoint * (len(self.training.checkpoint_steps()) + in_ring) + 2 * resume)
+        size, num_lanes = self.training.ring_size, len(self.problem.lanes)
+        # No more than the run has steps of the ring; one more than wait, because the oldest leaves after the newest has come.
+        in_ring = min(ring.most_kept(num_lanes, size) + size + 1, self.training.steps // self.training.ring_every) if self.training.ring_every else 0
+        return num_lanes * (checkpoint * (len(self.training.checkpoint_steps()) + in_ring) + 2 * resume)
 
     def dry_run(self, available: Sequence[int]) -> None:
         """Print what would be done: length, lanes, checkpoints, and which teacher checkpoint supervises which student steps.

@@ -12,11 +12,13 @@ import numpy as np
 import scipy.stats
 
 BOOTSTRAP_SAMPLES = 10_000
+MIN_RESAMPLED = 5
+"""Fewer values than this are not resampled: the bootstrap would take them, three students of one teacher say, for all there are."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its 95% interval over seeds; infinite values mean "beyond the budget"."""
+    """A number with its 95% interval over seeds, NaN where there is none; infinite values mean "beyond the budget"."""
 
     value: float
     low: float
@@ -35,6 +37,8 @@ class Paired:
     losses: int
     """Pairs in which b is larger; pairs with both values censored, or equal, are neither."""
     p_value: float
+    num_undefined: int
+    """Pairs with both values censored: they have no ratio, and are left out of the median."""
 
 
 @dataclass(frozen=True)
@@ -70,15 +74,16 @@ def median(values: Sequence[float]) -> float:
 
 
 def bootstrap(values: Sequence[float] | np.ndarray, seed: int = 0) -> Estimate:
-    """The median over seeds with its 95% percentile-bootstrap interval.
+    """The median over seeds with its 95% percentile-bootstrap interval, for at least five of them.
 
     Args:
         values: one value a seed, inf where censored.
         seed: of the resampling, so that a report is reproducible.
     """
     values = np.asarray(values, np.float64)
-    if not values.size:
-        return Estimate(math.nan, math.nan, math.nan, 0)
+    if values.size < MIN_RESAMPLED:
+        value = median(values.tolist()) if values.size else math.nan
+        return Estimate(value, math.nan, math.nan, values.size, int(np.isinf(values).sum()))
     resampled = np.sort(_medians(np.random.default_rng(seed).choice(values, (BOOTSTRAP_SAMPLES, values.size))))
     low, high = resampled[int(0.025 * BOOTSTRAP_SAMPLES)], resampled[int(0.975 * BOOTSTRAP_SAMPLES) - 1]
     return Estimate(median(values.tolist()), float(low), float(high), values.size, int(np.isinf(values).sum()))
@@ -91,13 +96,19 @@ def proportion(successes: int, total: int) -> Estimate:
 
 
 def ratio_of_medians(a: Sequence[float], b: Sequence[float], seed: int = 0) -> Estimate:
-    """median(b) / median(a) over paired seeds; the bootstrap resamples pairs."""
+    """median(b) / median(a) over paired seeds, NaN where both are censored; the bootstrap resamples pairs, at least five of them.
+
+    A resample in which both are censored may stand for any ratio, so it lies at both ends of the interval.
+    """
     a_S, b_S = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    rng = np.random.default_rng(seed)
-    draws = [rng.integers(0, len(a_S), len(a_S)) for _ in range(BOOTSTRAP_SAMPLES)]
-    resampled = sorted(_ratio(median(a_S[draw].tolist()), median(b_S[draw].tolist())) for draw in draws)
-    low, high = resampled[int(0.025 * BOOTSTRAP_SAMPLES)], resampled[int(0.975 * BOOTSTRAP_SAMPLES) - 1]
-    return Estimate(_ratio(median(a), median(b)), low, high, len(a_S), int((np.isinf(a_S) | np.isinf(b_S)).sum()))
+    value, low, high = _ratio(median(a), median(b)), math.nan, math.nan
+    if not math.isnan(value) and len(a_S) >= MIN_RESAMPLED:
+        rng = np.random.default_rng(seed)
+        draws = [rng.integers(0, len(a_S), len(a_S)) for _ in range(BOOTSTRAP_SAMPLES)]
+        resampled = np.asarray([_ratio(median(a_S[draw].tolist()), median(b_S[draw].tolist())) for draw in draws])
+        low = float(np.sort(np.where(np.isnan(resampled), 0.0, resampled))[int(0.025 * BOOTSTRAP_SAMPLES)])
+        high = float(np.sort(np.where(np.isnan(resampled), math.inf, resampled))[int(0.975 * BOOTSTRAP_SAMPLES) - 1])
+    return Estimate(value, low, high, len(a_S), int((np.isinf(a_S) | np.isinf(b_S)).sum()))
 
 
 def area_under_roc(scores: Sequence[float], outcomes: Sequence[bool], groups: Sequence[int], seed: int = 0) -> Estimate:
@@ -106,16 +117,17 @@ def area_under_roc(scores: Sequence[float], outcomes: Sequence[bool], groups: Se
     Args:
         scores: one a case.
         outcomes: one a case; the area is NaN if all are alike.
-        groups: cases of one group (a teacher, say) are not independent: the bootstrap resamples whole groups.
+        groups: cases of one group (a teacher, say) are not independent: the bootstrap resamples whole groups, at least five of them.
         seed: of the resampling.
     """
     scores_N, outcomes_N, groups_N = np.asarray(scores, np.float64), np.asarray(outcomes, bool), np.asarray(groups)
-    names = np.unique(groups_N)
+    names, value = np.unique(groups_N), _area(scores_N, outcomes_N)
+    if len(names) < MIN_RESAMPLED:
+        return Estimate(value, math.nan, math.nan, len(names))
     members = [np.flatnonzero(groups_N == name) for name in names]
     rng = np.random.default_rng(seed)
     draws = (np.concatenate([members[i] for i in rng.integers(0, len(names), len(names))]) for _ in range(BOOTSTRAP_SAMPLES))
     areas = np.asarray([_area(scores_N[draw], outcomes_N[draw]) for draw in draws])
-    value = _area(scores_N, outcomes_N)
     low, high = (math.nan, math.nan) if np.isnan(areas).all() else np.nanquantile(areas, [0.025, 0.975]).tolist()
     return Estimate(value, low, high, len(names))
 
@@ -128,7 +140,7 @@ def _area(scores_N: np.ndarray, outcomes_N: np.ndarray) -> float:
 def compare_paired(a: Sequence[float], b: Sequence[float]) -> Paired:
     """Compare learning times of two strategies on the same seeds.
 
-    A pair with one censored time still tells which is smaller; a pair with two tells nothing and counts for neither side (its ratio is 1).
+    A pair with one censored time still tells which is smaller; a pair with two tells nothing, and is left out.
 
     Raises:
         ValueError: the sequences differ in length.
@@ -136,10 +148,11 @@ def compare_paired(a: Sequence[float], b: Sequence[float]) -> Paired:
     if len(a) != len(b):
         raise ValueError(f"paired comparison of {len(a)} and {len(b)} seeds")
     ratios = [_ratio(x, y) for x, y in zip(a, b, strict=True)]
+    defined = [ratio for ratio in ratios if not math.isnan(ratio)]
     wins = sum(y < x for x, y in zip(a, b, strict=True))
     losses = sum(y > x for x, y in zip(a, b, strict=True))
     p_value = float(scipy.stats.binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
-    return Paired(bootstrap(ratios), wins, losses, p_value)
+    return Paired(bootstrap(defined), wins, losses, p_value, len(ratios) - len(defined))
 
 
 def paired_difference(a: Sequence[float], b: Sequence[float]) -> Estimate:
@@ -218,7 +231,7 @@ def _interval(samples: np.ndarray) -> tuple[float, float]:
 
 def _ratio(a: float, b: float) -> float:
     if math.isinf(a) and math.isinf(b):
-        return 1.0
+        return math.nan
     return b / a if math.isfinite(a) else 0.0
 
 

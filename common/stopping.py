@@ -8,27 +8,29 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from common.config import TrainingConfig
-from common.transition import DetectorConfig
+from common.transition import Watch
 
 
 class Stopping:
     """The last step of a run, as far as its evaluations up to now tell."""
 
-    def __init__(self, config: TrainingConfig, detector: DetectorConfig, num_lanes: int, records: Iterable[Mapping[str, Any]]) -> None:
+    def __init__(self, config: TrainingConfig, watch: Watch, num_lanes: int, records: Iterable[Mapping[str, Any]]) -> None:
         """Begin with the evaluations of the run so far, none of a new one.
 
         Args:
             config: the budget, and whether the run may end before it.
-            detector: when a lane's accuracy counts as learnt.
+            watch: when a lane counts as having learnt.
             num_lanes: how many have to.
             records: rows of metrics.jsonl; a run that goes on has ended where it would have without the interruption.
         """
         self._config = config
-        self._learnt = detector.floor + detector.done * (detector.ceiling - detector.floor)
+        self._detector = watch.detector
         self._learnt_at_L: list[int | None] = [None] * num_lanes
         for record in records:
-            self.observe(record["step"], record["accuracy"])
+            self.observe(record["step"], record[watch.metric])
 
     @property
     def watches(self) -> bool:
@@ -44,8 +46,9 @@ class Stopping:
         grid = self._config.checkpoint_every or self._config.eval_every
         return min(math.ceil(self._config.stop_after * max(learnt_at) / grid) * grid, self._config.steps)
 
-    def observe(self, step: int, accuracy_L: Sequence[float | None]) -> None:
-        """Take note of an evaluation."""
-        for lane, accuracy in enumerate(accuracy_L):
-            if self._learnt_at_L[lane] is None and accuracy is not None and accuracy > self._learnt:
+    def observe(self, step: int, metric_L: Sequence[float | None]) -> None:
+        """Take note of an evaluation; None where the run had diverged."""
+        progress_L = self._detector.progress(np.asarray(metric_L, np.float64))
+        for lane, progress in enumerate(progress_L):
+            if self._learnt_at_L[lane] is None and progress > self._detector.done:
                 self._learnt_at_L[lane] = step

@@ -13,7 +13,7 @@ from common.config import TrainingConfig, fingerprint
 from common.errors import UserError
 from common.fit import Supervision
 from common.models import Params
-from common.runs import RunDirectory
+from common.runs import RunDirectory, finished_run
 from common.schedule import ScheduleConfig, ScheduleName, build
 from common.trajectory import Trajectory
 from common.transition import Detector, NoTransition, Transition
@@ -33,9 +33,7 @@ class TeacherRun:
         Raises:
             UserError: the run is missing, unfinished, a sweep, or lacks a seed.
         """
-        self.run = RunDirectory(path)
-        if not self.run.finished:
-            raise UserError(f"the teacher {path} is not finished ({self.run.state}); run its command again, it goes on from where it stopped")
+        self.run = finished_run(path, "teacher")
         seeds: list[int] = self.run.manifest["seeds"]
         if len(set(seeds)) < len(seeds):
             raise UserError(f"the teacher {path} is a sweep over learning rates; train one with a single --optim.learning-rate")

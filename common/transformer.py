@@ -201,7 +201,9 @@ class Block(nnx.Module):
         Three products, because on a CPU the gradient of slices of a common one takes longer than the products.
         """
         columns = slice(part * self.config.width, (part + 1) * self.config.width)
-        kernel_MxM, bias_M = (weight[..., columns].astype(x_BxLxM.dtype) for weight in (self.query_key_value.kernel, self.query_key_value.bias))
+        kernel, bias = self.query_key_value.kernel, self.query_key_value.bias
+        assert bias is not None
+        kernel_MxM, bias_M = kernel[:, columns].astype(x_BxLxM.dtype), bias[columns].astype(x_BxLxM.dtype)
         y_BxLxM = x_BxLxM @ kernel_MxM + bias_M[None, None]
         return y_BxLxM.reshape(*x_BxLxM.shape[:2], self.config.heads, self.config.head_size)
 

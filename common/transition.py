@@ -40,6 +40,10 @@ class DetectorConfig:
         """See `detect_on_metric`."""
         return detect_on_metric(steps, values, self)
 
+    def progress(self, values: np.ndarray) -> np.ndarray:
+        """How far values of the metric are on the way from the floor, 0, to the ceiling, 1."""
+        return (np.asarray(values, np.float64) - self.floor) / (self.ceiling - self.floor)
+
     def __post_init__(self) -> None:
         if not self.begin <= self.enter < self.leave <= self.done:
             raise ValueError("detector: the thresholds must satisfy begin <= enter < leave <= done")
@@ -48,10 +52,21 @@ class DetectorConfig:
 
 
 @dataclass(frozen=True)
+class Watch:
+    """What tells while a run trains that its transition begins and that it has learnt: for the ring of checkpoints, and for an early end."""
+
+    metric: str = "accuracy"
+    """Name in the run's records."""
+    detector: DetectorConfig = DetectorConfig()
+    """Its `begin` and `done`, between its floor and ceiling, are read; both must be known beforehand."""
+
+
+@dataclass(frozen=True)
 class Transition:
     """Where a run goes through its transition, in steps; every step is one of the curve's.
 
-    `chosen` is the checkpoint to teach from; `before` and `after` are the controls at which nothing, or everything, has been learnt.
+    `chosen` is the checkpoint to teach from; `before` and `after` are the controls at which nothing, or everything, has been learnt, half-way (in
+    steps) from the beginning of the run to `start`, and from `end` to the end of the run.
     """
 
     start: int
@@ -101,9 +116,9 @@ def detect_on_metric(steps: Sequence[int], values: Sequence[float], config: Dete
     """
     if problem := malformed(steps, values):
         return NoTransition(problem)
-    progress = (np.asarray(values, np.float64) - config.floor) / (config.ceiling - config.floor)
-    begun, finished = progress > config.begin, progress > config.done
-    if not begun.any():
+    progress = config.progress(np.asarray(values))
+    finished = progress > config.done
+    if not (progress > config.begin).any():
         return NoTransition(f"the metric never leaves its floor (best {_best(values, config):.3g}, floor {config.floor:.3g})")
     if not finished.any():
         return NoTransition(f"the metric has not finished (best {_best(values, config):.3g}, needs {_level(config.done, config):.3g})")
@@ -119,7 +134,7 @@ def detect_on_metric(steps: Sequence[int], values: Sequence[float], config: Dete
     slope = np.gradient(smooth(progress, config.smoothing), np.asarray(steps, np.float64))
     chosen = int(window[np.argmax(slope[window])])
     half = int(np.argmax(progress >= 0.5))
-    return controls(steps, start=start, middle=min(max(half, start), end), end=end, chosen=chosen, first_sign=int(np.argmax(begun)))
+    return controls(steps, start=start, middle=min(max(half, start), end), end=end, chosen=chosen)
 
 
 def detect_on_probe(
@@ -145,15 +160,19 @@ def detect_on_probe(
     high = smoothed >= smoothed[peak] / 2
     start = peak - int(np.argmin(high[peak::-1])) + 1 if not high[: peak + 1].all() else 0
     end = peak + int(np.argmin(high[peak:])) - 1 if not high[peak:].all() else len(high) - 1
-    return controls(steps, start=start, middle=peak, end=end, chosen=peak, first_sign=start)
+    return controls(steps, start=start, middle=peak, end=end, chosen=peak)
 
 
-def controls(steps: Sequence[int], *, start: int, middle: int, end: int, chosen: int, first_sign: int) -> Transition:
-    """A transition from indices into the curve, with its controls; `first_sign` is where the metric first left its floor."""
-    # Before: half-way to the first sign of life. After: half-way from the end of the transition to the end of the run, because a checkpoint just
-    # after the transition still carries some of its curriculum.
-    before, after = first_sign // 2, (end + len(steps) - 1) // 2
-    return Transition(*(int(steps[i]) for i in (start, middle, end, chosen, before, after)))
+def controls(steps: Sequence[int], *, start: int, middle: int, end: int, chosen: int) -> Transition:
+    """A transition from indices into the curve, with its controls: of the curve's steps the last ones not beyond the half of the way.
+
+    Half-way in steps, not in points, which a ring of checkpoints crowds into the transition. Before: half-way to the last departure from the floor,
+    not to the first, which in a noisy metric is a blip close to the untrained model. After: not sooner, because a checkpoint just after the
+    transition still carries some of its curriculum.
+    """
+    before, after = ((steps[first] + steps[last]) / 2 for first, last in ((0, start), (end, len(steps) - 1)))
+    at = np.searchsorted(steps, (before, after), side="right") - 1
+    return Transition(*(int(steps[i]) for i in (start, middle, end, chosen, *at)))
 
 
 def malformed(steps: Sequence[int], values: Sequence[float]) -> str | None:

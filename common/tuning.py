@@ -11,8 +11,7 @@ import pandas as pd
 from pydantic import Field
 
 from common.config import PositiveFloat, PositiveInt, Seed, configuration
-from common.errors import UserError
-from common.runs import RunDirectory
+from common.runs import RunDirectory, finished_run
 from common.stats import learning_time, median
 
 TunedBy = Literal["time", "accuracy"]
@@ -77,20 +76,20 @@ def tuned_rate(path: Path, criterion: TunedBy = "time") -> float:
     Raises:
         UserError: the sweep is missing or unfinished.
     """
-    run = RunDirectory(path)
-    if not run.finished:
-        raise UserError(f"the sweep {path} is not finished ({run.state}); run its command again, it goes on from where it stopped")
-    return best_rate(rate_results(run), criterion)
+    return best_rate(rate_results(finished_run(path, "sweep")), criterion)
 
 
 def tuning_table(home: Path) -> pd.DataFrame:
     """The sweeps of an experiment, those runs in its folder `tune`.
 
     Columns: run, learning_rate, median_t90 in examples (empty where censored), num_learnt (seeds that did), num_seeds, mean_final_accuracy.
+
+    Raises:
+        UserError: a sweep is unfinished.
     """
     rows = []
     for path in sorted((home / "tune").glob("*")):
-        run = RunDirectory(path)
+        run = finished_run(path, "sweep")
         num_seeds = len(set(run.manifest["seeds"]))
         for result in rate_results(run):
             time = None if math.isinf(result.median_time) else int(result.median_time)

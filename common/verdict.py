@@ -1,7 +1,7 @@
 """The form of a judged claim, as text, as a table and as JSON."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ class Verdict:
 
     claim: str
     holds: bool | None
-    """None: measured, but by runs that do not allow a judgement."""
+    """None: measured, but by runs that do not allow a judgement (rates that no sweep chose, or what is compared lies beyond the budget)."""
     measurements: tuple[Measurement, ...]
     notes: tuple[str, ...] = ()
 
@@ -38,13 +38,25 @@ class Claim:
     criterion: str
 
 
+def within(estimate: Estimate, low: float = -math.inf, high: float = math.inf) -> bool | None:
+    """Whether a number lies between two others; None where it is undefined."""
+    return None if math.isnan(estimate.value) else low <= estimate.value <= high
+
+
+def every(parts: Iterable[bool | None]) -> bool | None:
+    """Whether all parts of a criterion hold: not if one does not, and None if none fails but one is undefined."""
+    found = set(parts)
+    return False if False in found else None if None in found else True
+
+
 def describe(estimate: Estimate, unit: str = "") -> str:
-    """A number with its interval, and how many seeds stand behind it."""
+    """A number with its interval, where it has one, and how many seeds stand behind it."""
     if estimate.num_seeds == 0:
         return "not measured"
     censored = f", {estimate.num_censored} censored" if estimate.num_censored else ""
     seeds = f"({estimate.num_seeds} seeds{censored})"
-    return f"{_number(estimate.value)} [{_number(estimate.low)}, {_number(estimate.high)}]{f' {unit}' if unit else ''} {seeds}"
+    interval = "" if math.isnan(estimate.low) else f" [{_number(estimate.low)}, {_number(estimate.high)}]"
+    return f"{_number(estimate.value)}{interval}{f' {unit}' if unit else ''} {seeds}"
 
 
 def outcome(holds: bool | None) -> str:
@@ -75,6 +87,8 @@ def plain(verdict: Verdict, claims: Mapping[str, Claim]) -> dict[str, Any]:
 
 
 def _number(value: float) -> str:
+    if math.isnan(value):
+        return "undefined"
     if math.isinf(value):
         return "beyond budget"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

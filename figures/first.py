@@ -65,7 +65,8 @@ def draw_areas(axes: Axes, claims: Path) -> None:
     for i, item in enumerate(measured):
         if item["value"] is None:
             continue
-        error = [[item["value"] - item["low"]], [item["high"] - item["value"]]]
+        few = item["low"] is None  # of too few teachers there is no interval
+        error = None if few else [[item["value"] - item["low"]], [item["high"] - item["value"]]]
         axes.errorbar(i + 1, item["value"], error, fmt="o", color=style.series_color(i), capsize=4, markersize=9)
     axes.axhline(0.5, color=style.GREY, linewidth=1, linestyle=":")
     axes.set_xticks(range(1, len(measured) + 1))

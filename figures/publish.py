@@ -52,27 +52,36 @@ def main(args: list[str]) -> None:
     if probed := tables.probed(home):
         write_text(out / tables.CORRELATIONS, pd.concat(map(tables.correlations, probed)).to_csv(index=False, float_format="%.4g"))
     write_json(out / "provenance.json", provenance(home))
-    write_text(out / TABLE, claims_table(loaders.read_json(home / "claims.json")["claims"], folder))
+    write_text(out / TABLE, claims_table(loaders.read_json(home / "claims.json")["claims"], name, preset.name))
 
 
 def provenance(home: Path) -> dict[str, Any]:
     """Where the numbers come from, and what they cost."""
     manifests = [loaders.read_json(home / run / "manifest.json") for run in runs_of(home)]
-    kept = {name: manifests[0][name] for name in ("device", "packages", "python", "seeds", "supports") if name in manifests[0]}
+    kept = {name: manifests[0][name] for name in ("device", "packages", "python", "supports") if name in manifests[0]}
     kept["commits"] = sorted({str(manifest["commit"]) for manifest in manifests})
+    kept["seeds"] = seeds(home)
     return kept | {"training_seconds": round(sum(manifest["wall_seconds"] for manifest in manifests))}
 
 
-def claims_table(claims: list[dict[str, Any]], preset: str) -> str:
-    """The README's table: claim, command, figure, verdict with every judged number."""
-    rows = [f"| claim (criterion in the report) | command | figure | measured, `{preset}` |", "| --- | --- | --- | --- |"]
+def seeds(home: Path) -> dict[str, list[int]]:
+    """The seeds of all runs by stage, `train` (teachers) and `distill` (students, on labels too), and those of the sweeps, `tune`."""
+    found: dict[str, set[int]] = {}
+    for run in runs_of(home):
+        stage = "tune" if run.startswith("tune/") else loaders.read_json(home / run / "config.json")["stage"]
+        found.setdefault(stage, set()).update(loaders.read_json(home / run / "manifest.json")["seeds"])
+    return {stage: sorted(of_stage) for stage, of_stage in found.items()}
+
+
+def claims_table(claims: list[dict[str, Any]], experiment: str, preset: str) -> str:
+    """The README's table: claim, command that makes its runs, figure, verdict with every judged number."""
+    folder, command = make.folder_of(experiment, preset), f"`python -m {experiment}.experiment --preset {preset}`"
+    rows = [f"| claim (criterion in the report) | command | figure | measured, `{folder}` |", "| --- | --- | --- | --- |"]
     for claim in claims:
         measured = "; ".join(f"{item['name']} {item['text']}" for item in claim["measured"] if "not judged" not in item["name"])
         name, verdict = claim["claim"], outcome(claim["holds"])
         verdict = f"**{verdict}**" if claim["holds"] is False else verdict
-        figure = f"[{_FIGURE_OF[name]}](results/{preset}/{_FIGURE_OF[name]}.png)"
-        size = preset.rsplit("-", 1)[-1]
-        command = "`make figures`" if size == "quick" else f"`make figures PRESET={size}`"
+        figure = f"[{_FIGURE_OF[name]}](results/{folder}/{_FIGURE_OF[name]}.png)"
         rows.append(f"| {name}: {claim['title']} | {command} | {figure} | {verdict}: {measured} |")
     return "\n".join(rows) + "\n"
 

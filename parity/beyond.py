@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -9,12 +10,27 @@ import pandas as pd
 from common.runs import RunDirectory
 from common.stats import Estimate, area_under_roc, ratio_of_medians
 from common.teacher import transitions
-from common.transition import Transition
+from common.transition import NoTransition
 from common.tuning import learning_times
-from common.verdict import Measurement, Verdict
+from common.verdict import Measurement, Verdict, within
 from parity.evidence import Evidence, mostly_uncensored
 from parity.presets import ReplicaConfig
 from parity.probe import BY_STRATUM
+
+
+class _Student(NamedTuple):
+    """A two-shot student of the sweep over first checkpoints; see `first_table`."""
+
+    teacher: str
+    teacher_seed: int
+    seed: int
+    offset: int
+    first_step: int
+    after_detected: int
+    teacher_accuracy: float
+    t90: float | None
+    learnt: bool
+    final_accuracy: float
 
 
 def projections_claim(evidence: Evidence) -> Verdict:
@@ -27,12 +43,14 @@ def projections_claim(evidence: Evidence) -> Verdict:
         Measurement("t90 progressive / projections (not judged)", ratio_of_medians(projections, progressive)),
     )
     note = f"projections recover {share:.0%} of progressive's gain over CE, on a logarithmic scale" if math.isfinite(share) else ""
-    return Verdict("E", gain.value >= 2.5 and mostly_uncensored(projections), measurements, (note,) if note else ())
+    return Verdict("E", within(gain, low=2.5) and mostly_uncensored(projections), measurements, (note,) if note else ())
 
 
 def first_checkpoint_claim(evidence: Evidence) -> Verdict:
     """F: degree-1 correlations tell which first checkpoints teach."""
     table = first_table(evidence)
+    if table.empty:
+        return Verdict("F", None, (), ("no teacher has a transition",))
     areas = first_areas(table)
     best = max((area.value for degree, area in areas.items() if degree > 1), default=math.nan)
     holds = areas[1].value >= 0.8 and areas[1].value >= best
@@ -64,18 +82,16 @@ def _area(table: pd.DataFrame, scores: pd.Series) -> Estimate:
 
 
 def first_table(evidence: Evidence) -> pd.DataFrame:
-    """One row for each two-shot student of the sweep and each degree.
+    """One row for each two-shot student of the sweep and each degree; none of students whose teacher has no transition to begin from.
 
     Columns: teacher, teacher_seed, seed, offset (asked for), first_step, after_detected (teacher steps), teacher_accuracy (of the first checkpoint),
     t90 (empty where censored), learnt, final_accuracy, degree, in_support and off_support (mean |correlation| with 2p - 1).
     """
     assert evidence.experiment.first is not None
-    tables = []
-    for name in teachers(evidence):
-        teacher = evidence.run(name)
-        rows = [row for offset in evidence.experiment.first.offsets for row in _students(evidence, teacher, name, offset)]
-        tables.append(pd.DataFrame(rows).merge(_correlations(evidence, name), on=["teacher_seed", "first_step"]))
-    return pd.concat(tables, ignore_index=True)
+    names = teachers(evidence)
+    rows = [row for name in names for offset in evidence.experiment.first.offsets for row in _students(evidence, evidence.run(name), name, offset)]
+    correlations = pd.concat([_correlations(evidence, name) for name in names])
+    return pd.DataFrame(rows, columns=_Student._fields).merge(correlations, on=["teacher", "teacher_seed", "first_step"])
 
 
 def teachers(evidence: Evidence) -> list[str]:
@@ -93,7 +109,7 @@ def first_run(teacher: str, offset: int) -> str:
     return f"first/{teacher}/at{offset:+d}"
 
 
-def _students(evidence: Evidence, teacher: RunDirectory, name: str, offset: int) -> Iterator[dict[str, object]]:
+def _students(evidence: Evidence, teacher: RunDirectory, name: str, offset: int) -> Iterator[_Student]:
     run = evidence.run(first_run(name, offset))
     schedules, final = run.manifest["schedules"], run.metrics()[-1]["accuracy"]
     config = run.record["config"]
@@ -104,24 +120,26 @@ def _students(evidence: Evidence, teacher: RunDirectory, name: str, offset: int)
         teacher_lane = teacher.manifest["seeds"].index(teacher_seed)
         first = schedules["distinct"][schedules["of_lane"][lane]]["segments"][0]["teacher_step"]
         transition = detected[teacher_lane]
-        assert isinstance(transition, Transition)  # there would be no such run
-        yield {
-            "teacher": name,
-            "teacher_seed": teacher_seed,
-            "seed": seed,
-            "offset": offset,
-            "first_step": first,
-            "after_detected": first - transition.chosen,
-            "teacher_accuracy": accuracy[first][teacher_lane],
-            "t90": time if np.isfinite(time) else None,
-            "learnt": bool(np.isfinite(time)),
-            "final_accuracy": final[lane],
-        }
+        if isinstance(transition, NoTransition):
+            continue  # its final checkpoint taught alone, whatever the offset
+        yield _Student(
+            teacher=name,
+            teacher_seed=teacher_seed,
+            seed=seed,
+            offset=offset,
+            first_step=first,
+            after_detected=first - transition.chosen,
+            teacher_accuracy=accuracy[first][teacher_lane],
+            t90=time if np.isfinite(time) else None,
+            learnt=bool(np.isfinite(time)),
+            final_accuracy=final[lane],
+        )
 
 
 def _correlations(evidence: Evidence, teacher: str) -> pd.DataFrame:
-    strata = pd.read_csv(evidence.home / teacher / "probes" / BY_STRATUM).rename(columns={"seed": "teacher_seed", "step": "first_step"})
-    key = ["teacher_seed", "first_step", "degree"]
+    table = pd.read_csv(evidence.home / teacher / "probes" / BY_STRATUM)
+    strata = table.rename(columns={"seed": "teacher_seed", "step": "first_step"}).assign(teacher=teacher)
+    key = ["teacher", "teacher_seed", "first_step", "degree"]
     inside = strata[strata.overlap == strata.degree].rename(columns={"mean_abs": "in_support"})
     outside = strata[strata.overlap == 0].rename(columns={"mean_abs": "off_support"})
     return inside[[*key, "in_support"]].merge(outside[[*key, "off_support"]], on=key)

@@ -21,7 +21,7 @@ from common.stats import bootstrap, compare_paired, proportion, ratio_of_medians
 from common.teacher import transitions
 from common.transition import NoTransition, Transition, smooth
 from common.tuning import tuning_table
-from common.verdict import Claim, Measurement, Verdict, describe, plain, verdict_table
+from common.verdict import Claim, Measurement, Verdict, describe, every, plain, verdict_table, within
 from parity.beyond import first_checkpoint_claim, first_table, projections_claim, teachers
 from parity.correlations import floor_of_mean
 from parity.evidence import Evidence, mostly_uncensored
@@ -110,11 +110,11 @@ def judge(evidence: Evidence) -> list[Verdict]:
 
 
 def width_claim(evidence: Evidence) -> Verdict:
-    """W: wider is faster."""
+    """W: wider is faster. Of two widths that both lie beyond their budgets nobody knows which is."""
     times = {size: evidence.t90(evidence.label_run(size)) for size in evidence.experiment.compared_budgets}
     estimates = {size: bootstrap(values) for size, values in times.items()}
     medians = [estimate.value for estimate in estimates.values()]
-    falls = all(wider < narrower for narrower, wider in itertools.pairwise(medians))
+    falls = every(None if math.isinf(min(pair)) else pair[1] < pair[0] for pair in itertools.pairwise(medians))
     holds = falls and all(mostly_uncensored(values) for values in times.values())
     measurements = tuple(Measurement(f"t90 at {size.text()}", estimate, "examples") for size, estimate in estimates.items())
     student = evidence.experiment.student.model.size
@@ -129,7 +129,7 @@ def one_shot_claim(evidence: Evidence) -> Verdict:
     """O: the final teacher is no better than the labels."""
     labels, one_shot = evidence.student_labels(), evidence.t90("student/one-shot")
     ratio = ratio_of_medians(labels, one_shot)
-    holds = 0.8 <= ratio.value <= 1.25 and mostly_uncensored(labels) and mostly_uncensored(one_shot)
+    holds = within(ratio, 0.8, 1.25) and mostly_uncensored(labels) and mostly_uncensored(one_shot)
     measurements, notes = [Measurement("t90 one-shot / CE", ratio)], []
     if evidence.experiment.student.loss.labels == "hard":
         soft_ratio = ratio_of_medians(labels, evidence.t90("student/one-shot-soft"))
@@ -143,11 +143,13 @@ def progressive_claim(evidence: Evidence) -> Verdict:
     """P: the student keeps up with its teacher, and leaves the label student behind."""
     teacher, student = paired_with_teacher(evidence, "student/progressive")
     labels = evidence.student_labels()
-    follows, gain = compare_paired(teacher, student).ratio, ratio_of_medians(evidence.t90("student/progressive"), labels)
-    comparison = compare_paired(evidence.t90("student/progressive"), labels)
-    note = f"progressive is faster than CE in {comparison.losses} of {len(labels)} seeds (sign test p = {comparison.p_value:.2g})"
+    of_teacher, gain = compare_paired(teacher, student), ratio_of_medians(student, labels)
+    follows, comparison = of_teacher.ratio, compare_paired(student, labels)
+    notes = [f"progressive is faster than CE in {comparison.losses} of {len(labels)} seeds (sign test p = {comparison.p_value:.2g})"]
+    if of_teacher.num_undefined:
+        notes.append(f"of {len(student)} pairs of teacher and student {of_teacher.num_undefined} are left out: neither has learnt")
     measurements = (Measurement("t90 progressive / its teacher", follows), Measurement("t90 CE / progressive", gain))
-    return Verdict("P", follows.value <= 1.5 and gain.value >= 2.5, measurements, (note,))
+    return Verdict("P", every((within(follows, high=1.5), within(gain, low=2.5))), measurements, tuple(notes))
 
 
 def two_shot_claim(evidence: Evidence) -> Verdict:

@@ -100,11 +100,13 @@ Compat = Literal["none", "authors"]
 def as_published(config: ConfigT) -> ConfigT:
     """The same run with the deviations of the published code that change its numbers.
 
-    The support is drawn with replacement (utils.py), accuracy is measured on 250 examples (boolean_expts.py), reverse KL is weighted by raw logits
-    (boolean_distill_expts.py), and a cosine schedule is as long as there are examples (see `counted_in_examples`). The remaining ones concern a
-    single update of millions, or the dropout that stayed on in a Transformer's evaluation and in its teacher's answers, which no flag brings back.
+    The support (unless it is a tree's) is drawn with replacement (utils.py), accuracy is measured on 250 examples (boolean_expts.py), reverse KL is
+    weighted by raw logits (boolean_distill_expts.py), and a cosine schedule is as long as there are examples (see `counted_in_examples`). The rest
+    concerns a single update of millions, or the dropout that stayed on in a Transformer's evaluation and in its teacher's answers, which no flag
+    brings back.
     """
-    data, training = replace(config.data, with_replacement=config.data.support is None), replace(config.training, eval_examples=250)
+    drawn = config.data.support is None and config.data.depth == 1  # the published trees' supports are disjoint, as ours are
+    data, training = replace(config.data, with_replacement=drawn), replace(config.training, eval_examples=250)
     config = replace(config, data=data, training=training, optim=counted_in_examples(config.optim, training.batch_size))
     if isinstance(config, TrainConfig):
         return config
@@ -138,6 +140,13 @@ def with_model(config: ConfigT, args: Sequence[str], defaults: ModelDefaults) ->
         return config
     model, optim = defaults[name]
     return replace(config, model=model, optim=optim)
+
+
+def with_chance(config: StudentConfig) -> StudentConfig:
+    """The configuration with chance as the detector's floor, unless another floor is given; the default, 0.5, is that of two labels."""
+    if config.detector.floor != DetectorConfig.floor:
+        return config
+    return replace(config, detector=replace(config.detector, floor=1 / config.data.num_classes))
 
 
 def lanes(config: TrainConfig | StudentConfig) -> tuple[Lane, ...]:

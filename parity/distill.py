@@ -13,6 +13,7 @@ from common.mesh import use_all_cores
 from common.models import MLPConfig
 from common.runs import RunDirectory
 from common.stage import Stage
+from common.transition import Watch
 from parity.command import RunCommand
 from parity.config import (
     STUDENT_DEFAULTS,
@@ -22,6 +23,7 @@ from parity.config import (
     lanes,
     make_engine,
     student_problem,
+    with_chance,
     with_model,
 )
 from parity.data import supports_of
@@ -60,7 +62,7 @@ def distill_stage(command: DistillCommand) -> tuple[Stage, tuple[int, ...]]:
     Raises:
         UserError: the teacher is missing, unfinished, or was trained on other data.
     """
-    config = command.resolved()
+    config = with_chance(command.resolved())
     distillation = Distillation(
         "parity",
         config,
@@ -69,6 +71,7 @@ def distill_stage(command: DistillCommand) -> tuple[Stage, tuple[int, ...]]:
         shared_layers=functools.partial(shared_layers, config),
         provenance={"supports": supports_of(config.data)},
         engine=functools.partial(make_engine, config),
+        watch=Watch(detector=config.detector),
     )
     return distillation.stage(command, command.teacher)
 

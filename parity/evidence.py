@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.runs import RunDirectory
+from common.runs import RunDirectory, finished_run
 from common.size import Size
 from common.tuning import learning_times
 from parity.presets import Experiment
@@ -21,8 +21,12 @@ class Evidence:
     times: dict[str, list[float]] = field(default_factory=dict)
 
     def run(self, name: str) -> RunDirectory:
-        """One run of the experiment."""
-        return RunDirectory(self.home / name)
+        """One run of the experiment.
+
+        Raises:
+            UserError: it is missing or unfinished: a seed that is still training has not failed to learn.
+        """
+        return finished_run(self.home / name)
 
     def t90(self, name: str) -> list[float]:
         """t90 of every seed of a run, in examples."""

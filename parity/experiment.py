@@ -22,13 +22,15 @@ from parity import claims, probe
 from parity.beyond import first_run, replica_name
 from parity.presets import PRESETS, Experiment, FirstCheckpointConfig
 
+# One teacher that has not learnt must not end an experiment of many: its final checkpoint then teaches alone, and its student is counted.
+TWO_SHOT = ("--schedule", "two-shot", "--supervision.without-transition", "final")
 STRATEGIES: dict[str, tuple[str, ...]] = {
     "one-shot": ("--schedule", "one-shot"),
     "one-shot-soft": ("--schedule", "one-shot", "--loss.labels", "soft"),
     "progressive": ("--schedule", "progressive"),
-    "two-shot": ("--schedule", "two-shot", "--supervision.candidate", "during"),
-    "two-shot-before": ("--schedule", "two-shot", "--supervision.candidate", "before"),
-    "two-shot-after": ("--schedule", "two-shot", "--supervision.candidate", "after"),
+    "two-shot": (*TWO_SHOT, "--supervision.candidate", "during"),
+    "two-shot-before": (*TWO_SHOT, "--supervision.candidate", "before"),
+    "two-shot-after": (*TWO_SHOT, "--supervision.candidate", "after"),
     "projections": ("--schedule", "projections"),
 }
 TREE = "tree"
@@ -120,7 +122,7 @@ class _Planner(Planner):
         budget += ("--supervision.first-steps", str(first.first_steps))
         for offset in first.offsets:
             # One word, because an argument that starts with a minus sign is taken for a flag.
-            flags = ("--schedule", "two-shot", f"--supervision.offset={offset}", *budget, *args)
+            flags = (*TWO_SHOT, f"--supervision.offset={offset}", *budget, *args)
             self.distill(first_run(teacher, offset), *flags, *self._tuned("tune/two-shot"), teacher=teacher)
 
     def _probe(self, teacher: str) -> None:

@@ -215,7 +215,10 @@ def plan_point(config: LawConfig, point: LawPoint, home: Path) -> list[StageComm
 def student_schedules(config: LawConfig, steps: int) -> dict[str, tuple[object, ...]]:
     """Flags of every student run of one problem."""
     two_shot: dict[str, tuple[object, ...]] = {
-        two_shot_name(divisor): ("--schedule", "two-shot", "--supervision.first-steps", steps // divisor, "--training.steps", steps)
+        two_shot_name(divisor): (
+            *("--schedule", "two-shot", "--supervision.first-steps", steps // divisor, "--training.steps", steps),
+            *("--supervision.without-transition", "final"),  # a teacher that has not learnt must not end the law; its student is counted
+        )
         for divisor in config.first_stages
     }
     return {

@@ -9,7 +9,7 @@ from common.errors import run_command
 from common.fit import Supervision
 from common.mesh import use_all_cores
 from common.stage import Stage
-from common.transition import DetectorConfig
+from common.transition import DetectorConfig, Watch
 from parity.command import RunCommand
 from parity.config import TEACHER_DEFAULTS, TrainConfig, make_engine, teacher_problem, with_model
 from parity.data import supports_of
@@ -47,7 +47,7 @@ def train_stage(command: TrainCommand) -> Stage:
         supervision=Supervision(tuple(schedule.ce(config.training.steps) for _ in problem.lanes), None),
         provenance={"supports": supports_of(config.data)},
         engine=functools.partial(make_engine, config),
-        detector=DetectorConfig(floor=1 / config.data.num_classes),
+        watch=Watch(detector=DetectorConfig(floor=1 / config.data.num_classes)),
     )
 
 

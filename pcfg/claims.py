@@ -17,7 +17,7 @@ from rich.console import Console
 
 from common.config import chosen_preset, parse
 from common.errors import run_command
-from common.runs import RunDirectory, write_json, write_text
+from common.runs import RunDirectory, finished_run, write_json, write_text
 from common.stats import bootstrap, proportion
 from common.teacher import transitions
 from common.transition import NoTransition, Transition, smooth
@@ -82,7 +82,7 @@ def main(args: list[str]) -> None:
     preset = chosen_preset(args, PRESETS)
     command = parse(ClaimsCommand, args, prog="pcfg.claims", description="Judge the claims of a PCFG experiment from its run files.")
     home = command.root / "pcfg" / preset.name
-    phases = transitions(RunDirectory(home / "teacher"), preset.config.student.detector)
+    phases = transitions(finished_run(home / "teacher"), preset.config.student.detector)
     evidence = Evidence(home, preset.config, phases)
     verdicts = [phases_claim(home, phases), trigram_claim(home, phases), closing_claim(home)]
     verdicts += [accuracy_claim(evidence), sweep_claim(evidence), structure_claim(evidence)]

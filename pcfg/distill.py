@@ -14,6 +14,7 @@ from common.stage import Stage
 from pcfg.config import StudentConfig, TrainConfig, student_problem, work_of
 from pcfg.data import identity
 from pcfg.presets import PRESETS, PCFGPresetName
+from pcfg.watch import watch_of
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ def distill_stage(command: DistillCommand) -> tuple[Stage, tuple[int, ...]]:
         read_teacher=functools.partial(read_teacher_config, config),
         shared_layers=lambda _: config.model.layers,
         identity={"grammar": identity(config.data.load())},
+        watch=watch_of(config),
         work=functools.partial(work_of, config),
     )
     return distillation.stage(command, command.teacher)

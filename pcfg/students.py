@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from common.runs import RunDirectory
+from common.runs import RunDirectory, finished_run
 from common.stats import Estimate, paired_difference
 from common.transition import NoTransition, Transition
 from common.verdict import Measurement, Verdict
@@ -28,8 +28,12 @@ class Evidence:
     phases: Sequence[Transition | NoTransition]
 
     def run(self, name: str) -> RunDirectory:
-        """One run."""
-        return RunDirectory(self.home / name)
+        """One run.
+
+        Raises:
+            UserError: it is missing or unfinished.
+        """
+        return finished_run(self.home / name)
 
     def accuracy(self, name: str) -> list[float]:
         """Accuracy of every seed at the end of a run (a seed that diverged would have ended it)."""

@@ -12,6 +12,7 @@ from common.stage import Stage
 from pcfg.config import TrainConfig, teacher_problem, work_of
 from pcfg.data import identity
 from pcfg.presets import PRESETS, PCFGPresetName
+from pcfg.watch import watch_of
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ def train_stage(command: TrainCommand) -> Stage:
         training=config.training,
         supervision=Supervision(tuple(schedule.ce(config.training.steps) for _ in problem.lanes), None),
         provenance={},
+        watch=watch_of(config),
         work=work_of(config),
     )
 

@@ -1,6 +1,7 @@
 """The verdicts: each criterion on learning times on either side of it."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,7 +10,8 @@ import pandas as pd
 import pytest
 
 from parity import beyond, claims
-from parity.presets import PRESETS
+from parity.presets import PRESETS, FirstCheckpointConfig
+from parity.probe import BY_STRATUM
 
 EXPERIMENT = PRESETS["quick"].config
 INF = math.inf
@@ -39,11 +41,15 @@ def ten(*values: float) -> list[float]:
         (ten(300), ten(200), ten(250), False),
         ([INF] * 2 + [300] * 8, ten(200), ten(100), True),
         ([INF] * 3 + [300] * 7, ten(200), ten(100), False),  # too many censored
+        (ten(INF), ten(INF), ten(100), None),  # who knows which of the first two is slower
+        (ten(INF), ten(INF), ten(INF), None),
+        (ten(INF), ten(100), ten(200), False),
+        (ten(INF), ten(200), ten(INF), False),
     ],
 )
-def test_width(w100: list[float], w300: list[float], w1000: list[float], holds: bool) -> None:
+def test_width(w100: list[float], w300: list[float], w1000: list[float], holds: bool | None) -> None:
     found = claims.width_claim(evidence(student_ce_w100=w100, student_ce_w300=w300, teacher=w1000, student_ce_w50=ten(1)))
-    assert found.holds == holds
+    assert found.holds is holds
 
 
 @pytest.mark.parametrize(
@@ -54,11 +60,13 @@ def test_width(w100: list[float], w300: list[float], w1000: list[float], holds: 
         (ten(100), ten(81), True),
         (ten(100), ten(79), False),
         (ten(100), ten(100, INF), False),
+        (ten(INF), ten(INF), None),
+        (ten(INF), ten(100), False),
     ],
 )
-def test_one_shot(labels: list[float], one_shot: list[float], holds: bool) -> None:
+def test_one_shot(labels: list[float], one_shot: list[float], holds: bool | None) -> None:
     found = claims.one_shot_claim(evidence(student_ce_w50=labels, student_one_shot=one_shot, student_one_shot_soft=one_shot))
-    assert found.holds == holds
+    assert found.holds is holds
 
 
 @pytest.mark.parametrize(
@@ -69,11 +77,16 @@ def test_one_shot(labels: list[float], one_shot: list[float], holds: bool) -> No
         (ten(100), ten(150), ten(374), False),  # CE is too good
         (ten(100, 200), ten(150, 300), ten(INF), True),
         (ten(100, 200), ten(150, INF), ten(INF), False),
+        (ten(INF), ten(INF), ten(INF), None),
+        (ten(100), ten(INF), ten(INF), False),  # whatever labels would have needed
+        ([INF] * 6 + [100] * 4, [INF] * 6 + [150] * 4, ten(INF), None),
+        ([INF] * 4 + [100] * 6, [INF] * 4 + [150] * 6, ten(INF), True),  # those that neither learnt are left out
+        ([INF] * 4 + [100] * 6, [INF] * 4 + [151] * 6, ten(INF), False),
     ],
 )
-def test_progressive(teacher: list[float], progressive: list[float], labels: list[float], holds: bool) -> None:
+def test_progressive(teacher: list[float], progressive: list[float], labels: list[float], holds: bool | None) -> None:
     found = claims.progressive_claim(evidence(teacher=teacher, student_progressive=progressive, student_ce_w50=labels))
-    assert found.holds == holds
+    assert found.holds is holds
 
 
 @pytest.mark.parametrize(
@@ -82,7 +95,7 @@ def test_progressive(teacher: list[float], progressive: list[float], labels: lis
 def test_two_shot(during: int, before: int, after: int, holds: bool) -> None:
     times = {name: [1.0] * n + [INF] * (10 - n) for name, n in (("", during), ("_before", before), ("_after", after))}
     found = claims.two_shot_claim(evidence(**{f"student_two_shot{name}": values for name, values in times.items()}))
-    assert found.holds == holds
+    assert found.holds is holds
 
 
 @pytest.mark.parametrize(
@@ -92,12 +105,13 @@ def test_two_shot(during: int, before: int, after: int, holds: bool) -> None:
         (ten(249), ten(100), False),
         (ten(INF), [INF] * 2 + [100] * 8, True),
         (ten(INF), [INF] * 3 + [100] * 7, False),  # too many censored
-        (ten(INF), ten(INF), False),
+        (ten(INF), ten(INF), None),
+        (ten(100), ten(INF), False),
     ],
 )
-def test_projections(labels: list[float], projections: list[float], holds: bool) -> None:
+def test_projections(labels: list[float], projections: list[float], holds: bool | None) -> None:
     found = beyond.projections_claim(evidence(student_ce_w50=labels, student_progressive=ten(100), student_projections=projections))
-    assert found.holds == holds
+    assert found.holds is holds
 
 
 @pytest.mark.parametrize(
@@ -131,3 +145,29 @@ def test_first_checkpoints_beside_their_accuracy(monkeypatch: pytest.MonkeyPatch
         table["teacher_accuracy"] = accuracies * 2
         found = beyond.first_checkpoint_claim(evidence())
         assert found.holds and [item.estimate.value for item in found.measurements if "accuracy (not judged" in item.name] == [area]
+
+
+@pytest.mark.parametrize("learnt", [(False, True), (False, False)])
+def test_students_of_a_teacher_without_a_transition_are_no_first_checkpoints(tmp_path: Path, learnt: tuple[bool, bool]) -> None:
+    """Two teachers of which the first has learnt nothing, or neither; its student had the final checkpoint from the start."""
+    experiment = replace(EXPERIMENT, first=FirstCheckpointConfig((0, 10), first_steps=1, steps=2, eval_every=1, num_seeds=2))
+    steps, flat = list(range(0, 60, 10)), [0.5] * 6
+    curves = [[0.5, 0.5, 0.7, 0.9, 1.0, 1.0] if lane else flat for lane in learnt]
+    records = [{"step": step, "examples": step, "accuracy": [curve[i] for curve in curves]} for i, step in enumerate(steps)]
+    firsts = [30 if lane else 50 for lane in learnt]
+
+    class OfRuns(claims.Evidence):
+        def run(self, name: str) -> Any:
+            distinct = [{"segments": [{"teacher_step": first}]} for first in firsts]
+            manifest = {"seeds": [7, 8], "checkpoints": dict.fromkeys(map(str, steps), ""), "schedules": {"distinct": distinct, "of_lane": [0, 1]}}
+            return SimpleNamespace(metrics=lambda: records, manifest=manifest, record={"config": {"teacher_seed": None}})
+
+    probes = tmp_path / "teacher" / "probes"
+    probes.mkdir(parents=True)
+    rows = [{"seed": seed, "step": step, "degree": 1, "overlap": overlap, "mean_abs": 0.1} for seed in (7, 8) for step in steps for overlap in (0, 1)]
+    pd.DataFrame(rows).to_csv(probes / BY_STRATUM, index=False)
+    made_up = OfRuns(tmp_path, experiment)
+    table = beyond.first_table(made_up)
+    assert sorted(set(table.teacher_seed)) == [8] * any(learnt)
+    assert len(table) == 2 * any(learnt)
+    assert beyond.first_checkpoint_claim(made_up).holds is (False if any(learnt) else None)

@@ -5,7 +5,7 @@ import math
 import re
 import shutil
 import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
@@ -28,7 +28,6 @@ from parity import claims, experiment
 from parity.config import StudentConfig, TrainConfig
 from parity.data import ParityData
 from parity.presets import PRESETS, Experiment, FirstCheckpointConfig, ReplicaConfig, TreeConfig, TuningConfig
-from tests.conftest import REPOSITORY, run_module
 
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome", "chrome") if (path := shutil.which(name))), None)
 
@@ -37,7 +36,7 @@ def tiny_experiment() -> Experiment:
     data, budget = ParityData(8, 2), TrainingConfig(steps=256, batch_size=16, eval_every=8, eval_examples=512, seed=3, num_seeds=2)
     return Experiment(
         teacher=TrainConfig(data, MLPConfig(64), OptimConfig((0.5,)), replace(budget, checkpoint_every=8)),
-        student=StudentConfig(data, MLPConfig(8), OptimConfig((0.5,)), budget, ScheduleConfig(interval=8, first_steps=64)),
+        student=StudentConfig(data, MLPConfig(8), OptimConfig((0.5,)), budget, ScheduleConfig(interval=8, first_steps=64, projection_steps=1)),
         label_steps=512,
         sizes=((8, 512), (16, 512), (64, 256)),
         tuning=TuningConfig((0.2, 0.4, 0.6, 0.8), seed=50, num_seeds=2),
@@ -120,7 +119,9 @@ def test_an_experiment_on_transformers(tmp_path: Path, monkeypatch: pytest.Monke
     budget = TrainingConfig(steps=128, batch_size=32, eval_every=4, eval_examples=256, seed=3, num_seeds=2)
     tiny = Experiment(
         teacher=TrainConfig(data, TransformerConfig(4, layers=1, init_std=0.2), optim, replace(budget, checkpoint_every=4)),
-        student=StudentConfig(data, TransformerConfig(2, layers=1, init_std=0.2), optim, budget, ScheduleConfig(interval=4, first_steps=16)),
+        student=StudentConfig(
+            data, TransformerConfig(2, layers=1, init_std=0.2), optim, budget, ScheduleConfig(interval=4, first_steps=16, projection_steps=1)
+        ),
         label_steps=128,
         sizes=((2, 128), (4, 128)),
         tuning=None,
@@ -183,6 +184,10 @@ def test_small_results_are_published(finished: Path, tmp_path: Path, monkeypatch
     } == names
 
 
+def test_provenance_names_the_seeds_of_every_run_replicas_too(finished: Path) -> None:
+    assert publish.provenance(finished / "parity" / "quick")["seeds"] == {"train": [3, 4, 9, 10], "distill": [3, 4], "tune": [50, 51]}
+
+
 def test_published_curves_are_thinned_from_first_to_last(finished: Path) -> None:
     home = finished / "parity" / "quick"
     thin = tables.curves(home)
@@ -222,49 +227,6 @@ def test_transition_is_drawn_from_published_tables(finished: Path, tmp_path: Pat
         transition_figure.main([str(tmp_path)])
 
 
-def test_teacher_and_student_are_of_one_kind() -> None:
-    tiny = tiny_experiment()
-    with pytest.raises(ValueError, match="two kinds"):
-        replace(tiny, teacher=replace(tiny.teacher, model=TransformerConfig(2)))
-    with pytest.raises(ValueError, match="student's width 8 another budget"):
-        replace(tiny, label_steps=100)
-
-
-def test_a_teacher_may_keep_its_rate() -> None:
-    tiny = tiny_experiment()
-    assert tiny.tuning is not None
-    with pytest.raises(ValueError, match="its rate is not tuned"):
-        replace(tiny, tuning=replace(tiny.tuning, teacher=False))
-    for sizes in (tiny.sizes, tiny.sizes[:2]):
-        fixed = replace(tiny, sizes=tiny.sizes[:2], tuning=replace(tiny.tuning, teacher=False))
-        tuned = replace(tiny, sizes=sizes)
-        for config, is_tuned in ((fixed, False), (tuned, True)):
-            stages = {stage.name: stage for stage in experiment.plan("tiny", config, Path("runs"))}
-            assert all(("--tuned-by" in stages[name].args) == is_tuned for name in ("teacher", "tune/teacher"))
-            assert "--tuned-by" in stages["student/progressive"].args
-            assert ("tune/teacher-rate" in stages) == (is_tuned and len(sizes) == 2)
-
-
-def test_figures_without_runs_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"parity\.experiment --preset quick"):
-        make.main(["--preset", "quick", "--root", str(tmp_path)])
-
-
-def test_snakemake_runs_the_same_commands() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "snakemake", "figures_quick", "--dry-run", "--printshellcmds", "--cores", "1", "--forceall"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    shown = done.stdout + done.stderr
-    for stage in experiment.plan("quick", PRESETS["quick"].config, Path("runs")):
-        assert stage.shell.removeprefix("python ") in shown, stage.name
-
-
 def test_claims_command_prints_the_verdicts(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(PRESETS, "quick", Preset("quick", "A tiny problem.", tiny_experiment()))
     claims.main(["--preset", "quick", "--root", str(finished)])
@@ -272,11 +234,18 @@ def test_claims_command_prints_the_verdicts(finished: Path, monkeypatch: pytest.
     assert out.count("holds") + out.count("does not") >= 5
 
 
-@pytest.mark.parametrize("module", ["parity.train", "parity.distill", "parity.probe", "parity.experiment", "parity.claims", "figures.make"])
-def test_help_teaches(module: str) -> None:
-    result = run_module(module, "--help")
-    assert result.returncode == 0
-    assert "usage: python -m" in result.stdout
+def test_claims_of_unfinished_runs_are_refused(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]) -> None:
+    monkeypatch.setitem(PRESETS, "quick", Preset("quick", "A tiny problem.", tiny_experiment()))
+    home = tmp_path / "parity" / "quick"
+    shutil.copytree(finished / "parity" / "quick", home)
+    (home / "claims.json").unlink()
+    for run in ("student/one-shot", "tune/one-shot"):
+        manifest = home / run / "manifest.json"
+        whole = manifest.read_text()
+        manifest.write_text(json.dumps(json.loads(whole) | {"status": "started"}))
+        assert f"{run} is not finished" in refused(claims.main, "--root", tmp_path)
+        manifest.write_text(whole)
+        assert not (home / "claims.json").exists(), "which marks the experiment as done"
 
 
 def test_claim_c_is_what_the_probe_says(finished: Path) -> None:

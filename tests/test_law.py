@@ -107,6 +107,16 @@ def test_figure_and_published_files(finished: Path, tmp_path: Path) -> None:
     assert names == {"learning_times.csv", "tuning.csv", "fits.json", "law.png", "provenance.json", "table.md", "paragraph.md"}
 
 
+def test_a_teacher_that_has_not_learnt_does_not_end_the_law(tmp_path: Path) -> None:
+    """Its students are trained all the same, by its final checkpoint alone."""
+    stages = {stage.name: stage for stage in law.plan_point(TINY, TINY.points[0], tmp_path)}
+    train.main([*stages[f"{tmp_path.name}/tune/teacher"].args, "--tuned-by", "None", "--optim.learning-rate", "1e-6"])
+    distill.main([*stages[f"{tmp_path.name}/tune/two-shot-8"].args])
+    run = RunDirectory(tmp_path / "tune" / "two-shot-8")
+    assert all(set(found) == {"reason"} for found in run.manifest["transitions"])
+    assert run.finished
+
+
 def test_two_shot_is_reported_from_the_first_stage_that_tuning_prefers(finished: Path, tmp_path: Path) -> None:
     """Sweeps whose accuracy is constant: only one of them is above 90%."""
     config, sweep = replace(TINY, first_stages=(16, 8, 4)), finished / "law" / "quick" / "k2-d8" / "tune" / "two-shot-8"

@@ -154,6 +154,15 @@ def test_compat_authors_reaches_the_run(tmp_path: Path) -> None:
     assert config["loss"]["direction"] == "reverse-raw"
 
 
+def test_compat_authors_on_a_tree_keeps_its_supports_disjoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from parity import train
+    from tests.conftest import TINY_TEACHER
+
+    tree = ("--data.depth", "2", "--data.k", "2", "--compat", "authors")
+    train.main(["--run-dir", str(tmp_path / "t"), *TINY_TEACHER, *tree, "--dry-run"])
+    assert "on 250 examples" in capsys.readouterr().out
+
+
 def test_the_published_schedule_counts_examples() -> None:
     """250k updates at batch 32 in a schedule of 8M steps: the rate of every update as the authors' own would have it."""
     from common.optim import learning_rate_shape

@@ -32,7 +32,9 @@ def test_a_tiny_experiment_end_to_end(tmp_path: Path, monkeypatch: pytest.Monkey
     budget = TrainingConfig(steps=120, batch_size=32, eval_every=4, eval_examples=128, checkpoint_every=8, seed=5, num_seeds=2)
     optim = OptimConfig((1e-2,), schedule="cosine", kind="adam", clip_norm=1.0)
     windows = WindowConfig((2, 3), spacing=2, num_sentences=32)
-    student = StudentConfig(data, bert(1, layers=1, dropout=0.0), optim, budget, supervision=ScheduleConfig(interval=8, without_transition="final"))
+    student = StudentConfig(
+        data, bert(1, layers=1, dropout=0.0), optim, budget, supervision=ScheduleConfig(interval=8, first_steps=1, without_transition="final")
+    )
     teacher = TrainConfig(data, bert(2, layers=1, dropout=0.0), optim, budget)
     tiny = Experiment(
         teacher,

@@ -22,6 +22,7 @@ from pcfg.config import TrainConfig, config_of, teacher_problem
 from pcfg.data import PCFGData, identity, masked
 from pcfg.grammar import load
 from pcfg.sampler import make_sampler
+from pcfg.watch import watch_of
 from pcfg.window import Distances, window_distances
 from tests.conftest import same_run
 
@@ -68,6 +69,22 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(teacher: Path, tiny: list
         train.main(args)
     train.main(args)
     same_run(tmp_path / "run", teacher)
+
+
+def test_the_ring_keeps_the_drop(tiny: list[str], tmp_path: Path, refused: Callable[..., str]) -> None:
+    """From just before the loss leaves the exact plateau of 2-gram models to where half of that is gone, or to the end."""
+    args = ["--run-dir", str(tmp_path / "run"), *tiny, "--model.heads", "4"]
+    ring = ["--training.checkpoint-every", "80", "--training.ring-every", "8", "--training.ring-size", "2"]
+    train.main([*args, *ring])
+    run = RunDirectory(tmp_path / "run")
+    watch = watch_of(config_of(run))
+    steps = [record["step"] for record in run.metrics()]
+    part_TxL = np.asarray([record["eval_loss"] for record in run.metrics()]) / watch.detector.floor
+    left_at = min(int(np.argmax((part_T[1:] < 0.94) & (part_T[:-1] < 0.94))) + 1 for part_T in part_TxL.T)
+    done_at = max(int(np.argmax(part_T < 0.5)) or len(steps) - 1 for part_T in part_TxL.T)
+    assert 2 < left_at < done_at
+    assert set(Trajectory(run).steps()) == {0, 80, 160} | set(steps[left_at - 2 : done_at + 1])
+    assert "--masking.select-special" in refused(train.main, *args, *ring, "--masking.select-special")
 
 
 @pytest.mark.parametrize("strategy", ["ce", "one-shot", "progressive --supervision.interval 16", "projections --supervision.projection-steps 40"])

@@ -1,5 +1,6 @@
 """The presets that users get: valid, documented, plannable, and able to start."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,22 @@ def test_presets_are_valid_and_documented(name: str) -> None:
         assert set(stage.needs) <= known, stage.name
         known.add(stage.output)
     assert len(known) == len(stages)
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_no_teacher_without_a_transition_ends_an_experiment(name: str) -> None:
+    stages = [stage for stage in experiment.plan(name, PRESETS[name].config, Path("runs")) if "two-shot" in stage.args]
+    assert stages
+    for stage in stages:
+        assert ("--supervision.without-transition", "final") in itertools.pairwise(stage.args)
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_a_preset_says_how_long_every_first_stage_lasts(name: str) -> None:
+    """A projected layer lasts one or two of the intervals of progressive, the first checkpoint of two-shot longer."""
+    supervision = PRESETS[name].config.student.supervision
+    assert supervision.projection_steps in (supervision.interval, 2 * supervision.interval)
+    assert supervision.first_steps is not None and supervision.first_steps > supervision.projection_steps
 
 
 def test_an_experiment_with_soft_labels_has_one_shot_once() -> None:

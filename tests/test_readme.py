@@ -12,6 +12,9 @@ import pandas as pd
 import pytest
 
 from figures import law, loaders, publish
+from parity import presets as parity_presets
+from parity.law import LAW_PRESETS
+from pcfg import presets as pcfg_presets
 from pcfg.presets import STRATEGIES
 from tests.conftest import REPOSITORY
 
@@ -37,6 +40,18 @@ def test_make_targets_are_run_by_ci() -> None:
     for target in targets:
         assert re.search(rf"^{target}:", MAKEFILE, re.M)
         assert target == "bench" or f"make {target}" in ci  # `bench` takes minutes and is not a test; its program is tried below
+
+
+@pytest.mark.parametrize("size", ["quick", "laptop", "paper"])
+def test_make_figures_runs_what_a_preset_has(size: str) -> None:
+    """No line names a preset that its command would refuse, and none that it would accept is missing."""
+    lines = [line.split()[2:] for line in run(["make", "-n", "figures", f"PRESET={size}"], REPOSITORY).splitlines() if "python -m" in line]
+    commands = [(module, *args) for module, *args in lines if module != "venv"]
+    presets = {"parity.experiment": parity_presets.PRESETS, "parity.law": LAW_PRESETS, "pcfg.experiment": pcfg_presets.PRESETS}
+    wanted = {(module, "--preset", name) for module, known in presets.items() for name in (size, f"transformer-{size}") if name in known}
+    assert {command for command in commands if command[0] in presets} == wanted
+    drawn = {(args[1], "parity") if args[0] == "--preset" else (args[3], args[1]) for module, *args in commands if module == "figures.make"}
+    assert drawn == {(name, module.removesuffix(".experiment")) for module, _, name in wanted if module != "parity.law"}
 
 
 def test_stage_commands_and_the_pytorch_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +107,9 @@ def test_the_claims_table_is_the_published_one(preset: str) -> None:
     if (fits := published / "fits.json").exists():
         table = law.table(json.loads(fits.read_text()), preset.removeprefix("law-"))
     else:
-        table = publish.claims_table(json.loads((published / "claims.json").read_text())["claims"], preset)
+        experiment = "pcfg" if preset.startswith("pcfg-") else "parity"
+        claims = json.loads((published / "claims.json").read_text())["claims"]
+        table = publish.claims_table(claims, experiment, preset.removeprefix("pcfg-"))
     assert (published / publish.TABLE).read_text() == table
     assert table in README or f"(results/{preset}/{publish.TABLE})" in README
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common import schedule
+from common.errors import UserError
 from common.schedule import FixedSchedule, ScheduleConfig
 
 steps = st.integers(1, 300)
@@ -91,5 +92,9 @@ def test_build_needs_what_it_needs() -> None:
         schedule.build("progressive", ScheduleConfig(), 10, None, None)
     with pytest.raises(ValueError, match="must not decrease"):
         ScheduleConfig(segments=((5, 1), (3, 1)))
+    flags: dict[schedule.ScheduleName, str] = {"two-shot": "first-steps", "n-shot": "segments", "projections": "projection-steps"}
+    for name, flag in flags.items():
+        with pytest.raises(UserError, match=f"--schedule {name} needs --supervision.{flag}"):
+            schedule.build(name, ScheduleConfig(), 10, 100, 60)
     built = schedule.build("two-shot", ScheduleConfig(first_steps=4), 10, 100, 60)
     assert expand(built, 10) == [60] * 4 + [100] * 6  # type: ignore[arg-type]

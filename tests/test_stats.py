@@ -23,6 +23,7 @@ from common.stats import (
     ratio_of_medians,
 )
 from common.tuning import RateResult, best_rate
+from common.verdict import describe
 
 INF = math.inf
 times = st.lists(st.one_of(st.integers(1, 50).map(float), st.just(INF)), min_size=1, max_size=12)
@@ -51,7 +52,7 @@ def test_median_ranks_censored_seeds_last(values: list[float]) -> None:
 @given(times)
 def test_bootstrap_interval_holds_the_estimate(values: list[float]) -> None:
     estimate = bootstrap(values)
-    assert estimate.low <= estimate.value <= estimate.high
+    assert estimate.low <= estimate.value <= estimate.high if len(values) >= 5 else math.isnan(estimate.low) and math.isnan(estimate.high)
     assert estimate.num_censored == sum(map(math.isinf, values))
     assert bootstrap(values) == estimate, "a report is reproducible"
 
@@ -64,6 +65,17 @@ def test_bootstrap_covers_the_true_median() -> None:
 
 def test_bootstrap_of_nothing() -> None:
     assert math.isnan(bootstrap([]).value)
+
+
+def test_few_values_claim_no_interval() -> None:
+    """Three students of one teacher on one stream of examples agree to the digit; that is no certainty about another teacher."""
+    assert describe(bootstrap([1.02] * 3)) == "1.02 (3 seeds)"
+    assert describe(bootstrap([1.02] * 5)) == "1.02 [1.02, 1.02] (5 seeds)"
+    assert describe(bootstrap([100.0, INF, INF]), "examples") == "beyond budget examples (3 seeds, 2 censored)"
+    assert describe(ratio_of_medians([100.0] * 3, [102.0] * 3)) == "1.02 (3 seeds)"
+    assert describe(ratio_of_medians([INF] * 3, [INF] * 3)) == "undefined (3 seeds, 3 censored)"
+    assert describe(area_under_roc([1, 2] * 8, [False, True] * 8, [0, 0, 1, 1] * 4)) == "1 (2 seeds)"
+    assert describe(paired_difference([0.1], [0.3])) == "0.2 (1 seeds)"
 
 
 def test_proportion_is_clopper_pearson() -> None:
@@ -80,17 +92,28 @@ def test_a_proportion_of_numpy_s_counts_can_be_written() -> None:
 def test_paired_comparison() -> None:
     result = compare_paired([10, 20, 30, INF, INF], [5, 40, 15, 100, INF])
     assert (result.wins, result.losses) == (3, 1)
-    assert result.ratio.value == median([0.5, 2.0, 0.5, 0.0, 1.0])
+    assert result.ratio.value == median([0.5, 2.0, 0.5, 0.0])
+    assert (result.ratio.num_seeds, result.num_undefined) == (4, 1), "neither of the last pair has learnt: it has no ratio"
     assert result.p_value == pytest.approx(scipy.stats.binomtest(3, 4).pvalue)
     with pytest.raises(ValueError, match="paired"):
         compare_paired([1], [1, 2])
 
 
 def test_ratio_of_medians() -> None:
-    estimate = ratio_of_medians([10, 20, 30], [20, 40, 60])
+    estimate = ratio_of_medians([10, 20, 30] * 2, [20, 40, 60] * 2)
     assert estimate.value == 2
     assert estimate.low <= 2 <= estimate.high
     assert ratio_of_medians([10, 20, 30], [INF, INF, 5]).value == INF
+
+
+def test_two_censored_medians_have_no_ratio() -> None:
+    both = ratio_of_medians([INF] * 5 + [10], [INF] * 6)
+    assert all(map(math.isnan, (both.value, both.low, both.high)))
+    assert (both.num_seeds, both.num_censored) == (6, 6)
+    # Half the seeds learnt by neither: many resamples have no ratio, and so no bound.
+    some = ratio_of_medians([10, 10, 10, INF, INF], [10, 10, 10, INF, INF])
+    assert (some.value, some.low, some.high) == (1, 0, INF)
+    assert math.isnan(compare_paired([INF] * 3, [INF] * 3).ratio.value)
 
 
 def test_best_rate_prefers_speed_then_success_then_accuracy() -> None:
@@ -110,7 +133,7 @@ def test_area_under_roc_is_mann_whitneys(cases: list[tuple[int, bool]]) -> None:
         assert math.isnan(area.value)
         return
     assert area.value == pytest.approx(scipy.stats.mannwhitneyu(good, bad).statistic / (len(good) * len(bad)))
-    assert area.low <= area.high
+    assert area.low <= area.high or len(cases) < 5
 
 
 def test_area_under_roc_resamples_groups() -> None:

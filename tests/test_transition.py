@@ -76,7 +76,20 @@ def test_a_blip_before_the_transition_is_not_its_start() -> None:
     found = detect_on_metric(STEPS, values, CONFIG)
     assert isinstance(found, Transition)
     assert found.start > 2000
-    assert found.before < 300, "the control lies before the first sign of anything"
+    assert found.before == (found.start // 200) * 100, "half-way to the start, not to the blip"
+
+
+@given(middle=st.floats(1500, 3500), width=st.floats(60, 250), fine=st.sampled_from([10, 20, 50]))
+def test_controls_are_where_they_were_on_an_even_grid_whatever_the_ring_keeps(middle: float, width: float, fine: int) -> None:
+    """Of the curve's points most lie in the transition; the controls do not move there."""
+    even = detect_on_metric(STEPS, sigmoid_curve(middle, width), CONFIG)
+    crowded = sorted({*STEPS, *range(int(middle - 6 * width) // 100 * 100, int(middle + 6 * width), fine)})
+    found = detect_on_metric(crowded, (0.5 + 0.5 / (1 + np.exp(-(np.asarray(crowded) - middle) / width))).tolist(), CONFIG)
+    assert isinstance(even, Transition) and isinstance(found, Transition)
+    assert abs(found.before - even.before) <= 100
+    assert abs(found.after - even.after) <= 100
+    assert 0 <= found.start / 2 - found.before < 100
+    assert 0 <= (found.end + STEPS[-1]) / 2 - found.after < 100
 
 
 @pytest.mark.parametrize(("values", "reason"), [([0.5, 0.6, 1.0], "too few"), ([0.5, float("nan"), 0.7, 0.9, 1.0], "diverged")])

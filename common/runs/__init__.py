@@ -78,6 +78,22 @@ class RunDirectory:
         (self.path / DONE).touch()
 
 
+def finished_run(path: Path, what: str = "run") -> RunDirectory:
+    """A run that has reached its end.
+
+    Args:
+        path: its directory.
+        what: it is, in the message.
+
+    Raises:
+        UserError: it is missing or unfinished.
+    """
+    run = RunDirectory(path)
+    if not run.finished:
+        raise UserError(f"the {what} {path} is not finished ({run.state}); run its command again, it goes on from where it stopped")
+    return run
+
+
 @contextmanager
 def opened(path: Path, record: Mapping[str, Any], **provenance: Any) -> Iterator[RunDirectory]:
     """Create the run directory, or open the one an earlier process left, and hold its lock.

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from common.errors import UserError
-from common.size import Size, size_of
 
 BY_STRATUM = "correlations_by_stratum.csv"
 """The table of a parity probe: absolute correlations by degree and overlap with the support."""
@@ -35,15 +34,6 @@ def curves(run: Path, name: str = "accuracy") -> tuple[np.ndarray, np.ndarray]:
     """Examples `(T,)` and accuracy, or another metric, `(lanes, T)` of a run."""
     table = metrics(run).pivot(index="examples", columns="lane", values=name)
     return table.index.to_numpy(), table.to_numpy(np.float64).T
-
-
-def label_runs(home: Path) -> dict[Size, str]:
-    """Which run trained on labels at which size of the model, narrowest first; the teacher is one of them if its rate was chosen as theirs were."""
-    names = ["teacher", *(f"student/{run.name}" for run in (home / "student").glob("ce-*"))]
-    records = {name: read_json(home / name / "config.json") for name in names}
-    is_tuned = {name: bool(record["paths"]["tuned_by"]) for name, record in records.items()}
-    comparable = [name for name in names if is_tuned[name] or not any(is_tuned.values())]
-    return dict(sorted((size_of(records[name]["config"]["model"]), name) for name in comparable))
 
 
 def read_json(path: Path) -> dict[str, Any]:

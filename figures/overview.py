@@ -5,6 +5,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 
 from figures import loaders, style
+from parity.presets import PRESETS
 
 PUBLISHED = {"width": ("mlp_parity", "width 50,000 to 100"), "heads": ("transformer_parity", "32 heads to 4")}
 """Panel of the paper's figure, and the models in it, by what is varied."""
@@ -19,7 +20,7 @@ def draw(home: Path, folder: Path) -> Path:
     """
     drawing, (ours, zoom, published) = style.figure(3)
     widest = 0.0
-    narrowest, label_run = next(iter(loaders.label_runs(home).items()))
+    narrowest, label_run = next(iter(PRESETS[home.name].config.label_runs.items()))
     runs = {
         "ce": home / label_run,
         "one-shot": home / "student" / "one-shot",

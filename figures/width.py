@@ -7,14 +7,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from common.size import Size
-from figures import loaders, style
+from figures import style
+from parity.presets import PRESETS
 
 
 def draw(home: Path, folder: Path) -> Path:
     """Draw `width`."""
     drawing, (by_size, sweep) = style.figure(2)
     times = pd.read_csv(home / "learning_times.csv")
-    runs = loaders.label_runs(home)
+    runs = PRESETS[home.name].config.label_runs
     for i, run in enumerate(runs.values()):
         own = times[times.run == run]
         learnt, censored = own[own.t90.notna()], own[own.t90.isna()]
@@ -31,7 +32,7 @@ def draw(home: Path, folder: Path) -> Path:
     _time_axis(by_size, shown.t90.fillna(shown.budget))
     path = home / "tuning.csv"
     table = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["run", "learning_rate", "median_t90"])
-    by_size.set_title(f"Seeds at the {'published' if table.empty else 'best'} rate (bar: median; ^: censored)")
+    by_size.set_title(f"Seeds at the {'given' if table.empty else 'best'} rate (bar: median; ^: censored)")
     draw_sweep(sweep, table, list(runs))
     return style.save(drawing, folder, "width")
 
@@ -44,7 +45,7 @@ def draw_sweep(axes: Axes, table: pd.DataFrame, sizes: list[Size]) -> None:
             axes.plot(own.learning_rate, own.median_t90, "o-", color=style.series_color(i), label=size.text())
     shown = table[table.run.str.startswith("ce-") & table.median_t90.notna()]
     if shown.empty:
-        text = "no sweep: published rates" if table.empty else "at no rate did half of the tuning seeds learn"
+        text = "no sweep: rates as the preset gives them" if table.empty else "at no rate did half of the tuning seeds learn"
         axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes)
         axes.set_xticks([])
         axes.set_yticks([])

@@ -36,7 +36,7 @@ class Evidence:
 
     def label_run(self, size: Size) -> str:
         """The run that trained on labels at this size."""
-        return "teacher" if size == self.experiment.teacher.model.size else f"student/ce-{size.tag}"
+        return self.experiment.label_runs[size]
 
     def student_labels(self) -> list[float]:
         """t90 of the student's model on labels."""

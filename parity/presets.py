@@ -101,6 +101,12 @@ class Experiment:
         """Steps on labels of the student's size and of every size of claim W."""
         return {self.student.model.size: self.label_steps} | self.compared_budgets
 
+    @property
+    def label_runs(self) -> dict[Size, str]:
+        """Which run trains on labels at each of these sizes, narrowest first: the teacher is one where its size is compared."""
+        teacher = self.teacher.model.size
+        return {size: "teacher" if size == teacher else f"student/ce-{size.tag}" for size in sorted(self.label_budgets)}
+
 
 def _quick() -> Experiment:
     data = ParityData(d=32, k=6)
@@ -169,37 +175,37 @@ def _paper() -> Experiment:
 
 
 def _transformer_quick() -> Experiment:
-    data = ParityData(d=14, k=3)
-    budget = TrainingConfig(steps=2400, batch_size=32, eval_every=40, eval_examples=512, seed=420, num_seeds=8)
+    data = ParityData(d=16, k=4)
+    budget = TrainingConfig(steps=10_000, batch_size=32, eval_every=80, eval_examples=1024, seed=430, num_seeds=8)
 
     def gpt2(heads: int) -> TransformerConfig:
         return TransformerConfig(heads, head_size=4, layers=1, init_std=0.2)
 
-    # A student needs some 400 updates to learn from a checkpoint of the transition; at this rate the transition takes some 350, at twice it some 200.
-    teacher = TrainConfig(data, gpt2(16), OptimConfig((1e-4,), kind="adam"), replace(budget, checkpoint_every=40))
-    supervision = ScheduleConfig(interval=160, first_steps=560, projection_steps=320)
+    # At this rate the teacher's transition lasts some 500 updates. A student learns from a checkpoint inside it that stays for some hundred updates,
+    # and not from a new one every 40.
+    teacher = TrainConfig(data, gpt2(16), OptimConfig((1e-4,), kind="adam"), replace(budget, checkpoint_every=80))
+    supervision = ScheduleConfig(interval=320, first_steps=2000, projection_steps=320)
     return Experiment(
         teacher=teacher,
-        student=StudentConfig(data, gpt2(4), OptimConfig((2e-3,), kind="adam"), budget, supervision, DistillationLoss(labels="soft")),
-        label_steps=6400,
-        sizes=((4, 6400), (8, 4000), (12, 2000)),
-        tuning=TuningConfig((5e-4, 1e-3, 2e-3, 4e-3), seed=1140, num_seeds=8, teacher=False),
+        student=StudentConfig(data, gpt2(4), OptimConfig((1e-3,), kind="adam"), budget, supervision, DistillationLoss(labels="soft")),
+        label_steps=12_000,
+        sizes=((12, 8000), (18, 5000), (24, 4000)),
+        tuning=None,
         probe_examples=4096,
-        short_steps=800,
+        short_steps=3000,
     )
 
 
 def _transformer_laptop() -> Experiment:
-    """`transformer-quick` with more seeds, and longer budgets for what learns late."""
+    """`transformer-quick` with more seeds, rates from sweeps, and longer budgets for what learns late."""
     quick = _transformer_quick()
-    seeds = {"seed": 500, "num_seeds": 10}
-    budget = replace(quick.student.training, steps=4000, **seeds)
+    seeds = {"seed": 510, "num_seeds": 10}
     return replace(
         quick,
-        teacher=replace(quick.teacher, training=replace(quick.teacher.training, steps=4000, **seeds)),
-        student=replace(quick.student, training=budget),
-        label_steps=16_000,
-        sizes=((4, 16_000), (6, 12_800), (8, 8000), (12, 4000)),
+        teacher=replace(quick.teacher, training=replace(quick.teacher.training, **seeds)),
+        student=replace(quick.student, training=replace(quick.student.training, **seeds)),
+        label_steps=32_000,
+        tuning=TuningConfig((5e-4, 1e-3, 2e-3, 4e-3), seed=1190, num_seeds=8, teacher=False),
         probe_examples=16_384,
     )
 

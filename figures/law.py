@@ -169,7 +169,7 @@ def paragraph(values: dict[str, Any]) -> str:
         for choice, name in (("rates_at_an_end", "rates"), ("first_stages_at_an_end", "first stages")):
             if ends := [f"{style.LABEL[strategy]} at d={', '.join(map(str, fit[choice]))}" for strategy, fit in of_k.items() if fit[choice]]:
                 sentences.append(f"Chosen {name} at an end of their grid: {'; '.join(ends)}.")
-    sentences.append("Intervals are over seeds; they leave out what another choice of rates would change.")
+    sentences.append("Intervals are over seeds; they leave out what another choice of rates, of first stages or of budgets would change.")
     return " ".join(sentences) + "\n"
 
 

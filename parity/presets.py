@@ -204,8 +204,8 @@ def _transformer_laptop() -> Experiment:
         quick,
         teacher=replace(quick.teacher, training=replace(quick.teacher.training, **seeds)),
         student=replace(quick.student, training=replace(quick.student.training, **seeds)),
-        label_steps=32_000,
-        tuning=TuningConfig((5e-4, 1e-3, 2e-3, 4e-3), seed=1190, num_seeds=8, teacher=False),
+        label_steps=16_000,
+        tuning=TuningConfig((5e-4, 1e-3, 2e-3, 4e-3), seed=1190, num_seeds=4, teacher=False),
         probe_examples=16_384,
     )
 

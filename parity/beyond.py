@@ -12,7 +12,7 @@ from common.stats import Estimate, area_under_roc, ratio_of_medians
 from common.teacher import transitions
 from common.transition import NoTransition
 from common.tuning import learning_times
-from common.verdict import Measurement, Verdict, within
+from common.verdict import Measurement, Verdict
 from parity.evidence import Evidence, mostly_uncensored
 from parity.presets import ReplicaConfig
 from parity.probe import BY_STRATUM
@@ -36,14 +36,14 @@ class _Student(NamedTuple):
 def projections_claim(evidence: Evidence) -> Verdict:
     """E: the final teacher's hidden layer, randomly projected, is a curriculum."""
     labels, progressive, projections = evidence.student_labels(), evidence.t90("student/progressive"), evidence.t90("student/projections")
-    gain, of_progressive = ratio_of_medians(projections, labels), ratio_of_medians(progressive, labels)
+    (gain, is_enough), of_progressive = evidence.gain_over_labels("student/projections"), ratio_of_medians(progressive, labels)
     share = math.log(gain.value) / math.log(of_progressive.value) if 0 < gain.value < math.inf and 1 < of_progressive.value < math.inf else math.nan
     measurements = (
         Measurement("t90 CE / projections", gain),
         Measurement("t90 progressive / projections (not judged)", ratio_of_medians(projections, progressive)),
     )
     note = f"projections recover {share:.0%} of progressive's gain over CE, on a logarithmic scale" if math.isfinite(share) else ""
-    return Verdict("E", within(gain, low=2.5) and mostly_uncensored(projections), measurements, (note,) if note else ())
+    return Verdict("E", is_enough and mostly_uncensored(projections), measurements, (note,) if note else ())
 
 
 def first_checkpoint_claim(evidence: Evidence) -> Verdict:

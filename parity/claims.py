@@ -143,13 +143,13 @@ def progressive_claim(evidence: Evidence) -> Verdict:
     """P: the student keeps up with its teacher, and leaves the label student behind."""
     teacher, student = paired_with_teacher(evidence, "student/progressive")
     labels = evidence.student_labels()
-    of_teacher, gain = compare_paired(teacher, student), ratio_of_medians(student, labels)
+    of_teacher, (gain, is_enough) = compare_paired(teacher, student), evidence.gain_over_labels("student/progressive")
     follows, comparison = of_teacher.ratio, compare_paired(student, labels)
     notes = [f"progressive is faster than CE in {comparison.losses} of {len(labels)} seeds (sign test p = {comparison.p_value:.2g})"]
     if of_teacher.num_undefined:
         notes.append(f"of {len(student)} pairs of teacher and student {of_teacher.num_undefined} are left out: neither has learnt")
     measurements = (Measurement("t90 progressive / its teacher", follows), Measurement("t90 CE / progressive", gain))
-    return Verdict("P", every((within(follows, high=1.5), within(gain, low=2.5))), measurements, tuple(notes))
+    return Verdict("P", every((within(follows, high=1.5), is_enough)), measurements, tuple(notes))
 
 
 def two_shot_claim(evidence: Evidence) -> Verdict:

@@ -1,5 +1,6 @@
 """What claims are judged from: the run files of one experiment."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,8 +9,13 @@ import numpy as np
 
 from common.runs import RunDirectory, finished_run
 from common.size import Size
+from common.stats import Estimate, median, ratio_of_medians
 from common.tuning import learning_times
+from common.verdict import within
 from parity.presets import Experiment
+
+GAIN = 2.5
+"""What P and E ask of a curriculum: labels need so many times its examples."""
 
 
 @dataclass
@@ -41,6 +47,17 @@ class Evidence:
     def student_labels(self) -> list[float]:
         """t90 of the student's model on labels."""
         return self.t90(self.label_run(self.experiment.student.model.size))
+
+    def gain_over_labels(self, student: str) -> tuple[Estimate, bool | None]:
+        """How many times the examples of a student its model needs on labels, and whether that is at least `GAIN`.
+
+        Labels that are beyond their budget need more than it, which may not tell: None then.
+        """
+        gain = ratio_of_medians(self.t90(student), self.student_labels())
+        budget = self.experiment.label_steps * self.experiment.student.training.batch_size
+        if math.isinf(gain.value) and budget < GAIN * median(self.t90(student)):
+            return gain, None
+        return gain, within(gain, low=GAIN)
 
 
 def mostly_uncensored(times: Sequence[float]) -> bool:

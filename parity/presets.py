@@ -188,8 +188,8 @@ def _transformer_quick() -> Experiment:
     return Experiment(
         teacher=teacher,
         student=StudentConfig(data, gpt2(4), OptimConfig((1e-3,), kind="adam"), budget, supervision, DistillationLoss(labels="soft")),
-        label_steps=12_000,
-        sizes=((12, 8000), (18, 5000), (24, 4000)),
+        label_steps=14_000,
+        sizes=((12, 8000), (18, 3000), (24, 3000)),
         tuning=None,
         probe_examples=4096,
         short_steps=3000,
@@ -205,6 +205,7 @@ def _transformer_laptop() -> Experiment:
         teacher=replace(quick.teacher, training=replace(quick.teacher.training, **seeds)),
         student=replace(quick.student, training=replace(quick.student.training, **seeds)),
         label_steps=16_000,
+        sizes=((12, 8000), (18, 4000), (24, 4000)),
         tuning=TuningConfig((5e-4, 1e-3, 2e-3, 4e-3), seed=1190, num_seeds=4, teacher=False),
         probe_examples=16_384,
     )

@@ -15,6 +15,7 @@ from parity.probe import BY_STRATUM
 
 EXPERIMENT = PRESETS["quick"].config
 INF = math.inf
+LABEL_BUDGET = EXPERIMENT.label_steps * EXPERIMENT.student.training.batch_size
 SEEDS = list(range(10))
 
 
@@ -76,6 +77,8 @@ def test_one_shot(labels: list[float], one_shot: list[float], holds: bool | None
         (ten(100), ten(151), ten(1000), False),  # does not keep up
         (ten(100), ten(150), ten(374), False),  # CE is too good
         (ten(100, 200), ten(150, 300), ten(INF), True),
+        (ten(LABEL_BUDGET / 2.5), ten(LABEL_BUDGET / 2.5), ten(INF), True),
+        (ten(LABEL_BUDGET / 2.4), ten(LABEL_BUDGET / 2.4), ten(INF), None),  # labels may need less than 2.5 times that
         (ten(100, 200), ten(150, INF), ten(INF), False),
         (ten(INF), ten(INF), ten(INF), None),
         (ten(100), ten(INF), ten(INF), False),  # whatever labels would have needed

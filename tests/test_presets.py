@@ -42,9 +42,9 @@ def test_a_preset_says_how_long_every_first_stage_lasts(name: str) -> None:
 
 
 def test_an_experiment_with_soft_labels_has_one_shot_once() -> None:
-    names = {name: {stage.name for stage in experiment.plan(name, PRESETS[name].config, Path("runs"))} for name in ("quick", "transformer-quick")}
+    names = {name: {stage.name for stage in experiment.plan(name, PRESETS[name].config, Path("runs"))} for name in ("quick", "transformer-laptop")}
     assert {"student/one-shot", "student/one-shot-soft"} <= names["quick"]
-    assert {name for name in names["transformer-quick"] if "one-shot" in name} == {"tune/one-shot", "student/one-shot"}
+    assert {name for name in names["transformer-laptop"] if "one-shot" in name} == {"tune/one-shot", "student/one-shot"}
 
 
 @pytest.mark.parametrize("name", list(PRESETS))

@@ -232,8 +232,8 @@ def _transformer_paper() -> Experiment:
 
 QUICK_NOTE = (
     "d=32, k=6, width 1000 to 50, batch 32, hard labels, 10 seeds; every learning rate chosen on 8 other seeds; hierarchical parity beside it."
-    " Judges all seven claims in 4 to 5 minutes on two CPU cores. Expect t90 of about 95k examples (teacher), 120k (progressive), 100k (2-shot) and 500k"
-    " (labels); W, P, S and E hold, C and F do not, and O depends on the processor's rounding, which makes other samples of the same seeds."
+    " Judges all seven claims in 4 to 5 minutes on two CPU cores. Expect t90 of about 95k examples (teacher), 120k (progressive), 100k (2-shot) and"
+    " 500k (labels); W, P, S and E hold, C and F do not, and O depends on the processor's rounding, which makes other samples of the same seeds."
     " Command: python -m parity.experiment --preset quick."
 )
 LAPTOP_NOTE = (

@@ -175,7 +175,7 @@ def _paper() -> Experiment:
 
 
 def _gpt2(heads: int) -> TransformerConfig:
-    """A small GPT-2 whose initial weights are wide for its width, as GPT-2's would leave the plateau late."""
+    """A small GPT-2; from GPT-2's own narrow initial weights it would leave the plateau late."""
     return TransformerConfig(heads, head_size=4, layers=1, init_std=0.2)
 
 

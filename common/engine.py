@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -49,6 +50,14 @@ class Lane(NamedTuple):
     def stream(self) -> int:
         """Seed of the training data."""
         return self.seed if self.shared_stream is None else self.shared_stream
+
+
+class LaneArrays(NamedTuple):
+    """What tells the lanes apart, as arguments of a compiled program: as constants it would be compiled again for every seed and rate."""
+
+    streams_L: jax.Array
+    seeds_L: jax.Array
+    rates_L: jax.Array
 
 
 def lanes_of(seeds: Sequence[int], learning_rates: Sequence[float], shared_stream: int | None = None) -> tuple[Lane, ...]:
@@ -129,20 +138,21 @@ class ScanEngine:
 
         Args:
             problem: what is trained.
-            group_size: lanes in a group; those of a group see the same data. The teacher's parameters come with one entry a group.
+            group_size: lanes in a group, which see the same data and share one entry of the teacher's parameters.
         """
         self.problem = problem
         self.group_size = group_size
         self.mesh = lane_mesh(len(problem.lanes) // group_size)
         self.lane_sharding = NamedSharding(self.mesh, PartitionSpec(LANE))
-        self.seeds_L = self.place(jnp.asarray([lane.seed for lane in problem.lanes], jnp.uint32))
-        self.streams_L = self.place(jnp.asarray([lane.stream for lane in problem.lanes], jnp.uint32))
-        self.rates_L = self.place(jnp.asarray([lane.learning_rate for lane in problem.lanes], jnp.float32))
+        streams, seeds, rates = zip(*((lane.stream, lane.seed, lane.learning_rate) for lane in problem.lanes), strict=True)
+        self.lanes = self.place(LaneArrays(np.asarray(streams, np.uint32), np.asarray(seeds, np.uint32), np.asarray(rates, np.float32)))
         self.eval_batch = problem.eval_batch()
 
     def init(self) -> TrainState:
         """Untrained parameters of every lane, from the lane's seed and the role."""
-        return jax.jit(self._over_devices(jax.vmap(functools.partial(init_lane, self.problem))))(self.seeds_L, self.rates_L)
+        init = self._over_devices(jax.vmap(functools.partial(init_lane, self.problem)))
+        # It runs once: to optimise it takes longer than that, and does not change a bit.
+        return jax.jit(init, compiler_options={"xla_backend_optimization_level": 1})(self.lanes.seeds_L, self.lanes.rates_L)
 
     def place(self, tree: Any) -> Any:
         """Spread host arrays over the mesh along their lane axis."""
@@ -150,28 +160,26 @@ class ScanEngine:
 
     def advance(self, state: TrainState, teacher_params: Params | None, num_steps: int, layer: int | None = None) -> TrainState:
         """One compiled chunk; asynchronous."""
-        return self._advance(state, teacher_params, num_steps, layer)
+        return self._advance(self.lanes, state, teacher_params, num_steps, layer)
 
     def record(self, state: TrainState) -> tuple[TrainState, Metrics]:
         """Accuracy and loss on the evaluation set, mean training loss, divergence; asynchronous."""
         return self._record(state, self.eval_batch)
 
     @functools.cached_property
-    def _advance(self) -> Callable[[TrainState, Params | None, int, int | None], TrainState]:
+    def _advance(self) -> Callable[[LaneArrays, TrainState, Params | None, int, int | None], TrainState]:
         @functools.partial(jax.jit, static_argnames=("num_steps", "layer"), donate_argnames="state")
-        def advance(state: TrainState, teacher_params: Params | None, num_steps: int, layer: int | None) -> TrainState:
+        def advance(lanes: LaneArrays, state: TrainState, teacher_params: Params | None, num_steps: int, layer: int | None) -> TrainState:
             in_group = jax.vmap(functools.partial(advance_lane, self.problem, num_steps, layer), (None, 0, 0, None, 0, None))
             over_groups = jax.vmap(in_group)
 
-            def local_advance(
-                streams_L: jax.Array, seeds_L: jax.Array, rates_L: jax.Array, state: TrainState, teacher_params: Params | None
-            ) -> TrainState:
-                seeds_GxR, rates_GxR, state_GxR = jax.tree.map(self._in_groups, (seeds_L, rates_L, state))
-                streams_G, first_G = streams_L[:: self.group_size], state_GxR.step_L[:, 0]
-                state_GxR = over_groups(streams_G, seeds_GxR, rates_GxR, first_G, state_GxR, teacher_params)
+            def local_advance(lanes: LaneArrays, state: TrainState, teacher_params: Params | None) -> TrainState:
+                lanes_GxR, state_GxR = jax.tree.map(self._in_groups, (lanes, state))
+                streams_G, first_G = lanes_GxR.streams_L[:, 0], state_GxR.step_L[:, 0]
+                state_GxR = over_groups(streams_G, lanes_GxR.seeds_L, lanes_GxR.rates_L, first_G, state_GxR, teacher_params)
                 return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), state_GxR)
 
-            return self._over_devices(local_advance)(self.streams_L, self.seeds_L, self.rates_L, state, teacher_params)
+            return self._over_devices(local_advance)(lanes, state, teacher_params)
 
         return advance
 
@@ -180,12 +188,8 @@ class ScanEngine:
         @functools.partial(jax.jit, donate_argnames="state")
         def record(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
             lane_record = functools.partial(record_lane, self.problem)
-            return jax.shard_map(
-                jax.vmap(lane_record, (0, None)),
-                mesh=self.mesh,
-                in_specs=(PartitionSpec(LANE), PartitionSpec()),
-                out_specs=PartitionSpec(LANE),
-            )(state, batch)
+            in_specs = (PartitionSpec(LANE), PartitionSpec())
+            return jax.shard_map(jax.vmap(lane_record, (0, None)), mesh=self.mesh, in_specs=in_specs, out_specs=PartitionSpec(LANE))(state, batch)
 
         return record
 

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from common.engine import Batch, Problem, ScanEngine, TrainState, lane_key
+from common.engine import Batch, LaneArrays, Problem, ScanEngine, TrainState, lane_key
 from common.losses import masked_mean
 from common.models import Params
 
@@ -58,28 +58,30 @@ class BlockedEngine(ScanEngine):
 
     def advance(self, state: TrainState, teacher_params: Params | None, num_steps: int, layer: int | None = None) -> TrainState:
         """One compiled chunk; asynchronous. Steps of a hidden layer are taken one by one."""
-        return self._advance_blocks(state, teacher_params, num_steps) if layer is None else super().advance(state, teacher_params, num_steps, layer)
+        if layer is not None:
+            return super().advance(state, teacher_params, num_steps, layer)
+        return self._advance_blocks(self.lanes, state, teacher_params, num_steps)
 
     def compiled(self, state: TrainState, teacher_params: Params | None, num_steps: int) -> jax.stages.Compiled:
         """The program of one chunk, to be asked what it costs."""
-        return self._advance_blocks.lower(state, teacher_params, num_steps).compile()
+        return self._advance_blocks.lower(self.lanes, state, teacher_params, num_steps).compile()
 
     @functools.cached_property
     def _advance_blocks(self) -> jax.stages.Wrapped:
         problem, block_rows = self.problem, self.block_rows
 
         @functools.partial(jax.jit, static_argnames="num_steps", donate_argnames="state")
-        def advance(state: TrainState, teacher_params: Params | None, num_steps: int) -> TrainState:
-            def local_advance(streams_L: jax.Array, rates_L: jax.Array, state: TrainState, teacher_params_G: Params | None) -> TrainState:
+        def advance(lanes: LaneArrays, state: TrainState, teacher_params: Params | None, num_steps: int) -> TrainState:
+            def local_advance(lanes: LaneArrays, state: TrainState, teacher_params_G: Params | None) -> TrainState:
                 teacher_logits_LxNxBxC = None
                 if teacher_params_G is not None and problem.teacher_apply is not None:
-                    groups = (streams_L[:: self.group_size], state.step_L[:: self.group_size], teacher_params_G)
+                    groups = (lanes.streams_L[:: self.group_size], state.step_L[:: self.group_size], teacher_params_G)
                     teacher_logits_GxNxBxC = jax.lax.map(lambda group: teach_group(problem, block_rows, num_steps, *group), groups)
                     teacher_logits_LxNxBxC = jnp.repeat(teacher_logits_GxNxBxC, self.group_size, axis=0)
-                lanes = (streams_L, rates_L, state, teacher_logits_LxNxBxC)
-                return jax.lax.map(lambda lane: advance_lane(problem, block_rows, num_steps, *lane), lanes)
+                of_lanes = (lanes.streams_L, lanes.rates_L, state, teacher_logits_LxNxBxC)
+                return jax.lax.map(lambda lane: advance_lane(problem, block_rows, num_steps, *lane), of_lanes)
 
-            return self._over_devices(local_advance)(self.streams_L, self.rates_L, state, teacher_params)
+            return self._over_devices(local_advance)(lanes, state, teacher_params)
 
         return advance
 

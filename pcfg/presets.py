@@ -86,7 +86,7 @@ def _adam(rates: tuple[float, ...], warmup_fraction: float = 0.06) -> OptimConfi
 
 def _quick() -> Experiment:
     data = PCFGData(start_level=3)
-    budget = TrainingConfig(steps=2000, batch_size=64, eval_every=20, eval_examples=1024, seed=702, num_seeds=2)
+    budget = TrainingConfig(steps=2000, batch_size=64, eval_every=40, eval_examples=1024, seed=702, num_seeds=2)
     # A long warm-up, because at the full rate the plateau is over after some fifty steps.
     optim = _adam((3e-3,), warmup_fraction=0.2)
     return Experiment(
@@ -111,7 +111,7 @@ def _laptop() -> Experiment:
     seeds = {"seed": 720, "num_seeds": 8}
     return replace(
         quick,
-        teacher=replace(quick.teacher, training=replace(quick.teacher.training, checkpoint_every=20, **seeds)),
+        teacher=replace(quick.teacher, training=replace(quick.teacher.training, eval_every=20, checkpoint_every=20, **seeds)),
         student=replace(
             quick.student,
             training=replace(quick.student.training, **seeds),

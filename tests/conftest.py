@@ -1,9 +1,16 @@
-"""Strict numerics for all tests: silent rank promotion is an error, and there are always two devices to shard over."""
+"""Strict numerics for all tests: silent rank promotion is an error, and there are always two devices to shard over.
+
+Programs are compiled once for each worker and the commands that it runs, as an experiment does; compiling takes most of the time of the tests.
+"""
 
 import os
+import tempfile
 
+COMPILED = tempfile.TemporaryDirectory(prefix="compiled-")
 os.environ["JAX_NUM_CPU_DEVICES"] = "2"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import subprocess
 import sys

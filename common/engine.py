@@ -20,8 +20,8 @@ from common.losses import label_cross_entropy, masked_mean
 from common.mesh import LANE, lane_mesh
 from common.models import Functional, Inputs, Params
 
-EVAL_PART = 256
-"""Examples evaluated at one time."""
+EVAL_PART = 64
+"""Examples evaluated at one time: their activations are to stay in a core's cache."""
 
 Metrics = dict[str, jax.Array]
 LossFn = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]

@@ -31,7 +31,7 @@ KINDS = ("robust", "close")
 QUANTILES = (0.25, 0.5, 0.75, 0.9)
 ENOUGH_PAIRS = 2000
 """Pairs below which the user is told that there are few."""
-_CHUNK = 256  # pairs in memory at one time
+_CHUNK = 64  # pairs in memory at one time, or rather in a core's cache
 
 
 @configuration

@@ -16,6 +16,9 @@ def draw(home: Path, folder: Path) -> Path:
     """Draw `first`."""
     drawing, (students, correlations, areas) = style.figure(3)
     table = pd.read_csv(home / "first_checkpoints.csv")
+    if table.empty:
+        students.set_title("No teacher has a transition, so that there is no first checkpoint")
+        return style.save(drawing, folder, "first")
     table["away"] = table.offset * PRESETS[home.name].config.teacher.training.batch_size
     draw_students(students, table[table.degree == 1])
     draw_correlations(correlations, table)

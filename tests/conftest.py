@@ -6,12 +6,12 @@ Programs are compiled once for each worker and the commands that it runs, as an 
 import os
 import tempfile
 
-COMPILED = tempfile.TemporaryDirectory(prefix="compiled-")
 os.environ["JAX_NUM_CPU_DEVICES"] = "2"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED.name
+os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="compiled-")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -36,6 +36,11 @@ TINY = (
 )
 TINY_TEACHER = (*TINY, "--model.width", "64", "--training.checkpoint-every", "16")
 TINY_STUDENT = (*TINY, "--model.width", "16", "--supervision.interval", "16", "--supervision.first-steps", "64")
+
+
+def pytest_unconfigure() -> None:
+    """At the end of every worker."""
+    shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
 def run_module(module: str, *args: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:

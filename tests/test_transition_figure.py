@@ -1,10 +1,12 @@
-"""Teachers and the paper's points as the figure `transition` shows them."""
+"""What figures of a transition show where there is one, and where there is none."""
+
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from figures import loaders, spike, style, tables, transition
+from figures import first, loaders, spike, style, tables, transition
 from parity.presets import PRESETS
 from tests.conftest import REPOSITORY
 
@@ -62,3 +64,10 @@ def test_published_students_stand_beside_ours() -> None:
     spike.draw_published_students(axes)
     drawn = {line.get_color(): np.asarray(line.get_ydata()).tolist() for line in axes.lines}
     assert drawn == {style.CANDIDATE["before"]: [0.5], style.CANDIDATE["during"]: [0.71, 0.74, 0.96, 1.0], style.CANDIDATE["after"]: [0.5]}
+
+
+def test_a_sweep_over_first_checkpoints_of_teachers_that_never_learn_is_drawn(tmp_path: Path) -> None:
+    columns = "teacher,teacher_seed,seed,offset,learnt,teacher_accuracy,degree,in_support,off_support"
+    (home := tmp_path / "quick").mkdir()
+    (home / "first_checkpoints.csv").write_text(columns + "\n")
+    assert first.draw(home, tmp_path).stat().st_size > 1000

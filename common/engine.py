@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, Protocol, cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -144,8 +143,9 @@ class ScanEngine:
         self.group_size = group_size
         self.mesh = lane_mesh(len(problem.lanes) // group_size)
         self.lane_sharding = NamedSharding(self.mesh, PartitionSpec(LANE))
-        streams, seeds, rates = zip(*((lane.stream, lane.seed, lane.learning_rate) for lane in problem.lanes), strict=True)
-        self.lanes = self.place(LaneArrays(np.asarray(streams, np.uint32), np.asarray(seeds, np.uint32), np.asarray(rates, np.float32)))
+        columns = zip(*((lane.stream, lane.seed, lane.learning_rate) for lane in problem.lanes), strict=True)
+        dtypes = (jnp.uint32, jnp.uint32, jnp.float32)
+        self.lanes = self.place(LaneArrays(*(jnp.asarray(column, dtype) for column, dtype in zip(columns, dtypes, strict=True))))
         self.eval_batch = problem.eval_batch()
 
     def init(self) -> TrainState:

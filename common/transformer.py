@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from pydantic import Field
 
+from common.attention import gather_in_slices
 from common.config import PositiveFloat, PositiveInt, configuration
 from common.models import Functional, functional
 from common.size import Size
@@ -16,8 +17,10 @@ INIT_STD = 0.02
 """Of a Transformer's weights in GPT-2 and BERT."""
 LAYER_NORM_EPSILON = {"pre": 1e-5, "post": 1e-12}
 """GPT-2's and BERT's."""
-MAX_WEIGHTS = 2**26
-"""Attention weights of one layer that are held at one time for each lane; beyond that the sequences of a batch are attended to slice by slice."""
+
+
+FEW_TOKENS = 4
+"""A vocabulary is small if a batch has so many times as many sequences: then most (token, position) pairs occur in several of them."""
 
 
 class TokenInputs(NamedTuple):
@@ -25,6 +28,11 @@ class TokenInputs(NamedTuple):
 
     tokens_BxL: jax.Array
     visible_BxL: jax.Array | None = None
+
+    @property
+    def mask_Bx1x1xL(self) -> jax.Array | None:
+        """The same for attention."""
+        return None if self.visible_BxL is None else self.visible_BxL[:, None, None, :]
 
 
 @configuration
@@ -112,9 +120,29 @@ class Transformer(nnx.Module):
 
         Here and below, `rngs` has the stream `dropout` while training and is None in evaluation.
         """
+        is_one_block, drops = len(self.blocks) == 1, self.drop.rate > 0 and rngs is not None
+        if last_only and is_one_block and not drops and FEW_TOKENS * self.token.num_embeddings <= len(inputs.tokens_BxL):
+            return self.last_of_one_block(inputs)
         x_BxLxM = self.embed(inputs.tokens_BxL, rngs=rngs)
-        logits_BxQxC = self.read(x_BxLxM, inputs.visible_BxL, last_only=last_only, rngs=rngs)
+        logits_BxQxC = self.read(x_BxLxM, inputs.mask_Bx1x1xL, last_only=last_only, rngs=rngs)
         return logits_BxQxC[:, -1] if last_only else logits_BxQxC
+
+    def last_of_one_block(self, inputs: TokenInputs) -> jax.Array:
+        """Logits `(B, C)` of the last position of a model of one block, from far fewer keys and values than there are tokens in the batch.
+
+        What a position shows to the others depends on its token and its place alone. So the V x L pairs of these, S of them, are attended to, once
+        for all: the last positions of the B sequences are the queries of one sequence, and a mask tells which pairs occur in whose.
+        """
+        tokens_BxL = inputs.tokens_BxL
+        vocabulary, length = self.token.num_embeddings, tokens_BxL.shape[1]
+        pairs_VxL = jnp.broadcast_to(jnp.arange(vocabulary)[:, None], (vocabulary, length))
+        x_VxLxM = self.embed(pairs_VxL)
+        occurs_BxVxL = tokens_BxL[:, None] == pairs_VxL[None]
+        if inputs.visible_BxL is not None:
+            occurs_BxVxL &= inputs.visible_BxL[:, None]
+        queries_1xBxM = x_VxLxM[:, -1][tokens_BxL[:, -1]][None]
+        mask_1x1xBxS = occurs_BxVxL.reshape(1, 1, -1, vocabulary * length)
+        return self.logits(self.blocks["0"](x_VxLxM.reshape(1, vocabulary * length, -1), mask_1x1xBxS, queries_BxQxM=queries_1xBxM))[0]
 
     def embed(self, tokens_BxL: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
         """What enters the first block, `(B, L, M)`."""
@@ -127,18 +155,23 @@ class Transformer(nnx.Module):
         """What leaves a block, `(B, L, M)`, in evaluation."""
         x_BxLxM = self.embed(inputs.tokens_BxL)
         for i in range(layer + 1):
-            x_BxLxM = self.blocks[str(i)](x_BxLxM, inputs.visible_BxL)
+            x_BxLxM = self.blocks[str(i)](x_BxLxM, inputs.mask_Bx1x1xL)
         return x_BxLxM
 
-    def read(self, x_BxLxM: jax.Array, visible_BxL: jax.Array | None = None, *, last_only: bool = False, rngs: nnx.Rngs | None = None) -> jax.Array:
+    def read(self, x_BxLxM: jax.Array, mask_Bx1x1xL: jax.Array | None = None, *, last_only: bool = False, rngs: nnx.Rngs | None = None) -> jax.Array:
         """Logits `(B, L, C)` of embedded tokens; with `last_only` `(B, 1, C)`."""
         num_blocks = len(self.blocks)
         for i in range(num_blocks):
-            x_BxLxM = self.blocks[str(i)](x_BxLxM, visible_BxL, last_only=last_only and i == num_blocks - 1, rngs=rngs)
+            queries_Bx1xM = x_BxLxM[:, -1:] if last_only and i == num_blocks - 1 else None
+            x_BxLxM = self.blocks[str(i)](x_BxLxM, mask_Bx1x1xL, queries_BxQxM=queries_Bx1xM, rngs=rngs)
+        return self.logits(x_BxLxM)
+
+    def logits(self, x_BxQxM: jax.Array) -> jax.Array:
+        """What leaves the last block as logits `(B, Q, C)` in float32."""
         if self.norm_last is not None:
-            x_BxLxM = self.norm_last(x_BxLxM)
-        logits_BxLxC = self.head(x_BxLxM, self.token) if isinstance(self.head, TiedHead) else self.head(x_BxLxM)
-        return logits_BxLxC.astype(jnp.float32)
+            x_BxQxM = self.norm_last(x_BxQxM)
+        logits_BxQxC = self.head(x_BxQxM, self.token) if isinstance(self.head, TiedHead) else self.head(x_BxQxM)
+        return logits_BxQxC.astype(jnp.float32)
 
 
 class TiedHead(nnx.Module):
@@ -175,24 +208,40 @@ class Block(nnx.Module):
         self.drop = nnx.Dropout(config.dropout)
 
     def __call__(
-        self, x_BxLxM: jax.Array, visible_BxL: jax.Array | None = None, *, last_only: bool = False, rngs: nnx.Rngs | None = None
+        self,
+        x_BxLxM: jax.Array,
+        mask_Bx1xQxL: jax.Array | None = None,
+        *,
+        queries_BxQxM: jax.Array | None = None,
+        rngs: nnx.Rngs | None = None,
     ) -> jax.Array:
-        """`(B, L, M)` to the same; with `last_only` to `(B, 1, M)`."""
-        is_pre = self.config.norm == "pre"
-        kept_BxQxM = x_BxLxM[:, -1:] if last_only else x_BxLxM
-        y_BxQxM = kept_BxQxM + self.attend(self.norm_attention(x_BxLxM) if is_pre else x_BxLxM, visible_BxL, last_only, rngs)
+        """`(B, L, M)` to the same.
+
+        Args:
+            x_BxLxM: what may be attended to.
+            mask_Bx1xQxL: and by whom; a dimension of one is that of all.
+            queries_BxQxM: in place of all positions, those alone that are wanted, each of which may see all others; the result is `(B, Q, M)`.
+            rngs: as everywhere.
+        """
+        is_pre, is_causal = self.config.norm == "pre", self.config.causal and queries_BxQxM is None
+        source_BxLxM = self.norm_attention(x_BxLxM) if is_pre else x_BxLxM
+        if queries_BxQxM is None:
+            queries_BxQxM, reader_BxQxM = x_BxLxM, source_BxLxM
+        else:
+            reader_BxQxM = self.norm_attention(queries_BxQxM) if is_pre else queries_BxQxM
+        y_BxQxM = queries_BxQxM + self.attend(reader_BxQxM, source_BxLxM, mask_Bx1xQxL, is_causal, rngs)
         if is_pre:
             return y_BxQxM + self.transform(self.norm_mlp(y_BxQxM), rngs)
         y_BxQxM = self.norm_attention(y_BxQxM)
         return self.norm_mlp(y_BxQxM + self.transform(y_BxQxM, rngs))
 
-    def attend(self, x_BxLxM: jax.Array, visible_BxL: jax.Array | None, last_only: bool, rngs: nnx.Rngs | None) -> jax.Array:
-        """What each position, or only the last one, gathers from those it sees."""
-        read_BxQxM = x_BxLxM[:, -1:] if last_only else x_BxLxM
-        q_BxQxHxK, k_BxLxHxK, v_BxLxHxK = (self.project(y, i) for i, y in enumerate((read_BxQxM, x_BxLxM, x_BxLxM)))
-        is_causal = self.config.causal and not last_only  # the last position sees all others in either case
-        mask_Bx1x1xL = None if visible_BxL is None else visible_BxL[:, None, None, :]
-        y_BxQxHxK = self.gather_in_slices(q_BxQxHxK, k_BxLxHxK, v_BxLxHxK, mask_Bx1x1xL, is_causal, rngs if self.config.dropout else None)
+    def attend(
+        self, reader_BxQxM: jax.Array, source_BxLxM: jax.Array, mask_Bx1xQxL: jax.Array | None, is_causal: bool, rngs: nnx.Rngs | None
+    ) -> jax.Array:
+        """What each reader gathers from the positions that it sees."""
+        q_BxQxHxK, k_BxLxHxK, v_BxLxHxK = (self.project(y, i) for i, y in enumerate((reader_BxQxM, source_BxLxM, source_BxLxM)))
+        drop = (self.drop, rngs) if rngs is not None and self.config.dropout else None
+        y_BxQxHxK = gather_in_slices(q_BxQxHxK, k_BxLxHxK, v_BxLxHxK, mask_Bx1xQxL, is_causal, drop)
         return self.drop(self.attention_output(y_BxQxHxK.reshape(*y_BxQxHxK.shape[:2], -1)), deterministic=rngs is None, rngs=rngs)
 
     def project(self, x_BxLxM: jax.Array, part: int) -> jax.Array:
@@ -206,50 +255,6 @@ class Block(nnx.Module):
         kernel_MxM, bias_M = kernel[:, columns].astype(x_BxLxM.dtype), bias[columns].astype(x_BxLxM.dtype)
         y_BxLxM = x_BxLxM @ kernel_MxM + bias_M[None, None]
         return y_BxLxM.reshape(*x_BxLxM.shape[:2], self.config.heads, self.config.head_size)
-
-    def gather_in_slices(
-        self,
-        q_BxQxHxK: jax.Array,
-        k_BxLxHxK: jax.Array,
-        v_BxLxHxK: jax.Array,
-        mask_Bx1x1xL: jax.Array | None,
-        is_causal: bool,
-        rngs: nnx.Rngs | None,
-    ) -> jax.Array:
-        """`gather`, with no more attention weights in memory than `MAX_WEIGHTS` allows, or those of one sequence."""
-        batch, num_queries, heads, _ = q_BxQxHxK.shape
-        slice_size = max(1, MAX_WEIGHTS // (num_queries * k_BxLxHxK.shape[1] * heads))
-        if slice_size >= batch:
-            return self.gather(q_BxQxHxK, k_BxLxHxK, v_BxLxHxK, mask_Bx1x1xL, is_causal, rngs)
-        keys_B = None if rngs is None else jax.random.split(rngs.dropout(), batch)
-
-        @jax.checkpoint  # the weights are computed again for the gradient: kept, those of all slices would be in memory together
-        def of_sequence(parts: tuple[jax.Array, jax.Array, jax.Array, jax.Array | None, jax.Array | None]) -> jax.Array:
-            q_QxHxK, k_LxHxK, v_LxHxK, mask_1x1xL, key = parts
-            mask_1x1x1xL, own_rngs = None if mask_1x1xL is None else mask_1x1xL[None], None if key is None else nnx.Rngs(dropout=key)
-            return self.gather(q_QxHxK[None], k_LxHxK[None], v_LxHxK[None], mask_1x1x1xL, is_causal, own_rngs)[0]
-
-        return jax.lax.map(of_sequence, (q_BxQxHxK, k_BxLxHxK, v_BxLxHxK, mask_Bx1x1xL, keys_B), batch_size=slice_size)
-
-    def gather(
-        self,
-        q_BxQxHxK: jax.Array,
-        k_BxLxHxK: jax.Array,
-        v_BxLxHxK: jax.Array,
-        mask_Bx1x1xL: jax.Array | None,
-        is_causal: bool,
-        rngs: nnx.Rngs | None,
-    ) -> jax.Array:
-        """The values that each query attends to; with dropout written out, because the library's attention cannot drop any of its weights."""
-        if rngs is None:
-            return jax.nn.dot_product_attention(q_BxQxHxK, k_BxLxHxK, v_BxLxHxK, mask=mask_Bx1x1xL, is_causal=is_causal)
-        scores_BxHxQxL = jnp.einsum("bqhk,blhk->bhql", q_BxQxHxK, k_BxLxHxK, preferred_element_type=jnp.float32) / math.sqrt(self.config.head_size)
-        if is_causal:
-            scores_BxHxQxL = jnp.where(jnp.tril(jnp.ones(scores_BxHxQxL.shape[2:], bool))[None, None], scores_BxHxQxL, -jnp.inf)
-        if mask_Bx1x1xL is not None:
-            scores_BxHxQxL = jnp.where(mask_Bx1x1xL, scores_BxHxQxL, -jnp.inf)
-        weights_BxHxQxL = self.drop(jax.nn.softmax(scores_BxHxQxL), rngs=rngs).astype(v_BxLxHxK.dtype)
-        return jnp.einsum("bhql,blhk->bqhk", weights_BxHxQxL, v_BxLxHxK)
 
     def transform(self, x_BxQxM: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
         """The two-layer network at every position."""

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertForMaskedLM
 
-from common import transformer
+from common import attention
 from common.models import Params
 from common.torch_names import to_torch
 from common.transformer import TokenInputs, TransformerConfig, functional_transformer
@@ -105,7 +105,7 @@ def test_attention_in_slices_is_attention(num_queries: str, monkeypatch: pytest.
         return np.asarray(logits), gradient
 
     whole, whole_gradient = value_and_gradient()
-    monkeypatch.setattr(transformer, "MAX_WEIGHTS", 3 * 2 * LENGTH * (LENGTH if num_queries == "all" else 1))
+    monkeypatch.setattr(attention, "MAX_WEIGHTS", 3 * 2 * LENGTH * (LENGTH if num_queries == "all" else 1))
     assert " scan[" in str(jax.make_jaxpr(model.apply)(params, inputs))  # lax.map: it is in slices
     sliced, sliced_gradient = value_and_gradient()
     np.testing.assert_allclose(sliced, whole, rtol=1e-5, atol=1e-5)
@@ -115,7 +115,7 @@ def test_attention_in_slices_is_attention(num_queries: str, monkeypatch: pytest.
 def test_dropout_in_slices_differs_from_sequence_to_sequence(monkeypatch: pytest.MonkeyPatch) -> None:
     model = functional_transformer(bert_config(2, dropout=0.3), VOCABULARY, LENGTH, VOCABULARY)
     params, tokens = random_params(model.init, 0.1), jnp.zeros((5, LENGTH), jnp.int32)
-    monkeypatch.setattr(transformer, "MAX_WEIGHTS", 2 * 2 * LENGTH**2)
+    monkeypatch.setattr(attention, "MAX_WEIGHTS", 2 * 2 * LENGTH**2)
     assert " scan[" in str(jax.make_jaxpr(model.apply)(params, TokenInputs(tokens), jax.random.key(0)))
     first, again, other = (np.asarray(jax.jit(model.apply)(params, TokenInputs(tokens), jax.random.key(i))) for i in (0, 0, 1))
     np.testing.assert_array_equal(first, again)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from common.attention import gather
 from common.config import TrainingConfig
 from common.engine import ScanEngine
 from common.optim import OptimConfig
@@ -27,7 +28,7 @@ def test_dropout_sets_to_zero_and_scales_up() -> None:
     x_1xLxM = 5 * model.embed(tokens)
     places: dict[str, Callable[[Transformer, nnx.Rngs | None], jax.Array]] = {
         "embedding": lambda m, rngs: m.embed(tokens, rngs=rngs),
-        "attention": lambda m, rngs: m.blocks["0"].attend(x_1xLxM, None, False, rngs),
+        "attention": lambda m, rngs: m.blocks["0"].attend(x_1xLxM, x_1xLxM, None, True, rngs),
         "network": lambda m, rngs: m.blocks["0"].transform(x_1xLxM, rngs),
     }
     for name, place in places.items():
@@ -45,7 +46,7 @@ def test_dropout_sets_to_zero_and_scales_up() -> None:
 
     # The first position attends to itself alone: a head that drops this weight gives nothing there.
     q_NxLxHxK = jax.random.normal(jax.random.key(2), (num_masks, 9, config.heads, config.head_size))
-    y_NxLxHxK = model.blocks["0"].gather(q_NxLxHxK, q_NxLxHxK, q_NxLxHxK, None, True, nnx.Rngs(dropout=0))
+    y_NxLxHxK = gather(q_NxLxHxK, q_NxLxHxK, q_NxLxHxK, None, True, (model.drop, nnx.Rngs(dropout=0)))
     assert np.mean((y_NxLxHxK[:, 0] == 0).all(-1)) == pytest.approx(rate, abs=0.03)
 
 

@@ -1,5 +1,6 @@
 """The Transformer against Hugging Face's GPT-2, its masks by gradient, its training against PyTorch, and parity end to end."""
 
+import functools
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,12 +21,12 @@ from common.config import TrainingConfig, from_dict, to_dict, validate
 from common.engine import ScanEngine
 from common.errors import UserError
 from common.keys import seed_key
-from common.models import MLPConfig, Params
+from common.models import Apply, MLPConfig, Params
 from common.optim import OptimConfig, learning_rate_shape
 from common.runs import RunDirectory
 from common.torch_names import to_torch
 from common.trajectory import Trajectory
-from common.transformer import INIT_STD, Transformer, TransformerConfig, functional_transformer
+from common.transformer import FEW_TOKENS, INIT_STD, TokenInputs, Transformer, TransformerConfig, functional_transformer
 from parity import distill, probe, train
 from parity.config import StudentConfig, TrainConfig, functional_model, make_engine, teacher_problem
 from parity.data import ParityData, sample, supports_of
@@ -121,13 +122,39 @@ def test_a_position_sees_what_it_may(causal: bool, norm: str) -> None:
     assert (later == 0).all() if causal else (later > 0).all()
 
 
+@pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("norm", ["pre", "post"])
 @pytest.mark.parametrize("causal", [True, False])
-def test_the_last_position_alone(causal: bool, norm: str) -> None:
-    config = TransformerConfig(heads=2, causal=causal, norm=norm)  # type: ignore[arg-type]
+def test_the_last_position_alone(causal: bool, norm: str, layers: int) -> None:
+    config = TransformerConfig(heads=2, layers=layers, causal=causal, norm=norm)  # type: ignore[arg-type]
     whole, last = (functional_transformer(config, 2, 9, 4, last_only=last_only) for last_only in (False, True))
     params, tokens = random_params(whole.init, 0.1), np.random.default_rng(1).integers(0, 2, (6, 9))
     np.testing.assert_allclose(jax.jit(last.apply)(params, tokens), jax.jit(whole.apply)(params, tokens)[:, -1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("is_padded", [False, True])
+@pytest.mark.parametrize("norm", ["pre", "post"])
+@pytest.mark.parametrize("causal", [True, False])
+def test_one_block_and_few_tokens(causal: bool, norm: str, is_padded: bool) -> None:
+    """Where all keys and values come from (token, position) pairs: logits and gradients are those of the last position of the whole model."""
+    config, vocabulary = TransformerConfig(heads=2, layers=1, causal=causal, norm=norm), 3  # type: ignore[arg-type]
+    rng = np.random.default_rng(1)
+    tokens, visible = rng.integers(0, vocabulary, (FEW_TOKENS * vocabulary, 7)), np.arange(7) >= rng.integers(0, 4, (FEW_TOKENS * vocabulary, 1))
+    inputs = TokenInputs(jnp.asarray(tokens), jnp.asarray(visible) if is_padded else None)
+    whole, last = (functional_transformer(config, vocabulary, 9, 4, last_only=last_only) for last_only in (False, True))
+    params = random_params(whole.init, 0.3)
+    assert f"[1,{vocabulary * 7},{config.width}]" in str(jax.make_jaxpr(last.apply)(params, inputs))
+
+    def total(apply: Apply, params: Params) -> tuple[jax.Array, jax.Array]:
+        logits_BxC = apply(params, inputs)
+        logits_BxC = logits_BxC[:, -1] if logits_BxC.ndim == 3 else logits_BxC
+        return jnp.sum(jnp.sin(logits_BxC)), logits_BxC
+
+    (theirs, logits_BxC), (ours, own_BxC) = (
+        jax.jit(jax.grad(functools.partial(total, model.apply), has_aux=True))(params) for model in (whole, last)
+    )
+    np.testing.assert_allclose(own_BxC, logits_BxC, rtol=1e-4, atol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), ours, theirs)
 
 
 def test_activations_in_bfloat16_and_parameters_in_float32() -> None:

@@ -115,7 +115,7 @@ def _quick() -> Experiment:
         teacher=TrainConfig(data, MLPConfig(1000), OptimConfig((0.6,)), replace(budget, checkpoint_every=128)),
         student=StudentConfig(data, MLPConfig(50), OptimConfig((0.6,)), budget, ScheduleConfig(interval=512, first_steps=2432, projection_steps=512)),
         label_steps=65_536,
-        sizes=((100, 49_152), (300, 24_576), (1000, 12_288)),
+        sizes=((100, 32_768), (300, 16_384), (1000, 8192)),
         tuning=TuningConfig((0.2, 0.4, 0.6, 0.8), seed=1000, num_seeds=6),
         probe_examples=32_768,
         tree=TreeConfig(k=4, depth=3, steps=5120, eval_every=64),

@@ -27,7 +27,7 @@ IN_SUPPORT = "correlations_in_support.csv"
 BY_STRATUM = "correlations_by_stratum.csv"
 NAME = "correlations"
 SUMMARY = f"{NAME}.json"
-_CHUNK = 1024  # at most so many examples' hidden layers are in memory at one time ...
+_CHUNK = 128  # at most so many examples' hidden layers are in memory at one time, so that they stay in a core's cache ...
 _SEQUENCE_CHUNK = 64  # ... or of a Transformer's, which has one hidden layer and one row of attention for every coordinate
 _TOGETHER = 8  # checkpoints that share one pass over the monomials' values, which are far larger than the caches
 

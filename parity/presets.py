@@ -189,7 +189,7 @@ def _transformer_quick() -> Experiment:
     return Experiment(
         teacher=teacher,
         student=StudentConfig(data, _gpt2(4), OptimConfig((1e-3,), kind="adam"), budget, supervision, DistillationLoss(labels="soft")),
-        label_steps=14_080,
+        label_steps=24_000,  # enough to judge P whenever progressive learns within its budget
         sizes=((12, 8000), (18, 3200), (24, 3200)),
         tuning=None,
         probe_examples=4096,
@@ -230,9 +230,9 @@ def _transformer_paper() -> Experiment:
 
 QUICK_NOTE = (
     "d=32, k=6, width 1000 to 50, batch 32, hard labels, 10 seeds; every learning rate chosen on 6 other seeds; hierarchical parity beside it."
-    " Judges all seven claims in 4 to 5 minutes on two CPU cores. Expect t90 of about 95k examples (teacher), 120k (progressive), 100k (2-shot) and"
-    " 500k (labels); W, P, S and E hold, C and F do not, and O depends on the processor's rounding, which makes other samples of the same seeds."
-    " Command: python -m parity.experiment --preset quick."
+    " Judges all seven claims in 8 minutes on two CPU cores (4 to 5 on faster ones). Expect t90 of about 92k examples (teacher), 123k (progressive),"
+    " 98k (2-shot) and 508k (labels); W, P, S and E hold, C and F do not, and O depends on rounding and on the chosen rates, which make other samples"
+    " of the same seeds. Command: python -m parity.experiment --preset quick."
 )
 LAPTOP_NOTE = (
     "d=50, k=6, width 2000 to 50, batch 64, hard labels, 10 seeds; every learning rate chosen on 8 other seeds. The same claims on a harder problem,"

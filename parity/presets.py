@@ -252,9 +252,9 @@ TRANSFORMER_QUICK_NOTE = (
     "GPT-2 of one layer, initial weights wide for its width, d=16, k=4, 16 heads of size 4 to 4, batch 32, soft labels, 8 seeds. No sweep: the"
     " students' rate, the interval, the first stage and the budgets were chosen on seeds 1180 to 1187, the teacher's rate so low that its"
     " transition lasts some 500 updates. A student follows a checkpoint that stays for some hundred updates, not a new one every 40. The fourth"
-    " setting; the first three are in results/README.md. 8 minutes on two CPU cores. Expect t90 of 160k examples (teacher), 178k (progressive), 42k,"
-    " 26k and 19k (labels at 12, 18 and 24 heads), labels and one-shot at 4 heads not within 448k, 2-shot in 6 of 8 seeds, by 90k, and its"
-    " controls in none: W and P hold, S fails by one seed. Command: python -m parity.experiment --preset transformer-quick."
+    " setting; the first three are in results/README.md. 5 minutes on two CPU cores. Expect t90 of 195k examples (teacher), 248k (progressive), 84k,"
+    " 41k and 26k (labels at 12, 18 and 24 heads), labels and one-shot at 4 heads in 3 of 8 seeds within 768k, 2-shot in 6 of 8, by 92k, and its"
+    " controls in one: W and P hold, S fails by one seed. Command: python -m parity.experiment --preset transformer-quick."
 )
 TRANSFORMER_LAPTOP_NOTE = (
     "transformer-quick with 10 seeds, every student's rate chosen from four on 4 others, labels and one-shot of 512k examples, 2-shot and projections"

@@ -30,7 +30,7 @@ def gather_in_slices(
     def of_sequence(parts: tuple[jax.Array, jax.Array, jax.Array, jax.Array | None, jax.Array | None]) -> jax.Array:
         q_QxHxK, k_LxHxK, v_LxHxK, mask_1xQxL, key = parts
         mask_1x1xQxL = None if mask_1xQxL is None else mask_1xQxL[None]
-        own_drop = None if drop is None else (drop[0], nnx.Rngs(dropout=key))
+        own_drop = None if drop is None or key is None else (drop[0], nnx.Rngs(dropout=key))
         return gather(q_QxHxK[None], k_LxHxK[None], v_LxHxK[None], mask_1x1xQxL, is_causal, own_drop)[0]
 
     return jax.lax.map(of_sequence, (q_BxQxHxK, k_BxLxHxK, v_BxLxHxK, mask_Bx1xQxL, keys_B), batch_size=slice_size)

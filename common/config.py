@@ -63,7 +63,8 @@ class TrainingConfig:
     ring_size: PositiveInt = 40
     """How many of these wait for a transition to begin; a run keeps at most five times as many for each lane."""
     stop_after: Annotated[float, Field(ge=1)] | None = None
-    """End before `steps`, at this multiple of the step by which every lane has learnt (its transition is done); None: train for all `steps`."""
+    """End before `steps`, at this multiple of the step by which every lane has learnt (its transition is done), or in a sweep over learning rates the
+    median lane of the best one; None: train for all `steps`."""
     seed: Annotated[Seed, tyro.conf.arg(aliases=("--seed",))] = 0
     """First seed; each seed has its own initial weights and its own data stream."""
     num_seeds: PositiveInt = 1

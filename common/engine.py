@@ -5,18 +5,19 @@ Consecutive lanes that see the same data under the same teacher form a group G: 
 """
 
 import functools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from common.keys import purpose_key
 from common.losses import label_cross_entropy, masked_mean
-from common.mesh import LANE, lane_mesh
+from common.mesh import LANE, compiler_options, lane_mesh
 from common.models import Functional, Inputs, Params
 
 EVAL_PART = 64
@@ -85,6 +86,8 @@ class Problem:
     """What a hidden layer learns from the teacher's; None: there is no such schedule."""
     correct: Callable[[jax.Array, jax.Array], dict[str, jax.Array]] = lambda *_: {}
     """(logits, labels) to further yes-or-no judgements of every position, whose means are recorded beside the accuracy."""
+    on_cpu: Mapping[str, Any] = field(default_factory=dict)
+    """Options of XLA's compiler on a CPU."""
 
 
 class TrainState(NamedTuple):
@@ -139,20 +142,19 @@ class ScanEngine:
             problem: what is trained.
             group_size: lanes in a group, which see the same data and share one entry of the teacher's parameters.
         """
-        self.problem = problem
-        self.group_size = group_size
+        self.problem, self.group_size = problem, group_size
         self.mesh = lane_mesh(len(problem.lanes) // group_size)
         self.lane_sharding = NamedSharding(self.mesh, PartitionSpec(LANE))
-        columns = zip(*((lane.stream, lane.seed, lane.learning_rate) for lane in problem.lanes), strict=True)
-        dtypes = (jnp.uint32, jnp.uint32, jnp.float32)
-        self.lanes = self.place(LaneArrays(*(jnp.asarray(column, dtype) for column, dtype in zip(columns, dtypes, strict=True))))
+        streams, seeds, rates = zip(*((lane.stream, lane.seed, lane.learning_rate) for lane in problem.lanes), strict=True)
+        self.lanes = self.place(LaneArrays(jnp.asarray(streams, jnp.uint32), jnp.asarray(seeds, jnp.uint32), jnp.asarray(rates, jnp.float32)))
         self.eval_batch = problem.eval_batch()
+        self._compiler_options = compiler_options(problem.on_cpu)
 
     def init(self) -> TrainState:
-        """Untrained parameters of every lane, from the lane's seed and the role."""
-        init = self._over_devices(jax.vmap(functools.partial(init_lane, self.problem)))
-        # It runs once: to optimise it takes longer than that, and does not change a bit.
-        return jax.jit(init, compiler_options={"xla_backend_optimization_level": 1})(self.lanes.seeds_L, self.lanes.rates_L)
+        """Untrained parameters, from a lane's seed and the role; lane by lane, so that runs of other numbers of lanes share the program."""
+        init = jax.jit(functools.partial(init_lane, self.problem), compiler_options=self._compiler_options)
+        states = [init(jnp.uint32(lane.seed), jnp.float32(lane.learning_rate)) for lane in self.problem.lanes]
+        return self.place(jax.tree.map(lambda *leaves: np.stack(leaves), *states))
 
     def place(self, tree: Any) -> Any:
         """Spread host arrays over the mesh along their lane axis."""
@@ -168,7 +170,7 @@ class ScanEngine:
 
     @functools.cached_property
     def _advance(self) -> Callable[[LaneArrays, TrainState, Params | None, int, int | None], TrainState]:
-        @functools.partial(jax.jit, static_argnames=("num_steps", "layer"), donate_argnames="state")
+        @functools.partial(jax.jit, static_argnames=("num_steps", "layer"), donate_argnames="state", compiler_options=self._compiler_options)
         def advance(lanes: LaneArrays, state: TrainState, teacher_params: Params | None, num_steps: int, layer: int | None) -> TrainState:
             in_group = jax.vmap(functools.partial(advance_lane, self.problem, num_steps, layer), (None, 0, 0, None, 0, None))
             over_groups = jax.vmap(in_group)
@@ -185,7 +187,7 @@ class ScanEngine:
 
     @functools.cached_property
     def _record(self) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-        @functools.partial(jax.jit, donate_argnames="state")
+        @functools.partial(jax.jit, donate_argnames="state", compiler_options=self._compiler_options)
         def record(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
             lane_record = functools.partial(record_lane, self.problem)
             in_specs = (PartitionSpec(LANE), PartitionSpec())

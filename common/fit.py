@@ -107,7 +107,8 @@ class _Fit:
     def run_to_end(self) -> int:
         trajectory = Trajectory(self.run)
         state, step = self._start(trajectory)
-        self.stopping = Stopping(self.config, self.watch, len(self.problem.lanes), self.run.metrics() if step is not None else ())
+        rates_L = [lane.learning_rate for lane in self.problem.lanes]
+        self.stopping = Stopping(self.config, self.watch, rates_L, self.run.metrics() if step is not None else ())
         checkpoint_steps = set(self.config.checkpoint_steps())
         began = last_save = time.monotonic()
         examples_per_step = self.config.batch_size * len(self.problem.lanes)
@@ -124,13 +125,13 @@ class _Fit:
                     state = self._events(state, step, checkpoint_steps, trajectory, metrics_file)
                 resumed = False
                 progress(step)
-                done = step >= self.stopping.last_step
-                if done or sigterm.received or time.monotonic() - last_save > self.runtime.resume_seconds:
+                if step >= self.stopping.last_step:
+                    self._flush(metrics_file)
+                    break
+                if sigterm.received or time.monotonic() - last_save > self.runtime.resume_seconds:
                     self._flush(metrics_file)
                     self._save_resume(trajectory, state, step, metrics_file.tell(), time.monotonic() - began)
                     last_save = time.monotonic()
-                if done:
-                    break
                 if sigterm.received:
                     raise Preempted(f"{self.run.path} is saved at step {step} of {self.config.steps}; the same command goes on from there")
                 if (wanted := self._teacher_steps(step)) != teacher_steps_L:

@@ -25,8 +25,8 @@ class WeightSchedule:
     """Weight at the last step."""
 
     def schedule(self, steps: int) -> optax.Schedule:
-        """The weight as a function of the number of completed updates."""
-        return optax.linear_schedule(self.start, self.end, steps)
+        """The weight as a function of the number of completed updates; a constant one knows nothing of `steps`, nor does a program with it."""
+        return optax.constant_schedule(self.start) if self.start == self.end else optax.linear_schedule(self.start, self.end, steps)
 
 
 @configuration
@@ -79,9 +79,9 @@ class DistillationLoss:
             distance = label_cross_entropy(logits, jnp.argmax(teacher_logits, axis=-1))
         else:
             distance = soft_cross_entropy(logits, teacher_probabilities(teacher_logits, self.temperature, self.top_k))
-        teacher_weight = jnp.asarray(self.teacher_weight.schedule(total_steps)(step))
-        label_weight = jnp.asarray(self.label_weight.schedule(total_steps)(step))
-        return teacher_weight * distance + label_weight * label_cross_entropy(logits, labels)
+        parts = (self.teacher_weight, distance), (self.label_weight, label_cross_entropy(logits, labels))
+        weighted = [jnp.asarray(weight.schedule(total_steps)(step)) * part for weight, part in parts if weight.start or weight.end]
+        return functools.reduce(jnp.add, weighted)
 
 
 def label_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:

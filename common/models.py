@@ -1,5 +1,6 @@
 """Models (Flax NNX) as pure functions of plain parameter dictionaries, and their PyTorch names."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
@@ -82,6 +83,7 @@ class Functional(NamedTuple):
     """Hidden layers: one of the MLP, the blocks of a Transformer."""
 
 
+@functools.cache
 def functional_mlp(config: MLPConfig, d: int, num_classes: int) -> Functional:
     """The MLP as pure functions; `apply` takes `(B, d)` to `(B, num_classes)`, and drops nothing."""
     return functional(

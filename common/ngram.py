@@ -85,7 +85,7 @@ def probe(
     """M_robust and M_close of every pair and window in total variation, `(2, N, P)`.
 
     Args:
-        apply: the forward pass to logits `(P, T, V)`.
+        apply: the forward pass to logits `(P, V)` at `TokenInputs.at_B`.
         params: its parameters.
         pairs: as many as are to be in memory at one time.
         sizes: n of every window.
@@ -96,8 +96,7 @@ def probe(
     def distribution(hidden_PxT: jax.Array) -> jax.Array:
         masked_PxT = hidden_PxT & pairs.words_PxT
         visible_PxT = pairs.visible_PxT & ~masked_PxT if hide_masked else pairs.visible_PxT
-        logits_PxTxV = apply(params, TokenInputs(jnp.where(masked_PxT, mask_id, pairs.tokens_PxT), visible_PxT))
-        return jax.nn.softmax(jnp.take_along_axis(logits_PxTxV, pairs.position_P[:, None, None], axis=1)[:, 0])
+        return jax.nn.softmax(apply(params, TokenInputs(jnp.where(masked_PxT, mask_id, pairs.tokens_PxT), visible_PxT, pairs.position_P)))
 
     # One forward pass after the other: the model is compiled once, and one of them fills the memory as well as all.
     length = pairs.tokens_PxT.shape[1]

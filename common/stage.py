@@ -98,7 +98,9 @@ class Stage:
         plan = Table("", "", title=f"{self.run_dir} (dry run: nothing is trained or written)", show_header=False, title_justify="left")
         plan.add_row("steps", f"{training.steps:,} x {training.batch_size} = {training.steps * training.batch_size:,} examples")
         if training.stop_after is not None:
-            plan.add_row("", f"sooner, at {training.stop_after:g} times the steps by which every lane has learnt")
+            is_sweep = len({lane.learning_rate for lane in self.problem.lanes}) > 1
+            who = "the median lane of the best learning rate" if is_sweep else "every lane"
+            plan.add_row("", f"sooner, at {training.stop_after:g} times the steps by which {who} has learnt")
         plan.add_row("lanes", f"{len(self.problem.lanes)}: {describe_lanes(self.problem.lanes)}")
         plan.add_row("evaluation", f"every {training.eval_every:,} steps on {training.eval_examples:,} examples")
         if training.ring_every:

@@ -103,9 +103,8 @@ def ratio_of_medians(a: Sequence[float], b: Sequence[float], seed: int = 0) -> E
     a_S, b_S = np.asarray(a, np.float64), np.asarray(b, np.float64)
     value, low, high = _ratio(median(a), median(b)), math.nan, math.nan
     if not math.isnan(value) and len(a_S) >= MIN_RESAMPLED:
-        rng = np.random.default_rng(seed)
-        draws = [rng.integers(0, len(a_S), len(a_S)) for _ in range(BOOTSTRAP_SAMPLES)]
-        resampled = np.asarray([_ratio(median(a_S[draw].tolist()), median(b_S[draw].tolist())) for draw in draws])
+        draws_NxS = np.random.default_rng(seed).integers(0, len(a_S), (BOOTSTRAP_SAMPLES, len(a_S)))
+        resampled = np.asarray([_ratio(*pair) for pair in zip(_medians(a_S[draws_NxS]), _medians(b_S[draws_NxS]), strict=True)])
         low = float(np.sort(np.where(np.isnan(resampled), 0.0, resampled))[int(0.025 * BOOTSTRAP_SAMPLES)])
         high = float(np.sort(np.where(np.isnan(resampled), math.inf, resampled))[int(0.975 * BOOTSTRAP_SAMPLES) - 1])
     return Estimate(value, low, high, len(a_S), int((np.isinf(a_S) | np.isinf(b_S)).sum()))
@@ -120,21 +119,25 @@ def area_under_roc(scores: Sequence[float], outcomes: Sequence[bool], groups: Se
         groups: cases of one group (a teacher, say) are not independent: the bootstrap resamples whole groups, at least five of them.
         seed: of the resampling.
     """
-    scores_N, outcomes_N, groups_N = np.asarray(scores, np.float64), np.asarray(outcomes, bool), np.asarray(groups)
-    names, value = np.unique(groups_N), _area(scores_N, outcomes_N)
+    scores_N, outcomes_N = np.asarray(scores, np.float64), np.asarray(outcomes, bool)
+    names, group_N = np.unique(np.asarray(groups), return_inverse=True)
+    ahead_NxN = np.sign(scores_N[:, None] - scores_N[None, :]) / 2 + 0.5
+    is_pair_NxN = outcomes_N[:, None] & ~outcomes_N[None, :]
+    # A resample counts every pair of cases as often as it has their groups.
+    in_group_GxN = (group_N == np.arange(len(names))[:, None]).astype(np.float64)
+    wins_GxG, pairs_GxG = (in_group_GxN @ matrix_NxN @ in_group_GxN.T for matrix_NxN in (is_pair_NxN * ahead_NxN, is_pair_NxN))
+
+    def areas(times_SxG: np.ndarray) -> np.ndarray:
+        wins_S, pairs_S = (np.einsum("sg,gh,sh->s", times_SxG, matrix_GxG, times_SxG) for matrix_GxG in (wins_GxG, pairs_GxG))
+        return np.divide(wins_S, pairs_S, out=np.full(len(pairs_S), math.nan), where=pairs_S > 0)
+
+    value = float(areas(np.ones((1, len(names))))[0])
     if len(names) < MIN_RESAMPLED:
         return Estimate(value, math.nan, math.nan, len(names))
-    members = [np.flatnonzero(groups_N == name) for name in names]
-    rng = np.random.default_rng(seed)
-    draws = (np.concatenate([members[i] for i in rng.integers(0, len(names), len(names))]) for _ in range(BOOTSTRAP_SAMPLES))
-    areas = np.asarray([_area(scores_N[draw], outcomes_N[draw]) for draw in draws])
-    low, high = (math.nan, math.nan) if np.isnan(areas).all() else np.nanquantile(areas, [0.025, 0.975]).tolist()
+    draws_SxG = np.random.default_rng(seed).integers(0, len(names), (BOOTSTRAP_SAMPLES, len(names)))
+    resampled = areas(np.sum(draws_SxG[:, :, None] == np.arange(len(names)), axis=1).astype(np.float64))
+    low, high = (math.nan, math.nan) if np.isnan(resampled).all() else np.nanquantile(resampled, [0.025, 0.975]).tolist()
     return Estimate(value, low, high, len(names))
-
-
-def _area(scores_N: np.ndarray, outcomes_N: np.ndarray) -> float:
-    above = scores_N[outcomes_N][:, None] - scores_N[~outcomes_N][None, :]
-    return float(np.mean((above > 0) + 0.5 * (above == 0))) if above.size else math.nan
 
 
 def compare_paired(a: Sequence[float], b: Sequence[float]) -> Paired:

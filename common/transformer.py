@@ -1,5 +1,6 @@
 """One Transformer: GPT-2 as it stands, BERT if bidirectional and post-norm with its own head."""
 
+import functools
 import math
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -17,17 +18,18 @@ INIT_STD = 0.02
 """Of a Transformer's weights in GPT-2 and BERT."""
 LAYER_NORM_EPSILON = {"pre": 1e-5, "post": 1e-12}
 """GPT-2's and BERT's."""
-
-
 FEW_TOKENS = 4
 """A vocabulary is small if a batch has so many times as many sequences: then most (token, position) pairs occur in several of them."""
 
 
 class TokenInputs(NamedTuple):
-    """Sequences of tokens, and which of them may be attended to (padding may not); all of them without a mask."""
+    """Sequences of tokens."""
 
     tokens_BxL: jax.Array
     visible_BxL: jax.Array | None = None
+    """Which of them may be attended to (padding may not); None: all."""
+    at_B: jax.Array | None = None
+    """The one position of each sequence whose logits are wanted; None: all."""
 
     @property
     def mask_Bx1x1xL(self) -> jax.Array | None:
@@ -116,7 +118,7 @@ class Transformer(nnx.Module):
         self.drop = nnx.Dropout(config.dropout)
 
     def __call__(self, inputs: TokenInputs, *, last_only: bool = False, rngs: nnx.Rngs | None = None) -> jax.Array:
-        """Logits `(B, L, C)` in float32; with `last_only` `(B, C)`, those of the last position, without what only the others need.
+        """Logits `(B, L, C)` in float32; `(B, C)` at the positions `inputs.at_B`, or with `last_only` the last one, without what others need.
 
         Here and below, `rngs` has the stream `dropout` while training and is None in evaluation.
         """
@@ -124,8 +126,8 @@ class Transformer(nnx.Module):
         if last_only and is_one_block and not drops and FEW_TOKENS * self.token.num_embeddings <= len(inputs.tokens_BxL):
             return self.last_of_one_block(inputs)
         x_BxLxM = self.embed(inputs.tokens_BxL, rngs=rngs)
-        logits_BxQxC = self.read(x_BxLxM, inputs.mask_Bx1x1xL, last_only=last_only, rngs=rngs)
-        return logits_BxQxC[:, -1] if last_only else logits_BxQxC
+        logits_BxQxC = self.read(x_BxLxM, inputs.mask_Bx1x1xL, at_B=inputs.at_B, last_only=last_only, rngs=rngs)
+        return logits_BxQxC[:, -1] if last_only or inputs.at_B is not None else logits_BxQxC
 
     def last_of_one_block(self, inputs: TokenInputs) -> jax.Array:
         """Logits `(B, C)` of the last position of a model of one block, from far fewer keys and values than there are tokens in the batch.
@@ -158,13 +160,24 @@ class Transformer(nnx.Module):
             x_BxLxM = self.blocks[str(i)](x_BxLxM, inputs.mask_Bx1x1xL)
         return x_BxLxM
 
-    def read(self, x_BxLxM: jax.Array, mask_Bx1x1xL: jax.Array | None = None, *, last_only: bool = False, rngs: nnx.Rngs | None = None) -> jax.Array:
-        """Logits `(B, L, C)` of embedded tokens; with `last_only` `(B, 1, C)`."""
-        num_blocks = len(self.blocks)
-        for i in range(num_blocks):
-            queries_Bx1xM = x_BxLxM[:, -1:] if last_only and i == num_blocks - 1 else None
-            x_BxLxM = self.blocks[str(i)](x_BxLxM, mask_Bx1x1xL, queries_BxQxM=queries_Bx1xM, rngs=rngs)
-        return self.logits(x_BxLxM)
+    def read(
+        self,
+        x_BxLxM: jax.Array,
+        mask_Bx1x1xL: jax.Array | None = None,
+        *,
+        at_B: jax.Array | None = None,
+        last_only: bool = False,
+        rngs: nnx.Rngs | None = None,
+    ) -> jax.Array:
+        """Logits `(B, L, C)` of embedded tokens; of one position of each sequence `(B, 1, C)`."""
+        *others, last = (self.blocks[str(i)] for i in range(len(self.blocks)))
+        for block in others:
+            x_BxLxM = block(x_BxLxM, mask_Bx1x1xL, rngs=rngs)
+        queries_Bx1xM = x_BxLxM[:, -1:] if last_only else None if at_B is None else jnp.take_along_axis(x_BxLxM, at_B[:, None, None], axis=1)
+        if at_B is not None and last.config.causal:  # a block lets lone queries see all
+            before_Bx1x1xL = (jnp.arange(x_BxLxM.shape[1])[None] <= at_B[:, None])[:, None, None]
+            mask_Bx1x1xL = before_Bx1x1xL if mask_Bx1x1xL is None else mask_Bx1x1xL & before_Bx1x1xL
+        return self.logits(last(x_BxLxM, mask_Bx1x1xL, queries_BxQxM=queries_Bx1xM, rngs=rngs))
 
     def logits(self, x_BxQxM: jax.Array) -> jax.Array:
         """What leaves the last block as logits `(B, Q, C)` in float32."""
@@ -267,10 +280,11 @@ def _layer_norm(config: TransformerConfig, rngs: nnx.Rngs) -> nnx.LayerNorm:
     return nnx.LayerNorm(config.width, epsilon=LAYER_NORM_EPSILON[config.norm], dtype=config.activation_dtype, use_fast_variance=False, rngs=rngs)
 
 
+@functools.cache
 def functional_transformer(config: TransformerConfig, vocabulary: int, length: int, num_outputs: int, *, last_only: bool = False) -> Functional:
     """The Transformer as pure functions; `apply` takes tokens `(B, L)`, or `TokenInputs`, to `(B, L, num_outputs)`.
 
-    With `last_only` to `(B, num_outputs)`.
+    With `last_only`, or `TokenInputs.at_B`, to `(B, num_outputs)`.
     """
     return functional(
         lambda rngs: Transformer(config, vocabulary, length, num_outputs, rngs=rngs),

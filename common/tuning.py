@@ -15,6 +15,9 @@ from common.runs import RunDirectory, finished_run
 from common.stats import learning_time, median
 
 TunedBy = Literal["time", "accuracy"]
+SWEEP_STOP_AFTER = 2.0
+"""`stop_after` of a sweep that is asked for learning times; its choice is that of the whole budget. A rate whose median is yet to come, of an even
+number of seeds the mean of the two middle times, cannot win any more: the later one alone is more than twice the best median."""
 
 
 @configuration

@@ -18,6 +18,7 @@ from common.errors import run_command
 from common.mesh import keep_compiled
 from common.plan import Planner, StageCommand, print_plan, run_stages
 from common.size import Size
+from common.tuning import SWEEP_STOP_AFTER
 from parity import claims, probe
 from parity.beyond import first_run, replica_name
 from parity.presets import PRESETS, Experiment, FirstCheckpointConfig
@@ -85,15 +86,15 @@ class _Planner(Planner):
     def tune(self) -> None:
         tuning = self.experiment.tuning
         assert tuning is not None
-        grid = ("--optim.learning-rate", *(f"{rate:g}" for rate in tuning.learning_rate))
         seeds = ("--training.seed", str(tuning.seed), "--training.num-seeds", str(tuning.num_seeds))
+        sweep = ("--optim.learning-rate", *(f"{rate:g}" for rate in tuning.learning_rate), *seeds, "--training.stop-after", f"{SWEEP_STOP_AFTER:g}")
         for size in self.experiment.label_budgets:
-            self.distill(f"tune/ce-{size.tag}", *self._labels(size), *grid, *seeds)
+            self.distill(f"tune/ce-{size.tag}", *self._labels(size), *sweep)
         if tuning.teacher and self.experiment.teacher.model.size not in self.experiment.label_budgets:
-            self.train("tune/teacher-rate", "--training.checkpoint-every", "0", *grid, *seeds)
+            self.train("tune/teacher-rate", "--training.checkpoint-every", "0", *sweep)
         self.train("tune/teacher", *self._tuned_teacher(), *seeds)
         for strategy, flags in self.strategies.items():
-            self.distill(f"tune/{strategy}", *flags, *self._budget(strategy), *grid, *seeds, teacher="tune/teacher")
+            self.distill(f"tune/{strategy}", *flags, *self._budget(strategy), *sweep, teacher="tune/teacher")
 
     def report(self) -> None:
         self.train(TEACHER, *self._tuned_teacher())

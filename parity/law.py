@@ -29,12 +29,14 @@ from common.errors import PREEMPTED_EXIT_CODE, Preempted, RunError, UserError, r
 from common.mesh import keep_compiled
 from common.plan import StageCommand, print_plan, run_stages
 from common.runs import DONE, RunDirectory, write_json, write_text
-from common.tuning import learning_times, preference, rate_results, tuning_table
+from common.tuning import SWEEP_STOP_AFTER, learning_times, preference, rate_results, tuning_table
 from parity.exponents import STRATEGIES, fits
 
 TIMES, TUNING, FITS = "learning_times.csv", "tuning.csv", "fits.json"
 EVALUATIONS, CHECKPOINTS = 128, 32
 """In a teacher's budget."""
+STOP_AFTER = 1.25
+"""Of the reported students, of which nothing but their learning times is asked; a time counts once three evaluations confirm it."""
 
 
 @configuration
@@ -191,8 +193,8 @@ def plan_point(config: LawConfig, point: LawPoint, home: Path) -> list[StageComm
     problem = ("--data.k", point.k, "--data.d", point.d)
     training = ("--training.batch-size", config.batch_size, "--training.eval-every", point.steps // EVALUATIONS)
     training = (*training, "--training.eval-examples", config.eval_examples)
-    grid = ("--optim.learning-rate", *(f"{rate:g}" for rate in config.learning_rate))
     tuning_seeds = ("--training.seed", config.tuning_seed, "--training.num-seeds", config.num_tuning_seeds)
+    sweep = ("--optim.learning-rate", *(f"{rate:g}" for rate in config.learning_rate), *tuning_seeds, "--training.stop-after", SWEEP_STOP_AFTER)
     seeds = ("--training.seed", config.seed, "--training.num-seeds", config.num_seeds)
     teacher = ("--model.width", config.teacher_width, "--training.steps", point.steps)
     student = ("--model.width", config.student_width)
@@ -203,13 +205,14 @@ def plan_point(config: LawConfig, point: LawPoint, home: Path) -> list[StageComm
         needs = tuple(Path(value) / DONE for flag, value in itertools.pairwise(typed) if flag in ("--teacher", "--tuned-by"))
         stages.append(StageCommand(f"{home.name}/{name}", module, typed, home / name / DONE, needs))
 
-    add("tune/teacher-rate", "parity.train", *teacher, *grid, *tuning_seeds, "--training.checkpoint-every", 0)
+    add("tune/teacher-rate", "parity.train", *teacher, *sweep, "--training.checkpoint-every", 0)
     for name, of_teacher in (("tune/teacher", tuning_seeds), ("teacher", seeds)):
         add(name, "parity.train", *teacher, "--tuned-by", home / "tune" / "teacher-rate", *of_teacher, "--training.checkpoint-every", interval)
     for name, schedule in student_schedules(config, point.steps).items():
-        for folder, rate, of_student in (("tune", grid, tuning_seeds), ("student", ("--tuned-by", home / "tune" / name), seeds)):
+        tuned = ("--tuned-by", home / "tune" / name, *seeds, "--training.stop-after", STOP_AFTER)
+        for folder, lanes in (("tune", sweep), ("student", tuned)):
             from_teacher = () if name == "ce" else ("--teacher", home / "tune" / "teacher" if folder == "tune" else home / "teacher")
-            add(f"{folder}/{name}", "parity.distill", *student, *schedule, *from_teacher, *rate, *of_student)
+            add(f"{folder}/{name}", "parity.distill", *student, *schedule, *from_teacher, *lanes)
     return stages
 
 

@@ -113,11 +113,17 @@ def _quick() -> Experiment:
     budget = TrainingConfig(steps=6144, batch_size=32, eval_every=128, eval_examples=2048, seed=200, num_seeds=10)
     return Experiment(
         teacher=TrainConfig(data, MLPConfig(1000), OptimConfig((0.6,)), replace(budget, checkpoint_every=128)),
-        student=StudentConfig(data, MLPConfig(50), OptimConfig((0.6,)), budget, ScheduleConfig(interval=512, first_steps=2432, projection_steps=512)),
+        student=StudentConfig(
+            data,
+            MLPConfig(50),
+            OptimConfig((0.6,)),
+            replace(budget, stop_after=1.25),
+            ScheduleConfig(interval=512, first_steps=2432, projection_steps=512),
+        ),
         label_steps=65_536,
         sizes=((100, 32_768), (300, 16_384), (1000, 8192)),
         tuning=TuningConfig((0.2, 0.4, 0.6, 0.8), seed=1000, num_seeds=6),
-        probe_examples=32_768,
+        probe_examples=16_384,
         tree=TreeConfig(k=4, depth=3, steps=5120, eval_every=64),
         first=FirstCheckpointConfig((-1536, -1024, -512, 0, 512, 1024, 1536), first_steps=2432, steps=6144, eval_every=128, num_seeds=10),
     )
@@ -129,7 +135,11 @@ def _laptop() -> Experiment:
     return Experiment(
         teacher=TrainConfig(data, MLPConfig(2000), OptimConfig((0.6,)), replace(budget, checkpoint_every=128)),
         student=StudentConfig(
-            data, MLPConfig(50), OptimConfig((0.5,)), budget, ScheduleConfig(interval=1024, first_steps=4096, projection_steps=1024)
+            data,
+            MLPConfig(50),
+            OptimConfig((0.5,)),
+            replace(budget, stop_after=1.25),
+            ScheduleConfig(interval=1024, first_steps=4096, projection_steps=1024),
         ),
         label_steps=196_608,
         sizes=((100, 131_072), (300, 65_536), (1000, 49_152)),
@@ -188,7 +198,9 @@ def _transformer_quick() -> Experiment:
     supervision = ScheduleConfig(interval=320, first_steps=1920, projection_steps=320)
     return Experiment(
         teacher=teacher,
-        student=StudentConfig(data, _gpt2(4), OptimConfig((1e-3,), kind="adam"), budget, supervision, DistillationLoss(labels="soft")),
+        student=StudentConfig(
+            data, _gpt2(4), OptimConfig((1e-3,), kind="adam"), replace(budget, stop_after=1.25), supervision, DistillationLoss(labels="soft")
+        ),
         label_steps=24_000,  # enough to judge P whenever progressive learns within its budget
         sizes=((12, 8000), (18, 3200), (24, 3200)),
         tuning=None,

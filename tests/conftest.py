@@ -35,7 +35,7 @@ TINY = (
     *("--training.eval-examples", "512", "--seed", "0", "--training.num-seeds", "2", "--optim.learning-rate", "0.5"),
 )
 TINY_TEACHER = (*TINY, "--model.width", "64", "--training.checkpoint-every", "16")
-TINY_STUDENT = (*TINY, "--model.width", "16", "--supervision.interval", "16", "--supervision.first-steps", "64")
+TINY_STUDENT = (*TINY, "--model.width", "16", "--supervision.interval", "16", "--supervision.first-steps", "64", "--training.stop-after", "None")
 
 
 def pytest_unconfigure() -> None:

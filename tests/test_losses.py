@@ -70,6 +70,20 @@ def test_mix_of_labels_and_teacher_moves_linearly() -> None:
         np.testing.assert_allclose(actual, (1 - done) * to_teacher + 3 * done * to_labels, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("teacher_weight", "label_weight"), [(0.5, 0.25), (0.5, 0.0), (0.0, 0.25)])
+def test_constant_weights(teacher_weight: float, label_weight: float) -> None:
+    """The length of the run does not matter; a part of weight zero is left out."""
+    student, teacher = make_logits(1)
+    labels = np.array([0, 1, 2, 3, 4])
+    to_teacher, to_labels = (WeightSchedule(weight, weight) for weight in (teacher_weight, label_weight))
+    mix = DistillationLoss(labels="soft", teacher_weight=to_teacher, label_weight=to_labels)
+    log_student = np.log(softmax64(student))
+    expected = -teacher_weight * (softmax64(teacher) * log_student).sum(-1) - label_weight * log_student[np.arange(5), labels]
+    for total_steps in (1, 100):
+        actual = mix(jnp.asarray(student), jnp.asarray(labels), jnp.asarray(teacher), jnp.int32(7), total_steps)
+        np.testing.assert_allclose(actual, expected, rtol=1e-5)
+
+
 @given(mask=st.lists(st.booleans(), min_size=4, max_size=4), values=st.lists(st.floats(-5, 5, width=32), min_size=4, max_size=4))
 def test_masked_mean(mask: list[bool], values: list[float]) -> None:
     expected = np.mean(np.asarray(values)[mask]) if any(mask) else 0.0

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from common.errors import UserError
 from common.models import Params
 from common.ngram import in_window, pairs_of, probe, total_variation, window
-from common.transformer import TokenInputs
+from common.transformer import TokenInputs, TransformerConfig, functional_transformer
+from tests.conftest import random_params
 
 BOS, EOS, PAD, MASK, VOCABULARY = 3, 4, 5, 6, 7
 
@@ -59,11 +60,16 @@ def test_impossible_windows_and_positions(refused_pairs=((50, 3), (3, 30))) -> N
         pairs_of(tokens, tokens < 3, PAD, (1,), (3,))
 
 
+def at_position(logits_PxTxV: jax.Array, inputs: TokenInputs) -> jax.Array:
+    assert inputs.at_B is not None
+    return jnp.take_along_axis(logits_PxTxV, inputs.at_B[:, None, None], axis=1)[:, 0]
+
+
 def looks_at(offset: int):
     """A model that answers with the token at a distance, and with MASK if that is hidden."""
 
     def apply(params: Params, inputs: TokenInputs) -> jax.Array:
-        return 30.0 * jax.nn.one_hot(jnp.roll(inputs.tokens_BxL, -offset, axis=1), VOCABULARY)
+        return at_position(30.0 * jax.nn.one_hot(jnp.roll(inputs.tokens_BxL, -offset, axis=1), VOCABULARY), inputs)
 
     return apply
 
@@ -85,8 +91,7 @@ def test_masked_tokens_are_hidden_from_a_model_trained_so() -> None:
 
     def counts(params: Params, inputs: TokenInputs) -> jax.Array:
         assert inputs.visible_BxL is not None
-        seen_B = inputs.visible_BxL.sum(1)
-        return 30.0 * jnp.broadcast_to(jax.nn.one_hot(seen_B, 32)[:, None], (*inputs.tokens_BxL.shape, 32))
+        return 30.0 * jax.nn.one_hot(inputs.visible_BxL.sum(1), 32)
 
     tokens = jnp.asarray(sentences([12]))
     pairs = pairs_of(tokens, tokens < 3, PAD, (6,), (1, 3))
@@ -101,7 +106,7 @@ def test_against_a_loop_over_pairs() -> None:
 
     def apply(params: Params, inputs: TokenInputs) -> jax.Array:
         around = [jnp.roll(inputs.tokens_BxL, shift, axis=1) for shift in range(-2, 3)]
-        return sum(jnp.asarray(weights[:, i], jnp.float32)[tokens] for i, tokens in enumerate(around))  # type: ignore[return-value]
+        return at_position(sum((jnp.asarray(weights[:, i], jnp.float32)[tokens] for i, tokens in enumerate(around)), jnp.float32(0)), inputs)
 
     def by_hand(tokens: np.ndarray, position: int) -> np.ndarray:
         logits = sum(weights[np.roll(tokens, shift)[position], i] for i, shift in enumerate(range(-2, 3)))
@@ -130,3 +135,16 @@ def test_total_variation_is_the_largest_difference_of_an_event(p: list[float], q
     assert float(total_variation(jnp.asarray(p_C), jnp.asarray(q_C))) == pytest.approx(
         max(abs(p_C[e].sum() - q_C[e].sum()) for e in events), abs=1e-6
     )
+
+
+@pytest.mark.parametrize("is_padded", [False, True])
+@pytest.mark.parametrize("norm", ["pre", "post"])
+@pytest.mark.parametrize("causal", [True, False])
+def test_one_position_of_each_sequence(causal: bool, norm: str, is_padded: bool) -> None:
+    model = functional_transformer(TransformerConfig(heads=2, layers=2, causal=causal, norm=norm), 3, 9, 4)  # type: ignore[arg-type]
+    rng = np.random.default_rng(1)
+    tokens, at_B = rng.integers(0, 3, (9, 9)), np.arange(9)
+    visible = jnp.asarray((rng.random((9, 9)) < 0.7) | (np.arange(9) == 0)) if is_padded else None
+    params, inputs = random_params(model.init, 0.3), TokenInputs(jnp.asarray(tokens), visible)
+    whole, alone = (jax.jit(model.apply)(params, inputs._replace(at_B=at)) for at in (None, jnp.asarray(at_B)))
+    np.testing.assert_allclose(alone, whole[at_B, at_B], rtol=1e-4, atol=1e-5)

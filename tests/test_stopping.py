@@ -1,17 +1,21 @@
 """A run that ends once its lanes have learnt: where, and that it is the beginning of the longer run."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from common.config import TrainingConfig
 from common.runs import RunDirectory
+from common.stats import median
 from common.stopping import Stopping
 from common.trajectory import Trajectory
 from common.transition import DetectorConfig, Watch
+from common.tuning import SWEEP_STOP_AFTER
 from parity import distill, train
 from parity.data import ParityData
 from parity.presets import PRESETS
@@ -27,7 +31,7 @@ def test_the_end_is_a_multiple_of_the_slowest_lanes_step(
     config = TrainingConfig(steps=200, batch_size=1, eval_every=eval_every, checkpoint_every=checkpoint_every, stop_after=factor)
     records = [{"step": i * eval_every, "accuracy": values_L} for i, values_L in enumerate(curves_TxL)]
     # Interrupted at `cut`: what was evaluated before is read back from the file.
-    stopping = Stopping(config, Watch(), 2, records[:cut])
+    stopping = Stopping(config, Watch(), [0.1] * 2, records[:cut])
     for record in records[cut:]:
         before = stopping.last_step
         stopping.observe(record["step"], record["accuracy"])
@@ -42,15 +46,44 @@ def test_the_end_is_a_multiple_of_the_slowest_lanes_step(
         assert stopping.last_step == 200
 
 
+@given(learnt_at_SxR=st.lists(st.lists(st.integers(20, 300), min_size=3, max_size=3), min_size=1, max_size=7))
+def test_a_sweep_ends_when_its_choice_cannot_change(learnt_at_SxR: list[list[int]]) -> None:
+    """Lanes that rise in one step: the median times of the shortened sweep choose as those of the whole budget do."""
+    budget = 250
+    rates_L, learnt_at_L = [0.1, 0.2, 0.3] * len(learnt_at_SxR), np.asarray(learnt_at_SxR).ravel()
+    config = TrainingConfig(steps=budget, batch_size=1, eval_every=1, stop_after=SWEEP_STOP_AFTER)
+    records = [{"step": step, "accuracy": np.where(learnt_at_L <= step, 1.0, 0.5).tolist()} for step in range(budget + 1)]
+    stopping = Stopping(config, Watch(), rates_L, ())
+    for record in records:
+        if record["step"] <= stopping.last_step:
+            stopping.observe(record["step"], record["accuracy"])
+
+    def medians(end: int) -> dict[float, float]:
+        times_L = [float(at) if at <= end else math.inf for at in learnt_at_L]
+        return {rate: median([time for time, other in zip(times_L, rates_L, strict=True) if other == rate]) for rate in (0.1, 0.2, 0.3)}
+
+    whole, shortened = medians(budget), medians(stopping.last_step)
+    assert min(shortened.values()) == min(whole.values())
+    assert min(shortened, key=shortened.__getitem__) == min(whole, key=whole.__getitem__)
+    if math.isinf(min(whole.values())):
+        assert stopping.last_step == budget
+
+
+@pytest.mark.parametrize(("rates", "who"), [(("0.1", "0.2"), "the median lane of the best learning rate"), (("0.1",), "every lane")])
+def test_a_dry_run_says_when_it_may_end(capsys: pytest.CaptureFixture[str], tmp_path: Path, rates: tuple[str, ...], who: str) -> None:
+    train.main(["--run-dir", str(tmp_path), *TINY_TEACHER, "--optim.learning-rate", *rates, "--training.stop-after", "1.5", "--dry-run"])
+    assert f"1.5 times the steps by which {who} has learnt" in " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+
 def test_a_falling_metric_ends_a_run_too() -> None:
     """The loss of a plateau at 0.8, half of which is gone at the fourth evaluation of the slower lane; a lane that diverged has not learnt."""
     config = TrainingConfig(steps=200, batch_size=1, eval_every=10, stop_after=2.0)
     watch = Watch("eval_loss", DetectorConfig(0.8, 0.0, begin=0.06, enter=0.06, leave=0.5, done=0.5))
     curves = ([1.5, 0.8, 0.3, 0.2, 0.1], [0.9, 0.7, 0.5, 0.39, 0.38], [1.0, 0.9, None, None, None])
     records = [{"step": 10 * i, "accuracy": [1.0] * 3, "eval_loss": list(values_L)} for i, values_L in enumerate(zip(*curves, strict=True))]
-    assert Stopping(config, watch, 3, records).last_step == 200
+    assert Stopping(config, watch, [0.1] * 3, records).last_step == 200
     two = [record | {"eval_loss": record["eval_loss"][:2]} for record in records]
-    assert Stopping(config, watch, 2, two).last_step == 60
+    assert Stopping(config, watch, [0.1] * 2, two).last_step == 60
 
 
 def test_students_of_a_tree_start_from_its_chance() -> None:

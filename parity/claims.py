@@ -168,7 +168,8 @@ def two_shot_claim(evidence: Evidence) -> Verdict:
 
 def curriculum_claim(evidence: Evidence) -> Verdict:
     """C: the degree-1 spike of every teacher, and its end."""
-    ratios, peak_ratios, below, notes = [], [], [], []
+    ratios, peak_ratios, below = [], [], []
+    notes = ["all seeds are probed on the same examples, of whose noise teachers without errors have the same share: their ends are not independent"]
     k = evidence.experiment.teacher.data.k
     for own_inside, own_strata, seed, transition in _probed_teachers(evidence):
         if isinstance(transition, Transition):

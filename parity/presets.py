@@ -123,7 +123,7 @@ def _quick() -> Experiment:
         label_steps=65_536,
         sizes=((100, 32_768), (300, 16_384), (1000, 8192)),
         tuning=TuningConfig((0.2, 0.4, 0.6, 0.8), seed=1000, num_seeds=6),
-        probe_examples=16_384,
+        probe_examples=32_768,
         tree=TreeConfig(k=4, depth=3, steps=5120, eval_every=64),
         first=FirstCheckpointConfig((-1536, -1024, -512, 0, 512, 1024, 1536), first_steps=2432, steps=6144, eval_every=128, num_seeds=10),
     )

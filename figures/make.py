@@ -37,7 +37,8 @@ PARITY: dict[str, Figure] = {
     ),
     "width": (
         width.draw,
-        "Learning time on labels. Left: each seed at its width's best learning rate. Right: the sweep that chose the rate, on other seeds.",
+        "Learning time on labels. Left: each seed at its width's best learning rate. Right: the sweep that chose the rate, on other seeds; where a"
+        " point is missing, too few of them had learnt when the sweep ended, which it does at twice the best median.",
     ),
     "levels": (
         levels.draw,

@@ -1,7 +1,7 @@
 """Strict numerics for all tests: silent rank promotion is an error, and there are always two devices to shard over.
 
-Compiling takes most of the time of the tests, so that programs are compiled once for each worker and the commands that it runs, and all of them with
-the options that the parity experiments have (`common.mesh.compiler_options`), whose programs are as fast and correct, and ready sooner.
+Compiling takes most of the time of the tests, so that programs are compiled once for each worker and the commands that it runs, and all of them at
+the compiler's level that the experiments have (`common.mesh.compiler_options`).
 """
 
 import os
@@ -11,7 +11,7 @@ os.environ["JAX_NUM_CPU_DEVICES"] = "2"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="compiled-")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 
 import shutil
 import subprocess

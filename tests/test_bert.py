@@ -133,8 +133,8 @@ def test_a_mask_of_ones_is_no_mask() -> None:
 @pytest.mark.parametrize(("backend", "expected"), [("cpu", jnp.float32), ("gpu", jnp.bfloat16), ("tpu", jnp.bfloat16)])
 def test_activations_are_bfloat16_on_accelerators(backend: str, expected: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
-    config = bert_config(2)
-    model = functional_transformer(config, VOCABULARY, LENGTH, VOCABULARY)
+    # Not one that is kept: in earnest a process has one backend.
+    model = functional_transformer.__wrapped__(bert_config(2), VOCABULARY, LENGTH, VOCABULARY)
     params, tokens = random_params(model.init, 0.1), jnp.zeros((2, LENGTH), jnp.int32)
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
     assert model.apply(params, TokenInputs(tokens)).dtype == jnp.float32

@@ -1,19 +1,15 @@
 # Thin: each recipe line is a command a person could type.
 PYTHON ?= python3
 PRESET ?= quick
-LAW_PRESETS := quick laptop
 BIN := .venv/bin
 
-.PHONY: figures test lint bench
+.PHONY: figures beyond test lint bench
 
 figures: .venv/run
-	$(BIN)/python -m parity.experiment --preset $(PRESET)
-	$(if $(filter $(PRESET),$(LAW_PRESETS)),$(BIN)/python -m parity.law --preset $(PRESET))
-	$(BIN)/python -m figures.make --preset $(PRESET)
-	$(BIN)/python -m parity.experiment --preset transformer-$(PRESET)
-	$(BIN)/python -m figures.make --preset transformer-$(PRESET)
-	$(BIN)/python -m pcfg.experiment --preset $(PRESET)
-	$(BIN)/python -m figures.make --experiment pcfg --preset $(PRESET)
+	$(BIN)/python -m figures.reproduce --preset $(PRESET)
+
+beyond: .venv/run
+	$(BIN)/python -m figures.reproduce --preset $(PRESET) --beyond
 
 test: .venv/dev
 	$(BIN)/python -m pytest

@@ -17,7 +17,9 @@ PYTHON = sys.executable
 for experiment, of_presets, planned in (("parity", parity.presets.PRESETS, parity.experiment.plan), ("pcfg", pcfg.presets.PRESETS, pcfg.experiment.plan)):
     for preset in of_presets.values():
         full_name = figures.make.folder_of(experiment, preset.name)
-        for stage in planned(preset.name, preset.config, Path("runs")):
+        goes_beyond = experiment == "parity" and preset.config.goes_beyond
+        flags = {"beyond": True} if goes_beyond else {}
+        for stage in planned(preset.name, preset.config, Path("runs"), **flags):
 
             rule:
                 name:
@@ -41,13 +43,27 @@ for experiment, of_presets, planned in (("parity", parity.presets.PRESETS, parit
                 f"figures_{full_name}"
             input:
                 f"runs/{experiment}/{preset.name}/claims.json",
-                f"runs/law/{preset.name}/{law.FITS}" if experiment == "parity" and preset.name in law.LAW_PRESETS else [],
             params:
                 experiment=experiment,
                 preset=preset.name,
                 python=PYTHON,
             shell:
                 "{params.python} -m figures.make --experiment {params.experiment} --preset {params.preset}"
+
+        if goes_beyond:
+
+            rule:
+                name:
+                    f"beyond_{full_name}"
+                input:
+                    f"runs/{experiment}/{preset.name}/beyond.json",
+                    f"runs/law/{preset.name}/{law.FITS}" if preset.name in law.LAW_PRESETS else [],
+                params:
+                    experiment=experiment,
+                    preset=preset.name,
+                    python=PYTHON,
+                shell:
+                    "{params.python} -m figures.make --experiment {params.experiment} --preset {params.preset}"
 
 
 for preset in law.LAW_PRESETS.values():

@@ -18,7 +18,7 @@ from benchmarks.parity_mlp import measure
 from common.config import PositiveInt, TrainingConfig, parse
 from common.engine import ScanEngine
 from common.errors import run_command
-from common.mesh import use_all_cores
+from common.mesh import set_up_devices
 from common.models import MLPConfig
 from common.optim import OptimConfig
 from parity.blocked import BLOCK_ROWS, BlockedEngine
@@ -39,13 +39,15 @@ class BenchCommand:
     """Hidden units."""
     seeds: PositiveInt = 3
     """Seeds that train together."""
+    blocks: tuple[PositiveInt, ...] = (8, 16, 32, 64, 128)
+    """Examples in a block, for one seed."""
     rounds: PositiveInt = 5
     """Timed rounds of each side, one warm-up round apart."""
 
 
 def main(args: list[str]) -> None:
     """Time and print."""
-    use_all_cores()
+    set_up_devices()
     command = parse(BenchCommand, args, prog="benchmarks.blocked", description="Milliseconds of a batch-1 step: PyTorch, scan, blocked.")
     console = Console(soft_wrap=True)
     for width in command.widths:
@@ -77,9 +79,9 @@ def engines_table(command: BenchCommand, width: int) -> Table:
 def blocks_table(command: BenchCommand) -> Table:
     """The cost of a blocked step against inputs, width, block and seeds."""
     table = Table("d", "width", "block", "seeds", "ms a seed", "2 products, ms", "ratio", "peak MB", title="blocked", title_justify="left")
-    for d, width in itertools.product((32, command.d), command.widths):
+    for d, width in itertools.product(sorted({32, command.d}), command.widths):
         steps = steps_of(d, width)
-        shapes = [(rows, 1) for rows in (8, 16, 32, 64, 128)] + [(BLOCK_ROWS, command.seeds), (BLOCK_ROWS, 2 * len(jax.devices()))]
+        shapes = [(rows, 1) for rows in command.blocks] + [(BLOCK_ROWS, command.seeds), (BLOCK_ROWS, 2 * len(jax.devices()))]
         engines = {(rows, seeds): BlockedEngine(teacher_problem(config_of(d, width, seeds)), block_rows=rows) for rows, seeds in shapes}
         sides = {f"{shape}": engine_side(engine, steps) for shape, engine in engines.items()}
         seconds = measure(sides | {f"products {rows}": products_side(d, width, rows, steps) for rows, _ in shapes}, command.rounds)

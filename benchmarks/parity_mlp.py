@@ -17,7 +17,7 @@ from benchmarks import peers
 from common.config import PositiveInt, PresetName, chosen_preset, parse
 from common.engine import Problem, ScanEngine
 from common.errors import run_command
-from common.mesh import use_all_cores
+from common.mesh import set_up_devices
 from parity.config import functional_model, student_problem, teacher_problem
 from parity.presets import PRESETS, Experiment
 
@@ -36,7 +36,7 @@ class BenchCommand:
 
 def main(args: list[str]) -> None:
     """Time and print."""
-    use_all_cores()
+    set_up_devices()
     experiment = chosen_preset(args, PRESETS).config
     command = parse(BenchCommand, args, prog="benchmarks.parity_mlp", description="Examples/s of the MLP training steps, beside PyTorch.")
     console = Console(soft_wrap=True)

@@ -5,7 +5,7 @@ Consecutive lanes that see the same data under the same teacher form a group G: 
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -23,7 +23,12 @@ from common.models import Functional, Inputs, Params
 EVAL_PART = 64
 """Examples evaluated at one time: their activations are to stay in a core's cache."""
 
+KEPT_PROBLEMS = 16
+"""How many problems, with their compiled programs, an experiment keeps in memory for runs that come."""
+
 Metrics = dict[str, jax.Array]
+Count = int | jax.Array
+"""A number of steps, known when a program is compiled or given to it."""
 LossFn = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
 """(student logits, labels, teacher logits, step) to loss per position. Without a teacher the third is the student's own logits, to be ignored."""
 HiddenLossFn = Callable[[Params, Params, Inputs, int, jax.Array], jax.Array]
@@ -88,6 +93,8 @@ class Problem:
     """(logits, labels) to further yes-or-no judgements of every position, whose means are recorded beside the accuracy."""
     on_cpu: Mapping[str, Any] = field(default_factory=dict)
     """Options of XLA's compiler on a CPU."""
+    programs: dict[Hashable, Callable[..., Any]] = field(default_factory=dict)
+    """Its compiled functions, for all runs of this problem in a process: copies of a problem with other lanes share them."""
 
 
 class TrainState(NamedTuple):
@@ -131,8 +138,9 @@ class Engine(Protocol):
 class ScanEngine:
     """Mini-batch training as a `lax.scan` of `train_step`, vmapped over lanes and sharded over devices.
 
-    The number of steps is static (one compilation for each distinct gap between events): a scan of known length is launched once on a GPU,
-    whereas a loop with a dynamic bound returns to the host after every step.
+    On a CPU the number of steps is an argument, so that all gaps between events share one program. Elsewhere it is static (one
+    compilation for each distinct gap): a scan of known length is launched once on a GPU, whereas a loop with a dynamic bound
+    returns to the host after every step.
     """
 
     def __init__(self, problem: Problem, group_size: int = 1) -> None:
@@ -152,7 +160,7 @@ class ScanEngine:
 
     def init(self) -> TrainState:
         """Untrained parameters, from a lane's seed and the role; lane by lane, so that runs of other numbers of lanes share the program."""
-        init = jax.jit(functools.partial(init_lane, self.problem), compiler_options=self._compiler_options)
+        init = self.program("init", self._make_init)
         states = [init(jnp.uint32(lane.seed), jnp.float32(lane.learning_rate)) for lane in self.problem.lanes]
         return self.place(jax.tree.map(lambda *leaves: np.stack(leaves), *states))
 
@@ -162,31 +170,42 @@ class ScanEngine:
 
     def advance(self, state: TrainState, teacher_params: Params | None, num_steps: int, layer: int | None = None) -> TrainState:
         """One compiled chunk; asynchronous."""
-        return self._advance(self.lanes, state, teacher_params, num_steps, layer)
+        return self.program("advance", self._make_advance)(self.lanes, state, teacher_params, num_steps, layer)
 
     def record(self, state: TrainState) -> tuple[TrainState, Metrics]:
         """Accuracy and loss on the evaluation set, mean training loss, divergence; asynchronous."""
-        return self._record(state, self.eval_batch)
+        return self.program("record", self._make_record)(state, self.eval_batch)
 
-    @functools.cached_property
-    def _advance(self) -> Callable[[LaneArrays, TrainState, Params | None, int, int | None], TrainState]:
-        @functools.partial(jax.jit, static_argnames=("num_steps", "layer"), donate_argnames="state", compiler_options=self._compiler_options)
-        def advance(lanes: LaneArrays, state: TrainState, teacher_params: Params | None, num_steps: int, layer: int | None) -> TrainState:
-            in_group = jax.vmap(functools.partial(advance_lane, self.problem, num_steps, layer), (None, 0, 0, None, 0, None))
-            over_groups = jax.vmap(in_group)
+    def program(self, name: str, make: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
+        """A compiled function of the problem, which does not know the lanes: made once in a process for each engine, group and mesh."""
+        key = (type(self), name, self.group_size, self.mesh)
+        if key not in self.problem.programs:
+            self.problem.programs[key] = make()
+        return self.problem.programs[key]
 
-            def local_advance(lanes: LaneArrays, state: TrainState, teacher_params: Params | None) -> TrainState:
+    def _make_init(self) -> Callable[[jax.Array, jax.Array], TrainState]:
+        return jax.jit(functools.partial(init_lane, self.problem), compiler_options=self._compiler_options)
+
+    def _make_advance(self) -> Callable[[LaneArrays, TrainState, Params | None, int, int | None], TrainState]:
+        static_argnames = ("layer",) if jax.default_backend() == "cpu" else ("num_steps", "layer")
+
+        @functools.partial(jax.jit, static_argnames=static_argnames, donate_argnames="state", compiler_options=self._compiler_options)
+        def advance(lanes: LaneArrays, state: TrainState, teacher_params: Params | None, num_steps: Count, layer: int | None) -> TrainState:
+            def local_advance(num_steps: Count, lanes: LaneArrays, state: TrainState, teacher_params: Params | None) -> TrainState:
                 lanes_GxR, state_GxR = jax.tree.map(self._in_groups, (lanes, state))
                 streams_G, first_G = lanes_GxR.streams_L[:, 0], state_GxR.step_L[:, 0]
+                lane = functools.partial(advance_lane, self.problem, num_steps, layer)
+                over_groups = jax.vmap(jax.vmap(lane, (None, 0, 0, None, 0, None)))
                 state_GxR = over_groups(streams_G, lanes_GxR.seeds_L, lanes_GxR.rates_L, first_G, state_GxR, teacher_params)
                 return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), state_GxR)
 
-            return self._over_devices(local_advance)(lanes, state, teacher_params)
+            if "num_steps" in static_argnames:
+                return self._over_devices(functools.partial(local_advance, num_steps))(lanes, state, teacher_params)
+            return self._over_devices(local_advance, PartitionSpec())(num_steps, lanes, state, teacher_params)
 
         return advance
 
-    @functools.cached_property
-    def _record(self) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    def _make_record(self) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
         @functools.partial(jax.jit, donate_argnames="state", compiler_options=self._compiler_options)
         def record(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
             lane_record = functools.partial(record_lane, self.problem)
@@ -198,8 +217,14 @@ class ScanEngine:
     def _in_groups(self, leaf_L: jax.Array) -> jax.Array:
         return leaf_L.reshape(-1, self.group_size, *leaf_L.shape[1:])
 
-    def _over_devices(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        return jax.shard_map(function, mesh=self.mesh, in_specs=PartitionSpec(LANE), out_specs=PartitionSpec(LANE))
+    def _over_devices(self, function: Callable[..., Any], *leading: PartitionSpec) -> Callable[..., Any]:
+        """A function of arguments with a lane axis, after some with specifications of their own, on all devices."""
+
+        def spread(*args: Any) -> Any:
+            in_specs = (*leading, *(PartitionSpec(LANE) for _ in args[len(leading) :]))
+            return jax.shard_map(function, mesh=self.mesh, in_specs=in_specs, out_specs=PartitionSpec(LANE))(*args)
+
+        return spread
 
 
 def init_lane(problem: Problem, seed: jax.Array, rate: jax.Array) -> TrainState:
@@ -250,7 +275,7 @@ def train_step(
 
 def advance_lane(
     problem: Problem,
-    num_steps: int,
+    num_steps: Count,
     layer: int | None,
     stream: jax.Array,
     seed: jax.Array,
@@ -259,15 +284,14 @@ def advance_lane(
     state: TrainState,
     teacher_params: Params | None,
 ) -> TrainState:
-    """`num_steps` updates of one lane under one scan.
+    """`num_steps` updates of one lane in one loop.
 
     The step comes as an argument, although the state knows it: the state is one of many lanes, the step is common to a group, and what
     depends on nothing else (the data, the teacher's answers) is then computed once a group.
     """
     keys = (lane_key(problem, seed, purpose) for purpose in (f"projection-{layer}", "dropout"))
     update = functools.partial(train_step, problem, problem.make_optimizer(rate), layer, lane_key(problem, stream, "train-data"), *keys)
-    state, _ = jax.lax.scan(lambda carry, step: (update(step, carry, teacher_params), None), state, first + jnp.arange(num_steps))
-    return state
+    return jax.lax.fori_loop(0, num_steps, lambda i, state: update(first + i, state, teacher_params), state)
 
 
 def record_lane(problem: Problem, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:

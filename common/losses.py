@@ -84,6 +84,11 @@ class DistillationLoss:
         return functools.reduce(jnp.add, weighted)
 
 
+def on_labels(logits: jax.Array, labels: jax.Array, *_: object) -> jax.Array:
+    """The loss of a run without a teacher, per position."""
+    return label_cross_entropy(logits, labels)
+
+
 def label_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Cross-entropy in nats to integer labels; `(..., C)` and `(...)` to `(...)`."""
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)

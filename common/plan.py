@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from common.config import Runtime
-from common.mesh import use_all_cores
+from common.mesh import set_up_devices
 from common.probing import FOLDER
 from common.runs import DONE
 
@@ -60,10 +60,11 @@ class Planner:
         """A command of the package that reads a finished run and ends with the file `output` among its probes."""
         self._add(name, module, (str(self.home / run), *args), self.home / run / FOLDER / output, (self.done(run),))
 
-    def claims(self, output: str) -> None:
-        """The verdicts, after all that was planned before them."""
+    def claims(self, output: str, *args: str) -> None:
+        """The verdicts in the file `output`, after all that was planned before them."""
         needs = tuple(stage.output for stage in self.stages)
-        self._add("claims", "claims", ("--preset", self.preset, "--root", str(self.home.parent.parent)), self.home / output, needs)
+        where = ("--preset", self.preset, "--root", str(self.home.parent.parent))
+        self._add(Path(output).stem, "claims", (*where, *args), self.home / output, needs)
 
     def done(self, name: str) -> Path:
         """The file that marks the end of a run."""
@@ -80,8 +81,11 @@ class Planner:
 
 def run_stages(stages: Sequence[StageCommand], runtime: Runtime) -> None:
     """Run those stages whose output does not exist, in order, in this process."""
-    use_all_cores()
+    set_up_devices()
     console = Console(stderr=True, soft_wrap=True)
+    done = sum(stage.output.exists() for stage in stages)
+    if done:
+        console.print(f"{done} of {len(stages)} stages are done", highlight=False)
     for i, stage in enumerate(stages):
         if not stage.output.exists():
             console.print(f"[bold]\\[{i + 1}/{len(stages)}] {stage.name}[/]  {stage.shell}", highlight=False)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.stats
+import scipy.special
 
 BOOTSTRAP_SAMPLES = 10_000
 MIN_RESAMPLED = 5
@@ -91,8 +91,10 @@ def bootstrap(values: Sequence[float] | np.ndarray, seed: int = 0) -> Estimate:
 
 def proportion(successes: int, total: int) -> Estimate:
     """A proportion with its exact (Clopper-Pearson) 95% interval."""
-    interval = scipy.stats.binomtest(successes, total).proportion_ci(0.95, method="exact")
-    return Estimate(int(successes) / total, float(interval.low), float(interval.high), total)  # counts of numpy's would leave numpy's numbers
+    failures = total - successes
+    low = scipy.special.betaincinv(successes, failures + 1, 0.025) if successes else 0.0
+    high = scipy.special.betaincinv(successes + 1, failures, 0.975) if failures else 1.0
+    return Estimate(int(successes) / total, float(low), float(high), total)  # counts of numpy's would leave numpy's numbers
 
 
 def ratio_of_medians(a: Sequence[float], b: Sequence[float], seed: int = 0) -> Estimate:
@@ -154,7 +156,7 @@ def compare_paired(a: Sequence[float], b: Sequence[float]) -> Paired:
     defined = [ratio for ratio in ratios if not math.isnan(ratio)]
     wins = sum(y < x for x, y in zip(a, b, strict=True))
     losses = sum(y > x for x, y in zip(a, b, strict=True))
-    p_value = float(scipy.stats.binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
+    p_value = min(1.0, 2 * float(scipy.special.bdtr(min(wins, losses), wins + losses, 0.5)))
     return Paired(bootstrap(defined), wins, losses, p_value, len(ratios) - len(defined))
 
 
@@ -170,7 +172,7 @@ def paired_difference(a: Sequence[float], b: Sequence[float]) -> Estimate:
     mean, count = float(difference_S.mean()), len(difference_S)
     if count < 2:
         return Estimate(mean, math.nan, math.nan, count)
-    margin = float(scipy.stats.t.ppf(0.975, count - 1) * difference_S.std(ddof=1) / math.sqrt(count))
+    margin = float(scipy.special.stdtrit(count - 1, 0.975) * difference_S.std(ddof=1) / math.sqrt(count))
     return Estimate(mean, mean - margin, mean + margin, count)
 
 

@@ -1,14 +1,14 @@
 """Which first checkpoints make a two-shot student learn, and what they carry: a figure that the paper does not have."""
 
-import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from common.stats import proportion
-from figures import style
+from figures import loaders, style
 from parity.presets import PRESETS
 
 
@@ -26,7 +26,7 @@ def draw(home: Path, folder: Path) -> Path:
         axes.axvline(0, color=style.GREY, linewidth=1, linestyle=":")
         axes.set_xlabel("first checkpoint (thousand examples after the detected)")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1e3:+g}" if value else "0")
-    draw_areas(areas, home / "claims.json")
+    draw_areas(areas, loaders.claims(home))
     return style.save(drawing, folder, "first")
 
 
@@ -61,9 +61,9 @@ def draw_correlations(axes: Axes, table: pd.DataFrame) -> None:
     axes.legend(loc="upper left", ncols=2, fontsize=9.5)
 
 
-def draw_areas(axes: Axes, claims: Path) -> None:
+def draw_areas(axes: Axes, claims: list[dict[str, Any]]) -> None:
     """How well the correlations of each degree tell who learns."""
-    measured = next(claim for claim in json.loads(claims.read_text())["claims"] if claim["claim"] == "F")["measured"]
+    measured = next(claim for claim in claims if claim["claim"] == "F")["measured"]
     measured = [item for item in measured if "not judged" not in item["name"]]
     for i, item in enumerate(measured):
         if item["value"] is None:

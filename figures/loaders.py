@@ -11,6 +11,8 @@ from common.errors import UserError
 
 BY_STRATUM = "correlations_by_stratum.csv"
 """The table of a parity probe: absolute correlations by degree and overlap with the support."""
+BEYOND = "beyond.json"
+"""The claims on the runs of `parity.experiment --beyond`; where it is, they are all there."""
 PUBLISHED_SCALE = "paper"
 """The preset of the published hyper-parameters, beside whose curves the paper's points may stand."""
 _TARGETS = Path(__file__).with_name("targets.csv")
@@ -46,6 +48,17 @@ def read_json(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text())
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; run `python -m parity.experiment` for this preset first") from None
+
+
+def claims(home: Path) -> list[dict[str, Any]]:
+    """The judged claims of an experiment, then those on the runs beyond the paper where there are any."""
+    beyond = read_json(home / BEYOND)["claims"] if (home / BEYOND).exists() else []
+    return read_json(home / "claims.json")["claims"] + beyond
+
+
+def replicas(home: Path) -> list[Path]:
+    """The further teachers of a parity experiment, once they and their students are all there."""
+    return sorted(home.glob("teacher-*")) if (home / BEYOND).exists() else []
 
 
 def grammar_of(run: Path) -> str:

@@ -9,10 +9,12 @@ from rich.console import Console
 
 from common.config import Preset, PresetName, chosen_preset, last_value, parse
 from common.errors import UserError, run_command
-from figures import ancestors, first, law, levels, overview, phases, report, spike, students, transition, width
+from figures import ancestors, first, fresh, law, levels, loaders, overview, phases, report, spike, students, transition, width
 from parity.presets import PRESETS as PARITY_PRESETS
 from pcfg.presets import PRESETS as PCFG_PRESETS
 
+LAW_SIZES = ("quick", "laptop")
+"""Presets of `python -m parity.law`."""
 ExperimentName = Literal["parity", "pcfg"]
 Figure = tuple[Callable[[Path, Path], Path], str]
 """What draws it from an experiment's runs into a folder, and its caption."""
@@ -81,16 +83,29 @@ class Page:
 
     title: str
     presets: Mapping[str, Preset[Any]]
-    figures: Callable[[Any], Sequence[tuple[str, Figure]]]
-    """The figures that an experiment of this configuration has runs for."""
+    figures: Callable[[Any, Path], Sequence[tuple[str, Figure]]]
+    """The figures that an experiment of this configuration has runs for in its folder."""
     footnote: str
+    beyond: Callable[[str], tuple[tuple[str, ...], ...]] = lambda _: ()
+    """The commands that run what a preset has beyond the paper."""
 
 
-def parity_figures(experiment: Any) -> list[tuple[str, Figure]]:
-    """All but those of stages that the preset leaves out."""
-    absent = {"levels"} if experiment.tree is None else set()
-    absent |= {"first"} if experiment.first is None else set()
+def parity_figures(experiment: Any, home: Path) -> list[tuple[str, Figure]]:
+    """All but those of stages that the preset leaves out, or that have not been run: those beyond the paper."""
+    has_beyond = (home / loaders.BEYOND).exists()
+    absent = set()
+    if experiment.tree is None or not has_beyond:
+        absent.add("levels")
+    if experiment.first is None or not has_beyond:
+        absent.add("first")
     return [(name, figure) for name, figure in PARITY.items() if name not in absent]
+
+
+def beyond_parity(preset: str) -> tuple[tuple[str, ...], ...]:
+    """First checkpoints, hierarchical parity and further teachers, and the law over d, as far as a preset has them."""
+    runs = (("parity.experiment", "--preset", preset, "--beyond"),)
+    law_runs = (("parity.law", "--preset", preset),)
+    return (runs if PARITY_PRESETS[preset].config.goes_beyond else ()) + (law_runs if preset in LAW_SIZES else ())
 
 
 PAGES: dict[str, Page] = {
@@ -100,11 +115,12 @@ PAGES: dict[str, Page] = {
         parity_figures,
         "t90: first evaluation at or above 90% accuracy that is sustained for three evaluations, in training examples. A seed that does not get there"
         " within its budget is censored and ranks after all others. Learning rates were chosen on other seeds than those shown.",
+        beyond_parity,
     ),
     "pcfg": Page(
         "Implicit curriculum in masked prediction on a grammar",
         PCFG_PRESETS,
-        lambda _: list(PCFG.items()),
+        lambda *_: list(PCFG.items()),
         "Distances are total variations, half of the L1 norm that the paper reports.",
     ),
 }
@@ -131,15 +147,21 @@ def main(args: list[str]) -> None:
     home, folder = command.root / name / preset.name, command.out / folder_of(name, preset.name)
     if not (home / "claims.json").exists():
         raise UserError(f"{home} is not complete; run `python -m {name}.experiment --preset {preset.name} --root {command.root}` first")
-    drawn = [report.Drawn(draw(home, folder), caption) for _, (draw, caption) in page.figures(preset.config)]
     law_home = command.root / "law" / preset.name
+    console = Console(soft_wrap=True, highlight=False)
+    inputs = fresh.fingerprint((home, law_home), f"{preset}")
+    if fresh.is_current(folder, inputs):
+        console.print(f"{folder / 'report.html'}: already drawn from these runs, nothing to do")
+        return
+    drawn = [report.Drawn(draw(home, folder), caption) for _, (draw, caption) in page.figures(preset.config, home)]
     if name == "parity" and (law_home / "fits.json").exists():
         drawn.append(report.Drawn(law.draw(law_home, folder), law.caption(law_home)))
     subject = report.Subject(page.title, preset.name, preset.note, f"python -m {name}.experiment --preset {preset.name}", page.footnote)
     written = report.write(home, folder, subject, drawn)
-    console = Console(soft_wrap=True)
-    for path in (*(figure.png for figure in drawn), written):
-        console.print(str(path), highlight=False)
+    pictures = [figure.png for figure in drawn]
+    fresh.keep(folder, inputs, (*pictures, *(png.with_suffix(".pdf") for png in pictures), written))
+    for path in (*pictures, written):
+        console.print(str(path))
 
 
 def chosen_page(args: Sequence[str]) -> tuple[str, Page, Preset[Any]]:

@@ -15,9 +15,9 @@ from figures import loaders, make, tables
 from figures.report import runs_of
 
 TABLE = "table.md"
-_TABLES = ("claims.json", "learning_times.csv", "tuning.csv", tables.FIRST, "final_accuracy.csv", "student_nonterminals.csv")
+_TABLES = ("claims.json", loaders.BEYOND, "learning_times.csv", "tuning.csv", tables.FIRST, "final_accuracy.csv", "student_nonterminals.csv")
 _TABLES += tuple(f"teacher/probes/{name}" for name in ("ngram.csv", "ngram.json", "nonterminals.csv", "ceiling.json", "ceiling.csv"))
-_FIGURE_OF = {"W": "width", "O": "overview", "P": "overview", "S": "spike", "C": "spike", "E": "overview", "F": "first"}
+_FIGURE_OF = {"W": "width", "O": "overview", "P": "overview", "S": "spike", "C": "spike", "E": "overview", "F": "first", "R": "transition"}
 _FIGURE_OF |= {"B1": "phases", "B2": "phases", "B3": "phases", "B4": "students", "B5": "students", "B6": "ancestors"}
 
 
@@ -46,13 +46,13 @@ def main(args: list[str]) -> None:
     home, site, out = command.root / name / preset.name, command.site / folder, command.out / folder
     out.mkdir(parents=True, exist_ok=True)
     copied = [home / name for name in _TABLES if (home / name).exists()]
-    for source in (*copied, *(site / f"{figure}.png" for figure, _ in page.figures(preset.config))):
+    for source in (*copied, *(site / f"{figure}.png" for figure, _ in page.figures(preset.config, home))):
         shutil.copyfile(source, out / source.name)
     write_text(out / tables.CURVES, tables.curves(home).to_csv(index=False, float_format="%.4g"))
     if probed := tables.probed(home):
         write_text(out / tables.CORRELATIONS, pd.concat(map(tables.correlations, probed)).to_csv(index=False, float_format="%.4g"))
     write_json(out / "provenance.json", provenance(home))
-    write_text(out / TABLE, claims_table(loaders.read_json(home / "claims.json")["claims"], name, preset.name))
+    write_text(out / TABLE, claims_table(loaders.claims(home), name, preset.name))
 
 
 def provenance(home: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ _DATA = {
     "tuning.csv": "the learning-rate sweeps",
     "first_checkpoints.csv": "every two-shot student of the sweep over first checkpoints",
     "claims.json": "the claims as numbers",
+    loaders.BEYOND: "the same on the runs that the paper does not have",
     "final_accuracy.csv": "how far every run came within its budget",
     "teacher/probes/ngram.csv": "M_robust and M_close of every checkpoint",
     "student_nonterminals.csv": "accuracy of the non-terminal probes on students",
@@ -69,7 +70,7 @@ def write(home: Path, folder: Path, subject: Subject, drawn: list[Drawn]) -> Pat
     page = environment.get_template("report.html.jinja").render(
         subject=subject,
         outcome=outcome,
-        claims=loaders.read_json(home / "claims.json")["claims"],
+        claims=loaders.claims(home),
         figures=[_embedded(figure) for figure in drawn],
         data=data,
         runs=rows,
@@ -88,8 +89,9 @@ def write(home: Path, folder: Path, subject: Subject, drawn: list[Drawn]) -> Pat
 
 
 def runs_of(home: Path) -> list[str]:
-    """All runs of an experiment, the teacher first, then students, then tuning."""
-    found = [path.parent.relative_to(home).as_posix() for path in home.glob("**/manifest.json")]
+    """All finished runs of an experiment, the teacher first, then students, then tuning."""
+    manifests = [path for path in home.glob("**/manifest.json") if loaders.read_json(path)["status"] == "finished"]
+    found = [path.parent.relative_to(home).as_posix() for path in manifests]
     return sorted(found, key=lambda name: (name != "teacher", name.startswith("tune/"), name))
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import scipy.stats
+import scipy.special
 from matplotlib.axes import Axes
 
 from common.size import size_of
@@ -110,7 +110,7 @@ def mean_and_margin(table: pd.DataFrame, by: str, column: str) -> tuple[pd.Serie
     """Mean of a column for each value of another, and half the width of Student's 95% interval; 0 for fewer than 3 values, which say little of it."""
     groups = table.groupby(by)[column]
     count = groups.size().to_numpy()
-    quantile = scipy.stats.t.ppf(0.975, np.maximum(count - 1, 1))
+    quantile = scipy.special.stdtrit(np.maximum(count - 1, 1), 0.975)
     return groups.mean(), np.where(count > 2, quantile * groups.std().fillna(0).to_numpy() / np.sqrt(count), 0.0)
 
 

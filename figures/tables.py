@@ -33,7 +33,8 @@ def curve(home: Path, run: str) -> pd.DataFrame:
 
 def probed(home: Path) -> list[Path]:
     """The teachers of a parity experiment whose correlations were measured."""
-    return sorted(path.parent.parent for path in home.glob(f"teacher*/probes/{loaders.BY_STRATUM}"))
+    teachers = (home / "teacher", *loaders.replicas(home))
+    return [teacher for teacher in teachers if (teacher / "probes" / loaders.BY_STRATUM).exists()]
 
 
 def correlations(teacher: Path) -> pd.DataFrame:

@@ -10,6 +10,7 @@ I = D + 1; M hidden units; C classes.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -60,14 +61,17 @@ class BlockedEngine(ScanEngine):
         """One compiled chunk; asynchronous. Steps of a hidden layer are taken one by one."""
         if layer is not None:
             return super().advance(state, teacher_params, num_steps, layer)
-        return self._advance_blocks(self.lanes, state, teacher_params, num_steps)
+        return self.program("blocks", self._make_blocks)(self.lanes, state, teacher_params, num_steps)
 
     def compiled(self, state: TrainState, teacher_params: Params | None, num_steps: int) -> jax.stages.Compiled:
         """The program of one chunk, to be asked what it costs."""
-        return self._advance_blocks.lower(self.lanes, state, teacher_params, num_steps).compile()
+        return self._make_blocks().lower(self.lanes, state, teacher_params, num_steps).compile()
 
-    @functools.cached_property
-    def _advance_blocks(self) -> jax.stages.Wrapped:
+    def program(self, name: str, make: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
+        """As of every engine; one for each size of a block."""
+        return super().program(f"{name}, blocks of {self.block_rows}", make)
+
+    def _make_blocks(self) -> jax.stages.Wrapped:
         problem, block_rows = self.problem, self.block_rows
 
         @functools.partial(jax.jit, static_argnames="num_steps", donate_argnames="state")

@@ -1,13 +1,14 @@
 """`python -m parity.claims`: judge the claims of a preset from its run files, by criteria fixed before the runs.
 
-W (width; a Transformer's is that of its heads together), O (one-shot), P (progressive), S (two-shot), C (curriculum), and beyond the paper E
-(curriculum extracted from the final teacher) and F (first checkpoints); see `CLAIMS`. Reads metrics, manifests and probe tables; loads no model.
+W (width; a Transformer's is that of its heads together), O (one-shot), P (progressive), S (two-shot), C (curriculum), and E (a
+curriculum extracted from the final teacher); with --beyond those on the runs that the paper does not have, F (first checkpoints)
+and R (C on further teachers); see `CLAIMS`. Reads metrics, manifests and probe tables; loads no model.
 """
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +23,13 @@ from common.teacher import transitions
 from common.transition import NoTransition, Transition, smooth
 from common.tuning import tuning_table
 from common.verdict import Claim, Measurement, Verdict, describe, every, plain, verdict_table, within
-from parity.beyond import first_checkpoint_claim, first_table, projections_claim, teachers
 from parity.correlations import floor_of_mean
 from parity.evidence import Evidence, mostly_uncensored
+from parity.first_checkpoints import first_checkpoint_claim, first_table, teachers
 from parity.presets import PRESETS
 from parity.probe import BY_STRATUM, IN_SUPPORT
 
-OUTPUT = "claims.json"
+OUTPUT, BEYOND = "claims.json", "beyond.json"
 TIMES = "learning_times.csv"
 TUNING = "tuning.csv"
 FIRST = "first_checkpoints.csv"
@@ -71,6 +72,10 @@ CLAIMS = {
             "checkpoint tells who learns with an area under the ROC curve >= 0.8, and no higher degree tells it better."
         ),
     ),
+    "R": Claim(
+        "The transition leaks the support in degree-1 correlations, in further teachers too",
+        "The criterion of C, on the experiment's teacher and its replicas together.",
+    ),
 }
 
 
@@ -82,6 +87,8 @@ class ClaimsCommand:
     """Which experiment."""
     root: Path = Path("runs")
     """Where runs are kept."""
+    beyond: bool = False
+    """Judge what the paper does not have instead, from the runs of `parity.experiment --beyond`."""
 
 
 def main(args: list[str]) -> None:
@@ -90,23 +97,33 @@ def main(args: list[str]) -> None:
     command = parse(ClaimsCommand, args, prog="parity.claims", description="Judge the claims of a parity experiment from its run files.")
     home = command.root / "parity" / preset.name
     evidence = Evidence(home, preset.config)
-    verdicts = judge(evidence)
-    write_text(home / TIMES, times_table(evidence).to_csv(index=False))
-    write_text(home / TUNING, tuning_table(home).to_csv(index=False))
-    if preset.config.first is not None:
-        write_text(home / FIRST, first_table(evidence).to_csv(index=False, float_format="%.6g"))
+    if command.beyond:
+        verdicts, output = judge_beyond(evidence), BEYOND
+        if preset.config.first is not None:
+            write_text(home / FIRST, first_table(evidence).to_csv(index=False, float_format="%.6g"))
+    else:
+        verdicts, output = judge(evidence), OUTPUT
+        write_text(home / TIMES, times_table(evidence).to_csv(index=False))
+        write_text(home / TUNING, tuning_table(home).to_csv(index=False))
     # Last, because it marks the end of the experiment.
-    write_json(home / OUTPUT, {"preset": preset.name, "claims": [plain(verdict, CLAIMS) for verdict in verdicts]})
+    write_json(home / output, {"preset": preset.name, "claims": [plain(verdict, CLAIMS) for verdict in verdicts]})
     Console(soft_wrap=True).print(verdict_table(verdicts, CLAIMS))
 
 
 def judge(evidence: Evidence) -> list[Verdict]:
-    """All claims."""
-    judges: list[Callable[[Evidence], Verdict]] = [width_claim, one_shot_claim, progressive_claim, two_shot_claim, curriculum_claim]
-    judges.append(projections_claim)
-    if evidence.experiment.first is not None:
-        judges.append(first_checkpoint_claim)
+    """The claims on the runs of `parity.experiment`."""
+    judges = (width_claim, one_shot_claim, progressive_claim, two_shot_claim, curriculum_claim, projections_claim)
     return [judge_one(evidence) for judge_one in judges]
+
+
+def judge_beyond(evidence: Evidence) -> list[Verdict]:
+    """The claims on the runs that `parity.experiment --beyond` adds."""
+    verdicts = []
+    if evidence.experiment.first is not None:
+        verdicts.append(first_checkpoint_claim(evidence))
+    if evidence.experiment.replicas:
+        verdicts.append(replicas_claim(evidence))
+    return verdicts
 
 
 def width_claim(evidence: Evidence) -> Verdict:
@@ -119,9 +136,6 @@ def width_claim(evidence: Evidence) -> Verdict:
     measurements = tuple(Measurement(f"t90 at {size.text()}", estimate, "examples") for size, estimate in estimates.items())
     student = evidence.experiment.student.model.size
     notes = [] if student in times else [f"the student's {student.text()}, not judged: {describe(bootstrap(evidence.student_labels()))}"]
-    if replicas := teachers(evidence)[1:]:
-        found = [time for name in ("teacher", *replicas) for time in evidence.t90(name)]
-        notes.append(f"{evidence.experiment.teacher.model.size.text()}, all teachers, in examples, not judged: {describe(bootstrap(found))}")
     return Verdict("W", holds, measurements, tuple(notes))
 
 
@@ -166,12 +180,12 @@ def two_shot_claim(evidence: Evidence) -> Verdict:
     )
 
 
-def curriculum_claim(evidence: Evidence) -> Verdict:
-    """C: the degree-1 spike of every teacher, and its end."""
+def curriculum_claim(evidence: Evidence, names: Sequence[str] = ("teacher",)) -> Verdict:
+    """C: the degree-1 spike of the teachers of some runs, and its end."""
     ratios, peak_ratios, below = [], [], []
     notes = ["all seeds are probed on the same examples, of whose noise teachers without errors have the same share: their ends are not independent"]
     k = evidence.experiment.teacher.data.k
-    for own_inside, own_strata, seed, transition in _probed_teachers(evidence):
+    for own_inside, own_strata, seed, transition in _probed_teachers(evidence, names):
         if isinstance(transition, Transition):
             # In-support correlations also flare up in the first few thousand examples, long before anything is learnt: not this peak.
             within = own_inside.mean_abs.loc[transition.start : transition.end]
@@ -194,9 +208,32 @@ def curriculum_claim(evidence: Evidence) -> Verdict:
     return Verdict("C", ratio.value >= 3 and at_floor.value >= 0.8, measurements, tuple(notes))
 
 
-def _probed_teachers(evidence: Evidence) -> Iterator[tuple[pd.DataFrame, pd.DataFrame, int, Transition | NoTransition]]:
-    """Of every teacher, replicas too: degree-1 correlations in and off the support by step, seed, and transition."""
-    for name in teachers(evidence):
+def replicas_claim(evidence: Evidence) -> Verdict:
+    """R: C on all teachers, and when they learn."""
+    names = teachers(evidence)
+    verdict = curriculum_claim(evidence, names)
+    times = [time for name in names for time in evidence.t90(name)]
+    size = evidence.experiment.teacher.model.size.text()
+    note = f"{size}, all teachers, in examples, not judged: {describe(bootstrap(times))}"
+    return replace(verdict, claim="R", notes=(*verdict.notes, note))
+
+
+def projections_claim(evidence: Evidence) -> Verdict:
+    """E: the final teacher's hidden layer, randomly projected, is a curriculum."""
+    labels, progressive, projections = evidence.student_labels(), evidence.t90("student/progressive"), evidence.t90("student/projections")
+    (gain, is_enough), of_progressive = evidence.gain_over_labels("student/projections"), ratio_of_medians(progressive, labels)
+    share = math.log(gain.value) / math.log(of_progressive.value) if 0 < gain.value < math.inf and 1 < of_progressive.value < math.inf else math.nan
+    measurements = (
+        Measurement("t90 CE / projections", gain),
+        Measurement("t90 progressive / projections (not judged)", ratio_of_medians(projections, progressive)),
+    )
+    note = f"projections recover {share:.0%} of progressive's gain over CE, on a logarithmic scale" if math.isfinite(share) else ""
+    return Verdict("E", is_enough and mostly_uncensored(projections), measurements, (note,) if note else ())
+
+
+def _probed_teachers(evidence: Evidence, names: Sequence[str]) -> Iterator[tuple[pd.DataFrame, pd.DataFrame, int, Transition | NoTransition]]:
+    """Degree-1 correlations in and off the support by step, seed, and transition of every teacher in some runs."""
+    for name in names:
         inside, strata = degree_one(evidence.home / name)
         run = evidence.run(name)
         for seed, transition in zip(run.manifest["seeds"], transitions(run, evidence.experiment.student.detector), strict=True):

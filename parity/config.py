@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +11,9 @@ import tyro
 from pydantic import Discriminator, Tag
 
 from common.config import Seed, TrainingConfig, configuration, last_value
-from common.engine import Engine, Lane, LossFn, Problem, ScanEngine, lanes_of
+from common.engine import KEPT_PROBLEMS, Engine, Lane, Problem, ScanEngine, lanes_of
 from common.errors import UserError
-from common.losses import DistillationLoss, label_cross_entropy
+from common.losses import DistillationLoss, on_labels
 from common.models import Functional, MLPConfig, Params, functional_mlp
 from common.optim import OptimConfig, make_optimizer
 from common.projections import projection_loss
@@ -159,14 +159,14 @@ def lanes(config: TrainConfig | StudentConfig) -> tuple[Lane, ...]:
 
 def teacher_problem(config: TrainConfig) -> Problem:
     """The pure functions of a run on labels."""
-    return _problem(config, "teacher", None, lambda logits, labels, *_: label_cross_entropy(logits, labels))
+    return _problem(config, "teacher", None, None)
 
 
 def student_problem(config: StudentConfig, teacher: TrainConfig | None) -> Problem:
     """The pure functions of a student; without a teacher (schedule ce) labels supervise it."""
     if teacher is None:
-        return _problem(config, "student", None, lambda logits, labels, *_: label_cross_entropy(logits, labels))
-    return _problem(config, "student", teacher, config.loss.over(config.training.steps))
+        return _problem(config, "student", None, None)
+    return _problem(config, "student", teacher.model, config.loss)
 
 
 def make_engine(config: TrainConfig | StudentConfig, problem: Problem, group_size: int = 1) -> Engine:
@@ -176,14 +176,18 @@ def make_engine(config: TrainConfig | StudentConfig, problem: Problem, group_siz
 
 
 def functional_model(config: TrainConfig | StudentConfig) -> Functional:
-    """The configured model; `apply` takes inputs `(B, d)` in {-1,+1} to logits `(B, 2^depth)`.
+    """The configured model; see `model_of`."""
+    return model_of(config.data, config.model)
+
+
+def model_of(data: ParityData, model: ModelConfig) -> Functional:
+    """A model on these data; `apply` takes inputs `(B, d)` in {-1,+1} to logits `(B, 2^depth)`.
 
     A Transformer reads x as tokens (1 - x) / 2 and answers at the last position (paper section 3).
     """
-    d, num_classes = config.data.d, config.data.num_classes
-    if isinstance(config.model, MLPConfig):
-        return functional_mlp(config.model, d, num_classes)
-    transformer = functional_transformer(config.model, VOCABULARY, d, num_classes, last_only=True)
+    if isinstance(model, MLPConfig):
+        return functional_mlp(model, data.d, data.num_classes)
+    transformer = functional_transformer(model, VOCABULARY, data.d, data.num_classes, last_only=True)
 
     def apply(params: Params, inputs: jax.Array, key: jax.Array | None = None) -> jax.Array:
         return transformer.apply(params, (inputs < 0).astype(jnp.int32), key)
@@ -218,18 +222,42 @@ def _why_not_blocked(config: TrainConfig | StudentConfig) -> str:
     return f"on batches of at most {MAX_BLOCKED_BATCH}, training.batch_size is {batch_size}" if batch_size > MAX_BLOCKED_BATCH else ""
 
 
-def _problem(config: TrainConfig | StudentConfig, role: str, teacher: TrainConfig | None, loss: LossFn) -> Problem:
-    supports = supports_of(config.data)
+def _problem(config: TrainConfig | StudentConfig, role: str, teacher_model: ModelConfig | None, loss: DistillationLoss | None) -> Problem:
+    optim = replace(config.optim, learning_rate=(1.0,))  # a rate belongs to its lane
+    size = _Size(config.training.steps, config.training.batch_size, config.training.eval_examples)
+    return replace(_without_lanes(role, config.data, config.model, optim, size, teacher_model, loss), lanes=lanes(config))
+
+
+class _Size(NamedTuple):
+    steps: int
+    batch_size: int
+    eval_examples: int
+
+
+@functools.lru_cache(maxsize=KEPT_PROBLEMS)
+def _without_lanes(
+    role: str,
+    data: ParityData,
+    model: ModelConfig,
+    optim: OptimConfig,
+    size: _Size,
+    teacher_model: ModelConfig | None,
+    loss: DistillationLoss | None,
+) -> Problem:
+    """A problem whose lanes are to be filled in; made once, so that runs that differ in nothing else share its compiled programs."""
+    supports = supports_of(data)
+    ours = model_of(data, model)
+    theirs = None if teacher_model is None else model_of(data, teacher_model)
     return Problem(
-        lanes=lanes(config),
+        lanes=(),
         role=role,
-        model=functional_model(config),
-        sample=lambda key: sample(key, config.data, supports, config.training.batch_size),
-        eval_batch=jax.jit(lambda: eval_batch(config.data, supports, config.training.eval_examples)),
-        make_optimizer=functools.partial(make_optimizer, config.optim, config.training.steps),
-        teacher_apply=None if teacher is None else functools.partial(apply_model, teacher),
-        loss=loss,
-        hidden_loss=None if teacher is None else functools.partial(projection_loss, functional_model(config), functional_model(teacher)),
-        correct=functools.partial(level_correct, config.data),
+        model=ours,
+        sample=lambda key: sample(key, data, supports, size.batch_size),
+        eval_batch=jax.jit(lambda: eval_batch(data, supports, size.eval_examples)),
+        make_optimizer=functools.partial(make_optimizer, optim, size.steps),
+        teacher_apply=None if theirs is None else theirs.apply,
+        loss=on_labels if loss is None else loss.over(size.steps),
+        hidden_loss=None if theirs is None else functools.partial(projection_loss, ours, theirs),
+        correct=functools.partial(level_correct, data),
         on_cpu=OLDER_EMITTERS,
     )

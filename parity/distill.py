@@ -9,7 +9,7 @@ from common.config import chosen_preset, describe_presets, from_dict, parse, val
 from common.distill import Distillation
 from common.errors import UserError, run_command
 from common.fit import Supervision
-from common.mesh import use_all_cores
+from common.mesh import set_up_devices
 from common.models import MLPConfig
 from common.runs import RunDirectory
 from common.stage import Stage
@@ -40,7 +40,7 @@ class DistillCommand(RunCommand[StudentConfig]):
 
 def main(args: list[str]) -> None:
     """Parse, then plan or train."""
-    use_all_cores()
+    set_up_devices()
     preset = chosen_preset(args, PRESETS)
     default = with_model(preset.config.student, args, STUDENT_DEFAULTS)
     text = describe_presets("Train students on sparse parity under a supervision schedule (ce, one-shot, progressive, two-shot, ...).", PRESETS)

@@ -2,10 +2,15 @@
 
     runs/parity/<preset>/tune/...       sweeps over learning rates, on seeds of their own
     runs/parity/<preset>/teacher        the teacher's trajectory, and its probes
-    runs/parity/<preset>/tree           the teacher's model on hierarchical parity, where the preset has it
     runs/parity/<preset>/student/...    one run for each supervision strategy, and on labels for each size of the model
-    runs/parity/<preset>/first/...      two-shot students, one run for each first checkpoint (and further teachers, where the preset has them)
     runs/parity/<preset>/claims.json    the claims, judged
+
+With --beyond also what the paper does not have, as far as the preset does:
+
+    runs/parity/<preset>/tree           the teacher's model on hierarchical parity
+    runs/parity/<preset>/first/...      two-shot students, one run for each first checkpoint
+    runs/parity/<preset>/teacher-<seed> further teachers, and their probes
+    runs/parity/<preset>/beyond.json    the claims on these, judged
 
 Each stage names the files it reads (`needs`), so that the Snakefile builds its graph from the same list.
 """
@@ -15,12 +20,11 @@ from pathlib import Path
 
 from common.config import PresetName, Runtime, chosen_preset, describe_presets, parse
 from common.errors import run_command
-from common.mesh import keep_compiled
 from common.plan import Planner, StageCommand, print_plan, run_stages
 from common.size import Size
 from common.tuning import SWEEP_STOP_AFTER
 from parity import claims, probe
-from parity.beyond import first_run, replica_name
+from parity.first_checkpoints import first_run, replica_name
 from parity.presets import PRESETS, Experiment, FirstCheckpointConfig
 
 # One teacher that has not learnt must not end an experiment of many: its final checkpoint then teaches alone, and its student is counted.
@@ -46,6 +50,8 @@ class ExperimentCommand:
     """Which experiment."""
     root: Path = Path("runs")
     """Where runs are kept."""
+    beyond: bool = False
+    """Run what the paper does not have as well."""
     dry_run: bool = False
     """Print every command and whether it has been done, and stop."""
     runtime: Runtime = Runtime()
@@ -56,20 +62,21 @@ def main(args: list[str]) -> None:
     preset = chosen_preset(args, PRESETS)
     text = describe_presets("Run a whole parity experiment: tuning, teacher, students, probe, claims. Start it again to go on.", PRESETS)
     command = parse(ExperimentCommand, args, prog="parity.experiment", description=text)
-    stages = plan(preset.name, preset.config, command.root)
+    stages = plan(preset.name, preset.config, command.root, beyond=command.beyond)
     if command.dry_run:
         print_plan(stages)
         return
-    keep_compiled(command.root / "parity" / preset.name / "compiled")
     run_stages(stages, command.runtime)
 
 
-def plan(name: str, experiment: Experiment, root: Path) -> list[StageCommand]:
-    """Every stage of an experiment, each after those it needs."""
+def plan(name: str, experiment: Experiment, root: Path, *, beyond: bool = False) -> list[StageCommand]:
+    """Every stage of an experiment, each after those it needs; those beyond the paper, where asked for, last."""
     planner = _Planner("parity", name, root / "parity" / name, experiment=experiment)
     if experiment.tuning is not None:
         planner.tune()
     planner.report()
+    if beyond:
+        planner.go_beyond()
     return planner.stages
 
 
@@ -102,12 +109,16 @@ class _Planner(Planner):
         for size in self.experiment.label_budgets:
             if size != self.experiment.teacher.model.size:
                 self.distill(f"student/ce-{size.tag}", *self._labels(size), *self._tuned(f"tune/ce-{size.tag}"))
+        for strategy, flags in self.strategies.items():
+            self.distill(f"student/{strategy}", *flags, *self._budget(strategy), *self._tuned(f"tune/{strategy}"), teacher=TEACHER)
+        self.claims(claims.OUTPUT)
+
+    def go_beyond(self) -> None:
+        """Hierarchical parity, first checkpoints, further teachers, and the claims on them."""
         if (tree := self.experiment.tree) is not None:
             problem = ("--data.k", str(tree.k), "--data.depth", str(tree.depth))
             training = ("--training.steps", str(tree.steps), "--training.eval-every", str(tree.eval_every), "--training.checkpoint-every", "0")
             self.train(TREE, *problem, *training)
-        for strategy, flags in self.strategies.items():
-            self.distill(f"student/{strategy}", *flags, *self._budget(strategy), *self._tuned(f"tune/{strategy}"), teacher=TEACHER)
         if self.experiment.first is not None:
             self._first_checkpoints(TEACHER, self.experiment.first)
             for replica in self.experiment.replicas:
@@ -116,7 +127,8 @@ class _Planner(Planner):
                 self.train(name, "--training.seed", str(replica.seed), *budget)
                 self._probe(name)
                 self._first_checkpoints(name, self.experiment.first, "--teacher-seed", str(replica.seed))
-        self.claims(claims.OUTPUT)
+        if self.experiment.goes_beyond:
+            self.claims(claims.BEYOND, "--beyond")
 
     def _first_checkpoints(self, teacher: str, first: FirstCheckpointConfig, *args: str) -> None:
         budget = ("--training.steps", str(first.steps), "--training.eval-every", str(first.eval_every), "--training.num-seeds", str(first.num_seeds))

@@ -26,7 +26,6 @@ from pydantic import Field
 
 from common.config import PositiveFloat, PositiveInt, Preset, Runtime, Seed, chosen_preset, configuration, describe_presets, parse
 from common.errors import PREEMPTED_EXIT_CODE, Preempted, RunError, UserError, run_command
-from common.mesh import keep_compiled
 from common.plan import StageCommand, print_plan, run_stages
 from common.runs import DONE, RunDirectory, write_json, write_text
 from common.tuning import SWEEP_STOP_AFTER, learning_times, preference, rate_results, tuning_table
@@ -142,7 +141,6 @@ def main(args: list[str]) -> None:
     if command.dry_run:
         print_plan([stage for k in ks if command.k in (None, k) for stage in stages[k]])
     elif command.k is not None:
-        keep_compiled(home / "compiled")
         run_stages(stages[command.k], command.runtime)
     else:
         missing = [k for k in ks if not all(stage.output.exists() for stage in stages[k])]

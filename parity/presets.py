@@ -86,10 +86,17 @@ class Experiment:
     def __post_init__(self) -> None:
         if self.teacher.model.size.name != self.student.model.size.name:
             raise ValueError("teacher and student are models of two kinds")
+        if self.replicas and self.first is None:
+            raise ValueError("replicas are further teachers for the sweep over first checkpoints, which this experiment leaves out")
         if self.teacher.model.size in self.label_budgets and self.tuning is not None and not self.tuning.teacher:
             raise ValueError(f"the teacher's {self.teacher.model.size.text()} cannot be compared with tuned models: its rate is not tuned")
         if self.compared_budgets.get(self.student.model.size, self.label_steps) != self.label_steps:
             raise ValueError(f"sizes gives the student's {self.student.model.size.text()} another budget than label_steps")
+
+    @property
+    def goes_beyond(self) -> bool:
+        """Whether it has runs that the paper does not have."""
+        return self.tree is not None or self.first is not None
 
     @property
     def compared_budgets(self) -> dict[Size, int]:

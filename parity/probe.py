@@ -14,7 +14,7 @@ import tyro
 from common.config import PositiveInt, Seed, configuration, from_dict, parse, validate
 from common.errors import UserError, run_command
 from common.keys import seed_key
-from common.mesh import over_lanes, use_all_cores
+from common.mesh import over_lanes, set_up_devices
 from common.models import MLPConfig, Params
 from common.probing import opened_probe
 from common.runs import RunDirectory, write_text
@@ -55,7 +55,7 @@ class ProbeCommand:
 
 def main(args: list[str]) -> None:
     """Parse and probe."""
-    use_all_cores()
+    set_up_devices()
     command = parse(ProbeCommand, args, prog="parity.probe", description="Correlate every checkpoint of a run with monomials of its input.")
     probe(command.run_dir, validate(command.config))
 

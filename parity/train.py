@@ -7,7 +7,7 @@ from common import schedule
 from common.config import chosen_preset, describe_presets, parse, to_dict, validate
 from common.errors import run_command
 from common.fit import Supervision
-from common.mesh import use_all_cores
+from common.mesh import set_up_devices
 from common.stage import Stage
 from common.transition import DetectorConfig, Watch
 from parity.command import RunCommand
@@ -23,7 +23,7 @@ class TrainCommand(RunCommand[TrainConfig]):
 
 def main(args: list[str]) -> None:
     """Parse, then plan or train."""
-    use_all_cores()
+    set_up_devices()
     preset = chosen_preset(args, PRESETS)
     default = with_model(preset.config.teacher, args, TEACHER_DEFAULTS)
     text = describe_presets("Train an MLP or a Transformer on sparse parity with the data's labels: the teacher.", PRESETS)

@@ -24,7 +24,7 @@ from pydantic import Field
 from common.config import PositiveInt, configuration, parse, validate
 from common.errors import UserError, run_command
 from common.masking import MaskingConfig
-from common.mesh import use_all_cores
+from common.mesh import set_up_devices
 from common.probing import opened_probe
 from common.runs import write_text
 from pcfg.config import config_of
@@ -71,7 +71,7 @@ class CeilingCommand:
 
 def main(args: list[str]) -> None:
     """Parse and compute."""
-    use_all_cores()
+    set_up_devices()
     text = "Compute what the best possible model scores on a run's evaluation set, exactly, and how it depends on n-grams."
     command = parse(CeilingCommand, args, prog="pcfg.ceiling", description=text)
     compute(command.run_dir, validate(command.config))

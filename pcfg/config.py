@@ -1,14 +1,16 @@
 """Configurations of the PCFG stages, and the problem they describe."""
 
 import functools
+from dataclasses import replace
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from common.config import Seed, TrainingConfig, configuration, from_dict
-from common.engine import Lane, LossFn, Problem, lanes_of
+from common.engine import KEPT_PROBLEMS, Lane, Problem, lanes_of
 from common.errors import UserError
-from common.losses import DistillationLoss, label_cross_entropy
+from common.losses import DistillationLoss, on_labels
 from common.masking import MaskingConfig
 from common.models import Functional, Inputs, Params
 from common.optim import OptimConfig, make_optimizer
@@ -90,9 +92,14 @@ def lanes(config: TrainConfig | StudentConfig) -> tuple[Lane, ...]:
 
 
 def functional_model(config: TrainConfig | StudentConfig, sampler: Sampler) -> Functional:
-    """The configured model; `apply` takes `TokenInputs` to logits `(B, T, V)` over all token ids."""
+    """The configured model; see `model_of`."""
+    return model_of(config.model, sampler)
+
+
+def model_of(model: TransformerConfig, sampler: Sampler) -> Functional:
+    """A model of a grammar's sentences; `apply` takes `TokenInputs` to logits `(B, T, V)` over all token ids."""
     size = sampler.vocabulary.size
-    return functional_transformer(config.model, size, sampler.longest + 2, size)
+    return functional_transformer(model, size, sampler.longest + 2, size)
 
 
 def work_of(config: TrainConfig | StudentConfig, teacher: TrainConfig | None = None) -> Work:
@@ -104,39 +111,63 @@ def work_of(config: TrainConfig | StudentConfig, teacher: TrainConfig | None = N
 
 def teacher_problem(config: TrainConfig) -> Problem:
     """The pure functions of a run on the sentences themselves."""
-    return _problem(config, "teacher", None, lambda logits, labels, *_: label_cross_entropy(logits, labels))
+    return _problem(config, "teacher", None, None)
 
 
 def student_problem(config: StudentConfig, teacher: TrainConfig | None) -> Problem:
     """The pure functions of a student; without a teacher (schedule ce) the sentences supervise it."""
     if teacher is None:
-        return _problem(config, "student", None, lambda logits, labels, *_: label_cross_entropy(logits, labels))
-    return _problem(config, "student", teacher, config.loss.over(config.training.steps))
+        return _problem(config, "student", None, None)
+    return _problem(config, "student", teacher.model, config.loss)
 
 
-def _problem(config: TrainConfig | StudentConfig, role: str, teacher: TrainConfig | None, loss: LossFn) -> Problem:
-    sampler = make_sampler(config.data.load())
-    model = functional_model(config, sampler)
-    teacher_model = None if teacher is None else functional_model(teacher, sampler)
+def _problem(config: TrainConfig | StudentConfig, role: str, teacher_model: TransformerConfig | None, loss: DistillationLoss | None) -> Problem:
+    optim = replace(config.optim, learning_rate=(1.0,))  # a rate belongs to its lane
+    data = _Data(make_sampler(config.data.load()), config.masking, config.data)
+    size = _Size(config.training.steps, config.training.batch_size, config.training.eval_examples)
+    return replace(_without_lanes(role, data, config.model, optim, size, teacher_model, loss), lanes=lanes(config))
 
-    def teacher_apply(params: Params, inputs: Inputs) -> jax.Array:
-        assert teacher_model is not None
-        return teacher_model.apply(params, inputs)
+
+class _Data(NamedTuple):
+    sampler: Sampler
+    masking: MaskingConfig
+    config: PCFGData
+
+
+class _Size(NamedTuple):
+    steps: int
+    batch_size: int
+    eval_examples: int
+
+
+@functools.lru_cache(maxsize=KEPT_PROBLEMS)
+def _without_lanes(
+    role: str,
+    data: _Data,
+    model: TransformerConfig,
+    optim: OptimConfig,
+    size: _Size,
+    teacher_model: TransformerConfig | None,
+    loss: DistillationLoss | None,
+) -> Problem:
+    """A problem whose lanes are to be filled in; made once, so that runs that differ in nothing else share its compiled programs."""
+    ours = model_of(model, data.sampler)
+    theirs = None if teacher_model is None else model_of(teacher_model, data.sampler)
 
     def hidden_loss(params: Params, teacher_params: Params, inputs: Inputs, layer: int, key: jax.Array) -> jax.Array:
-        assert teacher_model is not None
-        loss_BxT = projection_loss(model, teacher_model, params, teacher_params, inputs, layer, key)
+        assert theirs is not None
+        loss_BxT = projection_loss(ours, theirs, params, teacher_params, inputs, layer, key)
         # The mean over all positions is to be the mean over those that are no padding.
         return loss_BxT * inputs.visible_BxL / jnp.mean(inputs.visible_BxL.astype(jnp.float32))
 
     return Problem(
-        lanes=lanes(config),
+        lanes=(),
         role=role,
-        model=model,
-        sample=lambda key: sample(key, sampler, config.masking, config.training.batch_size),
-        eval_batch=jax.jit(lambda: eval_batch(config.data, sampler, config.masking, config.training.eval_examples)),
-        make_optimizer=functools.partial(make_optimizer, config.optim, config.training.steps),
-        teacher_apply=None if teacher_model is None else teacher_apply,
-        loss=loss,
-        hidden_loss=None if teacher_model is None else hidden_loss,
+        model=ours,
+        sample=lambda key: sample(key, data.sampler, data.masking, size.batch_size),
+        eval_batch=jax.jit(lambda: eval_batch(data.config, data.sampler, data.masking, size.eval_examples)),
+        make_optimizer=functools.partial(make_optimizer, optim, size.steps),
+        teacher_apply=None if theirs is None else theirs.apply,
+        loss=on_labels if loss is None else loss.over(size.steps),
+        hidden_loss=None if theirs is None else hidden_loss,
     )

@@ -8,7 +8,7 @@ from common.command import TrainingCommand
 from common.config import chosen_preset, describe_presets, from_dict, parse, validate
 from common.distill import Distillation
 from common.errors import UserError, run_command
-from common.mesh import use_all_cores
+from common.mesh import set_up_devices
 from common.runs import RunDirectory
 from common.stage import Stage
 from pcfg.config import StudentConfig, TrainConfig, student_problem, work_of
@@ -29,7 +29,7 @@ class DistillCommand(TrainingCommand[StudentConfig]):
 
 def main(args: list[str]) -> None:
     """Parse, then plan or train."""
-    use_all_cores()
+    set_up_devices()
     preset = chosen_preset(args, PRESETS)
     text = describe_presets("Train students on masked sentences under a supervision schedule (ce, one-shot, progressive, two-shot, ...).", PRESETS)
     command = parse(DistillCommand, args, prog="pcfg.distill", description=text, default=DistillCommand(preset.config.student))

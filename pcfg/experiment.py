@@ -14,7 +14,6 @@ from pathlib import Path
 
 from common.config import Runtime, chosen_preset, describe_presets, parse
 from common.errors import run_command
-from common.mesh import keep_compiled
 from common.plan import Planner, StageCommand, print_plan, run_stages
 from common.schedule import ScheduleName
 from common.tuning import SweepConfig
@@ -47,7 +46,6 @@ def main(args: list[str]) -> None:
     if command.dry_run:
         print_plan(stages)
         return
-    keep_compiled(command.root / "pcfg" / preset.name / "compiled")
     run_stages(stages, command.runtime)
 
 

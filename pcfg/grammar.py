@@ -42,6 +42,9 @@ class Grammar:
     rules: Mapping[str, tuple[Rule, ...]]
     """Alternatives of every non-terminal."""
 
+    def __hash__(self) -> int:
+        return hash((self.name, self.levels, frozenset(self.rules.items())))
+
     @property
     def terminals(self) -> tuple[str, ...]:
         """The last level; a token is an index into it."""

@@ -22,7 +22,7 @@ from common.config import NonNegativeInt, PositiveFloat, PositiveInt, Seed, conf
 from common.errors import UserError, run_command
 from common.keys import seed_key
 from common.losses import label_cross_entropy, masked_mean
-from common.mesh import over_lanes, use_all_cores
+from common.mesh import over_lanes, set_up_devices
 from common.models import Params
 from common.probing import chosen_steps, opened_probe
 from common.runs import RunDirectory, write_text
@@ -75,7 +75,7 @@ class NonTerminalCommand:
 
 def main(args: list[str]) -> None:
     """Parse and probe."""
-    use_all_cores()
+    set_up_devices()
     text = "Predict the ancestor non-terminals of every token, level by level, from the frozen hidden states of a run's checkpoints."
     command = parse(NonTerminalCommand, args, prog="pcfg.nonterminal", description=text)
     probe_run(command.run_dir, validate(command.config))

@@ -15,7 +15,7 @@ from pydantic import Field
 from common.config import NonNegativeInt, PositiveInt, Seed, configuration, parse, validate
 from common.errors import UserError, run_command
 from common.keys import seed_key
-from common.mesh import over_lanes, use_all_cores
+from common.mesh import over_lanes, set_up_devices
 from common.models import Params
 from common.ngram import Pairs, pairs_of, probe
 from common.probing import chosen_steps, opened_probe
@@ -61,7 +61,7 @@ class ProbeCommand:
 
 def main(args: list[str]) -> None:
     """Parse and probe."""
-    use_all_cores()
+    set_up_devices()
     text = "Measure how far every checkpoint of a run predicts from the n tokens around a position (M_robust, M_close)."
     command = parse(ProbeCommand, args, prog="pcfg.probe", description=text)
     probe_run(command.run_dir, validate(command.config))

@@ -99,8 +99,9 @@ class Sampler:
         return Sentences(tokens_T.astype(jnp.int32), count, jnp.pad(ancestors_MxD, around, constant_values=-1), jnp.pad(ends_MxD, around))
 
 
+@functools.lru_cache(maxsize=16)
 def make_sampler(grammar: Grammar) -> Sampler:
-    """The sampler of a grammar.
+    """The sampler of a grammar; of equal grammars the same one, so that what is compiled with it is shared.
 
     Raises:
         UserError: its sentences are too long for arrays.

@@ -7,7 +7,7 @@ from common.command import TrainingCommand
 from common.config import chosen_preset, describe_presets, parse, to_dict, validate
 from common.errors import run_command
 from common.fit import Supervision
-from common.mesh import use_all_cores
+from common.mesh import set_up_devices
 from common.stage import Stage
 from pcfg.config import TrainConfig, teacher_problem, work_of
 from pcfg.data import identity
@@ -25,7 +25,7 @@ class TrainCommand(TrainingCommand[TrainConfig]):
 
 def main(args: list[str]) -> None:
     """Parse, then plan or train."""
-    use_all_cores()
+    set_up_devices()
     preset = chosen_preset(args, PRESETS)
     text = describe_presets("Train a BERT on masked sentences of a probabilistic context-free grammar: the teacher.", PRESETS)
     command = parse(TrainCommand, args, prog="pcfg.train", description=text, default=TrainCommand(preset.config.teacher))

@@ -1,21 +1,16 @@
 """Strict numerics for all tests: silent rank promotion is an error, and there are always two devices to shard over.
 
-Compiling takes most of the time of the tests, so that programs are compiled once for each worker and the commands that it runs, and all of them at
-the compiler's level that the experiments have (`common.mesh.compiler_options`).
+Compiling takes most of the time of the tests. Programs are compiled once for all workers, for the commands that they run and for
+the next time (`common.mesh.keep_compiled`), by what compiles soonest: without optimisation, and by XLA's older emitters of loops. The
+programs run a little slower for it and round otherwise. Those of the experiments are compiled as they are by `make figures`.
 """
 
 import os
-import tempfile
 
 os.environ["JAX_NUM_CPU_DEVICES"] = "2"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="compiled-")
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
 
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,11 +20,12 @@ import jax
 import numpy as np
 import pytest
 
+from common.mesh import keep_compiled
+
+keep_compiled()
 jax.config.update("jax_numpy_rank_promotion", "raise")
 hypothesis.settings.register_profile("default", deadline=None, max_examples=60, derandomize=True)
 hypothesis.settings.load_profile("default")
-
-REPOSITORY = Path(__file__).parent.parent
 
 # A problem that is learnt in a second: d=8, k=2, width 64.
 TINY = (
@@ -38,17 +34,6 @@ TINY = (
 )
 TINY_TEACHER = (*TINY, "--model.width", "64", "--training.checkpoint-every", "16")
 TINY_STUDENT = (*TINY, "--model.width", "16", "--supervision.interval", "16", "--supervision.first-steps", "64", "--training.stop-after", "None")
-
-
-def pytest_unconfigure() -> None:
-    """At the end of every worker."""
-    shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
-
-
-def run_module(module: str, *args: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    """Run `python -m module args` as a user would."""
-    command = [sys.executable, "-m", module, *map(str, args)]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=timeout, check=False)
 
 
 def random_params(model: Callable[[jax.Array], Any], scale: float) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from parity import beyond, claims
+from parity import claims, first_checkpoints
 from parity.presets import PRESETS, FirstCheckpointConfig
 from parity.probe import BY_STRATUM
 
@@ -113,7 +113,7 @@ def test_two_shot(during: int, before: int, after: int, holds: bool) -> None:
     ],
 )
 def test_projections(labels: list[float], projections: list[float], holds: bool | None) -> None:
-    found = beyond.projections_claim(evidence(student_ce_w50=labels, student_progressive=ten(100), student_projections=projections))
+    found = claims.projections_claim(evidence(student_ce_w50=labels, student_progressive=ten(100), student_projections=projections))
     assert found.holds is holds
 
 
@@ -122,8 +122,8 @@ def test_projections(labels: list[float], projections: list[float], holds: bool 
 )
 def test_first_checkpoints(monkeypatch: pytest.MonkeyPatch, degree_1: tuple[int, ...], degree_2: tuple[int, ...], holds: bool) -> None:
     """Two students that do not learn, then two that do."""
-    monkeypatch.setattr(beyond, "first_table", lambda _: students({1: degree_1, 2: degree_2}))
-    assert beyond.first_checkpoint_claim(evidence()).holds == holds
+    monkeypatch.setattr(first_checkpoints, "first_table", lambda _: students({1: degree_1, 2: degree_2}))
+    assert first_checkpoints.first_checkpoint_claim(evidence()).holds == holds
 
 
 def students(in_support: dict[int, tuple[int, ...]], t90: tuple[float | None, ...] = (None, None, 9, 9)) -> pd.DataFrame:
@@ -138,15 +138,15 @@ def students(in_support: dict[int, tuple[int, ...]], t90: tuple[float | None, ..
 
 def test_first_checkpoints_beside_their_accuracy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither baseline is judged: the accuracy of the checkpoint, and who learns before the final one has taught."""
-    at = beyond.switch(evidence())
+    at = first_checkpoints.switch(evidence())
     assert at == 2432 * 32
     table = students({1: (1, 2, 3, 4), 2: (1, 1, 1, 1)}, t90=(None, at + 1, at, at - 1))
-    monkeypatch.setattr(beyond, "first_table", lambda _: table)
-    found = beyond.first_checkpoint_claim(evidence())
+    monkeypatch.setattr(first_checkpoints, "first_table", lambda _: table)
+    found = first_checkpoints.first_checkpoint_claim(evidence())
     assert found.notes == ("3 of 4 students learnt, 2 of them before the switch, from the first checkpoint alone (not judged)",)
     for accuracies, area in (((0.6, 0.8, 0.7, 0.9), 1.0), ((0.9, 0.8, 0.7, 0.6), 0.0)):
         table["teacher_accuracy"] = accuracies * 2
-        found = beyond.first_checkpoint_claim(evidence())
+        found = first_checkpoints.first_checkpoint_claim(evidence())
         assert found.holds and [item.estimate.value for item in found.measurements if "accuracy (not judged" in item.name] == [area]
 
 
@@ -170,7 +170,7 @@ def test_students_of_a_teacher_without_a_transition_are_no_first_checkpoints(tmp
     rows = [{"seed": seed, "step": step, "degree": 1, "overlap": overlap, "mean_abs": 0.1} for seed in (7, 8) for step in steps for overlap in (0, 1)]
     pd.DataFrame(rows).to_csv(probes / BY_STRATUM, index=False)
     made_up = OfRuns(tmp_path, experiment)
-    table = beyond.first_table(made_up)
+    table = first_checkpoints.first_table(made_up)
     assert sorted(set(table.teacher_seed)) == [8] * any(learnt)
     assert len(table) == 2 * any(learnt)
-    assert beyond.first_checkpoint_claim(made_up).holds is (False if any(learnt) else None)
+    assert first_checkpoints.first_checkpoint_claim(made_up).holds is (False if any(learnt) else None)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from common.runs import RunDirectory
 from parity import distill, probe, train
-from tests.conftest import REPOSITORY, TINY_STUDENT, TINY_TEACHER, run_module, same_run
+from tests.commands import REPOSITORY, run_module, start_module
+from tests.conftest import TINY_STUDENT, TINY_TEACHER, same_run
 
 RING = ("--training.ring-every", "16", "--training.ring-size", "4")
 
@@ -30,13 +31,13 @@ def kill_repeatedly(module: str, args: list[str], written: Callable[[], int], ki
     rng, hits = random.Random(seed), 0
     for _ in range(kills):
         wanted = written() + rng.randint(1, 3)
-        process = subprocess.Popen([sys.executable, "-m", module, *args], cwd=REPOSITORY, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        while process.poll() is None and written() < wanted:
+        process = start_module(module, *args)
+        while process.is_alive() and written() < wanted:
             time.sleep(0.005)
         time.sleep(rng.uniform(0, 0.1))
-        hits += process.poll() is None
+        hits += process.is_alive()
         process.kill()
-        process.wait()
+        process.join()
     finished = run_module(module, *args)
     assert finished.returncode == 0, finished.stderr
     return hits

@@ -10,7 +10,8 @@ from rich.console import Console
 
 from common import progress
 from common.errors import explain_os_error, without_late_callbacks
-from tests.conftest import TINY_TEACHER, run_module
+from tests.commands import run_module
+from tests.conftest import TINY_TEACHER
 
 
 @pytest.mark.parametrize(

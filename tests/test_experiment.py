@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import matplotlib.image
@@ -22,7 +23,7 @@ from common.optim import OptimConfig
 from common.runs import RunDirectory
 from common.schedule import ScheduleConfig
 from common.transformer import TransformerConfig
-from figures import loaders, make, publish, tables
+from figures import fresh, loaders, make, publish, reproduce, tables
 from figures import transition as transition_figure
 from parity import claims, experiment
 from parity.config import StudentConfig, TrainConfig
@@ -53,12 +54,17 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("experiment")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(PRESETS, "quick", Preset("quick", "A tiny problem.", tiny_experiment()))
-        experiment.main(["--preset", "quick", "--root", str(root)])
+        command = ["--preset", "quick", "--root", str(root), "--beyond"]
+        experiment.main(command)
         make.main(["--preset", "quick", "--root", str(root), "--out", str(root / "site")])
         before = sorted((path, path.stat().st_mtime_ns) for path in root.rglob("manifest.json"))
-        experiment.main(["--preset", "quick", "--root", str(root)])  # does nothing
+        experiment.main(command)  # does nothing
         assert before == sorted((path, path.stat().st_mtime_ns) for path in root.rglob("manifest.json"))
     return root
+
+
+def judged_in(path: Path) -> dict[str, dict[str, Any]]:
+    return {claim["claim"]: claim for claim in json.loads(path.read_text())["claims"]}
 
 
 def test_claims_are_what_the_metrics_say(finished: Path) -> None:
@@ -78,8 +84,9 @@ def test_claims_are_what_the_metrics_say(finished: Path) -> None:
     table = pd.read_csv(home / "learning_times.csv")
     for run, rows in table.groupby("run"):
         assert [math.inf if math.isnan(time) else time for time in rows.t90] == t90(str(run))
-    judged = {claim["claim"]: claim for claim in json.loads((home / "claims.json").read_text())["claims"]}
-    assert list(judged) == ["W", "O", "P", "S", "C", "E", "F"]
+    judged = judged_in(home / claims.OUTPUT)
+    assert list(judged) == ["W", "O", "P", "S", "C", "E"]
+    assert list(judged_in(home / claims.BEYOND)) == ["F", "R"]
     medians = [float(np.median(t90(run))) for run in ("student/ce-w8", "student/ce-w16", "teacher")]
     assert [item["value"] for item in judged["W"]["measured"]] == medians
     assert judged["W"]["holds"] == (medians[0] > medians[1] > medians[2])
@@ -113,6 +120,45 @@ def test_figures_and_report_are_complete(finished: Path) -> None:
         assert text in page
 
 
+def test_what_has_been_drawn_is_found_drawn(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(PRESETS, "quick", Preset("quick", "A tiny problem.", tiny_experiment()))
+    site = finished / "site" / "quick"
+    before = {path: path.stat().st_mtime_ns for path in site.iterdir()}
+    make.main(["--preset", "quick", "--root", str(finished), "--out", str(finished / "site")])
+    assert "already drawn" in capsys.readouterr().out
+    assert before == {path: path.stat().st_mtime_ns for path in site.iterdir()}
+
+
+def test_figures_that_are_out_of_date_are_noticed(tmp_path: Path) -> None:
+    home, folder = tmp_path / "runs", tmp_path / "site"
+    (home / "teacher").mkdir(parents=True)
+    folder.mkdir()
+    metrics, picture = home / "teacher" / "metrics.jsonl", folder / "overview.png"
+    metrics.write_text("1")
+    picture.write_text("drawn")
+    drawn_from = fresh.fingerprint((home,), "preset")
+    assert not fresh.is_current(folder, drawn_from), "nothing is known of what lies there"
+    fresh.keep(folder, drawn_from, [picture])
+    assert fresh.is_current(folder, fresh.fingerprint((home,), "preset"))
+    assert not fresh.is_current(folder, fresh.fingerprint((home,), "another preset"))
+    metrics.write_text("2")
+    assert not fresh.is_current(folder, fresh.fingerprint((home,), "preset"))
+    metrics.write_text("1")
+    picture.write_text("scribbled over")
+    assert not fresh.is_current(folder, fresh.fingerprint((home,), "preset"))
+    picture.unlink()
+    assert not fresh.is_current(folder, fresh.fingerprint((home,), "preset"))
+
+
+def test_figures_of_what_has_not_been_run_are_left_out(tmp_path: Path) -> None:
+    config = tiny_experiment()
+    without = {name for name, _ in make.parity_figures(config, tmp_path)}
+    (tmp_path / "beyond.json").touch()
+    assert {name for name, _ in make.parity_figures(config, tmp_path)} - without == {"levels", "first"}
+    with_neither = replace(config, tree=None, first=None, replicas=())
+    assert {name for name, _ in make.parity_figures(with_neither, tmp_path)} == without
+
+
 def test_an_experiment_on_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the teacher to the published table, with heads in the place of the width."""
     data, optim = ParityData(5, 2), OptimConfig((1e-3,), kind="adam")
@@ -136,7 +182,7 @@ def test_an_experiment_on_transformers(tmp_path: Path, monkeypatch: pytest.Monke
     assert "4 heads" in (tmp_path / "site" / "transformer-quick" / "report.html").read_text()
     times = pd.read_csv(home / "learning_times.csv")
     assert set(times.run) >= {"teacher", "student/ce-h2", "student/progressive", "student/two-shot"}
-    judged = {claim["claim"]: claim for claim in json.loads((home / "claims.json").read_text())["claims"]}["W"]
+    judged = judged_in(home / claims.OUTPUT)["W"]
     assert [item["name"] for item in judged["measured"]] == ["t90 at 2 heads", "t90 at 4 heads"]
     medians = [times[times.run == run].t90.median() for run in ("student/ce-h2", "teacher")]
     assert [item["value"] for item in judged["measured"]] == medians
@@ -154,7 +200,7 @@ def test_report_opens_in_chromium(finished: Path, tmp_path: Path) -> None:
         return done.stdout
 
     dom = chromium("--dump-dom")
-    assert dom.count('class="verdict') == 7
+    assert dom.count('class="verdict') == 8
     assert dom.count("<img") == 6
     chromium(f"--screenshot={shot}", "--window-size=1200,2400")
     pixels = matplotlib.image.imread(shot)
@@ -168,6 +214,7 @@ def test_small_results_are_published(finished: Path, tmp_path: Path, monkeypatch
     names = {path.name for path in (tmp_path / "results" / "quick").iterdir()}
     assert {
         "claims.json",
+        "beyond.json",
         "learning_times.csv",
         "tuning.csv",
         "provenance.json",
@@ -227,6 +274,26 @@ def test_transition_is_drawn_from_published_tables(finished: Path, tmp_path: Pat
         transition_figure.main([str(tmp_path)])
 
 
+def test_a_size_is_reproduced_and_found_done(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The parts of a size run in order: here the tiny experiment alone, which is done and drawn."""
+    monkeypatch.setitem(PRESETS, "quick", Preset("quick", "A tiny problem.", tiny_experiment()))
+    monkeypatch.setattr(make, "LAW_SIZES", ())
+    monkeypatch.setitem(make.PAGES, "pcfg", replace(make.PAGES["pcfg"], presets={}))
+    monkeypatch.delitem(PRESETS, "transformer-quick")
+    command = ["--root", str(finished), "--out", str(finished / "site")]
+    for flags in ([], ["--beyond"]):
+        reproduce.main([*command, *flags])
+        said = capsys.readouterr()
+        assert re.search(r"(\d+) of \1 stages are done", said.err)
+        assert "already drawn" in said.out
+        assert f"reports: {finished / 'site' / 'quick' / 'report.html'}" in said.err
+
+
+def test_an_unknown_size_is_refused(refused: Callable[..., str], tmp_path: Path) -> None:
+    assert "no experiment has it" in refused(reproduce.main, "--preset", "huge", "--root", tmp_path)
+    assert "nothing goes beyond the paper" in refused(reproduce.main, "--preset", "transformer-quick", "--beyond", "--root", tmp_path)
+
+
 def test_claims_command_prints_the_verdicts(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(PRESETS, "quick", Preset("quick", "A tiny problem.", tiny_experiment()))
     claims.main(["--preset", "quick", "--root", str(finished)])
@@ -249,16 +316,20 @@ def test_claims_of_unfinished_runs_are_refused(finished: Path, tmp_path: Path, m
 
 
 def test_claim_c_is_what_the_probe_says(finished: Path) -> None:
-    """The ratio at the transition recomputed from the probes' tables, of every teacher that has one."""
+    """The ratio at the transition recomputed from the probes' tables, of every teacher that has one; R has the replicas as well."""
     home = finished / "parity" / "quick"
-    judged = {claim["claim"]: claim for claim in json.loads((home / "claims.json").read_text())["claims"]}["C"]
-    ratios = []
+    ratios: dict[str, list[float]] = {}
     for teacher, seeds, student in (("teacher", (3, 4), "student/two-shot"), ("teacher-9", (9, 10), "first/teacher-9/at+0")):
         inside = pd.read_csv(home / teacher / "probes" / "correlations_in_support.csv").query("degree == 1")
         outside = pd.read_csv(home / teacher / "probes" / "correlations_by_stratum.csv").query("degree == 1 and overlap == 0")
         for seed, transition in zip(seeds, RunDirectory(home / student).manifest["transitions"], strict=True):
             if "chosen" in transition:
                 at = f"seed == {seed} and step == {transition['chosen']}"
-                ratios.append(inside.query(at).with_2p_minus_1.abs().mean() / outside.query(at).mean_abs.item())
-    assert judged["measured"][0]["value"] == pytest.approx(np.median(ratios))
-    assert judged["measured"][0]["num_seeds"] == len(ratios) == 3
+                ratio = inside.query(at).with_2p_minus_1.abs().mean() / outside.query(at).mean_abs.item()
+                ratios.setdefault(teacher, []).append(ratio)
+    of_all = ratios["teacher"] + ratios["teacher-9"]
+    assert len(of_all) == 3
+    for file, claim, expected in ((claims.OUTPUT, "C", ratios["teacher"]), (claims.BEYOND, "R", of_all)):
+        measured = judged_in(home / file)[claim]["measured"][0]
+        assert measured["value"] == pytest.approx(np.median(expected))
+        assert measured["num_seeds"] == len(expected)

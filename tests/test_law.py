@@ -24,7 +24,7 @@ from figures import law as law_figure
 from parity import distill, law, train
 from parity.exponents import fits
 from parity.law import LAW_PRESETS, LawConfig, LawPoint
-from tests.conftest import REPOSITORY
+from tests.commands import REPOSITORY
 
 TINY = LawConfig(
     points=(LawPoint(2, 6, 128), LawPoint(2, 8, 256)),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.commands import REPOSITORY
 
 EXPERIMENTS = {"parity", "pcfg", "mlm"}
 ALLOWED = {"common": {"common"}, "figures": {"common", "figures"} | EXPERIMENTS} | {name: {"common", name} for name in EXPERIMENTS}

@@ -12,7 +12,7 @@ from common.transformer import TransformerConfig
 from figures import make
 from parity import experiment
 from parity.presets import PRESETS
-from tests.conftest import REPOSITORY, run_module
+from tests.commands import REPOSITORY, run_module
 from tests.test_experiment import tiny_experiment
 
 
@@ -46,7 +46,7 @@ def test_figures_without_runs_are_refused(tmp_path: Path) -> None:
 
 def test_snakemake_runs_the_same_commands() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "snakemake", "figures_quick", "--dry-run", "--printshellcmds", "--cores", "1", "--forceall"],
+        [sys.executable, "-m", "snakemake", "figures_quick", "beyond_quick", "--dry-run", "--printshellcmds", "--cores", "1", "--forceall"],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
@@ -55,7 +55,7 @@ def test_snakemake_runs_the_same_commands() -> None:
     )
     assert done.returncode == 0, done.stderr
     shown = done.stdout + done.stderr
-    for stage in experiment.plan("quick", PRESETS["quick"].config, Path("runs")):
+    for stage in experiment.plan("quick", PRESETS["quick"].config, Path("runs"), beyond=True):
         assert stage.shell.removeprefix("python ") in shown, stage.name
 
 

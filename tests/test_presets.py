@@ -17,7 +17,7 @@ def test_presets_are_valid_and_documented(name: str) -> None:
     preset = PRESETS[name]
     validate(preset.config)
     assert f"--preset {name}" in preset.note
-    stages = experiment.plan(name, preset.config, Path("runs"))
+    stages = experiment.plan(name, preset.config, Path("runs"), beyond=True)
     known: set[Path] = set()
     for stage in stages:
         assert set(stage.needs) <= known, stage.name
@@ -27,7 +27,7 @@ def test_presets_are_valid_and_documented(name: str) -> None:
 
 @pytest.mark.parametrize("name", list(PRESETS))
 def test_no_teacher_without_a_transition_ends_an_experiment(name: str) -> None:
-    stages = [stage for stage in experiment.plan(name, PRESETS[name].config, Path("runs")) if "two-shot" in stage.args]
+    stages = [stage for stage in experiment.plan(name, PRESETS[name].config, Path("runs"), beyond=True) if "two-shot" in stage.args]
     assert stages
     for stage in stages:
         assert ("--supervision.without-transition", "final") in itertools.pairwise(stage.args)
@@ -53,7 +53,7 @@ def test_every_stage_of_a_preset_can_be_planned(name: str, tmp_path: Path, capsy
     experiment.main(["--preset", name, "--root", str(tmp_path), "--dry-run"])
     assert "to do" in capsys.readouterr().out
     mains = {"parity.train": train.main, "parity.distill": distill.main}
-    for stage in experiment.plan(name, PRESETS[name].config, tmp_path):
+    for stage in experiment.plan(name, PRESETS[name].config, tmp_path, beyond=True):
         if stage.module in mains:
             try:
                 mains[stage.module]([*stage.args, "--dry-run"])

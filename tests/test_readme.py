@@ -7,16 +7,17 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
-from figures import law, loaders, publish
+from figures import law, loaders, make, publish, reproduce
 from parity import presets as parity_presets
 from parity.law import LAW_PRESETS
 from pcfg import presets as pcfg_presets
 from pcfg.presets import STRATEGIES
-from tests.conftest import REPOSITORY
+from tests.commands import REPOSITORY, run_module
 
 README = (REPOSITORY / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.S | re.M)
@@ -36,22 +37,37 @@ def run(command: list[str], cwd: Path) -> str:
 def test_make_targets_are_run_by_ci() -> None:
     targets = {command[1] for command in COMMANDS if command[0] == "make"}
     ci = (REPOSITORY / ".ci" / "run").read_text()
-    assert {"figures", "test", "bench"} <= targets
+    assert {"figures", "beyond", "test", "bench"} <= targets
     for target in targets:
         assert re.search(rf"^{target}:", MAKEFILE, re.M)
-        assert target == "bench" or f"make {target}" in ci  # `bench` takes minutes and is not a test; its program is tried below
+        # These take minutes and are not tests: programs of `bench` are tried below, `beyond` runs at a tiny size in test_experiment.
+        assert target in ("bench", "beyond") or f"make {target}" in ci
 
 
-@pytest.mark.parametrize("size", ["quick", "laptop", "paper"])
-def test_make_figures_runs_what_a_preset_has(size: str) -> None:
-    """No line names a preset that its command would refuse, and none that it would accept is missing."""
-    lines = [line.split()[2:] for line in run(["make", "-n", "figures", f"PRESET={size}"], REPOSITORY).splitlines() if "python -m" in line]
-    commands = [(module, *args) for module, *args in lines if module != "venv"]
-    presets = {"parity.experiment": parity_presets.PRESETS, "parity.law": LAW_PRESETS, "pcfg.experiment": pcfg_presets.PRESETS}
-    wanted = {(module, "--preset", name) for module, known in presets.items() for name in (size, f"transformer-{size}") if name in known}
-    assert {command for command in commands if command[0] in presets} == wanted
-    drawn = {(args[1], "parity") if args[0] == "--preset" else (args[3], args[1]) for module, *args in commands if module == "figures.make"}
-    assert drawn == {(name, module.removesuffix(".experiment")) for module, _, name in wanted if module != "parity.law"}
+@pytest.mark.parametrize("size", ["quick", "laptop", "paper", "transformer-quick"])
+@pytest.mark.parametrize("beyond", [False, True])
+def test_make_runs_what_a_preset_has(size: str, beyond: bool) -> None:
+    """No command names a preset that it would refuse, and none that it would accept is missing."""
+    known = {"parity.experiment": parity_presets.PRESETS, "parity.law": LAW_PRESETS, "pcfg.experiment": pcfg_presets.PRESETS}
+    wanted = {
+        (module, "--preset", name, *(("--beyond",) if beyond and module == "parity.experiment" else ()))
+        for module, presets in known.items()
+        for name in (size, f"transformer-{size}")
+        if name in presets and belongs(module, presets[name].config, beyond)
+    }
+    parts = list(reproduce.parts_of(size, beyond=beyond))
+    assert {command for part in parts for command in part.commands} == wanted
+    assert all(make.PAGES[part.experiment].presets[part.preset] for part in parts)
+    target = "beyond" if beyond else "figures"
+    (line,) = [line for line in run(["make", "-n", target, f"PRESET={size}"], REPOSITORY).splitlines() if "figures.reproduce" in line]
+    assert line.split("figures.reproduce ")[1] == f"--preset {size}{' --beyond' if beyond else ''}"
+
+
+def belongs(module: str, config: Any, beyond: bool) -> bool:
+    """Whether `make figures`, or `make beyond`, is to run a preset of a module."""
+    if not beyond:
+        return module != "parity.law"
+    return module == "parity.law" or (module == "parity.experiment" and (config.tree or config.first) is not None)
 
 
 def test_stage_commands_and_the_pytorch_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +75,8 @@ def test_stage_commands_and_the_pytorch_lines(tmp_path: Path, monkeypatch: pytes
     stages = [command for command in COMMANDS if command[:2] == ["python", "-m"] and command[2] != "figures.make"]
     assert {"parity.train", "parity.distill", "parity.probe", "common.runs", "common.export"} <= {command[2] for command in stages}
     for command in stages:
-        run([sys.executable, *command[1:]], tmp_path)
+        done = run_module(*command[2:], cwd=tmp_path, optimised=True)
+        assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}\n{done.stderr}"
     assert len(PYTHON) == 1
     assert len([line for line in PYTHON[0].splitlines() if line.strip()]) == 5
     monkeypatch.chdir(tmp_path)
@@ -72,10 +89,8 @@ def test_stage_commands_and_the_pytorch_lines(tmp_path: Path, monkeypatch: pytes
     assert model(torch.ones(3, 32)).shape == (3, 2)
 
 
-def test_figures_command_is_the_one_make_runs() -> None:
+def test_figures_are_drawn_by_the_command_of_the_readme() -> None:
     (command,) = [command for command in COMMANDS if command[:3] == ["python", "-m", "figures.make"]]
-    for preset in ("$(PRESET)", "transformer-$(PRESET)"):
-        assert f"$(BIN)/python -m figures.make --preset {preset}\n" in MAKEFILE
     assert command[3:] == ["--preset", "quick"]
 
 
@@ -90,14 +105,16 @@ def test_snakemake_command_is_accepted() -> None:
     ("command", "peer"),
     [
         ("parity_mlp --steps 2 --rounds 1", "PyTorch loop, 1 thread"),
-        ("blocked --widths 100 --rounds 1", "PyTorch loop, 1 thread"),
+        ("blocked --d 32 --widths 100 --blocks 32 --rounds 1", "PyTorch loop, 1 thread"),
         ("pcfg_sampler --sentences 64 --batch-size 8 --rounds 1", "plain recursion"),
     ],
 )
 def test_benchmarks_run(command: str, peer: str, tmp_path: Path) -> None:
     name, *args = command.split()
     assert f"$(BIN)/python -m benchmarks.{name}" in MAKEFILE
-    assert peer in run([sys.executable, "-m", f"benchmarks.{name}", *args], tmp_path)
+    done = run_module(f"benchmarks.{name}", *args, cwd=tmp_path, optimised=True)
+    assert done.returncode == 0, done.stderr
+    assert peer in done.stdout
 
 
 @pytest.mark.parametrize("preset", sorted(path.parent.name for path in (REPOSITORY / "results").glob("*/claims.json")))

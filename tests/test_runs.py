@@ -20,7 +20,8 @@ from common.trajectory import Trajectory
 from parity import distill, train
 from parity.config import TrainConfig
 from parity.data import ParityData
-from tests.conftest import TINY, TINY_STUDENT, TINY_TEACHER, run_module, same_run
+from tests.commands import run_module
+from tests.conftest import TINY, TINY_STUDENT, TINY_TEACHER, same_run
 
 
 def test_learns_and_is_finished(tiny_teacher: Path) -> None:

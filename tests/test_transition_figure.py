@@ -8,7 +8,7 @@ import pytest
 
 from figures import first, loaders, spike, style, tables, transition
 from parity.presets import PRESETS
-from tests.conftest import REPOSITORY
+from tests.commands import REPOSITORY
 
 
 def made_up(middles: list[float]) -> transition.Tables:

@@ -1,4 +1,4 @@
-"""Claims that the paper does not make: a curriculum taken from the final teacher alone (E), and what a first checkpoint must carry (F)."""
+"""What a first checkpoint must carry to teach a two-shot student (claim F): a sweep that the paper does not have."""
 
 import math
 from collections.abc import Iterator
@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 
 from common.runs import RunDirectory
-from common.stats import Estimate, area_under_roc, ratio_of_medians
+from common.stats import Estimate, area_under_roc
 from common.teacher import transitions
 from common.transition import NoTransition
 from common.tuning import learning_times
 from common.verdict import Measurement, Verdict
-from parity.evidence import Evidence, mostly_uncensored
+from parity.evidence import Evidence
 from parity.presets import ReplicaConfig
 from parity.probe import BY_STRATUM
 
@@ -31,19 +31,6 @@ class _Student(NamedTuple):
     t90: float | None
     learnt: bool
     final_accuracy: float
-
-
-def projections_claim(evidence: Evidence) -> Verdict:
-    """E: the final teacher's hidden layer, randomly projected, is a curriculum."""
-    labels, progressive, projections = evidence.student_labels(), evidence.t90("student/progressive"), evidence.t90("student/projections")
-    (gain, is_enough), of_progressive = evidence.gain_over_labels("student/projections"), ratio_of_medians(progressive, labels)
-    share = math.log(gain.value) / math.log(of_progressive.value) if 0 < gain.value < math.inf and 1 < of_progressive.value < math.inf else math.nan
-    measurements = (
-        Measurement("t90 CE / projections", gain),
-        Measurement("t90 progressive / projections (not judged)", ratio_of_medians(projections, progressive)),
-    )
-    note = f"projections recover {share:.0%} of progressive's gain over CE, on a logarithmic scale" if math.isfinite(share) else ""
-    return Verdict("E", is_enough and mostly_uncensored(projections), measurements, (note,) if note else ())
 
 
 def first_checkpoint_claim(evidence: Evidence) -> Verdict:

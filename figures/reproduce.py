@@ -1,0 +1,75 @@
+"""`python -m figures.reproduce`: every experiment of a size end to end, then its figures and its report.
+
+What has been done is found done, so that the same command goes on after an interruption. What is run and drawn are the commands
+that a person would type: `python -m EXPERIMENT.experiment --preset NAME` and `python -m figures.make`.
+"""
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from common.config import Runtime, parse
+from common.errors import UserError, run_command
+from figures import make
+from figures.make import PAGES
+
+
+@dataclass(frozen=True)
+class ReproduceCommand:
+    """Arguments of `python -m figures.reproduce`."""
+
+    preset: str = "quick"
+    """A size, quick, laptop or paper: the presets of that name and those on Transformers; or one preset by its own name."""
+    beyond: bool = False
+    """What the paper does not have instead: the law over d, hierarchical parity, first checkpoints, further teachers."""
+    root: Path = Path("runs")
+    """Where runs are kept."""
+    out: Path = Path("site")
+    """Where figures and reports go."""
+    runtime: Runtime = Runtime()
+
+
+@dataclass(frozen=True)
+class Part:
+    """A preset of an experiment, and the commands that run it."""
+
+    experiment: str
+    preset: str
+    commands: tuple[tuple[str, ...], ...]
+
+
+def main(args: list[str]) -> None:
+    """Run what has not been run, draw what has not been drawn."""
+    text = "Run every experiment of a size from the teachers to the claims, and draw its figures. Start it again to go on."
+    command = parse(ReproduceCommand, args, prog="figures.reproduce", description=text)
+    parts = list(parts_of(command.preset, beyond=command.beyond))
+    if not parts:
+        known = sorted({preset for page in PAGES.values() for preset in page.presets})
+        what = "nothing goes beyond the paper there" if command.beyond else "no experiment has it"
+        raise UserError(f"--preset {command.preset}: {what}; choose one of {', '.join(known)}")
+    where = ("--root", str(command.root))
+    runtime = ("--runtime.resume-seconds", str(command.runtime.resume_seconds))
+    for part in parts:
+        for module, *rest in part.commands:
+            importlib.import_module(module).main([*rest, *where, *runtime])
+        make.main(["--experiment", part.experiment, "--preset", part.preset, *where, "--out", str(command.out)])
+    reports = [command.out / make.folder_of(part.experiment, part.preset) / "report.html" for part in parts]
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"reports: {', '.join(map(str, reports))}")
+
+
+def parts_of(size: str, *, beyond: bool) -> Iterator[Part]:
+    """What a size consists of, in order; beyond the paper only presets that have something there."""
+    for experiment, page in PAGES.items():
+        for preset in (size, f"transformer-{size}"):
+            if preset not in page.presets:
+                continue
+            commands = page.beyond(preset) if beyond else ((f"{experiment}.experiment", "--preset", preset),)
+            if commands:
+                yield Part(experiment, preset, commands)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from common.config import Preset, PresetName, chosen_preset, last_value, parse
 from common.errors import UserError, run_command
+from common.runs.files import refuse_filled
 from figures import ancestors, first, law, levels, overview, phases, report, spike, students, transition, width
 from parity.presets import PRESETS as PARITY_PRESETS
 from pcfg.presets import PRESETS as PCFG_PRESETS
@@ -131,6 +132,8 @@ def main(args: list[str]) -> None:
     home, folder = command.root / name / preset.name, command.out / folder_of(name, preset.name)
     if not (home / "claims.json").exists():
         raise UserError(f"{home} is not complete; run `python -m {name}.experiment --preset {preset.name} --root {command.root}` first")
+    drawn_names = [f"{figure}.{kind}" for figure in (*PARITY, *PCFG, "law") for kind in ("png", "pdf")]
+    refuse_filled(folder, "report.html", ours=("data", *drawn_names))
     drawn = [report.Drawn(draw(home, folder), caption) for _, (draw, caption) in page.figures(preset.config)]
     law_home = command.root / "law" / preset.name
     if name == "parity" and (law_home / "fits.json").exists():
@@ -139,7 +142,7 @@ def main(args: list[str]) -> None:
     written = report.write(home, folder, subject, drawn)
     console = Console(soft_wrap=True)
     for path in (*(figure.png for figure in drawn), written):
-        console.print(str(path), highlight=False)
+        console.print(str(path), highlight=False, markup=False)
 
 
 def chosen_page(args: Sequence[str]) -> tuple[str, Page, Preset[Any]]:

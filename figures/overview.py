@@ -4,6 +4,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 
+from common.runs import is_run
 from figures import loaders, style
 from parity.presets import PRESETS
 
@@ -36,7 +37,7 @@ def draw(home: Path, folder: Path) -> Path:
         for axes in (ours, zoom):
             style.curve_with_band(axes, examples, accuracy_SxT, style.STRATEGY[name], label, linestyle)
         widest = max(widest, float(examples[-1]))
-    for i, run in enumerate(sorted(home.glob("teacher-*"))):
+    for i, run in enumerate(path for path in sorted(home.glob("teacher-*")) if is_run(path)):
         examples, accuracy_SxT = loaders.curves(run)
         ours.plot(examples, accuracy_SxT.T, color=style.BLACK, linewidth=0.8, alpha=0.6, label="further teachers" if i == 0 else None)
         widest = max(widest, float(examples[-1]))

@@ -30,7 +30,7 @@ logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports each save
 TreeT = TypeVar("TreeT")
 _CHECKPOINT = re.compile(r"\d+(\.orbax-checkpoint-tmp.*)?")
 _PLAIN_PATH = re.compile(r"(?!/(gs|s3|az|hf)/)(?!.*/\.\./)[\w/.+,=@ -]*", re.ASCII)
-"""Of no characters that Orbax and what it stands on take otherwise than the file system does: patterns ([y], *, ?), addresses (/gs/a, gs:/a), `..`."""
+"""Without what Orbax, and what it stands on, take otherwise than the file system does: patterns ([y], *, ?), addresses (/gs/a, gs:/a), `..`."""
 
 
 class Trajectory:

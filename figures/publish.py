@@ -43,10 +43,10 @@ def main(args: list[str]) -> None:
     name, page, preset = make.chosen_page(args)
     folder = make.folder_of(name, preset.name)
     command = parse(PublishCommand, args, prog="figures.publish", description="Keep the small results of a preset, to be committed.")
-    make.main(["--experiment", name, "--preset", preset.name, "--root", str(command.root), "--out", str(command.site)])
     home, site, out = command.root / name / preset.name, command.site / folder, command.out / folder
     written = [Path(table).name for table in _TABLES] + [f"{figure}.png" for figure in (*make.PARITY, *make.PCFG)]
     refuse_filled(out, _PROVENANCE, ours=(*written, tables.CURVES, tables.CORRELATIONS, TABLE))
+    make.main(["--experiment", name, "--preset", preset.name, "--root", str(command.root), "--out", str(command.site)])
     out.mkdir(parents=True, exist_ok=True)
     copied = [home / name for name in _TABLES if (home / name).exists()]
     for source in (*copied, *(site / f"{figure}.png" for figure, _ in page.figures(preset.config))):

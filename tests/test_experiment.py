@@ -19,7 +19,7 @@ from common.config import Preset, TrainingConfig
 from common.errors import UserError
 from common.models import MLPConfig
 from common.optim import OptimConfig
-from common.runs import RunDirectory
+from common.runs import RunDirectory, runs_below
 from common.schedule import ScheduleConfig
 from common.transformer import TransformerConfig
 from figures import loaders, make, publish, tables
@@ -54,6 +54,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(PRESETS, "quick", Preset("quick", "A tiny problem.", tiny_experiment()))
         experiment.main(["--preset", "quick", "--root", str(root)])
+        for stray in (".DS_Store", "teacher-notes.txt", "tune/.DS_Store", "student/Thumbs.db", "teacher/checkpoints/.DS_Store", "app/manifest.json"):
+            path = root / "parity" / "quick" / stray
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("{}")
         make.main(["--preset", "quick", "--root", str(root), "--out", str(root / "site")])
         before = sorted((path, path.stat().st_mtime_ns) for path in root.rglob("manifest.json"))
         experiment.main(["--preset", "quick", "--root", str(root)])  # does nothing
@@ -94,8 +98,8 @@ def test_learning_rates_come_from_the_sweeps(finished: Path) -> None:
         if str(run).startswith(("ce-w8", "progressive")):
             best = table.sort_values(["median_t90", "num_learnt", "mean_final_accuracy"], ascending=[True, False, False]).learning_rate.iloc[0]
             assert set(RunDirectory(home / "student" / str(run)).manifest["learning_rates"]) == {best}
-    tuning = {seed for path in (home / "tune").iterdir() for seed in RunDirectory(path).manifest["seeds"]}
-    report = {seed for path in (home / "student").iterdir() for seed in RunDirectory(path).manifest["seeds"]}
+    tuning = {seed for path in runs_below(home / "tune") for seed in RunDirectory(path).manifest["seeds"]}
+    report = {seed for path in runs_below(home / "student") for seed in RunDirectory(path).manifest["seeds"]}
     assert tuning == {50, 51}
     assert report == {3, 4}
 
@@ -111,6 +115,17 @@ def test_figures_and_report_are_complete(finished: Path) -> None:
         assert (site / unquote(link)).exists(), link
     for text in ("holds", "commit", "learning rate", "t90"):
         assert text in page
+
+
+def test_figures_are_not_drawn_among_other_things(finished: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
+    for folder in ("site/quick", "results/quick"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "width.png").write_text("mine")
+        (tmp_path / folder / "thesis.tex").touch()
+    assert "no report.html" in refused(make.main, "--root", finished, "--out", tmp_path / "site")
+    assert "no provenance.json" in refused(publish.main, "--root", finished, "--out", tmp_path / "results", "--site", tmp_path / "other")
+    assert (tmp_path / "site" / "quick" / "width.png").read_text() == "mine"
+    assert not (tmp_path / "other").exists()
 
 
 def test_an_experiment_on_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

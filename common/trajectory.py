@@ -25,12 +25,15 @@ from common.errors import RunError, UserError, explain_os_error, full_disk, mean
 from common.models import Params
 from common.runs import RunDirectory
 
-logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports each save
+logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax reports each save, and the traceback of each error that it raises besides
 
 TreeT = TypeVar("TreeT")
 _CHECKPOINT = re.compile(r"\d+(\.orbax-checkpoint-tmp.*)?")
-_PLAIN_PATH = re.compile(r"(?!/(gs|s3|az|hf)/)(?!.*/\.\./)[\w/.+,=@ -]*", re.ASCII)
-"""Without what Orbax, and what it stands on, take otherwise than the file system does: patterns ([y], *, ?), addresses (/gs/a, gs:/a), `..`."""
+_PLAIN_PATH = re.compile(r"(?!/(gs|s3|az|hf)/)(?!.*/\.\./)(?!.*\.__lock/)[\w/.+,=@ -]*", re.ASCII)
+"""Without what Orbax, etils and TensorStore take otherwise than the file system does: patterns ([y], *), backslashes, addresses (/gs/a, gs:/a), `..`,
+names of TensorStore's locks, bytes that are no UTF-8."""
+_SYSTEM_ERROR = re.compile(r"\[OS error \d+: \w+ ([^\]]*)\]")
+"""As TensorStore puts it."""
 
 
 class Trajectory:
@@ -213,7 +216,10 @@ def _read(path: Path, digest: str, advice: str, template: Any) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).split(chr(10))[0][:200]}"
+    """In one line; of an error that quotes one of the system, that."""
+    quoted = _SYSTEM_ERROR.search(str(error))
+    first_line = str(error).split("\n")[0]
+    return f"{type(error).__name__}: {quoted[1] if quoted else first_line[:200]}"
 
 
 @contextmanager

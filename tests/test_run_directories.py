@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import threading
 from collections.abc import Callable
@@ -96,7 +97,23 @@ def test_what_a_process_leaves_that_died_at_its_start_is_gone_on_with(tmp_path: 
     )
 
 
-PATHS = ["[y]", "[!a]*?{b}", "50%41", "a#b", "a b", "größe", "two\nlines", "gs:", "logs:", "a~", "'\"\\$", "a&b;c", ".hidden", os.fsdecode(b"\xff")]
+PATHS = [
+    "[y]",
+    "[!a]*?{b}",
+    "50%41",
+    "a#b",
+    "a b",
+    "größe",
+    "two\nlines",
+    "gs:",
+    "logs:",
+    "a~",
+    "'\"\\$",
+    "a&b;c",
+    ".hidden",
+    "c.__lock",
+    os.fsdecode(b"\xff"),
+]
 
 
 @pytest.mark.parametrize("name", PATHS)
@@ -162,6 +179,24 @@ def test_a_place_that_gives_nothing_back_is_refused_before_time_is_spent(tmp_pat
     monkeypatch.setattr(ScanEngine, "advance", lambda *_: pytest.fail("trained"))
     with pytest.raises(RunError, match=r"no run can be kept in .*; choose another --run-dir"):
         train.main(["--run-dir", str(tmp_path / "run"), *TINY_TEACHER])
+
+
+def test_what_the_system_refuses_is_one_message(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A limit on the size of files, met by TensorStore while it writes; with more room the same run goes on."""
+    large = {"hidden": {"kernel": np.random.default_rng(0).random((1, 100, 1000))}}
+    with opened(tmp_path / "run", RECORD, **LANES) as run:
+        Trajectory(run).save(0, PARAMS)
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+        try:
+            with pytest.raises(RunError, match="File too large") as found:
+                Trajectory(run).save(16, large)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert "\n" not in str(found.value)
+        assert capfd.readouterr().err == ""
+        Trajectory(run).save(16, large)
+    assert not Trajectory(RunDirectory(tmp_path / "run")).problems()
 
 
 def test_no_permission_is_no_damage(tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:

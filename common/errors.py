@@ -1,6 +1,7 @@
 """Errors a user can act on, and how a command turns them into a message and an exit code."""
 
 import errno
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -29,11 +30,24 @@ class Preempted(Exception):
     exit_code = PREEMPTED_EXIT_CODE
 
 
+def means_full_disk(error: Exception) -> bool:
+    """Whether there is no room left, on the disk or in the user's quota; libraries hide the system's error in the text of others."""
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "errno", None) in full or any(os.strerror(code) in str(error) for code in full)
+
+
+def full_disk(where: str) -> RunError:
+    """What to do when there is no room left."""
+    return RunError(
+        f"the disk is full, or your quota is used up{where}; free some space and run the same command again, nothing saved so far is lost"
+    )
+
+
 def explain_os_error(error: OSError) -> UserError | RunError:
     """Turn an operating-system error into one that says what to do."""
     where = f" ({error.filename})" if error.filename else ""
-    if error.errno == errno.ENOSPC:
-        return RunError(f"the disk is full{where}; free some space and run the same command again, nothing saved so far is lost")
+    if means_full_disk(error):
+        return full_disk(where)
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return UserError(f"no permission to read or write{where}; check the owner and mode, or choose another directory")
     if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT):

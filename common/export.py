@@ -1,16 +1,22 @@
-"""`python -m common.export RUN --step N --out FILE`: a checkpoint as safetensors, with PyTorch's parameter names and layouts."""
+"""`python -m common.export RUN --step N --out FILE`: a checkpoint as safetensors, with PyTorch's parameter names and layouts.
+
+The file's own metadata say where it comes from (experiment, stage, the hash of the run, step, seed, learning rate), and of a Transformer whether its
+token embeddings are tied to its last layer.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import jax
 import tyro
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from common.config import parse
 from common.errors import UserError, run_command
+from common.models import Params
 from common.runs import RunDirectory
-from common.torch_names import to_torch
+from common.runs.files import check_replaceable, write_bytes
+from common.torch_names import ties_embeddings, to_torch
 from common.trajectory import Trajectory
 
 
@@ -26,6 +32,8 @@ class ExportCommand:
     """The safetensors file to write."""
     seed_index: int = 0
     """Which lane of the run: seeds in order, and within a seed the learning rates of a sweep."""
+    overwrite: bool = False
+    """Replace the file if it is there."""
 
 
 def main(args: list[str]) -> None:
@@ -35,12 +43,40 @@ def main(args: list[str]) -> None:
     num_lanes = len(run.manifest["seeds"])
     if not 0 <= command.seed_index < num_lanes:
         raise UserError(f"--seed-index {command.seed_index}: {command.run_dir} has lanes 0 to {num_lanes - 1}")
-    params = Trajectory(run).restore(command.step)
-    lane = jax.tree.map(lambda leaf: leaf[command.seed_index], params)
-    if not command.out.absolute().parent.is_dir():
-        raise UserError(f"{command.out.absolute().parent} does not exist; create it or choose another --out")
-    save_file(to_torch(lane), command.out)
+    check_target(command.out, command.overwrite)
+    params = jax.tree.map(lambda leaf: leaf[command.seed_index], Trajectory(run).restore(command.step))
+    data = save(to_torch(params), metadata(run, params, command.step, command.seed_index))
+    check_target(command.out, command.overwrite)  # again: reading takes a while
+    write_bytes(command.out, data)
     print(command.out)
+
+
+def check_target(out: Path, overwrite: bool) -> None:
+    """Refuse a file that cannot be written, or is there already.
+
+    Raises:
+        UserError: it lies in no folder, is one, or is there and not to be overwritten.
+    """
+    if not out.absolute().parent.is_dir():
+        raise UserError(f"{out.absolute().parent} does not exist; create it or choose another --out")
+    check_replaceable(out)
+    if out.exists() and not overwrite:
+        raise UserError(f"{out} is there already; choose another --out, or give --overwrite")
+
+
+def metadata(run: RunDirectory, params: Params, step: int, lane: int) -> dict[str, str]:
+    """What a file says of itself; `format` and `tie_word_embeddings` are Hugging Face's names."""
+    known = {
+        "format": "pt",
+        "experiment": run.record["experiment"],
+        "stage": run.record["stage"],
+        "run": run.hash,
+        "step": str(step),
+        "seed": str(run.manifest["seeds"][lane]),
+        "learning_rate": repr(run.manifest["learning_rates"][lane]),
+    }
+    ties = ties_embeddings(params)
+    return known if ties is None else known | {"tie_word_embeddings": str(ties).lower()}
 
 
 if __name__ == "__main__":

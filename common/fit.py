@@ -143,8 +143,8 @@ class _Fit:
                 self._flush(metrics_file)
                 step = stop
         self.run.finish(self.wall_seconds_before + time.monotonic() - began)
-        trajectory.drop_resume()
-        trajectory.drop_waiting_except(())
+        trajectory.drop_leftovers()
+        self.run.mark_done()
         return step
 
     def _start(self, trajectory: Trajectory) -> tuple[TrainState, int | None]:

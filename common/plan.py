@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from common.config import Runtime
@@ -88,7 +89,7 @@ def run_stages(stages: Sequence[StageCommand], runtime: Runtime) -> None:
         console.print(f"{done} of {len(stages)} stages are done", highlight=False)
     for i, stage in enumerate(stages):
         if not stage.output.exists():
-            console.print(f"[bold]\\[{i + 1}/{len(stages)}] {stage.name}[/]  {stage.shell}", highlight=False)
+            console.print(f"[bold]\\[{i + 1}/{len(stages)}] {stage.name}[/]  {escape(stage.shell)}", highlight=False)
             flags = ("--runtime.resume-seconds", str(runtime.resume_seconds)) if stage.trains else ()
             importlib.import_module(stage.module).main([*stage.args, *flags])
 
@@ -97,5 +98,5 @@ def print_plan(stages: Sequence[StageCommand]) -> None:
     """The stages as a table."""
     table = Table("stage", "state", "command")
     for stage in stages:
-        table.add_row(stage.name, "done" if stage.output.exists() else "to do", stage.shell)
+        table.add_row(stage.name, "done" if stage.output.exists() else "to do", escape(stage.shell))
     Console(soft_wrap=True).print(table)

@@ -5,9 +5,8 @@ and says that it is complete. What it has computed is kept checkpoint by checkpo
 """
 
 import json
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,10 @@ import numpy as np
 from common.errors import UserError
 from common.progress import progress_bar
 from common.runs import RunDirectory, finished_run, locked, write_json
+from common.runs.files import replacing
 
 FOLDER = "probes"
+_SETTINGS = "settings.json"
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,8 @@ class Probe:
                 target = self._part(group)
                 if not target.exists():
                     arrays: dict[str, Any] = dict(compute(group))
-                    temporary = target.with_suffix(".tmp")
-                    with temporary.open("wb") as file:
+                    with replacing(target) as file:
                         np.savez(file, **arrays)
-                    temporary.replace(target)
                 progress(min(len(steps), groups.index(group) * together + len(group)))
         return [self._load(group) for group in groups]
 
@@ -91,20 +90,39 @@ def opened_probe(path: Path, experiment: str, name: str, settings: Mapping[str, 
     with locked(folder, f"{name}.lock"):
         complete, parts, settings = folder / f"{name}.json", folder / f"{name}.parts", json.loads(json.dumps(settings))
         if complete.exists():
-            if json.loads(complete.read_text())["settings"] != settings:
+            if _read_json(complete).get("settings") != settings:
                 raise UserError(f"{folder} holds a probe with other settings; delete {complete} to probe again")
+            _drop_parts(parts)  # of a process that was killed at the very end
             print(f"{complete}: already there, nothing to do")
             yield None
             return
-        marker = parts / "settings.json"
-        if not marker.exists() or json.loads(marker.read_text()) != settings:
-            shutil.rmtree(parts, ignore_errors=True)
-            parts.mkdir(parents=True)
+        marker = parts / _SETTINGS
+        if _read_json(marker) != settings:
+            _drop_parts(parts)
+            parts.mkdir(exist_ok=True)
             write_json(marker, settings)
         probe = Probe(run, folder, parts)
         yield probe
         write_json(complete, {"settings": settings} | probe.summary)
-        shutil.rmtree(parts)
+        _drop_parts(parts)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """What a file holds; nothing, if it is missing or is not what a probe writes."""
+    try:
+        values = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _drop_parts(parts: Path) -> None:
+    """Delete what a probe has kept, and its folder if nothing else lies there."""
+    for entry in parts.iterdir() if parts.is_dir() else ():
+        if entry.suffix in (".npz", ".tmp") or entry.name == _SETTINGS:
+            entry.unlink()
+    with suppress(OSError):  # there is none, or something that is not ours in it
+        parts.rmdir()
 
 
 def chosen_steps(steps: Sequence[int], every: int) -> tuple[int, ...]:

@@ -23,7 +23,7 @@ def progress_bar(
     """
     console = Console(stderr=True)
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),  # it may be the name of a directory
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
         TextColumn(unit),

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from common import ring
@@ -17,10 +18,11 @@ from common.engine import Engine, Lane, Problem, ScanEngine, init_lane
 from common.errors import RunError, UserError
 from common.fit import Supervision, fit
 from common.mesh import lane_mesh
-from common.runs import free_bytes, opened
+from common.runs import RunDirectory, opened
+from common.runs.files import bytes_text, free_bytes
 from common.schedule import FixedSchedule, Schedule
 from common.speed import Work, describe
-from common.trajectory import describe_steps
+from common.trajectory import Trajectory, describe_steps
 from common.transition import Watch
 
 
@@ -53,15 +55,18 @@ class Stage:
         console = Console(stderr=True, soft_wrap=True)
         with opened(self.run_dir, self.record, seeds=seeds, learning_rates=rates, schedules=schedules, **self.provenance) as run:
             if run.finished:
-                console.print(f"{self.run_dir}: already finished, nothing to do", highlight=False)
+                Trajectory(run).drop_leftovers()  # of a process that was killed at the very end
+                run.mark_done()
+                console.print(f"{escape(str(self.run_dir))}: already finished, nothing to do", highlight=False)
                 return
-            self.check_disk()
+            Trajectory(run).discard_unsaved()
+            self.check_disk(run)
             group_size = self.supervision.group_size(lanes)
             engine = self.engine(self.problem, group_size)
             steps = fit(self.problem, self.supervision, self.training, run, runtime, engine, self.watch)
             seconds = run.manifest["wall_seconds"]
             examples = steps * self.training.batch_size * len(lanes)
-            text = f"{self.run_dir}: {steps:,} steps x {len(lanes)} lanes in {seconds:.1f} s ({examples / seconds:,.0f} examples/s"
+            text = f"{escape(str(self.run_dir))}: {steps:,} steps x {len(lanes)} lanes in {seconds:.1f} s ({examples / seconds:,.0f} examples/s"
             if self.work is not None:
                 speed = describe(self.work, examples, seconds, lane_mesh(len(lanes) // group_size).size, group_size)
                 run.write_manifest(speed=speed)
@@ -69,21 +74,38 @@ class Stage:
                 text += f", {speed['utilisation']:.0%} of what a large product of matrices reaches here"
             console.print(f"{text})", highlight=False)
 
-    def check_disk(self) -> None:
-        """Refuse to start a run whose checkpoints cannot fit."""
-        needed, free = self.trajectory_bytes(), free_bytes(self.run_dir)
+    def check_disk(self, run: RunDirectory) -> None:
+        """Refuse to start, or to go on with, a run whose checkpoints cannot fit."""
+        needed, free = self.bytes_to_write(run), free_bytes(self.run_dir)
         if needed > free:
-            raise RunError(f"{self.run_dir}: the checkpoints need {needed / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB free")
+            raise RunError(
+                f"{self.run_dir}: what is still to be written needs {bytes_text(needed)}, the disk has {bytes_text(free)} free;"
+                f" free {bytes_text(needed - free)} more and run the same command again"
+            )
 
-    def trajectory_bytes(self) -> int:
-        """Size of all checkpoints of the run, of those that its ring may keep or let wait, and of the two resume states that exist for a moment."""
+    def bytes_to_write(self, run: RunDirectory | None = None) -> int:
+        """Size of all checkpoints of the run, of those that its ring may keep or let wait, and of the two resume states that exist for a moment.
+
+        Args:
+            run: the run as it is, whose checkpoints and resume state are there already; None: all of it.
+        """
         scalars = jax.ShapeDtypeStruct((), np.uint32), jax.ShapeDtypeStruct((), np.float32)
         state = jax.eval_shape(functools.partial(init_lane, self.problem), *scalars)
         checkpoint, resume = (sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)) for tree in (state.params, state))
-        size, num_lanes = self.training.ring_size, len(self.problem.lanes)
-        # No more than the run has steps of the ring; one more than wait, because the oldest leaves after the newest has come.
-        in_ring = min(ring.most_kept(num_lanes, size) + size + 1, self.training.steps // self.training.ring_every) if self.training.ring_every else 0
-        return num_lanes * (checkpoint * (len(self.training.checkpoint_steps()) + in_ring) + 2 * resume)
+        num_checkpoints, num_resume_states = len(self.training.checkpoint_steps()) + self._most_in_ring(), 2
+        if run is not None:
+            there = run.manifest["checkpoints"] | run.manifest.get("waiting", {})
+            num_checkpoints = max(0, num_checkpoints - len(there))
+            num_resume_states = 1 if "resume" in run.manifest else 2
+        return len(self.problem.lanes) * (checkpoint * num_checkpoints + resume * num_resume_states)
+
+    def _most_in_ring(self) -> int:
+        """Checkpoints that the ring may keep or let wait; no more than the run has steps of the ring."""
+        if self.training.ring_every == 0:
+            return 0
+        size = self.training.ring_size
+        # One more than wait, because the oldest leaves after the newest has come.
+        return min(ring.most_kept(len(self.problem.lanes), size) + size + 1, self.training.steps // self.training.ring_every)
 
     def dry_run(self, available: Sequence[int]) -> None:
         """Print what would be done: length, lanes, checkpoints, and which teacher checkpoint supervises which student steps.
@@ -95,7 +117,7 @@ class Stage:
             UserError: a checkpoint that the schedule needs is missing.
         """
         training, console = self.training, Console(soft_wrap=True)
-        plan = Table("", "", title=f"{self.run_dir} (dry run: nothing is trained or written)", show_header=False, title_justify="left")
+        plan = Table("", "", title=f"{escape(str(self.run_dir))} (dry run: nothing is trained or written)", show_header=False, title_justify="left")
         plan.add_row("steps", f"{training.steps:,} x {training.batch_size} = {training.steps * training.batch_size:,} examples")
         if training.stop_after is not None:
             is_sweep = len({lane.learning_rate for lane in self.problem.lanes}) > 1
@@ -105,7 +127,7 @@ class Stage:
         plan.add_row("evaluation", f"every {training.eval_every:,} steps on {training.eval_examples:,} examples")
         if training.ring_every:
             plan.add_row("ring", f"every {training.ring_every:,} steps through a transition, from {training.ring_size} before it begins")
-        plan.add_row("checkpoints", f"{describe_steps(training.checkpoint_steps())} ({self.trajectory_bytes() / 1e6:,.1f} MB)")
+        plan.add_row("checkpoints", f"{describe_steps(training.checkpoint_steps())} ({bytes_text(self.bytes_to_write())})")
         console.print(plan)
         groups: dict[Schedule, set[int]] = {}
         for schedule, lane in zip(self.supervision.schedules_L, self.problem.lanes, strict=True):

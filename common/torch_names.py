@@ -13,6 +13,11 @@ def to_torch(params: Params) -> dict[str, np.ndarray]:
     return bert_to_torch(params) if "norm_first" in params and "transform" in params["head"] else gpt2_to_torch(params)
 
 
+def ties_embeddings(params: Params) -> bool | None:
+    """Whether the token embeddings are the last layer's weights too, which Hugging Face's configuration must say; None: there are none."""
+    return "transform" in params["head"] if "blocks" in params else None
+
+
 def mlp_to_torch(params: Params) -> dict[str, np.ndarray]:
     """The MLP's parameters under the names and in the layouts of `torch.nn.Sequential(Linear, ReLU, Linear)`."""
     layers = {"0": params["hidden"], "2": params["output"]}

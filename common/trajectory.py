@@ -1,14 +1,19 @@
 """Checkpoints of a run (Orbax): its trajectory of parameters, and the one full state to resume from.
 
 A checkpoint is written to a temporary directory, renamed, and only then entered in the manifest with the hash of its contents; a process killed
-anywhere in between leaves a directory that nobody refers to. Every load checks the hash.
+anywhere in between leaves a directory that nobody refers to. Every load checks the hash, and the first checkpoint of a run is loaded once when it
+has been written, so that a disk or a path that gives nothing back is found out before time is spent.
+
+Nothing is deleted but checkpoints, whole or half-written: what else lies in these folders was put there by others.
 """
 
-import errno
 import hashlib
 import logging
+import re
 import shutil
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,13 +21,19 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from common.errors import RunError, UserError
+from common.errors import RunError, UserError, explain_os_error, full_disk, means_full_disk
 from common.models import Params
 from common.runs import RunDirectory
 
-logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports each save
+logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax reports each save, and the traceback of each error that it raises besides
 
 TreeT = TypeVar("TreeT")
+_CHECKPOINT = re.compile(r"\d+(\.orbax-checkpoint-tmp.*)?")
+_PLAIN_PATH = re.compile(r"(?!/(gs|s3|az|hf)/)(?!.*/\.\./)(?!.*\.__lock/)[\w/.+,=@ -]*", re.ASCII)
+"""Without what Orbax, etils and TensorStore take otherwise than the file system does: patterns ([y], *), backslashes, addresses (/gs/a, gs:/a), `..`,
+names of TensorStore's locks, bytes that are no UTF-8."""
+_SYSTEM_ERROR = re.compile(r"\[OS error \d+: \w+ ([^\]]*)\]")
+"""As TensorStore puts it."""
 
 
 class Trajectory:
@@ -37,7 +48,11 @@ class Trajectory:
 
     def save(self, step: int, params: Params) -> None:
         """Keep the parameters after `step` updates; leaves carry the lane axis first."""
-        digest = _write(self._path(step), params)
+        path, is_first = self._path(step), not self.run.manifest["checkpoints"]
+        digest = _write(path, params)
+        if is_first:
+            advice = f"it has just been written there, so that no run can be kept in {self.run.path}; choose another --run-dir"
+            _read(path, digest, advice, None)
         self.run.write_manifest(checkpoints=self.run.manifest["checkpoints"] | {str(step): digest})
 
     def save_waiting(self, step: int, params: Params) -> None:
@@ -72,54 +87,74 @@ class Trajectory:
         digest = self.run.manifest["checkpoints"].get(str(step))
         if digest is None:
             raise UserError(f"{self.run.path} has no checkpoint at step {step}; it has {describe_steps(self.steps())}")
-        return _read(self._path(step), digest, self.run.path, None)
+        return _read(self._path(step), digest, self._advice, None)
 
     def problems(self) -> list[str]:
         """Check every checkpoint and the resume state against the manifest; an empty list means all is well."""
         found = []
-        for step in self.steps():
-            try:
-                self.restore(step)
-            except RunError as error:
-                found.append(str(error))
+        for path, digest in self._saved().items():
+            if self._problem(path, digest) is None:
+                continue
+            # A process that works there may have dropped it since, or be about to write it again.
+            latest = Trajectory(RunDirectory(self.run.path))._saved().get(path)
+            problem = None if latest is None else self._problem(path, latest)
+            if problem is not None:
+                found.append(problem)
+        return found
+
+    def _saved(self) -> dict[Path, str]:
+        """All that the manifest says to be there, with its hash."""
+        saved = {self._path(step): self.run.manifest["checkpoints"][str(step)] for step in self.steps()}
         resume = self.run.manifest.get("resume")
         if resume is not None and not self.run.finished:
-            try:
-                _read(self._resume_path(resume["step"]), resume["sha256"], self.run.path, None)
-            except RunError as error:
-                found.append(str(error))
-        return found
+            saved[self._resume_path(resume["step"])] = resume["sha256"]
+        return saved
+
+    def _problem(self, path: Path, digest: str) -> str | None:
+        try:
+            _read(path, digest, self._advice, None)
+        except RunError as error:
+            return str(error)
+        return None
 
     def save_resume(self, step: int, state: object, **host_state: Any) -> None:
         """Keep the full training state, and the JSON values that belong to it, in place of the previous one."""
         digest = _write(self._resume_path(step), state)
         self.run.write_manifest(resume={"step": step, "sha256": digest, **host_state})
-        for other in (self.run.path / "resume").iterdir():
-            if other != self._resume_path(step):
-                shutil.rmtree(other)
+        _drop_checkpoints(self.run.path / "resume", keep=[str(step)])
 
     def load_resume(self, template: TreeT) -> tuple[TreeT, dict[str, Any]] | None:
         """The saved training state in the structure of `template` with its JSON values; None when nothing was saved.
 
         What was written after that state is discarded: it will be written again, bit for bit.
         """
+        self.discard_unsaved()
         resume = self.run.manifest.get("resume")
-        last = resume["step"] if resume else -1
-        kept, waiting = (
-            {step: digest for step, digest in self.run.manifest.get(name, {}).items() if int(step) <= last} for name in ("checkpoints", "waiting")
-        )
-        self.run.write_manifest(checkpoints=kept, waiting=waiting)
-        checkpoints = self.run.path / "checkpoints"
-        for entry in checkpoints.iterdir() if checkpoints.exists() else ():
-            if entry.name not in kept | waiting:
-                shutil.rmtree(entry)
         if resume is None:
             return None
-        return _read(self._resume_path(last), resume["sha256"], self.run.path, template), resume
+        return _read(self._resume_path(resume["step"]), resume["sha256"], self._advice, template), resume
 
-    def drop_resume(self) -> None:
-        """A finished run needs no state to resume from."""
-        shutil.rmtree(self.run.path / "resume", ignore_errors=True)
+    def discard_unsaved(self) -> None:
+        """Delete the checkpoints after the state to resume from, and what a process has left that was killed while it wrote one."""
+        manifest = self.run.manifest
+        last = manifest["resume"]["step"] if "resume" in manifest else -1
+        saved = {name: manifest.get(name, {}) for name in ("checkpoints", "waiting")}
+        kept = {name: {step: digest for step, digest in of_steps.items() if int(step) <= last} for name, of_steps in saved.items()}
+        if kept != saved:
+            self.run.write_manifest(**kept)
+        _drop_checkpoints(self.run.path / "checkpoints", keep=kept["checkpoints"] | kept["waiting"])
+        _drop_checkpoints(self.run.path / "resume", keep=[str(last)])
+
+    def drop_leftovers(self) -> None:
+        """Delete what a finished run needs no more: the state to resume from, and checkpoints that still wait."""
+        self.drop_waiting_except(())
+        _drop_checkpoints(self.run.path / "resume", keep=())
+        with suppress(OSError):  # there is none, or something that is not ours in it
+            (self.run.path / "resume").rmdir()
+
+    @property
+    def _advice(self) -> str:
+        return f"it was changed or damaged after it was written; delete {self.run.path} and run its command again, or restore it from a copy"
 
     def _path(self, step: int) -> Path:
         return self.run.path / "checkpoints" / str(step)
@@ -152,25 +187,55 @@ def content_hash(tree: object) -> str:
 def _write(path: Path, tree: object) -> str:
     tree = jax.tree.map(np.asarray, jax.device_get(tree))
     try:
-        with ocp.PyTreeCheckpointer() as checkpointer:
-            checkpointer.save(path.absolute(), tree, force=True)
-    except Exception as error:
-        if "No space left" in str(error) or getattr(error, "errno", None) == errno.ENOSPC:
-            raise RunError(
-                f"the disk is full: could not write {path}; free some space and run the same command again, nothing saved so far is lost"
-            ) from None
-        raise
+        with _plain(path) as target, ocp.PyTreeCheckpointer() as checkpointer:
+            checkpointer.save(target, tree, force=True)
+    except (OSError, ValueError, RuntimeError) as error:  # what Orbax and TensorStore make of an error of the system
+        raise _not_written(path, error) from None
     return content_hash(tree)
 
 
-def _read(path: Path, digest: str, run_path: Path, template: Any) -> Any:
-    advice = f"it was changed or damaged after it was written; delete {run_path} and run its command again, or restore it from a copy"
+def _not_written(path: Path, error: Exception) -> UserError | RunError:
+    if means_full_disk(error):
+        return full_disk(f": could not write {path}")
+    if isinstance(error, OSError):
+        return explain_os_error(error)
+    return RunError(f"could not write {path} ({_reason(error)}); nothing saved so far is lost, the same command goes on from there")
+
+
+def _read(path: Path, digest: str, advice: str, template: Any) -> Any:
     try:
-        with ocp.PyTreeCheckpointer() as checkpointer:
-            tree = checkpointer.restore(path.absolute(), item=template)
+        with _plain(path) as source, ocp.PyTreeCheckpointer() as checkpointer:
+            tree = checkpointer.restore(source, item=template)
     except Exception as error:  # Orbax and TensorStore raise many types for a damaged file; all of them mean the same here
-        reason = str(error).split("\n")[0][:200]
-        raise RunError(f"checkpoint {path} cannot be read ({type(error).__name__}: {reason}); {advice}") from None
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise explain_os_error(error) from None  # no damage, but no permission, say
+        raise RunError(f"checkpoint {path} cannot be read ({_reason(error)}); {advice}") from None
     if content_hash(tree) != digest:
         raise RunError(f"checkpoint {path} does not match the hash in its manifest; {advice}")
     return tree
+
+
+def _reason(error: Exception) -> str:
+    """In one line; of an error that quotes one of the system, that."""
+    quoted = _SYSTEM_ERROR.search(str(error))
+    first_line = str(error).split("\n")[0]
+    return f"{type(error).__name__}: {quoted[1] if quoted else first_line[:200]}"
+
+
+@contextmanager
+def _plain(path: Path) -> Iterator[Path]:
+    """The path of a checkpoint as Orbax and TensorStore take it: by way of a link where it has characters that mean something else to them."""
+    path = path.absolute()
+    if _PLAIN_PATH.fullmatch(str(path)):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(dir=None if _PLAIN_PATH.fullmatch(tempfile.gettempdir()) else "/tmp") as folder:
+        link = Path(folder, "run")
+        link.symlink_to(path.parent.parent)
+        yield link / path.parent.name / path.name
+
+
+def _drop_checkpoints(folder: Path, keep: Collection[str]) -> None:
+    for entry in folder.iterdir() if folder.is_dir() else ():
+        if entry.name not in keep and _CHECKPOINT.fullmatch(entry.name) and entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)

@@ -11,7 +11,7 @@ import pandas as pd
 from pydantic import Field
 
 from common.config import PositiveFloat, PositiveInt, Seed, configuration
-from common.runs import RunDirectory, finished_run
+from common.runs import RunDirectory, finished_run, runs_below
 from common.stats import learning_time, median
 
 TunedBy = Literal["time", "accuracy"]
@@ -91,7 +91,7 @@ def tuning_table(home: Path) -> pd.DataFrame:
         UserError: a sweep is unfinished.
     """
     rows = []
-    for path in sorted((home / "tune").glob("*")):
+    for path in runs_below(home / "tune"):
         run = finished_run(path, "sweep")
         num_seeds = len(set(run.manifest["seeds"]))
         for result in rate_results(run):

@@ -1,6 +1,5 @@
 """`python -m figures.law`: learning time against d at fixed k, every seed, medians, fitted exponents and the theory's slopes."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +10,8 @@ from matplotlib.axes import Axes
 
 from common.config import parse
 from common.errors import UserError, run_command
-from common.runs import write_json, write_text
+from common.runs import is_run, runs_below, write_json, write_text
+from common.runs.files import copy_file, refuse_filled
 from figures import loaders, style
 
 CAPTION = (
@@ -20,6 +20,7 @@ CAPTION = (
 )
 COMMAND = "python -m parity.law --preset"
 _TABLES = ("learning_times.csv", "tuning.csv", "fits.json")
+_PROVENANCE, _TABLE, _PARAGRAPH = "provenance.json", "table.md", "paragraph.md"
 _SHIFT = {"teacher": 0.97, "ce": 0.99, "progressive": 1.01, "two-shot": 1.03}
 
 
@@ -119,16 +120,18 @@ def draw_guides(axes: Axes, fits: list[dict[str, Any]], sizes: np.ndarray) -> No
 
 def publish(home: Path, png: Path, out: Path, preset: str) -> None:
     """Keep the small results of a law: tables, figure, provenance, the row for the README's table."""
+    refuse_filled(out, _PROVENANCE, ours=(*_TABLES, png.name, _TABLE, _PARAGRAPH))
     out.mkdir(parents=True, exist_ok=True)
     for source in (*(home / name for name in _TABLES), png):
-        shutil.copyfile(source, out / source.name)
-    manifests = [loaders.read_json(path) for path in sorted(home.glob("*/**/manifest.json"))]
-    reported = loaders.read_json(next(iter(sorted(home.glob("*/teacher/manifest.json")))))
+        copy_file(source, out / source.name)
+    manifests = [loaders.read_json(run / "manifest.json") for run in runs_below(home)]
+    first_teacher = next(path for path in sorted(home.glob("*/teacher")) if is_run(path))
+    reported = loaders.read_json(first_teacher / "manifest.json")
     kept = {name: reported[name] for name in ("commit", "device", "packages", "python", "seeds")}
     seconds = round(sum(manifest["wall_seconds"] for manifest in manifests))
-    write_json(out / "provenance.json", kept | {"training_seconds": seconds, "num_runs": len(manifests)})
-    write_text(out / "table.md", table(loaders.read_json(home / "fits.json"), preset))
-    write_text(out / "paragraph.md", paragraph(loaders.read_json(home / "fits.json")))
+    write_json(out / _PROVENANCE, kept | {"training_seconds": seconds, "num_runs": len(manifests)})
+    write_text(out / _TABLE, table(loaders.read_json(home / "fits.json"), preset))
+    write_text(out / _PARAGRAPH, paragraph(loaders.read_json(home / "fits.json")))
 
 
 def caption(home: Path) -> str:

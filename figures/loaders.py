@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from common.errors import UserError
+from common.runs import is_run
 
 BY_STRATUM = "correlations_by_stratum.csv"
 """The table of a parity probe: absolute correlations by degree and overlap with the support."""
@@ -58,7 +59,7 @@ def claims(home: Path) -> list[dict[str, Any]]:
 
 def replicas(home: Path) -> list[Path]:
     """The further teachers of a parity experiment, once they and their students are all there."""
-    return sorted(home.glob("teacher-*")) if (home / BEYOND).exists() else []
+    return [path for path in sorted(home.glob("teacher-*")) if is_run(path)] if (home / BEYOND).exists() else []
 
 
 def grammar_of(run: Path) -> str:

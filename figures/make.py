@@ -9,6 +9,7 @@ from rich.console import Console
 
 from common.config import Preset, PresetName, chosen_preset, last_value, parse
 from common.errors import UserError, run_command
+from common.runs.files import refuse_filled
 from figures import ancestors, first, fresh, law, levels, loaders, overview, phases, report, spike, students, transition, width
 from parity.presets import PRESETS as PARITY_PRESETS
 from pcfg.presets import PRESETS as PCFG_PRESETS
@@ -147,6 +148,8 @@ def main(args: list[str]) -> None:
     home, folder = command.root / name / preset.name, command.out / folder_of(name, preset.name)
     if not (home / "claims.json").exists():
         raise UserError(f"{home} is not complete; run `python -m {name}.experiment --preset {preset.name} --root {command.root}` first")
+    drawn_names = [f"{figure}.{kind}" for figure in (*PARITY, *PCFG, "law") for kind in ("png", "pdf")]
+    refuse_filled(folder, "report.html", ours=("data", fresh.RECORD, *drawn_names))
     law_home = command.root / "law" / preset.name
     console = Console(soft_wrap=True, highlight=False)
     inputs = fresh.fingerprint((home, law_home), f"{preset}")
@@ -161,7 +164,7 @@ def main(args: list[str]) -> None:
     pictures = [figure.png for figure in drawn]
     fresh.keep(folder, inputs, (*pictures, *(png.with_suffix(".pdf") for png in pictures), written))
     for path in (*pictures, written):
-        console.print(str(path))
+        console.print(str(path), markup=False)
 
 
 def chosen_page(args: Sequence[str]) -> tuple[str, Page, Preset[Any]]:

@@ -1,6 +1,5 @@
 """`python -m figures.publish`: keep the small results of a preset (claims, tables, figures, provenance) under `results/`, to be committed."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,13 @@ import pandas as pd
 from common.config import PresetName, parse
 from common.errors import run_command
 from common.runs import write_json, write_text
+from common.runs.files import copy_file, refuse_filled
 from common.verdict import outcome
 from figures import loaders, make, tables
 from figures.report import runs_of
 
 TABLE = "table.md"
+_PROVENANCE = "provenance.json"
 _TABLES = ("claims.json", loaders.BEYOND, "learning_times.csv", "tuning.csv", tables.FIRST, "final_accuracy.csv", "student_nonterminals.csv")
 _TABLES += tuple(f"teacher/probes/{name}" for name in ("ngram.csv", "ngram.json", "nonterminals.csv", "ceiling.json", "ceiling.csv"))
 _FIGURE_OF = {"W": "width", "O": "overview", "P": "overview", "S": "spike", "C": "spike", "E": "overview", "F": "first", "R": "transition"}
@@ -42,16 +43,18 @@ def main(args: list[str]) -> None:
     name, page, preset = make.chosen_page(args)
     folder = make.folder_of(name, preset.name)
     command = parse(PublishCommand, args, prog="figures.publish", description="Keep the small results of a preset, to be committed.")
-    make.main(["--experiment", name, "--preset", preset.name, "--root", str(command.root), "--out", str(command.site)])
     home, site, out = command.root / name / preset.name, command.site / folder, command.out / folder
+    written = [Path(table).name for table in _TABLES] + [f"{figure}.png" for figure in (*make.PARITY, *make.PCFG)]
+    refuse_filled(out, _PROVENANCE, ours=(*written, tables.CURVES, tables.CORRELATIONS, TABLE))
+    make.main(["--experiment", name, "--preset", preset.name, "--root", str(command.root), "--out", str(command.site)])
     out.mkdir(parents=True, exist_ok=True)
     copied = [home / name for name in _TABLES if (home / name).exists()]
     for source in (*copied, *(site / f"{figure}.png" for figure, _ in page.figures(preset.config, home))):
-        shutil.copyfile(source, out / source.name)
+        copy_file(source, out / source.name)
     write_text(out / tables.CURVES, tables.curves(home).to_csv(index=False, float_format="%.4g"))
     if probed := tables.probed(home):
         write_text(out / tables.CORRELATIONS, pd.concat(map(tables.correlations, probed)).to_csv(index=False, float_format="%.4g"))
-    write_json(out / "provenance.json", provenance(home))
+    write_json(out / _PROVENANCE, provenance(home))
     write_text(out / TABLE, claims_table(loaders.claims(home), name, preset.name))
 
 

@@ -1,7 +1,6 @@
 """The report page: claims, figures, settings, cost and provenance in one self-contained HTML file beside its data."""
 
 import base64
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,8 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from common.runs import write_text
+from common.runs import runs_below, write_text
+from common.runs.files import copy_file
 from common.size import size_of
 from common.verdict import outcome
 from figures import loaders
@@ -90,8 +90,8 @@ def write(home: Path, folder: Path, subject: Subject, drawn: list[Drawn]) -> Pat
 
 def runs_of(home: Path) -> list[str]:
     """All finished runs of an experiment, the teacher first, then students, then tuning."""
-    manifests = [path for path in home.glob("**/manifest.json") if loaders.read_json(path)["status"] == "finished"]
-    found = [path.parent.relative_to(home).as_posix() for path in manifests]
+    runs = [path for path in runs_below(home) if loaders.read_json(path / "manifest.json")["status"] == "finished"]
+    found = [path.relative_to(home).as_posix() for path in runs]
     return sorted(found, key=lambda name: (name != "teacher", name.startswith("tune/"), name))
 
 
@@ -102,7 +102,7 @@ def copy_data(home: Path, folder: Path) -> list[dict[str, str]]:
     links = []
     for source, text in _DATA.items():
         if (home / source).exists():
-            shutil.copyfile(home / source, target / Path(source).name)
+            copy_file(home / source, target / Path(source).name)
             links.append({"href": f"data/{Path(source).name}", "text": text})
     tables = [loaders.metrics(home / run).assign(run=run) for run in runs_of(home) if not run.startswith("tune/")]
     write_text(target / "curves.csv", pd.concat(tables).to_csv(index=False, float_format="%.6g"))

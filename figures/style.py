@@ -1,5 +1,6 @@
 """One style for all figures: colour-blind safe (Okabe & Ito), readable at half size."""
 
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,8 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from common.runs.files import write_bytes
 
 mpl.use("Agg")
 
@@ -66,8 +69,10 @@ def save(drawing: Figure, folder: Path, name: str) -> Path:
     """Write NAME.png and NAME.pdf; returns the path of the PNG."""
     folder.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(STYLE):
-        drawing.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
-        drawing.savefig(folder / f"{name}.png")
+        for kind, metadata in (("pdf", {"CreationDate": None}), ("png", None)):
+            drawn = io.BytesIO()
+            drawing.savefig(drawn, format=kind, metadata=metadata)
+            write_bytes(folder / f"{name}.{kind}", drawn.getvalue())
     plt.close(drawing)
     return folder / f"{name}.png"
 

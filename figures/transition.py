@@ -3,7 +3,6 @@
 Drawn from the published tables alone, so that it can be drawn again where the runs are gone.
 """
 
-import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from matplotlib.axes import Axes
 
 from common.config import parse
 from common.errors import UserError, run_command
+from common.runs.files import copy_file
 from common.transition import DetectorConfig, Transition, detect_on_metric
 from figures import loaders, style, tables
 from parity.presets import PRESETS
@@ -63,7 +63,9 @@ def main(args: list[str]) -> None:
         raise UserError(f"{folder} has no {' and no '.join(missing)}; `python -m figures.publish` writes them where the runs are")
     published = Tables(pd.read_csv(folder / tables.CURVES), pd.read_csv(folder / tables.CORRELATIONS), _first(folder))
     with tempfile.TemporaryDirectory() as scratch:
-        print(shutil.copyfile(draw_tables(published, folder.name, Path(scratch)), folder / f"{NAME}.png"))
+        png = folder / f"{NAME}.png"
+        copy_file(draw_tables(published, folder.name, Path(scratch)), png)
+        print(png)
 
 
 def draw(home: Path, folder: Path) -> Path:

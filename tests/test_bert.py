@@ -11,7 +11,7 @@ from transformers import BertConfig, BertForMaskedLM
 
 from common import attention
 from common.models import Params
-from common.torch_names import to_torch
+from common.torch_names import ties_embeddings, to_torch
 from common.transformer import TokenInputs, TransformerConfig, functional_transformer
 from tests.conftest import random_params
 
@@ -56,6 +56,12 @@ def test_logits_are_those_of_bert(heads: int, head_size: int, layers: int) -> No
     ours, theirs = np.asarray(ours)[visible], theirs[visible]
     assert np.linalg.norm(ours - theirs) / np.linalg.norm(theirs) < 1e-5
     assert np.abs(ours - theirs).max() / np.abs(theirs).max() < 1e-5
+
+
+def test_embeddings_are_tied_as_berts_are() -> None:
+    config = bert_config(1, layers=1)
+    params = functional_transformer(config, VOCABULARY, LENGTH, VOCABULARY).init(jax.random.key(0))
+    assert ties_embeddings(params) is bert(params, config).config.tie_word_embeddings is True
 
 
 def test_initial_weights_are_distributed_as_berts() -> None:

@@ -20,7 +20,8 @@ from tests.conftest import TINY_TEACHER
         (errno.EACCES, 2, "no permission to read or write (runs/x); check the owner and mode"),
         (errno.EROFS, 2, "no permission to read or write (runs/x)"),
         (errno.ENOTDIR, 2, "choose another path"),
-        (errno.ENOSPC, 1, "the disk is full (runs/x); free some space"),
+        (errno.ENOSPC, 1, "the disk is full, or your quota is used up (runs/x); free some space"),
+        (errno.EDQUOT, 1, "the disk is full, or your quota is used up (runs/x); free some space"),
         (errno.EIO, 1, "the operating system refused (runs/x)"),
     ],
 )

@@ -20,7 +20,7 @@ from common.config import Preset, TrainingConfig
 from common.errors import UserError
 from common.models import MLPConfig
 from common.optim import OptimConfig
-from common.runs import RunDirectory
+from common.runs import RunDirectory, runs_below
 from common.schedule import ScheduleConfig
 from common.transformer import TransformerConfig
 from figures import fresh, loaders, make, publish, reproduce, tables
@@ -56,6 +56,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setitem(PRESETS, "quick", Preset("quick", "A tiny problem.", tiny_experiment()))
         command = ["--preset", "quick", "--root", str(root), "--beyond"]
         experiment.main(command)
+        for stray in (".DS_Store", "teacher-notes.txt", "tune/.DS_Store", "student/Thumbs.db", "teacher/checkpoints/.DS_Store", "app/manifest.json"):
+            path = root / "parity" / "quick" / stray
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("{}")
         make.main(["--preset", "quick", "--root", str(root), "--out", str(root / "site")])
         before = sorted((path, path.stat().st_mtime_ns) for path in root.rglob("manifest.json"))
         experiment.main(command)  # does nothing
@@ -101,8 +105,8 @@ def test_learning_rates_come_from_the_sweeps(finished: Path) -> None:
         if str(run).startswith(("ce-w8", "progressive")):
             best = table.sort_values(["median_t90", "num_learnt", "mean_final_accuracy"], ascending=[True, False, False]).learning_rate.iloc[0]
             assert set(RunDirectory(home / "student" / str(run)).manifest["learning_rates"]) == {best}
-    tuning = {seed for path in (home / "tune").iterdir() for seed in RunDirectory(path).manifest["seeds"]}
-    report = {seed for path in (home / "student").iterdir() for seed in RunDirectory(path).manifest["seeds"]}
+    tuning = {seed for path in runs_below(home / "tune") for seed in RunDirectory(path).manifest["seeds"]}
+    report = {seed for path in runs_below(home / "student") for seed in RunDirectory(path).manifest["seeds"]}
     assert tuning == {50, 51}
     assert report == {3, 4}
 
@@ -157,6 +161,17 @@ def test_figures_of_what_has_not_been_run_are_left_out(tmp_path: Path) -> None:
     assert {name for name, _ in make.parity_figures(config, tmp_path)} - without == {"levels", "first"}
     with_neither = replace(config, tree=None, first=None, replicas=())
     assert {name for name, _ in make.parity_figures(with_neither, tmp_path)} == without
+
+
+def test_figures_are_not_drawn_among_other_things(finished: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
+    for folder in ("site/quick", "results/quick"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "width.png").write_text("mine")
+        (tmp_path / folder / "thesis.tex").touch()
+    assert "no report.html" in refused(make.main, "--root", finished, "--out", tmp_path / "site")
+    assert "no provenance.json" in refused(publish.main, "--root", finished, "--out", tmp_path / "results", "--site", tmp_path / "other")
+    assert (tmp_path / "site" / "quick" / "width.png").read_text() == "mine"
+    assert not (tmp_path / "other").exists()
 
 
 def test_an_experiment_on_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,7 +68,7 @@ def test_the_disk_is_asked_for_all_that_may_be_kept(size: int, every: int) -> No
     def wanted(**ring: int) -> int:
         config = PRESETS["quick"].config.teacher
         training = replace(config.training, steps=512, eval_every=1, checkpoint_every=0, num_seeds=2, **ring)
-        return train.train_stage(train.TrainCommand(config=replace(config, training=training), run_dir=Path("run"))).trajectory_bytes()
+        return train.train_stage(train.TrainCommand(config=replace(config, training=training), run_dir=Path("run"))).bytes_to_write()
 
     one_checkpoint = 2 * 4 * (32 * 1000 + 1000 + 1000 * 2 + 2)
     assert wanted(ring_every=every, ring_size=size) - wanted() == min(10 * size + size + 1, 512 // every) * one_checkpoint

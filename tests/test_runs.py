@@ -1,5 +1,6 @@
 """Runs end to end on the tiny problem: identity, resume after SIGKILL and SIGTERM, damage, export, schedules, probes."""
 
+import errno
 import json
 import re
 import shutil
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file
 
 from common import export
 from common.config import TrainingConfig
@@ -98,6 +101,32 @@ def test_export_loads_into_pytorch(tiny_teacher: Path, tmp_path: Path) -> None:
     assert float(accuracy) > 0.95
 
 
+def test_an_exported_file_says_where_it_comes_from(tiny_teacher: Path, tmp_path: Path) -> None:
+    out = tmp_path / "teacher.safetensors"
+    export.main([str(tiny_teacher), "--step", "64", "--out", str(out), "--seed-index", "1"])
+    with safe_open(out, "numpy") as file:
+        found = file.metadata()
+    run = {"experiment": "parity", "stage": "train", "run": RunDirectory(tiny_teacher).hash}
+    assert found == run | {"format": "pt", "step": "64", "seed": "1", "learning_rate": "0.5"}
+
+
+def test_export_overwrites_nothing_unasked(refused: Callable[..., str], tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export_to = [tiny_teacher, "--step", "64", "--out"]
+    assert "is a folder" in refused(export.main, *export_to, tmp_path)
+    assert "does not exist" in refused(export.main, *export_to, tmp_path / "nowhere" / "x")
+    assert "a device or a pipe" in refused(export.main, *export_to, "/dev/null", "--overwrite")
+    thesis = tmp_path / "thesis"
+    thesis.write_text("of years")
+    assert "is there already" in refused(export.main, *export_to, thesis)
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="quota"):
+        patch.setattr("os.fsync", raising(OSError(errno.EDQUOT, "Disk quota exceeded")))
+        export.main([*map(str, export_to), str(thesis), "--overwrite"])
+    assert thesis.read_text() == "of years"
+    assert list(tmp_path.iterdir()) == [thesis]
+    export.main([*map(str, export_to), str(thesis), "--overwrite"])
+    assert set(load_file(thesis)) == {"0.weight", "0.bias", "2.weight", "2.bias"}
+
+
 def test_bad_input_is_refused(refused: Callable[..., str], tiny_teacher: Path, tmp_path: Path) -> None:
     new = ("--run-dir", tmp_path / "new")
     student = (*new, "--teacher", tiny_teacher, *TINY_STUDENT)
@@ -139,18 +168,42 @@ def test_a_full_disk_is_one_message_and_loses_nothing(tiny_teacher: Path, tmp_pa
     same_run(tiny_teacher, run_dir)
 
 
-def test_a_disk_that_fills_up_while_a_checkpoint_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def save(*_: object, **__: object) -> None:
-        raise ValueError("RESOURCE_EXHAUSTED: No space left on device")
-
-    monkeypatch.setattr("orbax.checkpoint.PyTreeCheckpointer.save", save)
-    with pytest.raises(RunError, match=r"the disk is full.*nothing saved so far is lost"):
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("RESOURCE_EXHAUSTED: No space left on device"),
+        ValueError("UNKNOWN: Error writing local file [OS error 122: EDQUOT Disk quota exceeded]"),
+        OSError(errno.EDQUOT, "Disk quota exceeded", "checkpoints/0"),
+    ],
+)
+def test_a_disk_that_fills_up_while_a_checkpoint_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    monkeypatch.setattr("orbax.checkpoint.PyTreeCheckpointer.save", raising(error))
+    with pytest.raises(RunError, match=r"the disk is full, or your quota is used up.*nothing saved so far is lost"):
         train.main(["--run-dir", str(tmp_path / "run"), *TINY_TEACHER])
+
+
+def test_a_checkpoint_that_the_system_refuses_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    args = ["--run-dir", str(tmp_path / "run"), *TINY_TEACHER]
+    monkeypatch.setattr("orbax.checkpoint.PyTreeCheckpointer.save", raising(ValueError("INTERNAL: Input/output error\nfrom somewhere")))
+    with pytest.raises(RunError, match=r"could not write .*checkpoints/0 \(ValueError: INTERNAL: Input/output error\); nothing saved so far is lost"):
+        train.main(args)
+    monkeypatch.setattr("orbax.checkpoint.PyTreeCheckpointer.save", raising(PermissionError(errno.EACCES, "Permission denied", "checkpoints")))
+    with pytest.raises(UserError, match="no permission to read or write"):
+        train.main(args)
+
+
+def raising(error: Exception) -> Callable[..., None]:
+    """A function that fails."""
+
+    def call(*_: object, **__: object) -> None:
+        raise error
+
+    return call
 
 
 def test_a_run_that_cannot_fit_is_refused_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("common.stage.free_bytes", lambda _: 1000)
-    with pytest.raises(RunError, match=r"the checkpoints need .* GB, the disk has"):
+    with pytest.raises(RunError, match=r"what is still to be written needs .* kB, the disk has 1 kB free; free .* kB more"):
         train.main(["--run-dir", str(tmp_path / "run"), *TINY_TEACHER])
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 from flax import nnx
+from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -227,11 +228,20 @@ def test_the_run_of_a_transformer_can_be_probed_and_exported(teacher: Path, tmp_
     export.main([str(teacher), "--step", "256", "--out", str(tmp_path / "teacher.safetensors"), "--seed-index", "1"])
     params = jax.tree.map(lambda leaf: leaf[1], Trajectory(RunDirectory(teacher)).restore(256))
     written = load_file(tmp_path / "teacher.safetensors")
+    with safe_open(tmp_path / "teacher.safetensors", "pt") as file:
+        metadata = file.metadata()
+    assert (metadata["format"], metadata["step"], metadata["seed"]) == ("pt", "256", "1")
+    assert metadata["tie_word_embeddings"] == "false"
     model = gpt2(params, TransformerConfig(heads=5)).eval()
+    assert not model.config.tie_word_embeddings
     model.load_state_dict(written)
     x = np.random.default_rng(0).choice([-1.0, 1.0], (500, 6))
     with torch.no_grad():
-        classes = model(torch.from_numpy((1 - x) / 2).long()).logits[:, -1].argmax(-1).numpy()
+        logits = model(torch.from_numpy((1 - x) / 2).long()).logits[:, -1].numpy()
+    config = from_dict(TrainConfig, RunDirectory(teacher).record["config"], teacher)
+    ours = np.asarray(jax.jit(functional_model(config).apply)(params, jnp.asarray(x, jnp.float32)))
+    assert np.abs(ours - logits).max() / np.abs(logits).max() < 1e-5
+    classes = logits.argmax(-1)
     support = RunDirectory(teacher).manifest["supports"][0]
     assert np.mean(classes == (x[:, support].prod(-1) > 0)) > 0.95
     with pytest.raises(UserError, match=r"not of a mixture"):

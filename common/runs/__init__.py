@@ -4,29 +4,35 @@
     manifest.json    what happened: commit, versions, device, seeds, checkpoint hashes, resume state, wall time, status
     metrics.jsonl    one JSON object per evaluation
     checkpoints/     the trajectory; resume/ the state to go on from; probes/ what probes wrote
-    lock             held (flock) by the process that writes; DONE marks a finished run
+    lock             held (flock) by the process that writes, and looked at by no other that does not want to write
+    running          there while a process writes, for those who look; DONE marks a finished run
 
 `python -m common.runs DIR` shows one; `--verify` checks every hash in it.
 """
 
-import fcntl
 import importlib.metadata
 import json
 import os
 import platform
-import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import jax
 
 from common.config import fingerprint, flatten
 from common.errors import RunError, UserError
+from common.runs.files import is_stray, is_temporary, some_of, write_json, write_text
+from common.runs.lock import announced, is_announced, is_left, locked
+
+__all__ = ["DONE", "RunDirectory", "finished_run", "is_run", "locked", "opened", "runs_below", "write_json", "write_text"]
 
 DONE = "DONE"
+CONFIG, MANIFEST = "config.json", "manifest.json"
+_CONFIG_KEYS = ("experiment", "stage", "config", "paths")
+_MANIFEST_KEYS = ("config_hash", "status", "checkpoints", "seeds", "learning_rates")
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -35,8 +41,8 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.record = _read_json(path / "config.json", "it is not a run directory")
-        self.manifest = _read_json(path / "manifest.json", "its manifest is missing")
+        self.record = _read_json(path / CONFIG, _CONFIG_KEYS, "it is not a run directory")
+        self.manifest = _read_json(path / MANIFEST, _MANIFEST_KEYS, "its manifest is missing")
 
     @property
     def hash(self) -> str:
@@ -53,14 +59,14 @@ class RunDirectory:
         """One line on how far the run is."""
         if self.finished:
             return f"finished in {self.manifest['wall_seconds']:.1f} s"
-        doing = "running" if _is_locked(self.path) else "interrupted"
+        doing = "running" if is_announced(self.path) else "interrupted"
         resume = self.manifest.get("resume")
         return f"{doing}; saved at step {resume['step']}" if resume else f"{doing}; no state saved yet"
 
     def write_manifest(self, **changes: Any) -> None:
         """Change some manifest entries, atomically."""
         self.manifest.update(changes)
-        write_json(self.path / "manifest.json", self.manifest)
+        write_json(self.path / MANIFEST, self.manifest)
 
     def metrics(self) -> list[dict[str, Any]]:
         """The metrics records; an unfinished last line (a process died while writing) is left out."""
@@ -73,9 +79,23 @@ class RunDirectory:
             raise RunError(f"{self.path}/metrics.jsonl is corrupted ({error}); delete {self.path} and run its command again") from None
 
     def finish(self, wall_seconds: float) -> None:
-        """Mark the run as finished."""
+        """Record that the run has reached its end."""
         self.write_manifest(status="finished", wall_seconds=round(wall_seconds, 3))
+
+    def mark_done(self) -> None:
+        """Put the marker of a finished run, the last thing that is written, and again where a workflow manager has removed it."""
         (self.path / DONE).touch()
+
+
+def is_run(path: Path) -> bool:
+    """Whether a directory holds a run, as far as the names of its files tell."""
+    return (path / CONFIG).is_file() and (path / MANIFEST).is_file()
+
+
+def runs_below(folder: Path) -> list[Path]:
+    """All run directories below a folder; whatever else lies there is passed over."""
+    found = (path.parent for path in folder.glob(f"**/{MANIFEST}") if is_run(path.parent))
+    return sorted(path for path in found if not any(is_stray(part) for part in path.relative_to(folder).parts))
 
 
 def finished_run(path: Path, what: str = "run") -> RunDirectory:
@@ -104,109 +124,68 @@ def opened(path: Path, record: Mapping[str, Any], **provenance: Any) -> Iterator
         **provenance: further manifest entries (seeds, support, ...).
 
     Raises:
-        UserError: the directory belongs to another configuration, is locked by another process, or is not a run directory.
+        UserError: the directory belongs to another configuration, is locked by another process, or is not a run directory; it is left as it is.
     """
-    if path.is_dir() and any(path.iterdir()) and not (path / "config.json").exists() and not _left_by_a_crash(path):
-        raise UserError(f"{path} is not empty and not a run directory; choose another --run-dir")
+    identity = _identity(record)
+    _refuse_foreign(path, identity)
     path.mkdir(parents=True, exist_ok=True)
-    with locked(path):
-        identity = fingerprint({key: record[key] for key in sorted(record) if key != "paths"})
-        if (path / "config.json").exists() and (path / "manifest.json").exists():
+    with locked(path), announced(path):
+        for entry in path.iterdir():
+            if is_temporary(entry.name):  # of a process that was killed while it wrote
+                entry.unlink()
+        if (path / MANIFEST).exists():
             run = RunDirectory(path)
             if run.hash != identity:
                 raise UserError(
                     f"{path} holds a run of another configuration:\n{_differences(run.record, record)}\nchoose another --run-dir, or delete this one"
                 )
-            if run.finished:
-                (path / DONE).touch()  # a workflow manager may have removed the marker before it asked again
         else:
-            write_json(path / "config.json", record)
-            write_json(path / "manifest.json", _provenance() | provenance | {"config_hash": identity, "status": "started", "checkpoints": {}})
+            write_json(path / CONFIG, record)
+            write_json(path / MANIFEST, _provenance() | provenance | {"config_hash": identity, "status": "started", "checkpoints": {}})
             run = RunDirectory(path)
         yield run
 
 
-def write_json(path: Path, values: object) -> None:
-    """Write JSON so that a reader, or a process that was killed, sees the old file or the new one and nothing between."""
-    write_text(path, json.dumps(values, indent=1, allow_nan=False) + "\n")
+def _identity(record: Mapping[str, Any]) -> str:
+    return fingerprint({key: record[key] for key in sorted(record) if key != "paths"})
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+def _refuse_foreign(path: Path, identity: str) -> None:
+    """Raise a UserError if there is anything in a directory but a run, or what a process leaves that died before its run had a manifest."""
+    if not path.is_dir():
+        return
+    if (path / MANIFEST).exists():
+        RunDirectory(path)
+        return
+    foreign = [entry.name for entry in path.iterdir() if not (is_stray(entry.name) or is_temporary(entry.name) or is_left(entry))]
+    if foreign == [CONFIG] and _identity_of(path / CONFIG) == identity:
+        return
+    if foreign:
+        raise UserError(f"{path} is not empty and not a run directory (it has {some_of(sorted(foreign))}, no {MANIFEST}); choose another --run-dir")
 
 
-def size_bytes(path: Path) -> int:
-    """Bytes in all files below a directory."""
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-
-
-def free_bytes(path: Path) -> int:
-    """Bytes free on the disk that would hold `path`."""
-    existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
-    return shutil.disk_usage(existing).free
-
-
-@contextmanager
-def locked(path: Path, name: str = "lock") -> Iterator[None]:
-    """Hold the lock of a directory; the kernel releases it when the process dies, however it dies.
-
-    Args:
-        path: a run directory, or a part of one on which others may work beside this process.
-        name: of the file that is locked.
-
-    Raises:
-        UserError: another process holds it.
-    """
-    with (path / name).open("a+") as file:
-        if not _try_lock(file):
-            file.seek(0)
-            raise UserError(f"{path} is in use by another process ({file.read().strip() or 'unknown'}); wait for it or use another directory")
-        file.truncate(0)
-        file.write(f"pid {os.getpid()} on {platform.node()}")
-        file.flush()
-        try:
-            yield
-        finally:
-            with suppress(OSError):
-                file.truncate(0)
-
-
-def _try_lock(file: IO[str]) -> bool:
+def _identity_of(config: Path) -> str | None:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        record = json.loads(config.read_text())
+        return _identity(record) if isinstance(record, dict) else None
+    except (OSError, ValueError):
+        return None
 
 
-def _is_locked(path: Path) -> bool:
-    try:
-        with (path / "lock").open("r") as file:
-            return not _try_lock(file)
-    except OSError:
-        return False
-
-
-def _left_by_a_crash(path: Path) -> bool:
-    """Whether the directory holds only what a process that died before writing its configuration leaves."""
-    return all(entry.name == "lock" or entry.name.startswith(".") for entry in path.iterdir())
-
-
-def _read_json(path: Path, otherwise: str) -> dict[str, Any]:
+def _read_json(path: Path, keys: Sequence[str], otherwise: str) -> dict[str, Any]:
     if not path.parent.is_dir():
         raise UserError(f"{path.parent} does not exist; give the directory of a run (the --run-dir of an earlier command)")
     try:
-        return json.loads(path.read_text())
+        values = json.loads(path.read_text())
     except FileNotFoundError:
         raise UserError(f"{path.parent}: {otherwise} ({path.name} is missing)") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RunError(f"{path} is corrupted ({error}); delete {path.parent} and run its command again") from None
+        advice = f"if {path.parent} is a run of yours, delete it and run its command again"
+        raise RunError(f"{path} is corrupted ({error}); {advice}") from None
+    missing = [key for key in keys if not isinstance(values, dict) or key not in values]
+    if missing:
+        raise UserError(f"{path.parent} is not a run directory: {path.name} has no {', '.join(missing)}; give the directory of a run")
+    return values
 
 
 def _provenance() -> dict[str, Any]:

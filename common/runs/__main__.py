@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from common.config import flatten, parse
 from common.errors import RunError, run_command
-from common.runs import RunDirectory, size_bytes
+from common.runs import RunDirectory
+from common.runs.files import bytes_text, size_bytes
 from common.trajectory import Trajectory, describe_steps
 
 _TAIL = 5
@@ -37,14 +39,14 @@ def main(args: list[str]) -> None:
     if records := run.metrics():
         console.print(metrics_tail(records))
     if command.verify:
-        console.print(f"verified: {verify(run)}")
+        console.print(f"verified: {escape(verify(run))}")
 
 
 def overview(run: RunDirectory) -> Table:
     """Everything but the metrics."""
-    table = Table("", "", title=str(run.path), show_header=False, title_justify="left")
+    table = Table("", "", title=escape(str(run.path)), show_header=False, title_justify="left")
     for name, value in _overview_rows(run):
-        table.add_row(name, value)
+        table.add_row(name, escape(value))
     return table
 
 
@@ -52,7 +54,7 @@ def _overview_rows(run: RunDirectory) -> Iterator[tuple[str, str]]:
     manifest = run.manifest
     yield "run", f"{run.record['experiment']}.{run.record['stage']}"
     yield "state", run.state
-    yield "size", f"{size_bytes(run.path) / 1e6:,.1f} MB"
+    yield "size", bytes_text(size_bytes(run.path))
     yield "checkpoints", describe_steps(Trajectory(run).steps())
     yield "seeds", ", ".join(map(str, dict.fromkeys(manifest["seeds"])))
     yield "learning rates", ", ".join(f"{rate:g}" for rate in dict.fromkeys(manifest["learning_rates"]))

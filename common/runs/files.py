@@ -1,0 +1,143 @@
+"""Files as all of this project writes them: whole or not at all, with the usual permissions, and never in the place of what is no file.
+
+And what else lies in a folder: things that file managers and file systems leave everywhere are not taken for anybody's work.
+"""
+
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import IO
+
+from common.errors import UserError
+
+_TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.tmp")
+_STRAYS = (
+    *(".DS_Store", "._*", ".Spotlight-V100", ".Trash*", ".fseventsd"),  # macOS
+    *("Thumbs.db", "desktop.ini", "System Volume Information", "$RECYCLE.BIN"),  # Windows
+    *("lost+found", ".nfs*", ".fuse_hidden*", ".snapshot*", "@eaDir", ".directory"),  # Linux, servers
+)
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A new file that takes the place of `path` when the block has ended well; a link is followed.
+
+    A reader, or a process that was killed, sees the old file or the new one and nothing between.
+
+    Raises:
+        UserError: `path` is a folder, a device, or anything else but a file.
+    """
+    check_replaceable(path)
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(temporary_name())
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def check_replaceable(path: Path) -> None:
+    """Raise a UserError if `path` is there and is no file."""
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; give the name of a file")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is a device or a pipe, which no file may replace; give another name")
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file atomically."""
+    with replacing(path) as file:
+        file.write(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file (UTF-8) atomically."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, values: object) -> None:
+    """Write a JSON file atomically."""
+    write_text(path, json.dumps(values, indent=1, allow_nan=False) + "\n")
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file's contents atomically."""
+    write_bytes(target, source.read_bytes())
+
+
+def temporary_name() -> str:
+    """Of a file that is about to get its real name."""
+    return f".{secrets.token_hex(4)}.tmp"
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file of this name was left by a process that died before it got its real one."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def is_stray(name: str) -> bool:
+    """Whether file managers and file systems leave things of this name in any folder."""
+    return any(fnmatchcase(name, pattern) for pattern in _STRAYS)
+
+
+def refuse_filled(folder: Path, mark: str, ours: Collection[str]) -> None:
+    """Refuse to write results into a folder that somebody has filled with other things.
+
+    Args:
+        folder: which need not exist.
+        mark: the file that shows a folder to be ours, whatever has been put beside it.
+        ours: the names of all that is written there.
+
+    Raises:
+        UserError: the folder holds something else and not the mark.
+    """
+    if not folder.is_dir() or (folder / mark).is_file():
+        return
+    found = sorted(entry.name for entry in folder.iterdir())
+    foreign = [name for name in found if name not in ours and not (is_stray(name) or is_temporary(name))]
+    if foreign:
+        raise UserError(
+            f"{folder} holds other things ({some_of(foreign)}) and no {mark}; choose another folder, so that nothing of yours is overwritten"
+        )
+
+
+def some_of(names: Collection[str]) -> str:
+    """The first few of some names."""
+    return ", ".join([*list(names)[:3], *(["..."] if len(names) > 3 else [])])
+
+
+def size_bytes(path: Path) -> int:
+    """Bytes in all files below a directory; what vanishes meanwhile, because a process works there, does not count."""
+    total = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += Path(folder, name).lstat().st_size
+    return total
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes free on the disk that would hold `path`."""
+    existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+    return shutil.disk_usage(existing).free
+
+
+def bytes_text(count: float) -> str:
+    """A size in the unit that shows it: 640 B, 1.02 kB, 12.3 MB."""
+    exponent = 0
+    while count >= 999.5 and exponent < len(_UNITS) - 1:
+        count /= 1000
+        exponent += 1
+    return f"{count:.3g} {_UNITS[exponent]}"

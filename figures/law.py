@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 
 from common.config import parse
 from common.errors import UserError, run_command
+from common.lineage import refuse_stale_judgement
 from common.runs import write_json, write_text
 from figures import loaders, style
 
@@ -41,8 +42,10 @@ def main(args: list[str]) -> None:
     """Draw, and copy where asked."""
     command = parse(LawCommand, args, prog="figures.law", description="Draw learning time against d from the tables of parity.law.")
     home = command.root / "law" / command.preset
+    makes_it = f"{COMMAND} {command.preset} --root {command.root}"
     if not (home / "fits.json").exists():
-        raise UserError(f"{home} is not complete; run `{COMMAND} {command.preset} --root {command.root}` first")
+        raise UserError(f"{home} is not complete; run `{makes_it}` first")
+    refuse_stale_judgement(home / "fits.json", makes_it)
     png = draw(home, command.out / command.preset)
     print(png)
     if command.publish is not None:
@@ -122,7 +125,8 @@ def publish(home: Path, png: Path, out: Path, preset: str) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for source in (*(home / name for name in _TABLES), png):
         shutil.copyfile(source, out / source.name)
-    manifests = [loaders.read_json(path) for path in sorted(home.glob("*/**/manifest.json"))]
+    runs = loaders.read_json(home / "fits.json")["made_from"]
+    manifests = [loaders.read_json(home / run / "manifest.json") for run in runs]
     reported = loaders.read_json(next(iter(sorted(home.glob("*/teacher/manifest.json")))))
     kept = {name: reported[name] for name in ("commit", "device", "packages", "python", "seeds")}
     seconds = round(sum(manifest["wall_seconds"] for manifest in manifests))

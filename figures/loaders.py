@@ -16,6 +16,13 @@ PUBLISHED_SCALE = "paper"
 _TARGETS = Path(__file__).with_name("targets.csv")
 
 
+def runs_of(home: Path) -> list[str]:
+    """The runs that the claims of an experiment were judged from, the teacher first, then students, then tuning."""
+    judged = read_json(home / "claims.json")["made_from"]
+    found = [name for name in judged if (home / name / "manifest.json").exists()]
+    return sorted(found, key=lambda name: (name != "teacher", name.startswith("tune/"), name))
+
+
 def metrics(run: Path) -> pd.DataFrame:
     """The metrics of a run, one row for each evaluation and lane: step, examples, lane, seed, learning_rate, and all that was measured."""
     manifest = read_json(run / "manifest.json")

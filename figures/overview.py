@@ -36,7 +36,7 @@ def draw(home: Path, folder: Path) -> Path:
         for axes in (ours, zoom):
             style.curve_with_band(axes, examples, accuracy_SxT, style.STRATEGY[name], label, linestyle)
         widest = max(widest, float(examples[-1]))
-    for i, run in enumerate(sorted(home.glob("teacher-*"))):
+    for i, run in enumerate(home / name for name in loaders.runs_of(home) if name.startswith("teacher-")):
         examples, accuracy_SxT = loaders.curves(run)
         ours.plot(examples, accuracy_SxT.T, color=style.BLACK, linewidth=0.8, alpha=0.6, label="further teachers" if i == 0 else None)
         widest = max(widest, float(examples[-1]))

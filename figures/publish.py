@@ -12,7 +12,7 @@ from common.errors import run_command
 from common.runs import write_json, write_text
 from common.verdict import outcome
 from figures import loaders, make, tables
-from figures.report import runs_of
+from figures.loaders import runs_of
 
 TABLE = "table.md"
 _TABLES = ("claims.json", "learning_times.csv", "tuning.csv", tables.FIRST, "final_accuracy.csv", "student_nonterminals.csv")

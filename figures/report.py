@@ -62,7 +62,7 @@ def write(home: Path, folder: Path, subject: Subject, drawn: list[Drawn]) -> Pat
         drawn: the figures, in order.
     """
     data = copy_data(home, folder)
-    manifests = {run: loaders.read_json(home / run / "manifest.json") for run in runs_of(home)}
+    manifests = {run: loaders.read_json(home / run / "manifest.json") for run in loaders.runs_of(home)}
     provenance = manifests["teacher"]
     rows = [run_row(home, name, manifest) for name, manifest in manifests.items()]
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined)
@@ -87,12 +87,6 @@ def write(home: Path, folder: Path, subject: Subject, drawn: list[Drawn]) -> Pat
     return folder / "report.html"
 
 
-def runs_of(home: Path) -> list[str]:
-    """All runs of an experiment, the teacher first, then students, then tuning."""
-    found = [path.parent.relative_to(home).as_posix() for path in home.glob("**/manifest.json")]
-    return sorted(found, key=lambda name: (name != "teacher", name.startswith("tune/"), name))
-
-
 def copy_data(home: Path, folder: Path) -> list[dict[str, str]]:
     """Copy the tables that the figures were drawn from, and every student's and the teacher's curves as one CSV."""
     target = folder / "data"
@@ -102,7 +96,7 @@ def copy_data(home: Path, folder: Path) -> list[dict[str, str]]:
         if (home / source).exists():
             shutil.copyfile(home / source, target / Path(source).name)
             links.append({"href": f"data/{Path(source).name}", "text": text})
-    tables = [loaders.metrics(home / run).assign(run=run) for run in runs_of(home) if not run.startswith("tune/")]
+    tables = [loaders.metrics(home / run).assign(run=run) for run in loaders.runs_of(home) if not run.startswith("tune/")]
     write_text(target / "curves.csv", pd.concat(tables).to_csv(index=False, float_format="%.6g"))
     return [*links, {"href": "data/curves.csv", "text": "accuracy and loss of every seed at every evaluation"}]
 

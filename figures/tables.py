@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from figures import loaders
-from figures.report import runs_of
+from figures.loaders import runs_of
 
 CURVES = "curves.csv"
 CORRELATIONS = "correlations.csv"
@@ -33,7 +33,8 @@ def curve(home: Path, run: str) -> pd.DataFrame:
 
 def probed(home: Path) -> list[Path]:
     """The teachers of a parity experiment whose correlations were measured."""
-    return sorted(path.parent.parent for path in home.glob(f"teacher*/probes/{loaders.BY_STRATUM}"))
+    teachers = [home / run for run in runs_of(home) if run.startswith("teacher")]
+    return [teacher for teacher in teachers if (teacher / "probes" / loaders.BY_STRATUM).exists()]
 
 
 def correlations(teacher: Path) -> pd.DataFrame:

@@ -16,6 +16,8 @@ from rich.console import Console
 
 from common.config import PresetName, chosen_preset, parse
 from common.errors import run_command
+from common.lineage import MADE_FROM
+from common.plan import made_from, refuse_stale, sweeps
 from common.runs import write_json, write_text
 from common.stats import bootstrap, compare_paired, proportion, ratio_of_medians
 from common.teacher import transitions
@@ -25,10 +27,11 @@ from common.verdict import Claim, Measurement, Verdict, describe, every, plain, 
 from parity.beyond import first_checkpoint_claim, first_table, projections_claim, teachers
 from parity.correlations import floor_of_mean
 from parity.evidence import Evidence, mostly_uncensored
+from parity.experiment import CLAIMS as OUTPUT
+from parity.experiment import plan
 from parity.presets import PRESETS
 from parity.probe import BY_STRATUM, IN_SUPPORT
 
-OUTPUT = "claims.json"
 TIMES = "learning_times.csv"
 TUNING = "tuning.csv"
 FIRST = "first_checkpoints.csv"
@@ -88,15 +91,17 @@ def main(args: list[str]) -> None:
     """Judge and print."""
     preset = chosen_preset(args, PRESETS)
     command = parse(ClaimsCommand, args, prog="parity.claims", description="Judge the claims of a parity experiment from its run files.")
-    home = command.root / "parity" / preset.name
+    stages, home = plan(preset.name, preset.config, command.root), command.root / "parity" / preset.name
+    refuse_stale(stages)
     evidence = Evidence(home, preset.config)
     verdicts = judge(evidence)
     write_text(home / TIMES, times_table(evidence).to_csv(index=False))
-    write_text(home / TUNING, tuning_table(home).to_csv(index=False))
+    write_text(home / TUNING, tuning_table(sweeps(stages)).to_csv(index=False))
     if preset.config.first is not None:
         write_text(home / FIRST, first_table(evidence).to_csv(index=False, float_format="%.6g"))
     # Last, because it marks the end of the experiment.
-    write_json(home / OUTPUT, {"preset": preset.name, "claims": [plain(verdict, CLAIMS) for verdict in verdicts]})
+    judged = {"preset": preset.name, "claims": [plain(verdict, CLAIMS) for verdict in verdicts]}
+    write_json(home / OUTPUT, judged | {MADE_FROM: made_from(stages[-1].needs, home)})
     Console(soft_wrap=True).print(verdict_table(verdicts, CLAIMS))
 
 

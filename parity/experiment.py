@@ -19,7 +19,7 @@ from common.mesh import keep_compiled
 from common.plan import Planner, StageCommand, print_plan, run_stages
 from common.size import Size
 from common.tuning import SWEEP_STOP_AFTER
-from parity import claims, probe
+from parity import probe
 from parity.beyond import first_run, replica_name
 from parity.presets import PRESETS, Experiment, FirstCheckpointConfig
 
@@ -36,6 +36,7 @@ STRATEGIES: dict[str, tuple[str, ...]] = {
 }
 TREE = "tree"
 TEACHER = "teacher"
+CLAIMS = "claims.json"
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class ExperimentCommand:
     root: Path = Path("runs")
     """Where runs are kept."""
     dry_run: bool = False
-    """Print every command and whether it has been done, and stop."""
+    """Print every command and whether it has been done or is stale, and why, and stop."""
     runtime: Runtime = Runtime()
 
 
@@ -116,7 +117,7 @@ class _Planner(Planner):
                 self.train(name, "--training.seed", str(replica.seed), *budget)
                 self._probe(name)
                 self._first_checkpoints(name, self.experiment.first, "--teacher-seed", str(replica.seed))
-        self.claims(claims.OUTPUT)
+        self.claims(CLAIMS)
 
     def _first_checkpoints(self, teacher: str, first: FirstCheckpointConfig, *args: str) -> None:
         budget = ("--training.steps", str(first.steps), "--training.eval-every", str(first.eval_every), "--training.num-seeds", str(first.num_seeds))

@@ -14,7 +14,7 @@ from typing import Literal
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from common.config import Runtime, last_value
 from common.errors import UserError
@@ -166,7 +166,7 @@ def sweeps(stages: Sequence[StageCommand]) -> list[Path]:
 
 def print_plan(stages: Sequence[StageCommand]) -> None:
     """The stages as a table."""
-    table = Table("stage", "state", "command")
+    table = Table("stage", Column("state", overflow="fold"), Column("command", overflow="fold"))
     for stage, state in zip(stages, states(stages), strict=True):
         table.add_row(stage.name, escape(f"{state.word}: {state.reason}" if state.reason else state.word), escape(stage.shell))
     Console(soft_wrap=True).print(table)

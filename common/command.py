@@ -1,12 +1,15 @@
 """What all commands that train have in common on the command line."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar, cast
 
 import tyro
 
-from common.config import Runtime, validate
+from common.config import Runtime, flags_of, validate
+from common.errors import UserError
+from common.lineage import source
 from common.tuning import TunedBy, tuned_rate
 
 ConfigT = TypeVar("ConfigT")
@@ -46,3 +49,22 @@ class TrainingCommand(Generic[ConfigT]):
         if self.tuned_by is None:
             return config
         return replace(config, optim=replace(config.optim, learning_rate=(tuned_rate(self.tuned_by, criterion),)))
+
+    def check_rate(self, args: Sequence[str]) -> None:
+        """Refuse two answers to the question of the learning rate.
+
+        Args:
+            args: what was typed.
+
+        Raises:
+            UserError: both a sweep and a rate are given.
+        """
+        if self.tuned_by is not None and "optim.learning_rate" in flags_of(args):
+            raise UserError("--tuned-by takes the learning rate that did best in a sweep; leave out --optim.learning-rate, or --tuned-by")
+
+    def made_from(self, config: ConfigT) -> dict[str, Any]:
+        """The sweep that chose the rate of a resolved configuration, as the run's manifest records it; nothing without one."""
+        if self.tuned_by is None:
+            return {}
+        (rate,) = cast(Any, config).optim.learning_rate
+        return {"tuned_by": source(self.tuned_by) | {"learning_rate": rate}}

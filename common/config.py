@@ -4,6 +4,7 @@ Ranges stand beside the fields they bound (`Annotated[int, Field(ge=1)]`); condi
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -110,15 +111,12 @@ def validate(config: ConfigT) -> ConfigT:
     Raises:
         UserError: naming each offending field, its value and what is accepted.
     """
-    try:
-        return TypeAdapter(type(config)).validate_python(dataclasses.asdict(cast(Any, config)))
-    except ValidationError as error:
-        raise UserError(_explain(error)) from None
+    return _validated(type(config), dataclasses.asdict(cast(Any, config)))
 
 
 def to_dict(config: object) -> dict[str, Any]:
     """A configuration as plain JSON values."""
-    return TypeAdapter(type(config)).dump_python(config, mode="json")
+    return _adapter(type(config)).dump_python(config, mode="json")
 
 
 def from_dict(cls: type[ConfigT], values: Mapping[str, Any], source: Path) -> ConfigT:
@@ -128,7 +126,7 @@ def from_dict(cls: type[ConfigT], values: Mapping[str, Any], source: Path) -> Co
         RunError: the file is not a configuration of this kind.
     """
     try:
-        return TypeAdapter(cls).validate_python(dict(values))
+        return _adapter(cls).validate_python(dict(values))
     except ValidationError as error:
         raise RunError(f"{source} does not hold a {cls.__name__} of this version:\n{_explain(error)}") from None
 
@@ -154,6 +152,44 @@ def parse(command: type[CommandT], args: Sequence[str], *, prog: str, descriptio
         raise UserError(_explain(error)) from None
     except ValueError as error:  # a condition between fields of the outermost configuration
         raise UserError(str(error)) from None
+
+
+def flags_of(args: Sequence[str]) -> dict[str, list[str]]:
+    """The words after every flag, by the name of its field: of `--data.start-level 3` they are {"data.start_level": ["3"]}."""
+    flags: dict[str, list[str]] = {}
+    words: list[str] = []
+    for arg in args:
+        if arg.startswith("--"):
+            name, equals, value = arg.removeprefix("--").partition("=")
+            words = flags[name.replace("-", "_")] = [value] if equals else []
+        else:
+            words.append(arg)
+    return flags
+
+
+def with_flags(config: ConfigT, args: Sequence[str]) -> ConfigT:
+    """The configuration that the flags of a planned command ask for; flags that are no field of it are left alone.
+
+    The same as `parse` makes of them, in a hundredth of its time. Fields go by their full names, without aliases, and switches are only switched on.
+
+    Raises:
+        UserError: a field is out of range.
+    """
+    values = to_dict(config)
+    for flag, words in flags_of(args).items():
+        *parents, name = flag.split(".")
+        part = values
+        for parent in parents:
+            part = part.get(parent, {})
+        if name not in part:
+            continue
+        if isinstance(part[name], list):
+            part[name] = words
+        elif words == ["None"]:
+            part[name] = None
+        else:
+            part[name] = words[0] if words else True
+    return _validated(type(config), values)
 
 
 def chosen_preset(args: Sequence[str], presets: Mapping[str, ConfigT]) -> ConfigT:
@@ -185,6 +221,19 @@ def describe_presets(text: str, presets: Mapping[str, Preset[ConfigT]]) -> str:
     """The `--help` text of a command: what it does, then each preset with its note."""
     notes = "\n\n".join(f"--preset {preset.name}: {preset.note}" for preset in presets.values())
     return f"{text}\n\nPresets set the defaults of every flag below.\n\n{notes}"
+
+
+@functools.cache
+def _adapter(cls: type[ConfigT]) -> TypeAdapter[ConfigT]:
+    """Kept, because building one takes longer than all that is done with it."""
+    return TypeAdapter(cls)
+
+
+def _validated(cls: type[ConfigT], values: Mapping[str, Any]) -> ConfigT:
+    try:
+        return _adapter(cls).validate_python(dict(values))
+    except ValidationError as error:
+        raise UserError(_explain(error)) from None
 
 
 def _explain(error: ValidationError) -> str:

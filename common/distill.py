@@ -1,16 +1,18 @@
 """The run of a student, whatever it learns: its teacher found and checked, its schedule built, its record written."""
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from common import schedule
 from common.command import TrainingCommand
-from common.config import to_dict
+from common.config import flags_of, to_dict
 from common.engine import Engine, Problem, ScanEngine
 from common.errors import UserError
 from common.fit import Supervision
+from common.lineage import MADE_FROM
 from common.runs import RunDirectory
 from common.speed import Work
 from common.stage import Stage
@@ -50,15 +52,20 @@ class Distillation(Generic[TeacherT]):
             path: the teacher's run directory; labels do without.
 
         Raises:
-            UserError: the teacher is missing, unfinished, or was trained on other data.
+            UserError: the teacher is missing, unfinished, or was trained on other data; or there is one, and labels supervise.
         """
         config = self.config
         paths = {"teacher": str(path or ""), "tuned_by": str(command.tuned_by or "")}
-        record = {"experiment": self.experiment, "stage": "distill", "config": to_dict(config), "paths": paths} | dict(self.identity)
+        record = student_record(self.experiment, config) | dict(self.identity) | {"paths": paths}
+        made_from = command.made_from(config)
         if config.schedule == "ce":
+            if path is not None:
+                raise UserError(
+                    "--schedule ce learns from the data's labels, which need no teacher; leave out --teacher, or choose another --schedule"
+                )
             problem = self.problem(None)
             supervision = Supervision(tuple(schedule.ce(config.training.steps) for _ in problem.lanes), None)
-            return self._stage(command.run_dir, record, problem, supervision, {}, None), ()
+            return self._stage(command.run_dir, record, problem, supervision, {MADE_FROM: made_from}, None), ()
         if path is None:
             raise UserError(f"--schedule {config.schedule} needs --teacher, the run directory of a finished `python -m {self.experiment}.train`")
         if config.shared_stream and config.teacher_seed is None:
@@ -67,7 +74,8 @@ class Distillation(Generic[TeacherT]):
         problem = self.problem(teacher_config)
         teacher = TeacherRun(path, [lane.seed for lane in problem.lanes], config.teacher_seed)
         supervision = supervise(config, teacher, self.shared_layers(teacher_config))
-        found = {"transitions": [asdict(transition) for transition in teacher.transitions(config.detector)]}
+        found: dict[str, Any] = {"transitions": [asdict(transition) for transition in teacher.transitions(config.detector)]}
+        found[MADE_FROM] = made_from | {"teacher": {"path": str(path), "hash": teacher.hash}}
         stage = self._stage(command.run_dir, record | {"teacher_hash": teacher.hash}, problem, supervision, found, teacher_config)
         return stage, teacher.trajectory.steps()
 
@@ -82,3 +90,27 @@ class Distillation(Generic[TeacherT]):
     ) -> Stage:
         work = None if self.work is None else self.work(teacher)
         return Stage(run_dir, record, problem, self.config.training, supervision, {**self.provenance, **found}, self.engine, self.watch, work)
+
+
+def student_record(experiment: str, config: Distills) -> dict[str, Any]:
+    """What identifies a student's run, apart from its data and its teacher."""
+    return {"experiment": experiment, "stage": "distill", "config": to_dict(config)}
+
+
+def check_flags(args: Sequence[str], config: Distills) -> None:
+    """Refuse or name the flags that have no effect on students who learn from labels.
+
+    Args:
+        args: what was typed; presets may set what every schedule but this one reads.
+        config: what became of it.
+
+    Raises:
+        UserError: --teacher-seed is given.
+    """
+    if config.schedule != "ce":
+        return
+    typed = flags_of(args)
+    if "teacher_seed" in typed and config.teacher_seed is not None:
+        raise UserError("--schedule ce learns from the data's labels and has no teacher whose --teacher-seed could be chosen; leave it out")
+    if idle := [f"--{name.replace('_', '-')}" for name in typed if name.startswith(("supervision.", "loss."))]:
+        print(f"no effect with --schedule ce, which learns from the data's labels: {', '.join(idle)}", file=sys.stderr)

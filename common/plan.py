@@ -1,20 +1,27 @@
-"""An experiment as a list of stages, each the command that a person would type and the file that marks its end."""
+"""An experiment as a list of stages, each the command that a person would type and the file that marks its end.
+
+A stage is done if what is there was made from what it would be made from now (`common.lineage`). Otherwise it is stale: nothing goes on from it, the
+stale stages are named, and the user moves them away. Judgements alone are made again without asking.
+"""
 
 import importlib
 import itertools
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
-from common.config import Runtime
+from common.config import Runtime, last_value
+from common.errors import UserError
+from common.lineage import contents, why_judgement_is_stale, why_probe_is_stale, why_run_is_stale
 from common.mesh import set_up_devices
 from common.probing import FOLDER
-from common.runs import DONE
+from common.runs import DONE, RunDirectory
 
 
 @dataclass(frozen=True)
@@ -34,8 +41,27 @@ class StageCommand:
 
     @property
     def trains(self) -> bool:
-        """Whether it saves resume states."""
+        """Whether it is a run, which saves resume states."""
         return self.module.endswith((".train", ".distill"))
+
+    @property
+    def judges(self) -> bool:
+        """Whether it reads all stages before it and costs next to nothing."""
+        return self.module.endswith(".claims")
+
+    @property
+    def kept(self) -> Path:
+        """What has to go for it to be made anew."""
+        return self.output.parent if self.trains else self.output
+
+
+@dataclass(frozen=True)
+class State:
+    """Whether a stage has to be carried out."""
+
+    word: Literal["done", "to do", "stale"]
+    reason: str = ""
+    """Of a stale one, to be read after its name."""
 
 
 @dataclass
@@ -81,22 +107,102 @@ class Planner:
 
 
 def run_stages(stages: Sequence[StageCommand], runtime: Runtime) -> None:
-    """Run those stages whose output does not exist, in order, in this process."""
+    """Carry out those stages that are not done, in order, in this process.
+
+    Raises:
+        UserError: some are stale; nothing is run then, and nothing after a run that has come out other than it was.
+    """
     set_up_devices()
     console = Console(stderr=True, soft_wrap=True)
-    done = sum(stage.output.exists() for stage in stages)
-    if done:
-        console.print(f"{done} of {len(stages)} stages are done", highlight=False)
-    for i, stage in enumerate(stages):
-        if not stage.output.exists():
+    done = sum(state.word == "done" for state in refuse_stale(stages))
+    console.print(f"{done} of {len(stages)} stages are done", highlight=False)
+    if done == len(stages):
+        return
+    for i, (stage, state) in enumerate(zip(stages, states(stages), strict=True)):
+        if state.word == "stale" and not stage.judges:
+            refuse_stale(stages)
+        if state.word != "done":
             console.print(f"[bold]\\[{i + 1}/{len(stages)}] {stage.name}[/]  {escape(stage.shell)}", highlight=False)
             flags = ("--runtime.resume-seconds", str(runtime.resume_seconds)) if stage.trains else ()
             importlib.import_module(stage.module).main([*stage.args, *flags])
 
 
+def states(stages: Sequence[StageCommand]) -> Iterator[State]:
+    """The state of every stage, in order; each is looked up when it is asked for, after those before it may have been carried out."""
+    stale: dict[Path, str] = {}
+    for stage in stages:
+        state = _state(stage, stale)
+        if state.word == "stale":
+            stale[stage.output] = stage.name
+        yield state
+
+
+def refuse_stale(stages: Sequence[StageCommand]) -> list[State]:
+    """The state of every stage, of which only judgements may be stale.
+
+    Raises:
+        UserError: others are; with the reason of each, and what to do.
+    """
+    found = list(states(stages))
+    stale = [(stage, state.reason) for stage, state in zip(stages, found, strict=True) if state.word == "stale" and not stage.judges]
+    if not stale:
+        return found
+    reasons = "\n".join(f"  {stage.name} {reason}" for stage, reason in stale)
+    kept = [stage.kept for stage, _ in stale]
+    apart = "\n".join(f"  {path}" for path in kept if not any(other in path.parents for other in kept))
+    raise UserError(
+        f"{len(stale)} of {len(stages)} stages are stale; nothing more is run, and nothing deleted:\n{reasons}\n"
+        f"Put back what they were made from, or move these away (or delete them) and start the experiment again, which makes them anew:\n{apart}"
+    )
+
+
+def made_from(outputs: Sequence[Path], home: Path) -> dict[str, str | None]:
+    """What a judgement of some stages says of them: hashes of runs and probes, by their names below `home`."""
+    return contents(home, _names(outputs, home))
+
+
+def sweeps(stages: Sequence[StageCommand]) -> list[Path]:
+    """The runs of the folder `tune`; what else is in there is no part of the experiment."""
+    return sorted(stage.kept for stage in stages if stage.trains and stage.kept.parent.name == "tune")
+
+
 def print_plan(stages: Sequence[StageCommand]) -> None:
     """The stages as a table."""
-    table = Table("stage", "state", "command")
-    for stage in stages:
-        table.add_row(stage.name, "done" if stage.output.exists() else "to do", escape(stage.shell))
+    table = Table("stage", Column("state", overflow="fold"), Column("command", overflow="fold"))
+    for stage, state in zip(stages, states(stages), strict=True):
+        table.add_row(stage.name, escape(f"{state.word}: {state.reason}" if state.reason else state.word), escape(stage.shell))
     Console(soft_wrap=True).print(table)
+
+
+def _state(stage: StageCommand, stale: dict[Path, str]) -> State:
+    if not stage.output.exists() and not _is_begun(stage):
+        return State("to do")
+    from_stale = [f"was made from {stale[path]}, which is stale" for path in stage.needs if path in stale]
+    if reason := _why_stale(stage) or next(iter(from_stale), ""):
+        return State("stale", reason)
+    is_done = stage.output.exists() and (not stage.trains or RunDirectory(stage.kept).finished)
+    return State("done" if is_done else "to do")
+
+
+def _is_begun(stage: StageCommand) -> bool:
+    """Whether a run is there that has not come to its end."""
+    return stage.trains and (stage.kept / "config.json").exists() and (stage.kept / "manifest.json").exists()
+
+
+def _why_stale(stage: StageCommand) -> str:
+    if stage.judges:
+        return why_judgement_is_stale(stage.output, _names(stage.needs, stage.output.parent))
+    module = importlib.import_module(stage.module)
+    if stage.trains:
+        return why_run_is_stale(stage.kept, module.planned_run(stage.args), _given(stage, "--teacher"), _given(stage, "--tuned-by"))
+    return why_probe_is_stale(stage.output, module.planned_settings(stage.args))
+
+
+def _given(stage: StageCommand, flag: str) -> Path | None:
+    value = last_value(stage.args, flag)
+    return None if value is None else Path(value)
+
+
+def _names(outputs: Sequence[Path], home: Path) -> list[str]:
+    """A run goes by its folder, a probe by its file."""
+    return [(path.parent if path.name == DONE else path).relative_to(home).as_posix() for path in outputs]

@@ -1,7 +1,8 @@
 """Probes of a whole trajectory: what every one of them does with a run directory, whatever it measures.
 
 A probe reads the checkpoints of a finished run and writes tables into `probes/` inside it, and last `probes/<name>.json`, which holds its settings
-and says that it is complete. What it has computed is kept checkpoint by checkpoint, so that an interrupted probe goes on where it stopped.
+and the hash of the run, and says that it is complete. What it has computed is kept checkpoint by checkpoint, so that an interrupted probe goes on
+where it stopped.
 """
 
 import json
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from common.errors import UserError
+from common.lineage import MADE_FROM, probed_here, result_hash
 from common.progress import progress_bar
 from common.runs import RunDirectory, finished_run, locked, write_json
 from common.runs.files import replacing
@@ -78,7 +80,7 @@ def opened_probe(path: Path, experiment: str, name: str, settings: Mapping[str, 
         settings: plain JSON values.
 
     Raises:
-        UserError: the run is missing, unfinished, in use, of another experiment, or was probed with other settings.
+        UserError: the run is missing, unfinished, in use, of another experiment, or was probed with other settings; or the probe is of another run.
     """
     run = RunDirectory(path)
     if run.record["experiment"] != experiment:
@@ -90,20 +92,23 @@ def opened_probe(path: Path, experiment: str, name: str, settings: Mapping[str, 
     with locked(folder, f"{name}.lock"):
         complete, parts, settings = folder / f"{name}.json", folder / f"{name}.parts", json.loads(json.dumps(settings))
         if complete.exists():
-            if _read_json(complete).get("settings") != settings:
+            record = _read_json(complete)
+            if record.get("settings") != settings:
                 raise UserError(f"{folder} holds a probe with other settings; delete {complete} to probe again")
+            if not probed_here(record, run):
+                raise UserError(f"{folder} holds a probe of another run than {path} is now; delete {complete} to probe again")
             _drop_parts(parts)  # of a process that was killed at the very end
             print(f"{complete}: already there, nothing to do")
             yield None
             return
-        marker = parts / _SETTINGS
-        if _read_json(marker) != settings:
+        marker, begun = parts / _SETTINGS, {"settings": settings, MADE_FROM: {"run": {"hash": result_hash(run)}}}
+        if _read_json(marker) != begun:
             _drop_parts(parts)
             parts.mkdir(exist_ok=True)
-            write_json(marker, settings)
+            write_json(marker, begun)
         probe = Probe(run, folder, parts)
         yield probe
-        write_json(complete, {"settings": settings} | probe.summary)
+        write_json(complete, begun | probe.summary)
         _drop_parts(parts)
 
 

@@ -9,9 +9,10 @@ from typing import Protocol
 import jax
 import numpy as np
 
-from common.config import TrainingConfig, fingerprint
+from common.config import TrainingConfig
 from common.errors import UserError
 from common.fit import Supervision
+from common.lineage import result_hash
 from common.models import Params
 from common.runs import RunDirectory, finished_run
 from common.schedule import ScheduleConfig, ScheduleName, build
@@ -52,7 +53,7 @@ class TeacherRun:
     @property
     def hash(self) -> str:
         """Identity of the teacher: what was asked for and what came out."""
-        return fingerprint({"config": self.run.hash, "checkpoints": self.run.manifest["checkpoints"]})
+        return result_hash(self.run)
 
     def last_step(self) -> int:
         """Step of the final checkpoint."""

@@ -11,7 +11,7 @@ import pandas as pd
 from pydantic import Field
 
 from common.config import PositiveFloat, PositiveInt, Seed, configuration
-from common.runs import RunDirectory, finished_run, runs_below
+from common.runs import RunDirectory, finished_run
 from common.stats import learning_time, median
 
 TunedBy = Literal["time", "accuracy"]
@@ -82,8 +82,8 @@ def tuned_rate(path: Path, criterion: TunedBy = "time") -> float:
     return best_rate(rate_results(finished_run(path, "sweep")), criterion)
 
 
-def tuning_table(home: Path) -> pd.DataFrame:
-    """The sweeps of an experiment, those runs in its folder `tune`.
+def tuning_table(paths: Sequence[Path]) -> pd.DataFrame:
+    """The sweeps of an experiment.
 
     Columns: run, learning_rate, median_t90 in examples (empty where censored), num_learnt (seeds that did), num_seeds, mean_final_accuracy.
 
@@ -91,7 +91,7 @@ def tuning_table(home: Path) -> pd.DataFrame:
         UserError: a sweep is unfinished.
     """
     rows = []
-    for path in runs_below(home / "tune"):
+    for path in paths:
         run = finished_run(path, "sweep")
         num_seeds = len(set(run.manifest["seeds"]))
         for result in rate_results(run):

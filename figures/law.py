@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 
 from common.config import parse
 from common.errors import UserError, run_command
-from common.runs import is_run, runs_below, write_json, write_text
+from common.lineage import refuse_stale_judgement
+from common.runs import is_run, write_json, write_text
 from common.runs.files import copy_file, refuse_filled
 from figures import loaders, style
 
@@ -42,8 +43,10 @@ def main(args: list[str]) -> None:
     """Draw, and copy where asked."""
     command = parse(LawCommand, args, prog="figures.law", description="Draw learning time against d from the tables of parity.law.")
     home = command.root / "law" / command.preset
+    makes_it = f"{COMMAND} {command.preset} --root {command.root}"
     if not (home / "fits.json").exists():
-        raise UserError(f"{home} is not complete; run `{COMMAND} {command.preset} --root {command.root}` first")
+        raise UserError(f"{home} is not complete; run `{makes_it}` first")
+    refuse_stale_judgement(home / "fits.json", makes_it)
     png = draw(home, command.out / command.preset)
     print(png)
     if command.publish is not None:
@@ -124,7 +127,8 @@ def publish(home: Path, png: Path, out: Path, preset: str) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for source in (*(home / name for name in _TABLES), png):
         copy_file(source, out / source.name)
-    manifests = [loaders.read_json(run / "manifest.json") for run in runs_below(home)]
+    runs = loaders.read_json(home / "fits.json")["made_from"]
+    manifests = [loaders.read_json(home / run / "manifest.json") for run in runs]
     first_teacher = next(path for path in sorted(home.glob("*/teacher")) if is_run(path))
     reported = loaders.read_json(first_teacher / "manifest.json")
     kept = {name: reported[name] for name in ("commit", "device", "packages", "python", "seeds")}

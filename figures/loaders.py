@@ -19,6 +19,14 @@ PUBLISHED_SCALE = "paper"
 _TARGETS = Path(__file__).with_name("targets.csv")
 
 
+def runs_of(home: Path) -> list[str]:
+    """The runs that the claims of an experiment were judged from, the teacher first, then students, then tuning."""
+    judgements = [home / name for name in ("claims.json", BEYOND) if (home / name).exists()]
+    judged = {name for judgement in judgements for name in read_json(judgement)["made_from"]}
+    found = [name for name in judged if is_run(home / name)]
+    return sorted(found, key=lambda name: (name != "teacher", name.startswith("tune/"), name))
+
+
 def metrics(run: Path) -> pd.DataFrame:
     """The metrics of a run, one row for each evaluation and lane: step, examples, lane, seed, learning_rate, and all that was measured."""
     manifest = read_json(run / "manifest.json")

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from common.config import Preset, PresetName, chosen_preset, last_value, parse
 from common.errors import UserError, run_command
+from common.lineage import refuse_stale_judgement
 from common.runs.files import refuse_filled
 from figures import ancestors, first, fresh, law, levels, loaders, overview, phases, report, spike, students, transition, width
 from parity.presets import PRESETS as PARITY_PRESETS
@@ -146,8 +147,12 @@ def main(args: list[str]) -> None:
     name, page, preset = chosen_page(args)
     command = parse(MakeCommand, args, prog="figures.make", description="Draw every figure and the report of a preset from its run files.")
     home, folder = command.root / name / preset.name, command.out / folder_of(name, preset.name)
+    makes_it = f"python -m {name}.experiment --preset {preset.name} --root {command.root}"
     if not (home / "claims.json").exists():
-        raise UserError(f"{home} is not complete; run `python -m {name}.experiment --preset {preset.name} --root {command.root}` first")
+        raise UserError(f"{home} is not complete; run `{makes_it}` first")
+    refuse_stale_judgement(home / "claims.json", makes_it)
+    if (home / loaders.BEYOND).exists():
+        refuse_stale_judgement(home / loaders.BEYOND, f"{makes_it} --beyond")
     drawn_names = [f"{figure}.{kind}" for figure in (*PARITY, *PCFG, "law") for kind in ("png", "pdf")]
     refuse_filled(folder, "report.html", ours=("data", fresh.RECORD, *drawn_names))
     law_home = command.root / "law" / preset.name
@@ -158,6 +163,7 @@ def main(args: list[str]) -> None:
         return
     drawn = [report.Drawn(draw(home, folder), caption) for _, (draw, caption) in page.figures(preset.config, home)]
     if name == "parity" and (law_home / "fits.json").exists():
+        refuse_stale_judgement(law_home / "fits.json", f"{law.COMMAND} {preset.name} --root {command.root}")
         drawn.append(report.Drawn(law.draw(law_home, folder), law.caption(law_home)))
     subject = report.Subject(page.title, preset.name, preset.note, f"python -m {name}.experiment --preset {preset.name}", page.footnote)
     written = report.write(home, folder, subject, drawn)

@@ -12,7 +12,7 @@ from common.runs import write_json, write_text
 from common.runs.files import copy_file, refuse_filled
 from common.verdict import outcome
 from figures import loaders, make, tables
-from figures.report import runs_of
+from figures.loaders import runs_of
 
 TABLE = "table.md"
 _PROVENANCE = "provenance.json"

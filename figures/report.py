@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from common.runs import runs_below, write_text
+from common.runs import write_text
 from common.runs.files import copy_file
 from common.size import size_of
 from common.verdict import outcome
@@ -63,7 +63,7 @@ def write(home: Path, folder: Path, subject: Subject, drawn: list[Drawn]) -> Pat
         drawn: the figures, in order.
     """
     data = copy_data(home, folder)
-    manifests = {run: loaders.read_json(home / run / "manifest.json") for run in runs_of(home)}
+    manifests = {run: loaders.read_json(home / run / "manifest.json") for run in loaders.runs_of(home)}
     provenance = manifests["teacher"]
     rows = [run_row(home, name, manifest) for name, manifest in manifests.items()]
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined)
@@ -88,13 +88,6 @@ def write(home: Path, folder: Path, subject: Subject, drawn: list[Drawn]) -> Pat
     return folder / "report.html"
 
 
-def runs_of(home: Path) -> list[str]:
-    """All finished runs of an experiment, the teacher first, then students, then tuning."""
-    runs = [path for path in runs_below(home) if loaders.read_json(path / "manifest.json")["status"] == "finished"]
-    found = [path.relative_to(home).as_posix() for path in runs]
-    return sorted(found, key=lambda name: (name != "teacher", name.startswith("tune/"), name))
-
-
 def copy_data(home: Path, folder: Path) -> list[dict[str, str]]:
     """Copy the tables that the figures were drawn from, and every student's and the teacher's curves as one CSV."""
     target = folder / "data"
@@ -104,7 +97,7 @@ def copy_data(home: Path, folder: Path) -> list[dict[str, str]]:
         if (home / source).exists():
             copy_file(home / source, target / Path(source).name)
             links.append({"href": f"data/{Path(source).name}", "text": text})
-    tables = [loaders.metrics(home / run).assign(run=run) for run in runs_of(home) if not run.startswith("tune/")]
+    tables = [loaders.metrics(home / run).assign(run=run) for run in loaders.runs_of(home) if not run.startswith("tune/")]
     write_text(target / "curves.csv", pd.concat(tables).to_csv(index=False, float_format="%.6g"))
     return [*links, {"href": "data/curves.csv", "text": "accuracy and loss of every seed at every evaluation"}]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from figures import loaders
-from figures.report import runs_of
+from figures.loaders import runs_of
 
 CURVES = "curves.csv"
 CORRELATIONS = "correlations.csv"

@@ -16,7 +16,9 @@ import pandas as pd
 from rich.console import Console
 
 from common.config import PresetName, chosen_preset, parse
-from common.errors import run_command
+from common.errors import UserError, run_command
+from common.lineage import MADE_FROM
+from common.plan import made_from, refuse_stale, sweeps
 from common.runs import write_json, write_text
 from common.stats import bootstrap, compare_paired, proportion, ratio_of_medians
 from common.teacher import transitions
@@ -25,11 +27,12 @@ from common.tuning import tuning_table
 from common.verdict import Claim, Measurement, Verdict, describe, every, plain, verdict_table, within
 from parity.correlations import floor_of_mean
 from parity.evidence import Evidence, mostly_uncensored
+from parity.experiment import BEYOND, plan
+from parity.experiment import CLAIMS as OUTPUT
 from parity.first_checkpoints import first_checkpoint_claim, first_table, teachers
 from parity.presets import PRESETS
 from parity.probe import BY_STRATUM, IN_SUPPORT
 
-OUTPUT, BEYOND = "claims.json", "beyond.json"
 TIMES = "learning_times.csv"
 TUNING = "tuning.csv"
 FIRST = "first_checkpoints.csv"
@@ -95,7 +98,10 @@ def main(args: list[str]) -> None:
     """Judge and print."""
     preset = chosen_preset(args, PRESETS)
     command = parse(ClaimsCommand, args, prog="parity.claims", description="Judge the claims of a parity experiment from its run files.")
-    home = command.root / "parity" / preset.name
+    if command.beyond and not preset.config.goes_beyond:
+        raise UserError(f"--beyond: the preset {preset.name} has no runs that the paper does not have")
+    stages, home = plan(preset.name, preset.config, command.root, beyond=command.beyond), command.root / "parity" / preset.name
+    refuse_stale(stages)
     evidence = Evidence(home, preset.config)
     if command.beyond:
         verdicts, output = judge_beyond(evidence), BEYOND
@@ -104,9 +110,10 @@ def main(args: list[str]) -> None:
     else:
         verdicts, output = judge(evidence), OUTPUT
         write_text(home / TIMES, times_table(evidence).to_csv(index=False))
-        write_text(home / TUNING, tuning_table(home).to_csv(index=False))
+        write_text(home / TUNING, tuning_table(sweeps(stages)).to_csv(index=False))
     # Last, because it marks the end of the experiment.
-    write_json(home / output, {"preset": preset.name, "claims": [plain(verdict, CLAIMS) for verdict in verdicts]})
+    judged = {"preset": preset.name, "claims": [plain(verdict, CLAIMS) for verdict in verdicts]}
+    write_json(home / output, judged | {MADE_FROM: made_from(stages[-1].needs, home)})
     Console(soft_wrap=True).print(verdict_table(verdicts, CLAIMS))
 
 

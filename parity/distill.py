@@ -1,14 +1,16 @@
 """`python -m parity.distill`: train students under a supervision schedule from a teacher's trajectory."""
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from common import schedule
-from common.config import chosen_preset, describe_presets, from_dict, parse, validate
-from common.distill import Distillation
+from common.config import chosen_preset, describe_presets, from_dict, parse, validate, with_flags
+from common.distill import Distillation, check_flags, student_record
 from common.errors import UserError, run_command
 from common.fit import Supervision
+from common.lineage import PlannedRun
 from common.mesh import set_up_devices
 from common.models import MLPConfig
 from common.runs import RunDirectory
@@ -35,7 +37,7 @@ class DistillCommand(RunCommand[StudentConfig]):
     """Arguments of `python -m parity.distill`."""
 
     teacher: Path | None = None
-    """Run directory of a finished `parity.train`; not needed by --schedule ce."""
+    """Run directory of a finished `parity.train`; none with --schedule ce."""
 
 
 def main(args: list[str]) -> None:
@@ -45,7 +47,9 @@ def main(args: list[str]) -> None:
     default = with_model(preset.config.student, args, STUDENT_DEFAULTS)
     text = describe_presets("Train students on sparse parity under a supervision schedule (ce, one-shot, progressive, two-shot, ...).", PRESETS)
     command = parse(DistillCommand, args, prog="parity.distill", description=text, default=DistillCommand(default))
-    if command.dry_run and command.teacher is not None and not command.teacher.is_dir():
+    command.check_rate(args)
+    check_flags(args, command.config)
+    if command.dry_run and command.config.schedule != "ce" and command.teacher is not None and not command.teacher.is_dir():
         plan_without_teacher(command, preset.config.teacher)
         return
     stage, available = distill_stage(command)
@@ -60,7 +64,7 @@ def distill_stage(command: DistillCommand) -> tuple[Stage, tuple[int, ...]]:
     """The run that a command asks for, and the steps of the teacher's checkpoints.
 
     Raises:
-        UserError: the teacher is missing, unfinished, or was trained on other data.
+        UserError: the teacher is missing, unfinished, or was trained on other data; or there is one, and labels supervise.
     """
     config = with_chance(command.resolved())
     distillation = Distillation(
@@ -74,6 +78,12 @@ def distill_stage(command: DistillCommand) -> tuple[Stage, tuple[int, ...]]:
         watch=Watch(detector=config.detector),
     )
     return distillation.stage(command, command.teacher)
+
+
+def planned_run(args: Sequence[str]) -> PlannedRun:
+    """The run that a planned command makes."""
+    config = with_chance(with_flags(chosen_preset(args, PRESETS).config.student, args))
+    return PlannedRun(student_record("parity", config), "time")
 
 
 def shared_layers(config: StudentConfig, teacher: TrainConfig) -> int:
@@ -127,7 +137,7 @@ def plan_without_teacher(command: DistillCommand, teacher: TrainConfig) -> None:
     last = teacher.training.steps
     built = schedule.build(config.schedule, config.supervision, config.training.steps, last, None, shared_layers(config, teacher))
     num_lanes = len(lanes(config))
-    problem = student_problem(config, None if config.schedule == "ce" else teacher)
+    problem = student_problem(config, teacher)
     Stage(command.run_dir, {}, problem, config.training, Supervision((built,) * num_lanes, None), {}).dry_run(())
 
 

@@ -23,7 +23,7 @@ from common.errors import run_command
 from common.plan import Planner, StageCommand, print_plan, run_stages
 from common.size import Size
 from common.tuning import SWEEP_STOP_AFTER
-from parity import claims, probe
+from parity import probe
 from parity.first_checkpoints import first_run, replica_name
 from parity.presets import PRESETS, Experiment, FirstCheckpointConfig
 
@@ -40,6 +40,7 @@ STRATEGIES: dict[str, tuple[str, ...]] = {
 }
 TREE = "tree"
 TEACHER = "teacher"
+CLAIMS, BEYOND = "claims.json", "beyond.json"
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class ExperimentCommand:
     beyond: bool = False
     """Run what the paper does not have as well."""
     dry_run: bool = False
-    """Print every command and whether it has been done, and stop."""
+    """Print every command and whether it has been done or is stale, and why, and stop."""
     runtime: Runtime = Runtime()
 
 
@@ -111,7 +112,7 @@ class _Planner(Planner):
                 self.distill(f"student/ce-{size.tag}", *self._labels(size), *self._tuned(f"tune/ce-{size.tag}"))
         for strategy, flags in self.strategies.items():
             self.distill(f"student/{strategy}", *flags, *self._budget(strategy), *self._tuned(f"tune/{strategy}"), teacher=TEACHER)
-        self.claims(claims.OUTPUT)
+        self.claims(CLAIMS)
 
     def go_beyond(self) -> None:
         """Hierarchical parity, first checkpoints, further teachers, and the claims on them."""
@@ -128,7 +129,7 @@ class _Planner(Planner):
                 self._probe(name)
                 self._first_checkpoints(name, self.experiment.first, "--teacher-seed", str(replica.seed))
         if self.experiment.goes_beyond:
-            self.claims(claims.BEYOND, "--beyond")
+            self.claims(BEYOND, "--beyond")
 
     def _first_checkpoints(self, teacher: str, first: FirstCheckpointConfig, *args: str) -> None:
         budget = ("--training.steps", str(first.steps), "--training.eval-every", str(first.eval_every), "--training.num-seeds", str(first.num_seeds))

@@ -17,6 +17,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -26,7 +27,8 @@ from pydantic import Field
 
 from common.config import PositiveFloat, PositiveInt, Preset, Runtime, Seed, chosen_preset, configuration, describe_presets, parse
 from common.errors import PREEMPTED_EXIT_CODE, Preempted, RunError, UserError, run_command
-from common.plan import StageCommand, print_plan, run_stages
+from common.lineage import MADE_FROM
+from common.plan import StageCommand, made_from, print_plan, refuse_stale, run_stages, sweeps
 from common.runs import DONE, RunDirectory, write_json, write_text
 from common.tuning import SWEEP_STOP_AFTER, learning_times, preference, rate_results, tuning_table
 from parity.exponents import STRATEGIES, fits
@@ -124,7 +126,7 @@ class LawCommand:
     k: int | None = None
     """Only the runs of this k, and no fit; without it one process for each k, side by side, then the fit."""
     dry_run: bool = False
-    """Print every command and whether it has been done, and stop."""
+    """Print every command and whether it has been done or is stale, and why, and stop."""
     runtime: Runtime = Runtime()
 
 
@@ -143,10 +145,13 @@ def main(args: list[str]) -> None:
     elif command.k is not None:
         run_stages(stages[command.k], command.runtime)
     else:
-        missing = [k for k in ks if not all(stage.output.exists() for stage in stages[k])]
-        flags = ("--preset", preset.name, "--root", str(command.root), "--runtime.resume-seconds", str(command.runtime.resume_seconds))
-        run_side_by_side([[sys.executable, "-m", "parity.law", *flags, "--k", str(k)] for k in missing])
-        write_tables(config, home, preset.name)
+        every = [stage for k in ks for stage in stages[k]]
+        to_do = {stage.output for stage, state in zip(every, refuse_stale(every), strict=True) if state.word != "done"}
+        if missing := [k for k in ks if any(stage.output in to_do for stage in stages[k])]:
+            flags = ("--preset", preset.name, "--root", str(command.root), "--runtime.resume-seconds", str(command.runtime.resume_seconds))
+            run_side_by_side([[sys.executable, "-m", "parity.law", *flags, "--k", str(k)] for k in missing])
+            refuse_stale(every)
+        write_tables(config, home, preset.name, made_from([stage.output for stage in every], home))
 
 
 def run_side_by_side(commands: list[list[str]]) -> None:
@@ -259,13 +264,13 @@ def times_table(config: LawConfig, home: Path) -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"t90": "Int64", "first_stage": "Int64"})
 
 
-def write_tables(config: LawConfig, home: Path, preset: str) -> None:
-    """Write the learning times, the sweeps and the fits."""
+def write_tables(config: LawConfig, home: Path, preset: str, runs: Mapping[str, str | None]) -> None:
+    """Write the learning times, the sweeps and the fits, which say of which runs they are."""
     times = times_table(config, home)
-    sweeps = [tuning_table(home / folder_of(point)).assign(k=point.k, d=point.d) for point in config.points]
+    tables = [tuning_table(sweeps(plan_point(config, point, home / folder_of(point)))).assign(k=point.k, d=point.d) for point in config.points]
     write_text(home / TIMES, times.to_csv(index=False))
-    write_text(home / TUNING, pd.concat(sweeps).to_csv(index=False))
-    write_json(home / FITS, {"preset": preset} | fits(times, config.learning_rate, config.first_stages))
+    write_text(home / TUNING, pd.concat(tables).to_csv(index=False))
+    write_json(home / FITS, {"preset": preset, MADE_FROM: runs} | fits(times, config.learning_rate, config.first_stages))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import tyro
 
-from common.config import PositiveInt, Seed, configuration, from_dict, parse, validate
+from common.config import PositiveInt, Seed, configuration, from_dict, parse, to_dict, validate, with_flags
 from common.errors import UserError, run_command
 from common.keys import seed_key
 from common.mesh import over_lanes, set_up_devices
@@ -58,6 +58,11 @@ def main(args: list[str]) -> None:
     set_up_devices()
     command = parse(ProbeCommand, args, prog="parity.probe", description="Correlate every checkpoint of a run with monomials of its input.")
     probe(command.run_dir, validate(command.config))
+
+
+def planned_settings(args: Sequence[str]) -> dict[str, Any]:
+    """The settings of a planned command's probe."""
+    return to_dict(with_flags(ProbeConfig(), args))
 
 
 def probe(path: Path, config: ProbeConfig) -> None:

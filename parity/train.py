@@ -1,12 +1,15 @@
 """`python -m parity.train`: train a teacher (or any model) on the labels of sparse parity and keep its trajectory."""
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from common import schedule
-from common.config import chosen_preset, describe_presets, parse, to_dict, validate
+from common.config import chosen_preset, describe_presets, parse, to_dict, validate, with_flags
 from common.errors import run_command
 from common.fit import Supervision
+from common.lineage import MADE_FROM, PlannedRun
 from common.mesh import set_up_devices
 from common.stage import Stage
 from common.transition import DetectorConfig, Watch
@@ -28,6 +31,7 @@ def main(args: list[str]) -> None:
     default = with_model(preset.config.teacher, args, TEACHER_DEFAULTS)
     text = describe_presets("Train an MLP or a Transformer on sparse parity with the data's labels: the teacher.", PRESETS)
     command = parse(TrainCommand, args, prog="parity.train", description=text, default=TrainCommand(default))
+    command.check_rate(args)
     stage = train_stage(command)
     if command.dry_run:
         stage.dry_run(())
@@ -41,14 +45,24 @@ def train_stage(command: TrainCommand) -> Stage:
     problem = teacher_problem(config)
     return Stage(
         run_dir=command.run_dir,
-        record={"experiment": "parity", "stage": "train", "config": to_dict(config), "paths": {"tuned_by": str(command.tuned_by or "")}},
+        record=record_of(config) | {"paths": {"tuned_by": str(command.tuned_by or "")}},
         problem=problem,
         training=config.training,
         supervision=Supervision(tuple(schedule.ce(config.training.steps) for _ in problem.lanes), None),
-        provenance={"supports": supports_of(config.data)},
+        provenance={"supports": supports_of(config.data), MADE_FROM: command.made_from(config)},
         engine=functools.partial(make_engine, config),
         watch=Watch(detector=DetectorConfig(floor=1 / config.data.num_classes)),
     )
+
+
+def record_of(config: TrainConfig) -> dict[str, Any]:
+    """What identifies a run."""
+    return {"experiment": "parity", "stage": "train", "config": to_dict(config)}
+
+
+def planned_run(args: Sequence[str]) -> PlannedRun:
+    """The run that a planned command makes."""
+    return PlannedRun(record_of(with_flags(chosen_preset(args, PRESETS).config.teacher, args)), "time")
 
 
 if __name__ == "__main__":

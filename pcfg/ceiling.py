@@ -13,7 +13,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax
 import numpy as np
@@ -21,7 +21,7 @@ import pandas as pd
 import tyro
 from pydantic import Field
 
-from common.config import PositiveInt, configuration, parse, validate
+from common.config import PositiveInt, configuration, parse, to_dict, validate, with_flags
 from common.errors import UserError, run_command
 from common.masking import MaskingConfig
 from common.mesh import set_up_devices
@@ -75,6 +75,11 @@ def main(args: list[str]) -> None:
     text = "Compute what the best possible model scores on a run's evaluation set, exactly, and how it depends on n-grams."
     command = parse(CeilingCommand, args, prog="pcfg.ceiling", description=text)
     compute(command.run_dir, validate(command.config))
+
+
+def planned_settings(args: Sequence[str]) -> dict[str, Any]:
+    """The settings of a planned command's probe."""
+    return to_dict(with_flags(CeilingConfig(), args))
 
 
 def compute(path: Path, config: CeilingConfig) -> None:

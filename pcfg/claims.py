@@ -17,6 +17,8 @@ from rich.console import Console
 
 from common.config import chosen_preset, parse
 from common.errors import run_command
+from common.lineage import MADE_FROM
+from common.plan import made_from, refuse_stale, sweeps
 from common.runs import RunDirectory, finished_run, write_json, write_text
 from common.stats import bootstrap, proportion
 from common.teacher import transitions
@@ -25,6 +27,7 @@ from common.tuning import tuning_table
 from common.verdict import Claim, Measurement, Verdict, plain, verdict_table
 from pcfg import ceiling
 from pcfg.experiment import CLAIMS as OUTPUT
+from pcfg.experiment import plan
 from pcfg.presets import PRESETS, PCFGPresetName
 from pcfg.probe import TABLE
 from pcfg.students import Evidence, accuracy_claim, final_table, first_table, structure_claim, structure_table, sweep_claim
@@ -81,7 +84,8 @@ def main(args: list[str]) -> None:
     """Judge and print."""
     preset = chosen_preset(args, PRESETS)
     command = parse(ClaimsCommand, args, prog="pcfg.claims", description="Judge the claims of a PCFG experiment from its run files.")
-    home = command.root / "pcfg" / preset.name
+    stages, home = plan(preset.name, preset.config, command.root), command.root / "pcfg" / preset.name
+    refuse_stale(stages)
     phases = transitions(finished_run(home / "teacher"), preset.config.student.detector)
     evidence = Evidence(home, preset.config, phases)
     verdicts = [phases_claim(home, phases), trigram_claim(home, phases), closing_claim(home)]
@@ -90,9 +94,10 @@ def main(args: list[str]) -> None:
     write_text(home / FIRST, first_table(evidence).to_csv(index=False, float_format="%.6g"))
     write_text(home / STRUCTURE, structure_table(evidence).to_csv(index=False, float_format="%.6g"))
     if preset.config.tuning is not None:
-        write_text(home / TUNING, tuning_table(home).to_csv(index=False))
+        write_text(home / TUNING, tuning_table(sweeps(stages)).to_csv(index=False))
     # Last, because it marks the end of the experiment.
-    write_json(home / OUTPUT, {"preset": preset.name, "claims": [plain(verdict, CLAIMS) for verdict in verdicts]})
+    judged = {"preset": preset.name, "claims": [plain(verdict, CLAIMS) for verdict in verdicts]}
+    write_json(home / OUTPUT, judged | {MADE_FROM: made_from(stages[-1].needs, home)})
     Console(soft_wrap=True).print(verdict_table(verdicts, CLAIMS))
 
 

@@ -20,9 +20,13 @@ from common.runs import RunDirectory
 from common.schedule import ScheduleConfig, ScheduleName
 from common.speed import Work, training_work
 from common.transformer import TransformerConfig, functional_transformer
+from common.tuning import TunedBy
 from pcfg.data import PCFGData, eval_batch, identity, sample
 from pcfg.sampler import Sampler, make_sampler
 from pcfg.vocabulary import Vocabulary
+
+TUNED_BY: TunedBy = "accuracy"
+"""What the best rate of a sweep is best at: the question is how far a budget reaches."""
 
 
 @configuration

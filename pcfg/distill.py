@@ -1,17 +1,19 @@
 """`python -m pcfg.distill`: train students under a supervision schedule from a teacher's trajectory."""
 
 import functools
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from common.command import TrainingCommand
-from common.config import chosen_preset, describe_presets, from_dict, parse, validate
-from common.distill import Distillation
+from common.config import chosen_preset, describe_presets, from_dict, parse, validate, with_flags
+from common.distill import Distillation, check_flags, student_record
 from common.errors import UserError, run_command
+from common.lineage import PlannedRun
 from common.mesh import set_up_devices
 from common.runs import RunDirectory
 from common.stage import Stage
-from pcfg.config import StudentConfig, TrainConfig, student_problem, work_of
+from pcfg.config import TUNED_BY, StudentConfig, TrainConfig, student_problem, work_of
 from pcfg.data import identity
 from pcfg.presets import PRESETS, PCFGPresetName
 from pcfg.watch import watch_of
@@ -24,7 +26,7 @@ class DistillCommand(TrainingCommand[StudentConfig]):
     preset: PCFGPresetName = "quick"
     """Sets the defaults of all other flags."""
     teacher: Path | None = None
-    """Run directory of a finished `pcfg.train`; not needed by --schedule ce."""
+    """Run directory of a finished `pcfg.train`; none with --schedule ce."""
 
 
 def main(args: list[str]) -> None:
@@ -33,6 +35,8 @@ def main(args: list[str]) -> None:
     preset = chosen_preset(args, PRESETS)
     text = describe_presets("Train students on masked sentences under a supervision schedule (ce, one-shot, progressive, two-shot, ...).", PRESETS)
     command = parse(DistillCommand, args, prog="pcfg.distill", description=text, default=DistillCommand(preset.config.student))
+    command.check_rate(args)
+    check_flags(args, command.config)
     stage, available = distill_stage(command)
     if command.dry_run:
         stage.dry_run(available)
@@ -45,9 +49,9 @@ def distill_stage(command: DistillCommand) -> tuple[Stage, tuple[int, ...]]:
     """The run that a command asks for, and the steps of the teacher's checkpoints.
 
     Raises:
-        UserError: the teacher is missing, unfinished, or was trained on other sentences.
+        UserError: the teacher is missing, unfinished, or was trained on other sentences; or there is one, and labels supervise.
     """
-    config = command.resolved("accuracy")
+    config = command.resolved(TUNED_BY)
     distillation = Distillation(
         "pcfg",
         config,
@@ -59,6 +63,12 @@ def distill_stage(command: DistillCommand) -> tuple[Stage, tuple[int, ...]]:
         work=functools.partial(work_of, config),
     )
     return distillation.stage(command, command.teacher)
+
+
+def planned_run(args: Sequence[str]) -> PlannedRun:
+    """The run that a planned command makes."""
+    config = with_flags(chosen_preset(args, PRESETS).config.student, args)
+    return PlannedRun(student_record("pcfg", config) | {"grammar": identity(config.data.load())}, TUNED_BY)
 
 
 def read_teacher_config(student: StudentConfig, run: RunDirectory) -> TrainConfig:

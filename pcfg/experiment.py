@@ -33,7 +33,7 @@ class ExperimentCommand:
     root: Path = Path("runs")
     """Where runs are kept."""
     dry_run: bool = False
-    """Print every command and whether it has been done, and stop."""
+    """Print every command and whether it has been done or is stale, and why, and stop."""
     runtime: Runtime = Runtime()
 
 

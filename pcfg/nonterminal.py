@@ -18,7 +18,7 @@ import optax
 import pandas as pd
 import tyro
 
-from common.config import NonNegativeInt, PositiveFloat, PositiveInt, Seed, configuration, parse, validate
+from common.config import NonNegativeInt, PositiveFloat, PositiveInt, Seed, configuration, parse, to_dict, validate, with_flags
 from common.errors import UserError, run_command
 from common.keys import seed_key
 from common.losses import label_cross_entropy, masked_mean
@@ -79,6 +79,11 @@ def main(args: list[str]) -> None:
     text = "Predict the ancestor non-terminals of every token, level by level, from the frozen hidden states of a run's checkpoints."
     command = parse(NonTerminalCommand, args, prog="pcfg.nonterminal", description=text)
     probe_run(command.run_dir, validate(command.config))
+
+
+def planned_settings(args: Sequence[str]) -> dict[str, Any]:
+    """The settings of a planned command's probe."""
+    return to_dict(with_flags(NonTerminalConfig(), args))
 
 
 def probe_run(path: Path, config: NonTerminalConfig) -> None:

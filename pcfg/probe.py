@@ -12,7 +12,7 @@ import pandas as pd
 import tyro
 from pydantic import Field
 
-from common.config import NonNegativeInt, PositiveInt, Seed, configuration, parse, validate
+from common.config import NonNegativeInt, PositiveInt, Seed, configuration, parse, to_dict, validate, with_flags
 from common.errors import UserError, run_command
 from common.keys import seed_key
 from common.mesh import over_lanes, set_up_devices
@@ -65,6 +65,11 @@ def main(args: list[str]) -> None:
     text = "Measure how far every checkpoint of a run predicts from the n tokens around a position (M_robust, M_close)."
     command = parse(ProbeCommand, args, prog="pcfg.probe", description=text)
     probe_run(command.run_dir, validate(command.config))
+
+
+def planned_settings(args: Sequence[str]) -> dict[str, Any]:
+    """The settings of a planned command's probe."""
+    return to_dict(with_flags(ProbeConfig(), args))
 
 
 def probe_run(path: Path, config: ProbeConfig) -> None:

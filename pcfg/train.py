@@ -1,15 +1,18 @@
 """`python -m pcfg.train`: train a teacher (or any model) on masked sentences of a grammar and keep its trajectory."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from common import schedule
 from common.command import TrainingCommand
-from common.config import chosen_preset, describe_presets, parse, to_dict, validate
+from common.config import chosen_preset, describe_presets, parse, to_dict, validate, with_flags
 from common.errors import run_command
 from common.fit import Supervision
+from common.lineage import MADE_FROM, PlannedRun
 from common.mesh import set_up_devices
 from common.stage import Stage
-from pcfg.config import TrainConfig, teacher_problem, work_of
+from pcfg.config import TUNED_BY, TrainConfig, teacher_problem, work_of
 from pcfg.data import identity
 from pcfg.presets import PRESETS, PCFGPresetName
 from pcfg.watch import watch_of
@@ -29,6 +32,7 @@ def main(args: list[str]) -> None:
     preset = chosen_preset(args, PRESETS)
     text = describe_presets("Train a BERT on masked sentences of a probabilistic context-free grammar: the teacher.", PRESETS)
     command = parse(TrainCommand, args, prog="pcfg.train", description=text, default=TrainCommand(preset.config.teacher))
+    command.check_rate(args)
     stage = train_stage(command)
     if command.dry_run:
         stage.dry_run(())
@@ -38,25 +42,28 @@ def main(args: list[str]) -> None:
 
 def train_stage(command: TrainCommand) -> Stage:
     """The run that a command asks for."""
-    config = command.resolved("accuracy")
+    config = command.resolved(TUNED_BY)
     problem = teacher_problem(config)
-    grammar = identity(config.data.load())
     return Stage(
         run_dir=command.run_dir,
-        record={
-            "experiment": "pcfg",
-            "stage": "train",
-            "config": to_dict(config),
-            "grammar": grammar,
-            "paths": {"tuned_by": str(command.tuned_by or "")},
-        },
+        record=record_of(config) | {"paths": {"tuned_by": str(command.tuned_by or "")}},
         problem=problem,
         training=config.training,
         supervision=Supervision(tuple(schedule.ce(config.training.steps) for _ in problem.lanes), None),
-        provenance={},
+        provenance={MADE_FROM: command.made_from(config)},
         watch=watch_of(config),
         work=work_of(config),
     )
+
+
+def record_of(config: TrainConfig) -> dict[str, Any]:
+    """What identifies a run."""
+    return {"experiment": "pcfg", "stage": "train", "config": to_dict(config), "grammar": identity(config.data.load())}
+
+
+def planned_run(args: Sequence[str]) -> PlannedRun:
+    """The run that a planned command makes."""
+    return PlannedRun(record_of(with_flags(chosen_preset(args, PRESETS).config.teacher, args)), TUNED_BY)
 
 
 if __name__ == "__main__":

@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.config import TrainingConfig, fingerprint, from_dict, to_dict, validate
+from common.config import TrainingConfig, fingerprint, flags_of, from_dict, to_dict, validate, with_flags
 from common.errors import RunError, UserError
 from common.models import MLPConfig
 from common.optim import OptimConfig
 from parity.config import TrainConfig
 from parity.data import ParityData
+from parity.presets import PRESETS
 
 CONFIG = TrainConfig(ParityData(8, 2), MLPConfig(4), OptimConfig((0.1,)), TrainingConfig(10, 2, 5))
 
@@ -67,3 +68,24 @@ def test_a_stored_configuration_with_unknown_or_missing_fields_is_refused() -> N
     del values["model"]
     with pytest.raises(RunError, match="model"):
         from_dict(TrainConfig, values, Path("config.json"))
+
+
+def test_flags_in_the_place_of_a_configurations_values() -> None:
+    config = PRESETS["quick"].config.student
+    args = [
+        "--preset",
+        "quick",
+        "--supervision.offset=-16",
+        "--shared-stream",
+        "--training.stop-after",
+        "None",
+        "--optim.learning-rate",
+        "0.2",
+        "4e-1",
+    ]
+    assert flags_of(args)["supervision.offset"] == ["-16"] and flags_of(args)["shared_stream"] == []
+    optim, training = replace(config.optim, learning_rate=(0.2, 0.4)), replace(config.training, stop_after=None)
+    expected = replace(config, supervision=replace(config.supervision, offset=-16), shared_stream=True, optim=optim, training=training)
+    assert with_flags(config, args) == expected
+    with pytest.raises(UserError, match=r"training\.steps = '0'"):
+        with_flags(config, ["--training.steps", "0"])

@@ -25,7 +25,7 @@ from common.schedule import ScheduleConfig
 from common.transformer import TransformerConfig
 from figures import fresh, loaders, make, publish, reproduce, tables
 from figures import transition as transition_figure
-from parity import claims, experiment
+from parity import claims, experiment, train
 from parity.config import StudentConfig, TrainConfig
 from parity.data import ParityData
 from parity.presets import PRESETS, Experiment, FirstCheckpointConfig, ReplicaConfig, TreeConfig, TuningConfig
@@ -328,6 +328,35 @@ def test_claims_of_unfinished_runs_are_refused(finished: Path, tmp_path: Path, m
         assert f"{run} is not finished" in refused(claims.main, "--root", tmp_path)
         manifest.write_text(whole)
         assert not (home / "claims.json").exists(), "which marks the experiment as done"
+
+
+def test_runs_that_do_not_belong_together_are_refused(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Claims without a record of their runs are judged again. Not from a teacher of other seeds than the students', and not for an edited preset."""
+    tiny, home = tiny_experiment(), tmp_path / "parity" / "quick"
+    monkeypatch.setitem(PRESETS, "quick", Preset("quick", "A tiny problem.", tiny))
+    shutil.copytree(finished / "parity" / "quick", home)
+    judged = (home / "claims.json").read_text()
+    (home / "claims.json").write_text('{"claims": []}')
+    experiment.main(["--root", str(tmp_path)])
+    assert (home / "claims.json").read_text() == judged
+
+    shutil.rmtree(home / "teacher")
+    (teacher,) = (stage for stage in experiment.plan("quick", tiny, tmp_path) if stage.name == "teacher")
+    train.main([*teacher.args, "--training.seed", "7"])
+    for main in (claims.main, experiment.main):
+        message = refused(main, "--root", tmp_path)
+        assert "  teacher was trained with training.seed = 7, the preset now says 3\n" in message
+        assert "  student/progressive was taught by another teacher than the one in" in message
+    assert "than those that are there: teacher," in refused(make.main, "--root", tmp_path, "--out", tmp_path / "site")
+    capsys.readouterr()
+    experiment.main(["--root", str(tmp_path), "--dry-run"])
+    assert "stale: was taught" in capsys.readouterr().out
+    edited = replace(tiny, student=replace(tiny.student, training=replace(tiny.student.training, seed=7)))
+    monkeypatch.setitem(PRESETS, "quick", Preset("quick", "Edited.", edited))
+    assert "  student/one-shot was trained with training.seed = 3, the preset now says 7\n" in refused(claims.main, "--root", tmp_path)
+    assert (home / "claims.json").read_text() == judged
 
 
 def test_claim_c_is_what_the_probe_says(finished: Path) -> None:

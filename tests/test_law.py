@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -17,8 +18,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from common.config import Preset, validate
+from common.config import Preset, parse, to_dict, validate
 from common.errors import Preempted, RunError, UserError
+from common.lineage import MADE_FROM
 from common.runs import RunDirectory
 from figures import law as law_figure
 from parity import distill, law, train
@@ -107,6 +109,22 @@ def test_figure_and_published_files(finished: Path, tmp_path: Path) -> None:
     assert names == {"learning_times.csv", "tuning.csv", "fits.json", "law.png", "provenance.json", "table.md", "paragraph.md"}
 
 
+def test_a_law_of_runs_that_do_not_belong_together_is_refused(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]
+) -> None:
+    monkeypatch.setitem(LAW_PRESETS, "quick", Preset("quick", "A tiny law.", TINY))
+    home = tmp_path / "law" / "quick"
+    shutil.copytree(finished / "law" / "quick", home)
+    before, manifest = (home / law.FITS).read_text(), home / "k2-d8" / "teacher" / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"checkpoints": {"0": "other", "256": "bits"}}))
+    message = refused(law.main, "--root", tmp_path)
+    assert "2 of 14 stages are stale" in message
+    for name in ("progressive", "two-shot-8"):
+        assert f"  k2-d8/student/{name} was taught by another teacher than the one in {home / 'k2-d8' / 'teacher'} (" in message
+    assert "are there: k2-d8/teacher; run `python -m parity.law --preset quick" in refused(law_figure.main, "--root", tmp_path)
+    assert (home / law.FITS).read_text() == before
+
+
 def test_a_teacher_that_has_not_learnt_does_not_end_the_law(tmp_path: Path) -> None:
     """Its students are trained all the same, by its final checkpoint alone."""
     stages = {stage.name: stage for stage in law.plan_point(TINY, TINY.points[0], tmp_path)}
@@ -175,7 +193,10 @@ def test_table_and_paragraph_give_the_fitted_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", list(LAW_PRESETS))
-def test_presets_are_valid_and_can_be_planned(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_presets_are_valid_and_can_be_planned(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed = []
+    for module in (train, distill):
+        monkeypatch.setattr(module, "parse", lambda *args, **rest: parsed.append(parse(*args, **rest)) or parsed[-1])
     config = LAW_PRESETS[name].config
     validate(config)
     assert f"--preset {name}" in LAW_PRESETS[name].note
@@ -201,6 +222,8 @@ def test_presets_are_valid_and_can_be_planned(name: str, tmp_path: Path, capsys:
         except UserError as error:
             assert stage.needs
             assert "does not exist" in str(error)
+        planned_run = train.planned_run if stage.module == "parity.train" else distill.planned_run
+        assert planned_run(stage.args).record["config"] == to_dict(parsed[-1].validated())
 
 
 def test_the_laptop_law_starts(tmp_path: Path) -> None:
@@ -259,6 +282,7 @@ def test_the_published_rows_and_paragraph_are_what_the_fits_say(preset: str) -> 
     assert (folder / "paragraph.md").read_text() == law_figure.paragraph(values)
     times = pd.read_csv(folder / "learning_times.csv").astype({"t90": "Int64", "first_stage": "Int64"})
     config = LAW_PRESETS[preset].config
+    values.pop(MADE_FROM, None)
     assert {"preset": preset} | json.loads(json.dumps(fits(times, config.learning_rate, config.first_stages))) == values
 
 

@@ -1,13 +1,16 @@
 """The PCFG experiment as a whole, on a tiny grammar, and its presets."""
 
+import importlib
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from common.config import Preset, TrainingConfig
+from common.config import Preset, TrainingConfig, parse, to_dict
 from common.errors import UserError
 from common.optim import OptimConfig
 from common.runs import RunDirectory
@@ -15,7 +18,8 @@ from common.schedule import ScheduleConfig
 from common.trajectory import Trajectory
 from common.tuning import SweepConfig
 from figures import publish
-from pcfg import distill, experiment, train
+from pcfg import ceiling, distill, experiment, nonterminal, probe, train
+from pcfg import claims as claims_command
 from pcfg.config import StudentConfig, TrainConfig, bert
 from pcfg.data import PCFGData
 from pcfg.presets import PRESETS, AncestorConfig, BudgetConfig, Experiment, FirstCheckpointConfig, WindowConfig
@@ -24,8 +28,8 @@ from tests.test_pcfg_runs import GRAMMAR
 SWEEP = SweepConfig((3e-3, 1e-2, 2e-2, 3e-2), seed=15, num_seeds=2)
 
 
-def test_a_tiny_experiment_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every stage, judged, drawn and published; a second time there is nothing to do."""
+def test_a_tiny_experiment_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]) -> None:
+    """Every stage, judged, drawn and published; a second time there is nothing to do, unless preset or grammar have been edited since."""
     grammar = tmp_path / "tiny.txt"
     grammar.write_text(GRAMMAR)
     data = PCFGData(grammar=str(grammar))
@@ -92,12 +96,33 @@ def test_a_tiny_experiment_end_to_end(tmp_path: Path, monkeypatch: pytest.Monkey
     np.testing.assert_allclose(ends[["accuracy", "eval_loss"]], ends[["accuracy_final", "eval_loss_final"]], rtol=1e-3)
     before = (home / "claims.json").stat().st_mtime_ns
     experiment.main(["--root", str(tmp_path / "runs")])
+    stale_runs_are_refused(tiny, grammar, tmp_path / "runs", monkeypatch, refused)
     assert (home / "claims.json").stat().st_mtime_ns == before
 
 
+def stale_runs_are_refused(tiny: Experiment, grammar: Path, root: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]) -> None:
+    """Of a grammar, and of a preset, that have been edited since."""
+    grammar.write_text(GRAMMAR.replace("A -> x y x", "A -> x x x"))
+    for main in (experiment.main, claims_command.main):
+        assert "  student/ce was trained on another grammar than the one of that name is now\n" in refused(main, "--root", root)
+    grammar.write_text(GRAMMAR)
+    student = replace(tiny.student, training=replace(tiny.student.training, seed=6))
+    other = replace(tiny, student=student, nonterminal=replace(tiny.nonterminal, num_train=128))
+    monkeypatch.setitem(PRESETS, "quick", Preset("quick", "Another student, probed otherwise.", other))
+    for main in (experiment.main, claims_command.main):
+        message = refused(main, "--root", root)
+        assert "  student/ce was trained with training.seed = 5, the preset now says 6\n" in message
+        assert "  nonterminals was made with num_train = 64, the preset now says 128\n" in message
+        assert "  teacher was" not in message
+
+
 @pytest.mark.parametrize("name", PRESETS)
-def test_presets_are_commands_that_parse(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every training stage of every preset gets as far as its plan."""
+def test_presets_are_commands_that_parse(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every training stage of every preset gets as far as its plan. What is planned is what is parsed."""
+    parsed = []
+    for module in (train, distill):
+        monkeypatch.setattr(module, "parse", lambda *args, **rest: parsed.append(parse(*args, **rest)) or parsed[-1])
+    probes = {"pcfg.probe": probe.ProbeCommand, "pcfg.ceiling": ceiling.CeilingCommand, "pcfg.nonterminal": nonterminal.NonTerminalCommand}
     mains = {"pcfg.train": train.main, "pcfg.distill": distill.main}
     for stage in experiment.plan(name, PRESETS[name].config, tmp_path):
         if stage.module in mains:
@@ -107,6 +132,11 @@ def test_presets_are_commands_that_parse(name: str, tmp_path: Path, capsys: pyte
             except UserError as error:
                 assert stage.needs
                 assert "does not exist" in str(error)
+            record = importlib.import_module(stage.module).planned_run(stage.args).record
+            assert record["config"] == to_dict(parsed[-1].validated())
+        elif stage.module in probes:
+            command = parse(probes[stage.module], stage.args, prog="", description="")
+            assert importlib.import_module(stage.module).planned_settings(stage.args) == to_dict(command.config)
 
 
 def test_the_paper_preset_starts(tmp_path: Path) -> None:

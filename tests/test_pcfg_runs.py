@@ -166,6 +166,11 @@ def test_bad_input(teacher: Path, tiny: list[str], tmp_path: Path, grammar: Path
     )
     assert "learnt other sentences" in refused(distill.main, *run, "--teacher", teacher, "--schedule", "one-shot")
     assert "needs --teacher" in refused(distill.main, *run, "--schedule", "one-shot")
+    for nobody in (teacher, tmp_path / "nobody"):
+        assert "need no teacher" in refused(distill.main, *run, *tiny, "--schedule", "ce", "--teacher", nobody)
+    assert "no teacher whose --teacher-seed" in refused(distill.main, *run, *tiny, "--schedule", "ce", "--teacher-seed", 0)
+    for main in (train.main, distill.main):
+        assert "leave out --optim.learning-rate" in refused(main, *run, *tiny, "--tuned-by", teacher)
     unprobed = tmp_path / "teacher"
     shutil.copytree(teacher, unprobed, ignore=shutil.ignore_patterns("probes"))
     assert "there is no position" in refused(probe.main, unprobed, "--spacing", "100", "--sizes", "7")

@@ -1,14 +1,16 @@
 """The presets that users get: valid, documented, plannable, and able to start."""
 
+import importlib
 import itertools
 from pathlib import Path
 
 import pytest
 
-from common.config import to_dict, validate
+from common.config import parse, to_dict, validate
 from common.errors import UserError
 from common.runs import RunDirectory
-from parity import distill, experiment, train
+from parity import distill, experiment, probe, train
+from parity.config import with_chance
 from parity.presets import PRESETS
 
 
@@ -48,8 +50,13 @@ def test_an_experiment_with_soft_labels_has_one_shot_once() -> None:
 
 
 @pytest.mark.parametrize("name", list(PRESETS))
-def test_every_stage_of_a_preset_can_be_planned(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Dry run of each training stage before anything exists; what reads a run that does not exist yet says so."""
+def test_every_stage_of_a_preset_can_be_planned(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dry run of each training stage before anything exists; what reads a run that does not exist yet says so. What is planned is what is parsed."""
+    parsed = []
+    for module in (train, distill):
+        monkeypatch.setattr(module, "parse", lambda *args, **rest: parsed.append(parse(*args, **rest)) or parsed[-1])
     experiment.main(["--preset", name, "--root", str(tmp_path), "--dry-run"])
     assert "to do" in capsys.readouterr().out
     mains = {"parity.train": train.main, "parity.distill": distill.main}
@@ -61,6 +68,12 @@ def test_every_stage_of_a_preset_can_be_planned(name: str, tmp_path: Path, capsy
             except UserError as error:
                 assert stage.needs
                 assert "does not exist" in str(error)
+            config = parsed[-1].validated()
+            expected = config if stage.module == "parity.train" else with_chance(config)
+            assert importlib.import_module(stage.module).planned_run(stage.args).record["config"] == to_dict(expected)
+        elif stage.module == "parity.probe":
+            command = parse(probe.ProbeCommand, stage.args, prog="", description="")
+            assert probe.planned_settings(stage.args) == to_dict(command.config)
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,8 @@ def test_divergence_is_an_error_with_its_step(tmp_path: Path) -> None:
 @pytest.mark.parametrize("schedule", ["ce", "one-shot", "progressive", "two-shot", "n-shot", "till-saturate", "projections"])
 def test_every_schedule_trains(tiny_teacher: Path, tmp_path: Path, schedule: str) -> None:
     args = [*TINY_STUDENT, "--schedule", schedule, "--supervision.segments", "32", "16", "64", "16"]
-    distill.main(["--run-dir", str(tmp_path / "s"), "--teacher", str(tiny_teacher), *args])
+    teacher = [] if schedule == "ce" else ["--teacher", str(tiny_teacher)]  # which labels do without
+    distill.main(["--run-dir", str(tmp_path / "s"), *teacher, *args])
     run = RunDirectory(tmp_path / "s")
     used = {step for record in run.metrics() for step in record["teacher_step"]}
     assert run.finished
@@ -86,6 +87,23 @@ def test_every_schedule_trains(tiny_teacher: Path, tmp_path: Path, schedule: str
         assert used <= set(range(16, 257, 16))
     else:
         assert 256 in used
+
+
+def test_what_would_have_no_effect_is_refused_or_said(
+    refused: Callable[..., str], tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = ("--run-dir", tmp_path / "s")
+    labels = (*run, *TINY_STUDENT, "--schedule", "ce")
+    for teacher in (tiny_teacher, tmp_path / "nobody"):
+        for rest in ((), ("--dry-run",)):
+            assert "need no teacher" in refused(distill.main, *labels, "--teacher", teacher, *rest)
+    assert "no teacher whose --teacher-seed" in refused(distill.main, *labels, "--teacher-seed", 0)
+    for main, args in ((train.main, TINY_TEACHER), (distill.main, labels)):
+        assert "leave out --optim.learning-rate" in refused(main, *run, *args, "--tuned-by", tiny_teacher)
+    distill.main([*map(str, labels), "--dry-run"])
+    assert "no effect with --schedule ce" in (said := capsys.readouterr().err)
+    assert said.strip().endswith("--supervision.interval, --supervision.first-steps")
+    assert not (tmp_path / "s").exists()
 
 
 def test_export_loads_into_pytorch(tiny_teacher: Path, tmp_path: Path) -> None:

@@ -61,6 +61,8 @@ def _overview_rows(run: RunDirectory) -> Iterator[tuple[str, str]]:
     yield "commit", manifest["commit"]
     yield "device", ", ".join(f"{key} {value}" for key, value in manifest["device"].items())
     yield "packages", ", ".join(f"{name} {version}" for name, version in manifest["packages"].items())
+    for name, value in flatten({"made from": manifest.get("made_from", {})}).items():
+        yield name, str(value)
     for name, value in flatten({"config": run.record["config"], **run.record["paths"]}).items():
         yield name, str(value)
 

@@ -9,6 +9,7 @@ Nothing is deleted but checkpoints, whole or half-written: what else lies in the
 
 import hashlib
 import logging
+import os
 import re
 import shutil
 import tempfile
@@ -32,7 +33,7 @@ _CHECKPOINT = re.compile(r"\d+(\.orbax-checkpoint-tmp.*)?")
 _PLAIN_PATH = re.compile(r"(?!/(gs|s3|az|hf)/)(?!.*/\.\./)(?!.*\.__lock/)[\w/.+,=@ -]*", re.ASCII)
 """Without what Orbax, etils and TensorStore take otherwise than the file system does: patterns ([y], *), backslashes, addresses (/gs/a, gs:/a), `..`,
 names of TensorStore's locks, bytes that are no UTF-8."""
-_SYSTEM_ERROR = re.compile(r"\[OS error \d+: \w+ ([^\]]*)\]")
+_SYSTEM_ERROR = re.compile(r"\[OS error (\d+)|os_error_code='(\d+)'")
 """As TensorStore puts it."""
 
 
@@ -217,9 +218,10 @@ def _read(path: Path, digest: str, advice: str, template: Any) -> Any:
 
 def _reason(error: Exception) -> str:
     """In one line; of an error that quotes one of the system, that."""
-    quoted = _SYSTEM_ERROR.search(str(error))
+    if quoted := _SYSTEM_ERROR.search(str(error)):
+        return f"{type(error).__name__}: {os.strerror(int(quoted[1] or quoted[2]))}"
     first_line = str(error).split("\n")[0]
-    return f"{type(error).__name__}: {quoted[1] if quoted else first_line[:200]}"
+    return f"{type(error).__name__}: {first_line[:200]}"
 
 
 @contextmanager

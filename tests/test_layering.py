@@ -31,8 +31,3 @@ def test_imports(path: Path) -> None:
     if package == "figures":
         assert not {name for name in imports(path) if name.split(".")[0] in EXPERIMENTS and not name.endswith(".presets")}
         assert not {name for name in imports(path) if name.split(".")[0] in ("jax", "flax", "orbax")}
-
-
-def test_no_file_is_long() -> None:
-    long = {path.name: count for path in REPOSITORY.glob("*/**/*.py") if ".venv" not in path.parts and (count := path.read_text().count("\n")) > 300}
-    assert not long

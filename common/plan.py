@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from common.config import Runtime
+from common.interruption import telling
 from common.mesh import use_all_cores
 from common.probing import FOLDER
 from common.runs import DONE
@@ -82,11 +83,17 @@ def run_stages(stages: Sequence[StageCommand], runtime: Runtime) -> None:
     """Run those stages whose output does not exist, in order, in this process."""
     use_all_cores()
     console = Console(stderr=True, soft_wrap=True)
-    for i, stage in enumerate(stages):
-        if not stage.output.exists():
-            console.print(f"[bold]\\[{i + 1}/{len(stages)}] {stage.name}[/]  {stage.shell}", highlight=False)
-            flags = ("--runtime.resume-seconds", str(runtime.resume_seconds)) if stage.trains else ()
-            importlib.import_module(stage.module).main([*stage.args, *flags])
+
+    def what_is_saved() -> str:
+        num_done = sum(stage.output.exists() for stage in stages)
+        return f"{num_done} of {len(stages)} stages are done; the same command goes on with the rest"
+
+    with telling(what_is_saved):
+        for i, stage in enumerate(stages):
+            if not stage.output.exists():
+                console.print(f"[bold]\\[{i + 1}/{len(stages)}] {stage.name}[/]  {stage.shell}", highlight=False)
+                flags = ("--runtime.resume-seconds", str(runtime.resume_seconds)) if stage.trains else ()
+                importlib.import_module(stage.module).main([*stage.args, *flags])
 
 
 def print_plan(stages: Sequence[StageCommand]) -> None:

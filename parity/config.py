@@ -11,13 +11,15 @@ import tyro
 from pydantic import Discriminator, Tag
 
 from common.config import Seed, TrainingConfig, configuration, last_value
-from common.engine import Engine, Lane, LossFn, Problem, ScanEngine, lanes_of
+from common.engine import Engine, LossFn, Problem, ScanEngine
 from common.errors import UserError
+from common.lanes import Lane, lanes_of
 from common.losses import DistillationLoss, label_cross_entropy
 from common.models import Functional, MLPConfig, Params, functional_mlp
 from common.optim import OptimConfig, make_optimizer
 from common.projections import projection_loss
 from common.schedule import ScheduleConfig, ScheduleName
+from common.speed import Work, mlp_flops, training_work, transformer_flops
 from common.transformer import TransformerConfig, functional_transformer
 from common.transition import DetectorConfig
 from parity.blocked import BlockedEngine
@@ -194,6 +196,20 @@ def functional_model(config: TrainConfig | StudentConfig) -> Functional:
     return Functional(transformer.init, apply, hidden, transformer.num_layers)
 
 
+def work_of(config: TrainConfig | StudentConfig, teacher: TrainConfig | None = None) -> Work:
+    """What an example costs in training."""
+    tokens = 1 if isinstance(config.model, MLPConfig) else config.data.d
+    return training_work(_forward_flops(config), 0.0 if teacher is None else _forward_flops(teacher), tokens)
+
+
+def _forward_flops(config: TrainConfig | StudentConfig) -> float:
+    """Operations of the products in one forward pass of one example."""
+    d, num_classes = config.data.d, config.data.num_classes
+    if isinstance(config.model, MLPConfig):
+        return mlp_flops(config.model, d, num_classes)
+    return transformer_flops(config.model, num_classes, d, answers=1)
+
+
 def apply_model(config: TrainConfig | StudentConfig, params: Params, inputs_BxD: jax.Array) -> jax.Array:
     """Logits `(B, 2^depth)` of the configured model."""
     return functional_model(config).apply(params, inputs_BxD)
@@ -229,6 +245,7 @@ def _problem(config: TrainConfig | StudentConfig, role: str, teacher: TrainConfi
         make_optimizer=functools.partial(make_optimizer, config.optim, config.training.steps),
         teacher_apply=None if teacher is None else functools.partial(apply_model, teacher),
         loss=loss,
+        work=work_of(config, teacher),
         hidden_loss=None if teacher is None else functools.partial(projection_loss, functional_model(config), functional_model(teacher)),
         correct=functools.partial(level_correct, config.data),
         on_cpu=OLDER_EMITTERS,

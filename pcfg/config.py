@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from common.config import Seed, TrainingConfig, configuration, from_dict
-from common.engine import Lane, LossFn, Problem, lanes_of
+from common.engine import LossFn, Problem
 from common.errors import UserError
+from common.lanes import Lane, lanes_of
 from common.losses import DistillationLoss, label_cross_entropy
 from common.masking import MaskingConfig
 from common.models import Functional, Inputs, Params
@@ -16,7 +17,7 @@ from common.phases import PhaseConfig
 from common.projections import projection_loss
 from common.runs import RunDirectory
 from common.schedule import ScheduleConfig, ScheduleName
-from common.speed import Work, training_work
+from common.speed import Work, training_work, transformer_flops
 from common.transformer import TransformerConfig, functional_transformer
 from pcfg.data import PCFGData, eval_batch, identity, sample
 from pcfg.sampler import Sampler, make_sampler
@@ -99,7 +100,8 @@ def work_of(config: TrainConfig | StudentConfig, teacher: TrainConfig | None = N
     """What a sentence costs in training."""
     grammar = config.data.load()
     vocabulary, length = Vocabulary(len(grammar.terminals)).size, grammar.length_bounds()[1] + 2
-    return training_work(config.model, None if teacher is None else teacher.model, vocabulary, length)
+    of_teacher = 0.0 if teacher is None else transformer_flops(teacher.model, vocabulary, length)
+    return training_work(transformer_flops(config.model, vocabulary, length), of_teacher, length)
 
 
 def teacher_problem(config: TrainConfig) -> Problem:
@@ -126,8 +128,9 @@ def _problem(config: TrainConfig | StudentConfig, role: str, teacher: TrainConfi
     def hidden_loss(params: Params, teacher_params: Params, inputs: Inputs, layer: int, key: jax.Array) -> jax.Array:
         assert teacher_model is not None
         loss_BxT = projection_loss(model, teacher_model, params, teacher_params, inputs, layer, key)
-        # The mean over all positions is to be the mean over those that are no padding.
-        return loss_BxT * inputs.visible_BxL / jnp.mean(inputs.visible_BxL.astype(jnp.float32))
+        # The mean over all positions is to be the mean over those that are seen, and zero where none is.
+        num_seen = jnp.sum(inputs.visible_BxL, dtype=jnp.float32)
+        return loss_BxT * inputs.visible_BxL * (inputs.visible_BxL.size / jnp.maximum(num_seen, 1))
 
     return Problem(
         lanes=lanes(config),
@@ -138,5 +141,7 @@ def _problem(config: TrainConfig | StudentConfig, role: str, teacher: TrainConfi
         make_optimizer=functools.partial(make_optimizer, config.optim, config.training.steps),
         teacher_apply=None if teacher_model is None else teacher_apply,
         loss=loss,
+        work=work_of(config, teacher),
+        selected_by=f"--masking.fraction {config.masking.fraction:g}",
         hidden_loss=None if teacher_model is None else hidden_loss,
     )

@@ -10,6 +10,7 @@
 """
 
 import fcntl
+import functools
 import importlib.metadata
 import json
 import os
@@ -210,15 +211,29 @@ def _read_json(path: Path, otherwise: str) -> dict[str, Any]:
 
 
 def _provenance() -> dict[str, Any]:
-    device = jax.devices()[0]
-    return {
-        "commit": _git_commit(),
+    return start_of_now() | {
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "python": platform.python_version(),
-        "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count(), "host_cores": os.cpu_count()},
     }
 
 
+def start_of_now() -> dict[str, Any]:
+    """Code and devices of this process."""
+    device = jax.devices()[0]
+    devices = {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()}
+    return {"commit": _git_commit(), "device": devices | {"host_cores": os.cpu_count(), "processor": _processor()}}
+
+
+def _processor() -> str:
+    """The model of the processor, of which XLA says no more than "cpu"."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+@functools.cache
 def _git_commit() -> str:
     def git(*args: str) -> str:
         return subprocess.run(["git", *args], cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

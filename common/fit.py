@@ -147,9 +147,10 @@ class _Fit:
                 state = self.engine.advance(state, teacher_params, stop - step, self.supervision.schedules_L[0].layer(step))
                 self._flush(metrics_file)
                 step = stop
-        self.run.finish(self.wall_seconds_before + time.monotonic() - began)
-        trajectory.drop_resume()
-        trajectory.drop_waiting_except(())
+            # Before signals are heeded elsewhere: one that came in the last chunk finds the run finished.
+            self.run.finish(self.wall_seconds_before + time.monotonic() - began)
+            trajectory.drop_resume()
+            trajectory.drop_waiting_except(())
         return step
 
     def _start(self, trajectory: Trajectory) -> tuple[TrainState, int | None]:

@@ -62,7 +62,7 @@ def pairs_of(tokens_BxT: jax.Array, words_BxT: jax.Array, pad_id: int, positions
     def fits_B(position: int) -> np.ndarray:
         first, last = position + low, position + high
         is_inside = first >= 0 and last < length
-        return words[:, first : last + 1].all(1) if is_inside else np.zeros(len(words), bool)
+        return np.all(words[:, first : last + 1], axis=1) if is_inside else np.zeros(len(words), bool)
 
     sentence_P, which_P = np.nonzero(np.stack([fits_B(position) for position in positions], axis=1))
     if not len(sentence_P):

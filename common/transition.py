@@ -139,7 +139,7 @@ def detect_on_metric(steps: Sequence[int], values: Sequence[float], config: Dete
     slope = np.gradient(smooth(progress, config.smoothing), np.asarray(steps, np.float64))
     chosen = int(window[np.argmax(slope[window])])
     middle = start + int(np.argmax(progress[start : end + 1] >= 0.5))
-    is_unlearnt, is_learnt = progress <= config.begin, progress > config.done
+    is_unlearnt, is_learnt = progress <= config.enter, progress > config.done
     return controls(steps, start=start, middle=middle, end=end, chosen=chosen, is_unlearnt=is_unlearnt, is_learnt=is_learnt)
 
 
@@ -199,7 +199,7 @@ def controls(steps: Sequence[int], *, start: int, middle: int, end: int, chosen:
 def lasting(reached: np.ndarray) -> np.ndarray:
     """Which points of a curve are the first of `SUSTAINED` in a row that have reached a level."""
     padded = np.concatenate([reached, np.zeros(SUSTAINED - 1, bool)])
-    return np.lib.stride_tricks.sliding_window_view(padded, SUSTAINED).all(axis=-1)
+    return np.all(np.lib.stride_tricks.sliding_window_view(padded, SUSTAINED), axis=-1)
 
 
 def malformed(steps: Sequence[int], values: Sequence[float]) -> str | None:

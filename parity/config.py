@@ -106,8 +106,8 @@ def as_published(config: ConfigT) -> ConfigT:
 
     The support (unless it is a tree's) is drawn with replacement (utils.py), accuracy is measured on 250 examples (boolean_expts.py), reverse KL is
     weighted by raw logits (boolean_distill_expts.py), and a cosine schedule is as long as there are examples (see `counted_in_examples`). The rest
-    concerns a single update of millions, or the dropout that stayed on in a Transformer's evaluation and in its teacher's answers, which no flag
-    brings back.
+    concerns a single update of millions (a warm-up whose first update has a rate of zero), or the dropout that stayed on in a Transformer's
+    evaluation and in its teacher's answers, which no flag brings back.
     """
     drawn = config.data.support is None and config.data.depth == 1  # the published trees' supports are disjoint, as ours are
     data, training = replace(config.data, with_replacement=drawn), replace(config.training, eval_examples=250)

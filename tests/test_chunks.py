@@ -62,19 +62,19 @@ def problem_of(stage: StageCommand) -> tuple[Problem, TrainingConfig, int]:
 def test_published_runs_have_the_chunks_they_had(name: str) -> None:
     """From one evaluation to the next: looking up in between would not change their bits, but is not needed."""
     if name == "law-quick":
-        stages = [stage for k in (3, 4) for stage in law.plan(law.LAW_PRESETS["quick"].config, Path("runs"), k)]
+        config = law.LAW_PRESETS["quick"].config
+        largest = {point.k: point for point in config.points}.values()
+        stages = [stage for point in largest for stage in law.plan_point(config, point, Path("runs"))]
     elif name.startswith("pcfg-"):
         preset = name.removeprefix("pcfg-")
         stages = pcfg_experiment.plan(preset, PCFG_PRESETS[preset].config, Path("runs"))
     else:
         stages = experiment.plan(name, PRESETS[name].config, Path("runs"))
-    shapes = set()
-    for stage in stages:
-        if stage.trains:
-            problem, training, group_size = problem_of(stage)
-            shapes.add((chunk_steps(problem, training, group_size) >= training.eval_every, stage.name))
-    assert shapes
-    assert {stage_name for is_whole, stage_name in shapes if not is_whole} == set()
+    trained = [stage for stage in stages if stage.trains and not stage.name.startswith("first/")]  # which differ in nothing but their offset
+    assert trained
+    for stage in trained:
+        problem, training, group_size = problem_of(stage)
+        assert chunk_steps(problem, training, group_size) >= training.eval_every, stage.name
 
 
 def test_a_run_that_is_evaluated_at_its_end_alone_looks_up() -> None:

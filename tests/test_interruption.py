@@ -27,8 +27,19 @@ from tests.conftest import REPOSITORY, TINY, same_run
 signals = pytest.mark.parametrize("number", STOP_SIGNALS, ids=[number.name for number in STOP_SIGNALS])
 # One evaluation before training and one after it: all that lies between would be one chunk.
 LONG_CHUNK = [*TINY, "--model.width", "64", "--training.eval-every", "256", "--training.checkpoint-every", "0"]
-BUSY = "hashlib.pbkdf2_hmac('sha256', b'', b'', 10**10)"
+BUSY = "hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)"
 """Compiled code that does not return to Python, where no handler would run."""
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_ignored() -> Iterator[None]:
+    """The tests themselves may have been started by `nohup`, or as a script's background job."""
+    ignored = [number for number in STOP_SIGNALS if signal.getsignal(number) == signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @pytest.fixture
@@ -89,7 +100,7 @@ def test_a_signal_in_the_last_chunk_is_not_forgotten(tmp_path: Path, monkeypatch
 
 def test_what_is_saved_is_what_is_said(tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("common.stage.fit", lambda *_: signal.raise_signal(signal.SIGINT))
-    with ending(), pytest.raises(Preempted, match="nothing of .* is saved yet; the same command begins it again"):
+    with ending(), pytest.raises(Preempted, match=r"nothing of .* is saved yet; the same command begins it again"):
         train.main(["--run-dir", str(tmp_path / "run"), *TINY])
     assert what_is_saved(RunDirectory(tiny_teacher), 256) == f"{tiny_teacher} is finished"
 

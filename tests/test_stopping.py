@@ -88,7 +88,7 @@ def test_a_dry_run_says_when_it_may_end(capsys: pytest.CaptureFixture[str], tmp_
 
 
 def test_a_falling_metric_ends_a_run_too() -> None:
-    """The loss of a plateau at 0.8, half of which is gone for good at the fourth evaluation of the slower lane; a lane that diverged has not learnt."""
+    """The loss of a plateau at 0.8, half of which is gone from the slower lane's fourth evaluation on; a lane that diverged has not learnt."""
     config = TrainingConfig(steps=200, batch_size=1, eval_every=10, stop_after=2.0)
     watch = Watch("eval_loss", DetectorConfig(0.8, 0.0, begin=0.06, enter=0.06, leave=0.5, done=0.5))
     curves = ([1.5, 0.8, 0.3, 0.2, 0.1, 0.1], [0.9, 0.7, 0.5, 0.39, 0.38, 0.37], [1.0, 0.9, None, None, None, None])

@@ -123,7 +123,7 @@ def test_what_a_transition_says_is_so(values: list[float]) -> None:
     assert found.end <= found.after <= (found.end + steps[-1]) / 2
     assert not any(value[step] > 0.995 for step in steps if found.after < step <= (found.end + steps[-1]) / 2)
     assert found.before <= found.start / 2
-    assert value[found.before] <= 0.53 or found.before == 0
+    assert value[found.before] <= 0.55 or found.before == 0
 
 
 @given(middle=st.floats(800, 1500), collapse=st.integers(26, 50))

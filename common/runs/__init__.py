@@ -1,7 +1,7 @@
 """Run directories, the only interface between stages.
 
     config.json      what was asked for; its hash is the run's identity
-    manifest.json    what happened: commit, versions, device, seeds, checkpoint hashes, resume state, wall time, status
+    manifest.json    what happened: commit, versions, devices of every start, seeds, checkpoint hashes, resume state, wall time, status
     metrics.jsonl    one JSON object per evaluation
     checkpoints/     the trajectory; resume/ the state to go on from; probes/ what probes wrote
     lock             held (flock) by the process that writes; DONE marks a finished run

@@ -1,17 +1,21 @@
 """Attention of queries to keys and values, with dropout and in bounded memory.
 
-Shapes: B sequences, Q queries, L keys, H heads of size K.
+Shapes: B sequences, Q queries, L keys, H heads of size K. A query that may see nothing gathers nothing: zeros, by whatever path, with gradients of
+zero.
 """
 
 import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 MAX_WEIGHTS = 2**26
 """Attention weights of one layer that are held at one time for each lane; beyond that the sequences of a batch are attended to slice by slice."""
 
+UNSEEN = -0.5 * float(np.finfo(np.float32).max)
+"""Score of a key that may not be seen, whose weight is zero beside any other's. Not -inf: the softmax of nothing but -inf is no number."""
 Drop = tuple[nnx.Dropout, nnx.Rngs]
 """What sets weights to zero, and its stream `dropout`."""
 
@@ -39,14 +43,32 @@ def gather_in_slices(
 def gather(
     q_BxQxHxK: jax.Array, k_BxLxHxK: jax.Array, v_BxLxHxK: jax.Array, mask_Bx1xQxL: jax.Array | None, is_causal: bool, drop: Drop | None
 ) -> jax.Array:
-    """The values that each query attends to; with dropout written out, because the library's attention cannot drop any of its weights."""
+    """The values that each query attends to."""
     if drop is None:
-        return jax.nn.dot_product_attention(q_BxQxHxK, k_BxLxHxK, v_BxLxHxK, mask=mask_Bx1xQxL, is_causal=is_causal)
+        y_BxQxHxK = jax.nn.dot_product_attention(q_BxQxHxK, k_BxLxHxK, v_BxLxHxK, mask=mask_Bx1xQxL, is_causal=is_causal)
+    else:
+        y_BxQxHxK = _gather_and_drop(q_BxQxHxK, k_BxLxHxK, v_BxLxHxK, mask_Bx1xQxL, is_causal, drop)
+    if mask_Bx1xQxL is None:
+        return y_BxQxHxK
+    seen_Bx1xQxL = mask_Bx1xQxL & _causal(y_BxQxHxK.shape[1], k_BxLxHxK.shape[1]) if is_causal else mask_Bx1xQxL
+    sees_any_BxQx1x1 = jnp.any(seen_Bx1xQxL, axis=-1)[:, 0, :, None, None]
+    return jnp.where(sees_any_BxQx1x1, y_BxQxHxK, 0)
+
+
+def _gather_and_drop(
+    q_BxQxHxK: jax.Array, k_BxLxHxK: jax.Array, v_BxLxHxK: jax.Array, mask_Bx1xQxL: jax.Array | None, is_causal: bool, drop: Drop
+) -> jax.Array:
+    """What the library's attention computes, written out, because that cannot drop any of its weights."""
     scores_BxHxQxL = jnp.einsum("bqhk,blhk->bhql", q_BxQxHxK, k_BxLxHxK, preferred_element_type=jnp.float32) / math.sqrt(q_BxQxHxK.shape[-1])
     if is_causal:
-        scores_BxHxQxL = jnp.where(jnp.tril(jnp.ones(scores_BxHxQxL.shape[2:], bool))[None, None], scores_BxHxQxL, -jnp.inf)
+        scores_BxHxQxL = jnp.where(_causal(*scores_BxHxQxL.shape[2:]), scores_BxHxQxL, UNSEEN)
     if mask_Bx1xQxL is not None:
-        scores_BxHxQxL = jnp.where(mask_Bx1xQxL, scores_BxHxQxL, -jnp.inf)
+        scores_BxHxQxL = jnp.where(mask_Bx1xQxL, scores_BxHxQxL, UNSEEN)
     dropout, rngs = drop
     weights_BxHxQxL = dropout(jax.nn.softmax(scores_BxHxQxL), rngs=rngs).astype(v_BxLxHxK.dtype)
     return jnp.einsum("bhql,blhk->bqhk", weights_BxHxQxL, v_BxLxHxK)
+
+
+def _causal(num_queries: int, num_keys: int) -> jax.Array:
+    """Which keys come no later than each query, `(1, 1, Q, L)`."""
+    return jnp.tril(jnp.ones((num_queries, num_keys), bool))[None, None]

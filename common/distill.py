@@ -14,7 +14,6 @@ from common.errors import UserError
 from common.fit import Supervision
 from common.lineage import MADE_FROM
 from common.runs import RunDirectory
-from common.speed import Work
 from common.stage import Stage
 from common.teacher import Distills, TeacherRun, supervise
 from common.transition import Watch
@@ -41,8 +40,8 @@ class Distillation(Generic[TeacherT]):
     engine: Callable[[Problem, int], Engine] = ScanEngine
     watch: Watch = Watch()
     """When a student's transition begins and is done."""
-    work: Callable[[TeacherT | None], Work] | None = None
-    """What an example costs."""
+    tells_speed: bool = False
+    """Whether a run measures itself beside what its device can do."""
 
     def stage(self, command: TrainingCommand[Any], path: Path | None) -> tuple[Stage, tuple[int, ...]]:
         """The run that a command asks for, and the steps of the teacher's checkpoints.
@@ -65,7 +64,7 @@ class Distillation(Generic[TeacherT]):
                 )
             problem = self.problem(None)
             supervision = Supervision(tuple(schedule.ce(config.training.steps) for _ in problem.lanes), None)
-            return self._stage(command.run_dir, record, problem, supervision, {MADE_FROM: made_from}, None), ()
+            return self._stage(command.run_dir, record, problem, supervision, {MADE_FROM: made_from}), ()
         if path is None:
             raise UserError(f"--schedule {config.schedule} needs --teacher, the run directory of a finished `python -m {self.experiment}.train`")
         if config.shared_stream and config.teacher_seed is None:
@@ -76,7 +75,7 @@ class Distillation(Generic[TeacherT]):
         supervision = supervise(config, teacher, self.shared_layers(teacher_config))
         found: dict[str, Any] = {"transitions": [asdict(transition) for transition in teacher.transitions(config.detector)]}
         found[MADE_FROM] = made_from | {"teacher": {"path": str(path), "hash": teacher.hash}}
-        stage = self._stage(command.run_dir, record | {"teacher_hash": teacher.hash}, problem, supervision, found, teacher_config)
+        stage = self._stage(command.run_dir, record | {"teacher_hash": teacher.hash}, problem, supervision, found)
         return stage, teacher.trajectory.steps()
 
     def _teacher_directory(self, path: Path) -> RunDirectory:
@@ -85,11 +84,9 @@ class Distillation(Generic[TeacherT]):
             raise UserError(f"{path} is a run of {run.record['experiment']}.{run.record['stage']}; a teacher comes from {self.experiment}.train")
         return run
 
-    def _stage(
-        self, run_dir: Path, record: Mapping[str, Any], problem: Problem, supervision: Supervision, found: Mapping[str, Any], teacher: TeacherT | None
-    ) -> Stage:
-        work = None if self.work is None else self.work(teacher)
-        return Stage(run_dir, record, problem, self.config.training, supervision, {**self.provenance, **found}, self.engine, self.watch, work)
+    def _stage(self, run_dir: Path, record: Mapping[str, Any], problem: Problem, supervision: Supervision, found: Mapping[str, Any]) -> Stage:
+        provenance = {**self.provenance, **found}
+        return Stage(run_dir, record, problem, self.config.training, supervision, provenance, self.engine, self.watch, self.tells_speed)
 
 
 def student_record(experiment: str, config: Distills) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Consecutive lanes that see the same data under the same teacher form a group G: 
 """
 
 import functools
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -16,9 +16,12 @@ import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from common.keys import purpose_key
+from common.lanes import Lane, LaneArrays
 from common.losses import label_cross_entropy, masked_mean
 from common.mesh import LANE, compiler_options, lane_mesh
 from common.models import Functional, Inputs, Params
+from common.parts import in_parts, part_size
+from common.speed import Work
 
 EVAL_PART = 64
 """Examples evaluated at one time: their activations are to stay in a core's cache."""
@@ -43,33 +46,6 @@ class Batch(NamedTuple):
     mask: jax.Array
 
 
-class Lane(NamedTuple):
-    """One independent training run among those that train together."""
-
-    seed: int
-    learning_rate: float
-    shared_stream: int | None = None
-    """Seed of the training data, where lanes of several seeds are to see the same; None: the lane's own seed."""
-
-    @property
-    def stream(self) -> int:
-        """Seed of the training data."""
-        return self.seed if self.shared_stream is None else self.shared_stream
-
-
-class LaneArrays(NamedTuple):
-    """What tells the lanes apart, as arguments of a compiled program: as constants it would be compiled again for every seed and rate."""
-
-    streams_L: jax.Array
-    seeds_L: jax.Array
-    rates_L: jax.Array
-
-
-def lanes_of(seeds: Sequence[int], learning_rates: Sequence[float], shared_stream: int | None = None) -> tuple[Lane, ...]:
-    """Seeds x learning rates, in this order: neighbours share their data, and so their teacher's answers."""
-    return tuple(Lane(seed, rate, shared_stream) for seed in seeds for rate in learning_rates)
-
-
 @dataclass(frozen=True)
 class Problem:
     """What is trained, as pure functions of arrays."""
@@ -87,6 +63,10 @@ class Problem:
     teacher_apply: Callable[[Params, Inputs], jax.Array] | None
     """The teacher's forward pass; None when only labels supervise."""
     loss: LossFn
+    work: Work
+    """What an example costs."""
+    selected_by: str = ""
+    """What decides which positions are supervised, as on the command line; nothing where all are."""
     hidden_loss: HiddenLossFn | None = None
     """What a hidden layer learns from the teacher's; None: there is no such schedule."""
     correct: Callable[[jax.Array, jax.Array], dict[str, jax.Array]] = lambda *_: {}
@@ -307,9 +287,8 @@ def record_lane(problem: Problem, state: TrainState, batch: Batch) -> tuple[Trai
         return {name: jnp.sum(value * part.mask) for name, value in values.items()}, jnp.sum(part.mask)
 
     # In parts, because the hidden activations of a whole evaluation set are far larger than the model.
-    size = len(batch.labels)
-    part_size = max(n for n in range(1, min(size, EVAL_PART) + 1) if size % n == 0)
-    parts = jax.tree.map(lambda leaf: leaf.reshape(-1, part_size, *leaf.shape[1:]), batch)
+    size = part_size(len(batch.labels), EVAL_PART)
+    parts = in_parts(batch, size)._replace(mask=in_parts(batch.mask, size, "zeros"))
     totals, count = jax.tree.map(jnp.sum, jax.lax.map(sums, parts))
     metrics = {
         **{name: total / count for name, total in totals.items()},

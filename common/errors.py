@@ -4,12 +4,13 @@ import errno
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
-PREEMPTED_EXIT_CODE = 143  # 128 + SIGTERM: a scheduler that sent the signal sees its own code, and `a && b` does not go on to b
+from common.interruption import Preempted, ending
 
 
 class UserError(Exception):
@@ -22,12 +23,6 @@ class RunError(Exception):
     """A run that was asked for correctly and failed: NaN loss, corrupted checkpoint, full disk. Exit code 1."""
 
     exit_code = 1
-
-
-class Preempted(Exception):
-    """SIGTERM arrived and the resume state is saved; the same command goes on from there."""
-
-    exit_code = PREEMPTED_EXIT_CODE
 
 
 def means_full_disk(error: Exception) -> bool:
@@ -56,19 +51,17 @@ def explain_os_error(error: OSError) -> UserError | RunError:
 
 
 def run_command(command: Callable[[list[str]], None]) -> None:
-    """Run a command-line entry point on `sys.argv`; errors become one message on stderr and an exit code, never a traceback."""
+    """Run a command-line entry point on `sys.argv`; errors and signals become one message on stderr and an exit code, never a traceback."""
     sys.unraisablehook = without_late_callbacks(sys.unraisablehook)
     try:
-        command(sys.argv[1:])
+        with ending():
+            command(sys.argv[1:])
     except (UserError, RunError, Preempted) as error:
         _fail(error)
     except BrokenPipeError:
         sys.exit(0)
     except OSError as error:
         _fail(explain_os_error(error))
-    except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted; the same command goes on from the last saved state")
-        sys.exit(130)
 
 
 def without_late_callbacks(report: Callable[[Any], object]) -> Callable[[Any], object]:
@@ -85,6 +78,7 @@ def without_late_callbacks(report: Callable[[Any], object]) -> Callable[[Any], o
 
 
 def _fail(error: UserError | RunError | Preempted) -> None:
-    label = "stopped" if isinstance(error, Preempted) else "error"
-    Console(stderr=True, soft_wrap=True).print(f"[bold red]{label}:[/] {escape(str(error))}", highlight=False)
+    label = "stopped" if isinstance(error, Preempted) else "error:"
+    with suppress(OSError):  # a terminal that was closed
+        Console(stderr=True, soft_wrap=True).print(f"[bold red]{label}[/] {escape(str(error))}", highlight=False)
     sys.exit(error.exit_code)

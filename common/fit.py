@@ -1,15 +1,14 @@
 """The one training loop: between events it asks an engine to advance the state; at events it records, saves and changes teachers.
 
 Events lie at steps that depend on the configuration (and, for adaptive schedules, on the student's own curve) and never on the clock, so that a run
-that was killed and resumed passes through the same compiled chunks as one that was not, and ends with the same bits.
+that was killed and resumed passes through the same compiled chunks as one that was not, and ends with the same bits. Where events lie far apart the
+loop looks up in between, at such steps too (`common.chunks`): whether it was asked to stop, and whether its state is to be saved.
 """
 
 import itertools
 import json
-import signal
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -17,9 +16,12 @@ import jax
 import numpy as np
 
 from common import ring
+from common.chunks import CHUNK_STEPS
 from common.config import Runtime, TrainingConfig
-from common.engine import Engine, Lane, Metrics, Problem, TrainState
-from common.errors import Preempted, RunError
+from common.engine import Engine, Metrics, Problem, TrainState
+from common.errors import RunError
+from common.interruption import Preempted, noting
+from common.lanes import Lane
 from common.models import Params
 from common.progress import progress_bar
 from common.runs import RunDirectory
@@ -83,7 +85,7 @@ def fit(
 
     Raises:
         RunError: a loss became NaN or infinite (in a sweep of learning rates: in every lane), or a file could not be written or verified.
-        Preempted: SIGTERM arrived; the state is saved.
+        Preempted: a signal arrived; the state is saved.
     """
     return _Fit(problem, supervision, config, run, runtime, engine, watch).run_to_end()
 
@@ -114,7 +116,7 @@ class _Fit:
         examples_per_step = self.config.batch_size * len(self.problem.lanes)
         with (
             (self.run.path / "metrics.jsonl").open("r+" if step is not None else "w") as metrics_file,
-            _sigterm() as sigterm,
+            noting() as signals,
             progress_bar(self.run.path.name, self.config.steps, step or 0, per_unit=examples_per_step, rate_unit="examples") as progress,
         ):
             metrics_file.seek(0, 2)
@@ -128,23 +130,27 @@ class _Fit:
                 if step >= self.stopping.last_step:
                     self._flush(metrics_file)
                     break
-                if sigterm.received or time.monotonic() - last_save > self.runtime.resume_seconds:
+                stop_signal = signals.first
+                if stop_signal is not None or time.monotonic() - last_save > self.runtime.resume_seconds:
                     self._flush(metrics_file)
                     self._save_resume(trajectory, state, step, metrics_file.tell(), time.monotonic() - began)
                     last_save = time.monotonic()
-                if sigterm.received:
-                    raise Preempted(f"{self.run.path} is saved at step {step} of {self.config.steps}; the same command goes on from there")
+                if stop_signal is not None:
+                    raise Preempted(stop_signal, what_is_saved(self.run, self.config.steps))
                 if (wanted := self._teacher_steps(step)) != teacher_steps_L:
                     teacher_params, teacher_steps_L = self._load_teachers(wanted), wanted
                     self._prefetch_teachers(step)
+                if self.pending is None:
+                    jax.block_until_ready(state)  # else a device that answers late would be asked for many chunks before the next look
                 stop = self._next_event(step, checkpoint_steps)
                 # Lanes differ in which checkpoint teaches them and when, not in whether a hidden layer learns.
                 state = self.engine.advance(state, teacher_params, stop - step, self.supervision.schedules_L[0].layer(step))
                 self._flush(metrics_file)
                 step = stop
-        self.run.finish(self.wall_seconds_before + time.monotonic() - began)
-        trajectory.drop_leftovers()
-        self.run.mark_done()
+            # Before signals are heeded elsewhere: one that came in the last chunk finds the run finished.
+            self.run.finish(self.wall_seconds_before + time.monotonic() - began)
+            trajectory.drop_leftovers()
+            self.run.mark_done()
         return step
 
     def _start(self, trajectory: Trajectory) -> tuple[TrainState, int | None]:
@@ -213,15 +219,32 @@ class _Fit:
         self._check_divergence(host["diverged_at"])
 
     def _check_divergence(self, diverged_at_L: np.ndarray) -> None:
-        bad = [(int(at), lane) for at, lane in zip(diverged_at_L, self.problem.lanes, strict=True) if at]
+        bad = [(int(at), number) for number, at in enumerate(diverged_at_L) if at]
         is_sweep = len({lane.learning_rate for lane in self.problem.lanes}) > 1
         if not bad or (is_sweep and len(bad) < len(self.problem.lanes)):
             return  # a rate too large for some lanes of a sweep is a finding; it stands in the metrics
-        at, lane = min(bad)
+        at, number = min(bad)
+        lane = self.problem.lanes[number]
+        if self._is_undefined_untrained(at, number):
+            advice = (
+                "the untrained model's loss on the same examples is NaN or infinite too, so that the learning rate is not to blame: look at the"
+                " data and at the model's, the loss's and the teacher's settings"
+            )
+        else:
+            advice = "lower --optim.learning-rate"
         raise RunError(
             f"{self.run.path}: the training loss became NaN or infinite at step {at} (seed {lane.seed}, learning rate {lane.learning_rate:g});"
-            " lower --optim.learning-rate and use a fresh --run-dir"
+            f" {advice}, and use a fresh --run-dir"
         )
+
+    def _is_undefined_untrained(self, at: int, lane: int) -> bool:
+        """Whether the examples of an update, counted from 1, give a lane's untrained model too a loss that is no number."""
+        step = at - 1
+        state = jax.device_get(self.engine.init())
+        state = self.engine.place(state._replace(step_L=np.full_like(state.step_L, step)))
+        teacher_params = self._load_teachers(self._teacher_steps(step))
+        state = self.engine.advance(state, teacher_params, 1, self.supervision.schedules_L[0].layer(step))
+        return bool(np.asarray(state.diverged_at_L)[lane])
 
     def _save_resume(self, trajectory: Trajectory, state: TrainState, step: int, metrics_bytes: int, seconds: float) -> None:
         wall_seconds = self.wall_seconds_before + seconds
@@ -243,31 +266,30 @@ class _Fit:
             self.supervision.teacher.prefetch(step for step in self._teacher_steps(next_change) if step is not None)
 
     def _next_event(self, step: int, checkpoint_steps: set[int]) -> int:
-        next_eval = (step // self.config.eval_every + 1) * self.config.eval_every
+        since_eval = step % self.config.eval_every
+        next_eval = step - since_eval + self.config.eval_every
+        # A run begun before chunks were bounded has no number of its own: its chunks reach to the next event.
+        chunk_steps = self.run.manifest.get(CHUNK_STEPS, self.config.eval_every)
+        next_look = step - since_eval + (since_eval // chunk_steps + 1) * chunk_steps
         next_checkpoint = min((s for s in checkpoint_steps if s > step), default=self.config.steps)
         next_teacher = min(schedule.next_change(step) for schedule in self.supervision.schedules_L)
-        return min(next_eval, next_checkpoint, next_teacher, self.stopping.last_step)
+        return min(next_eval, next_look, next_checkpoint, next_teacher, self.stopping.last_step)
 
 
 def _json_numbers(values: np.ndarray) -> list[float | int | None]:
     return [value if np.isfinite(value) else None for value in values.tolist()]
 
 
-@dataclass
-class _Sigterm:
-    received: bool = False
+def what_is_saved(run: RunDirectory, steps: int) -> str:
+    """What is left of a run if its process ends now, and what to do.
 
-
-@contextmanager
-def _sigterm() -> Iterator[_Sigterm]:
-    """Note SIGTERM instead of dying from it; the loop looks at the note between chunks."""
-    note = _Sigterm()
-
-    def handle(*_: object) -> None:
-        note.received = True
-
-    previous = signal.signal(signal.SIGTERM, handle)
-    try:
-        yield note
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+    Args:
+        run: as this process knows it.
+        steps: its length.
+    """
+    if run.finished:
+        return f"{run.path} is finished"
+    resume = run.manifest.get("resume")
+    if resume is None:
+        return f"nothing of {run.path} is saved yet; the same command begins it again"
+    return f"{run.path} is saved at step {resume['step']} of {steps}; the same command goes on from there"

@@ -25,8 +25,13 @@ class WeightSchedule:
     """Weight at the last step."""
 
     def schedule(self, steps: int) -> optax.Schedule:
-        """The weight as a function of the number of completed updates; a constant one knows nothing of `steps`, nor does a program with it."""
-        return optax.constant_schedule(self.start) if self.start == self.end else optax.linear_schedule(self.start, self.end, steps)
+        """The weight of an update as a function of those completed before it, 0 at the first step and `steps` - 1 at the last.
+
+        A constant one knows nothing of `steps`, nor does a program with it; a run of a single step has the weight of the first.
+        """
+        if self.start == self.end or steps == 1:
+            return optax.constant_schedule(self.start)
+        return optax.linear_schedule(self.start, self.end, steps - 1)
 
 
 @configuration

@@ -1,9 +1,11 @@
 """Masked prediction: which tokens of a batch are to be predicted, and what the model sees in their place (BERT; paper section 4)."""
 
+from collections.abc import Sequence
 from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from pydantic import Field
 
 from common.config import Fraction, configuration
@@ -49,7 +51,7 @@ def mask_tokens(
     *,
     mask_id: int,
     pad_id: int,
-    num_words: int,
+    word_ids: Sequence[int],
     first: int | jax.Array = 0,
 ) -> Masked:
     """Select and corrupt tokens, each independently. Row i depends on fold_in(key, first + i) and its own tokens alone.
@@ -61,7 +63,7 @@ def mask_tokens(
         config: how.
         mask_id: the id of MASK.
         pad_id: the id of padding, which is neither selected nor visible.
-        num_words: random words are drawn uniformly from the ids 0 to `num_words` - 1.
+        word_ids: the ids from which random words are drawn, uniformly.
         first: number of the first row, where a batch is one part of a larger one.
     """
     present_BxT = tokens_BxT != pad_id
@@ -72,9 +74,17 @@ def mask_tokens(
         select_key, fate_key, word_key = jax.random.split(jax.random.fold_in(key, row), 3)
         selected_T = maskable_T & (jax.random.uniform(select_key, tokens_T.shape) < config.fraction)
         fate_T = jax.random.uniform(fate_key, tokens_T.shape)
-        word_T = jax.random.randint(word_key, tokens_T.shape, 0, num_words, tokens_T.dtype)
+        word_T = random_words(word_key, tokens_T.shape, word_ids, tokens_T.dtype)
         seen_T = jnp.where(fate_T < config.mask_share, mask_id, jnp.where(fate_T < config.mask_share + config.random_share, word_T, tokens_T))
         return jnp.where(selected_T, seen_T, tokens_T), selected_T
 
     inputs_BxT, selected_BxT = jax.vmap(mask_row)(rows_B, tokens_BxT, maskable_BxT)
     return Masked(inputs_BxT, selected_BxT, present_BxT & ~selected_BxT if config.hide_selected else present_BxT)
+
+
+def random_words(key: jax.Array, shape: tuple[int, ...], word_ids: Sequence[int], dtype: jnp.dtype) -> jax.Array:
+    """Words drawn uniformly from these ids, each on its own."""
+    first, count = min(word_ids), len(word_ids)
+    if max(word_ids) - first + 1 == count:  # neighbours, each of them once: no table to look up
+        return jax.random.randint(key, shape, first, first + count, dtype)
+    return jnp.asarray(np.asarray(word_ids), dtype)[jax.random.randint(key, shape, 0, count)]

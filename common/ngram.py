@@ -43,7 +43,7 @@ def pairs_of(tokens_BxT: jax.Array, words_BxT: jax.Array, pad_id: int, positions
 
     Args:
         tokens_BxT: sentences.
-        words_BxT: which of the tokens are words; those of a sentence are neighbours.
+        words_BxT: which of the tokens are words; a window holds nothing else.
         pad_id: of the tokens that may not be attended to.
         positions: indices into a sentence, whose BOS is at 0 (paper: 30, 60, ..., 420).
         sizes: n of every window.
@@ -58,9 +58,13 @@ def pairs_of(tokens_BxT: jax.Array, words_BxT: jax.Array, pad_id: int, positions
     if max(sizes) > words.sum(1).max():
         raise UserError(f"a window of {max(sizes)} tokens is wider than the longest sentence, {words.sum(1).max()} words")
     low, high = (min(window(n)[0] for n in sizes), max(window(n)[1] for n in sizes))
-    inside = np.asarray([p + low >= 0 and p + high < length for p in positions])
-    fits_BxQ = inside & words[:, [min(max(p + low, 0), length - 1) for p in positions]] & words[:, [min(p + high, length - 1) for p in positions]]
-    sentence_P, which_P = np.nonzero(fits_BxQ)
+
+    def fits_B(position: int) -> np.ndarray:
+        first, last = position + low, position + high
+        is_inside = first >= 0 and last < length
+        return np.all(words[:, first : last + 1], axis=1) if is_inside else np.zeros(len(words), bool)
+
+    sentence_P, which_P = np.nonzero(np.stack([fits_B(position) for position in positions], axis=1))
     if not len(sentence_P):
         raise UserError(f"no sentence has a window of {max(sizes)} words around any of the positions {', '.join(map(str, positions))}")
     tokens_PxT = jnp.asarray(tokens_BxT)[sentence_P]

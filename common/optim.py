@@ -20,9 +20,10 @@ class OptimConfig:
     learning_rate: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
     """Peak learning rate; several values train side by side as a sweep."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """constant, or linear warm-up to the peak followed by cosine decay to zero at the last step."""
+    """constant. cosine: a linear warm-up, whose first update moves already and whose last one has the peak, then a cosine that would be zero at the
+    update after the last one."""
     warmup_fraction: Fraction = 0.06
-    """Part of the run spent warming up (cosine only)."""
+    """Part of the updates spent warming up (cosine only)."""
     kind: Literal["sgd", "adam"] = "sgd"
     """sgd: without momentum. adam: without weight decay, epsilon 1e-8 (PyTorch's default)."""
     betas: tuple[Beta, Beta] = DEFAULT_BETAS
@@ -36,11 +37,14 @@ class OptimConfig:
 
 
 def learning_rate_shape(config: OptimConfig, total_steps: int) -> optax.Schedule:
-    """The learning rate over its peak, in [0, 1], as a function of the number of completed updates."""
+    """The learning rate of an update over its peak, in (0, 1], as a function of those completed before it.
+
+    Of W updates of warm-up among N the first has 1 / W, number W has 1, and the last one of all is one step of the cosine above zero.
+    """
     if config.schedule == "constant":
         return optax.constant_schedule(1.0)
-    warmup_steps = round(config.warmup_fraction * total_steps)
-    return optax.warmup_cosine_decay_schedule(0.0, 1.0, warmup_steps, max(total_steps, warmup_steps + 1))
+    warmup_steps = max(round(config.warmup_fraction * total_steps), 1)
+    return optax.warmup_cosine_decay_schedule(1 / warmup_steps, 1.0, warmup_steps - 1, total_steps)
 
 
 def make_optimizer(config: OptimConfig, total_steps: int, peak: jax.Array) -> optax.GradientTransformation:

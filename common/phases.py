@@ -15,6 +15,8 @@ from common.config import configuration
 from common.transition import NoTransition, Transition, controls, malformed
 
 PIECES = 4
+KEPT = 0.9
+"""Part of the drop that a control after it must still have, and of which one before it has no more than the rest."""
 
 
 @configuration
@@ -57,7 +59,9 @@ class PhaseConfig:
         level = (loss[start] + loss[end]) / 2
         middle = start + int(np.argmax(loss[start : end + 1] <= level))
         first, center, last = (positive[i] for i in (start, middle, end))
-        return controls(steps, start=first, middle=center, end=last, chosen=center)
+        fallen = (loss[start] - np.asarray(values, np.float64)) / (loss[start] - loss[end])
+        is_unlearnt, is_learnt = fallen < 1 - KEPT, fallen > KEPT
+        return controls(steps, start=first, middle=center, end=last, chosen=center, is_unlearnt=is_unlearnt, is_learnt=is_learnt)
 
 
 def _pieces(x: np.ndarray, y: np.ndarray, weight: np.ndarray, count: int) -> list[tuple[int, int]]:

@@ -18,6 +18,7 @@ from rich.table import Column, Table
 
 from common.config import Runtime, last_value
 from common.errors import UserError
+from common.interruption import telling
 from common.lineage import contents, why_judgement_is_stale, why_probe_is_stale, why_run_is_stale
 from common.mesh import set_up_devices
 from common.probing import FOLDER
@@ -114,17 +115,23 @@ def run_stages(stages: Sequence[StageCommand], runtime: Runtime) -> None:
     """
     set_up_devices()
     console = Console(stderr=True, soft_wrap=True)
-    done = sum(state.word == "done" for state in refuse_stale(stages))
-    console.print(f"{done} of {len(stages)} stages are done", highlight=False)
-    if done == len(stages):
+    num_done = sum(state.word == "done" for state in refuse_stale(stages))
+    console.print(f"{num_done} of {len(stages)} stages are done", highlight=False)
+    if num_done == len(stages):
         return
-    for i, (stage, state) in enumerate(zip(stages, states(stages), strict=True)):
-        if state.word == "stale" and not stage.judges:
-            refuse_stale(stages)
-        if state.word != "done":
-            console.print(f"[bold]\\[{i + 1}/{len(stages)}] {stage.name}[/]  {escape(stage.shell)}", highlight=False)
-            flags = ("--runtime.resume-seconds", str(runtime.resume_seconds)) if stage.trains else ()
-            importlib.import_module(stage.module).main([*stage.args, *flags])
+
+    def what_is_saved() -> str:
+        num_done = sum(stage.output.exists() for stage in stages)
+        return f"{num_done} of {len(stages)} stages are done; the same command goes on with the rest"
+
+    with telling(what_is_saved):
+        for i, (stage, state) in enumerate(zip(stages, states(stages), strict=True)):
+            if state.word == "stale" and not stage.judges:
+                refuse_stale(stages)
+            if state.word != "done":
+                console.print(f"[bold]\\[{i + 1}/{len(stages)}] {stage.name}[/]  {escape(stage.shell)}", highlight=False)
+                flags = ("--runtime.resume-seconds", str(runtime.resume_seconds)) if stage.trains else ()
+                importlib.import_module(stage.module).main([*stage.args, *flags])
 
 
 def states(stages: Sequence[StageCommand]) -> Iterator[State]:

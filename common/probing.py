@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from common.errors import UserError
+from common.interruption import telling
 from common.lineage import MADE_FROM, probed_here, result_hash
 from common.progress import progress_bar
 from common.runs import RunDirectory, finished_run, locked, write_json
@@ -60,6 +61,13 @@ class Probe:
                         np.savez(file, **arrays)
                 progress(min(len(steps), groups.index(group) * together + len(group)))
         return [self._load(group) for group in groups]
+
+    def what_is_saved(self) -> str:
+        """What is left if this process ends now, and what to do."""
+        num_parts = len(list(self.parts.glob("*.npz")))
+        if not num_parts:
+            return f"nothing of the probe of {self.run.path} is saved yet; the same command begins it again"
+        return f"the probe of {self.run.path} is saved up to its part {num_parts}; the same command goes on from there"
 
     def _part(self, group: Sequence[int]) -> Path:
         return self.parts / f"{group[0]}-{group[-1]}.npz"
@@ -107,7 +115,8 @@ def opened_probe(path: Path, experiment: str, name: str, settings: Mapping[str, 
             parts.mkdir(exist_ok=True)
             write_json(marker, begun)
         probe = Probe(run, folder, parts)
-        yield probe
+        with telling(probe.what_is_saved):
+            yield probe
         write_json(complete, begun | probe.summary)
         _drop_parts(parts)
 

@@ -1,7 +1,7 @@
 """Progress bars with rate and time left; silent when the output is not a terminal."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -30,12 +30,18 @@ def progress_bar(
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(description, total=total, completed=done, rate="")
+    bar = Progress(*columns, console=console, disable=not console.is_terminal)
+    task = bar.add_task(description, total=total, completed=done, rate="")
 
-        def update(completed: int) -> None:
-            elapsed = bar.tasks[task].elapsed or 0.0
-            rate = (completed - done) * per_unit / elapsed if elapsed > 0 else 0.0
-            bar.update(task, completed=completed, rate=f"{rate:,.0f} {rate_unit}/s" if rate else "")
+    def update(completed: int) -> None:
+        elapsed = bar.tasks[task].elapsed or 0.0
+        rate = (completed - done) * per_unit / elapsed if elapsed > 0 else 0.0
+        bar.update(task, completed=completed, rate=f"{rate:,.0f} {rate_unit}/s" if rate else "")
 
+    with suppress(OSError):  # here and below: a terminal that has been closed is no reason to fail
+        bar.start()
+    try:
         yield update
+    finally:
+        with suppress(OSError):
+            bar.stop()

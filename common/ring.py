@@ -2,8 +2,8 @@
 
 A transition can be a hundredth of a run, and nobody knows beforehand where it lies. So a checkpoint is written every few steps and waits in a ring;
 the oldest leaves when the ring is full. When the metric of any lane is off its floor for a second evaluation (the first may be a blip), all that wait
-are kept, and so is every further one until that lane has finished (or has fallen back). A lane that stalls half-way must not fill the disk: a run
-keeps a few ring sizes for each lane and no more. The state is a small JSON value, part of the resume state.
+are kept, and so is every further one until that lane has finished, three times in a row, or has fallen back. A lane that stalls half-way must not
+fill the disk: a run keeps a few ring sizes for each lane and no more. The state is a small JSON value, part of the resume state.
 """
 
 from collections.abc import Sequence
@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from common.transition import DetectorConfig
+from common.transition import SUSTAINED, DetectorConfig
 
 State = dict[str, Any]
+CONFIRMING = tuple(f"done {times}" for times in range(1, SUSTAINED))
+"""Phases of a lane that has finished, but not often enough in a row."""
 KEPT_SIZES = 5
 """How many ring sizes a lane may keep, on the average of all lanes."""
 
@@ -42,7 +44,7 @@ def observe(state: State, step: int, metric_L: Sequence[float], size: int, detec
     phase_L = [_phase(phase, progress, detector) for phase, progress in zip(state["phase_L"], progress_L, strict=True)]
     just_done = any(phase == "after" != earlier for phase, earlier in zip(phase_L, state["phase_L"], strict=True))
     room = most_kept(len(phase_L), size) - state["num_kept"]
-    if "during" in phase_L or just_done:
+    if just_done or not {"during", *CONFIRMING}.isdisjoint(phase_L):
         kept = (*state["waiting"], step)[:room]
         return {"waiting": [], "num_kept": state["num_kept"] + len(kept), "phase_L": phase_L}, kept
     waits = room > 0 and not {"before", "begun"}.isdisjoint(phase_L)
@@ -50,8 +52,11 @@ def observe(state: State, step: int, metric_L: Sequence[float], size: int, detec
 
 
 def _phase(phase: str, progress: float, detector: DetectorConfig) -> str:
-    if phase == "after" or progress > detector.done:
+    if phase == "after":
         return "after"
+    if progress > detector.done:
+        times = CONFIRMING.index(phase) + 2 if phase in CONFIRMING else 1
+        return "after" if times == SUSTAINED else f"done {times}"
     if progress <= detector.begin:
         return "before"
     return "begun" if phase == "before" else "during"

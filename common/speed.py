@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from common.models import MLPConfig
 from common.transformer import TransformerConfig
 
 SIDE_ON_CPU, SIDE = 1024, 8192
@@ -24,17 +25,31 @@ class Work:
     """The same, forward through the teacher."""
 
 
-def transformer_flops(config: TransformerConfig, vocabulary: int, length: int) -> float:
-    """Operations of the products in one forward pass of one sequence, a multiplication and an addition counted as two."""
-    width = config.width
-    of_position = config.layers * 12 * width**2 + width * vocabulary + (width**2 if config.head == "bert" else 0)
-    return 2.0 * length * of_position + 4.0 * config.layers * length**2 * width
+def mlp_flops(config: MLPConfig, num_inputs: int, num_outputs: int) -> float:
+    """Operations of the products in one forward pass of one example, a multiplication and an addition counted as two."""
+    return 2.0 * config.width * (num_inputs + num_outputs)
 
 
-def training_work(config: TransformerConfig, teacher: TransformerConfig | None, vocabulary: int, length: int) -> Work:
-    """A training example of sequences: the backward pass costs two forward passes, and the teacher has none."""
-    of_teacher = 0.0 if teacher is None else transformer_flops(teacher, vocabulary, length)
-    return Work(length, 3 * transformer_flops(config, vocabulary, length), of_teacher)
+def transformer_flops(config: TransformerConfig, vocabulary: int, length: int, answers: int | None = None) -> float:
+    """The same of one sequence.
+
+    Args:
+        config: the model.
+        vocabulary: logits a position.
+        length: positions.
+        answers: those whose logits are wanted, for which alone the last block is computed; None: all.
+    """
+    width, answers = config.width, length if answers is None else answers
+    of_head = width * vocabulary + (width**2 if config.head == "bert" else 0)
+    of_last_block = 2 * length * width**2 + 10 * answers * width**2  # all positions have keys and values
+    weights = (config.layers - 1) * 12 * length * width**2 + of_last_block + answers * of_head
+    attention = ((config.layers - 1) * length + answers) * length * width
+    return 2.0 * weights + 4.0 * attention
+
+
+def training_work(of_model: float, of_teacher: float, tokens: int) -> Work:
+    """A training example, from the operations of one forward pass each: the backward pass costs two of them, and the teacher has none."""
+    return Work(tokens, 3 * of_model, of_teacher)
 
 
 def describe(work: Work, examples: int, seconds: float, num_devices: int, group_size: int = 1) -> dict[str, float]:

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from common import ring
+from common.chunks import CHUNK_STEPS, chunk_steps
 from common.config import Runtime, TrainingConfig
-from common.engine import Engine, Lane, Problem, ScanEngine, init_lane
+from common.engine import Engine, Problem, ScanEngine, init_lane
 from common.errors import RunError, UserError
-from common.fit import Supervision, fit
+from common.fit import Supervision, fit, what_is_saved
+from common.interruption import telling
+from common.lanes import Lane
 from common.mesh import lane_mesh
-from common.runs import RunDirectory, opened
+from common.runs import RunDirectory, opened, start_of_now
 from common.runs.files import bytes_text, free_bytes
 from common.schedule import FixedSchedule, Schedule
-from common.speed import Work, describe
+from common.speed import describe
 from common.trajectory import Trajectory, describe_steps
 from common.transition import Watch
 
@@ -42,8 +46,8 @@ class Stage:
     """Makes what advances the state, from the problem and the group size."""
     watch: Watch = Watch()
     """When a transition begins and is done, for the ring of checkpoints and for an early end."""
-    work: Work | None = None
-    """What an example costs, for models of which this is known."""
+    tells_speed: bool = False
+    """Whether the run measures itself beside what its device can do."""
 
     def run(self, runtime: Runtime) -> None:
         """Train to the end, or say that this has been done."""
@@ -52,8 +56,14 @@ class Stage:
         schedules_L = self.supervision.schedules_L
         distinct = list(dict.fromkeys(schedules_L))
         schedules = {"distinct": [asdict(schedule) for schedule in distinct], "of_lane": [distinct.index(schedule) for schedule in schedules_L]}
+        group_size = self.supervision.group_size(lanes)
+        found = {**self.provenance, CHUNK_STEPS: chunk_steps(self.problem, self.training, group_size)}
         console = Console(stderr=True, soft_wrap=True)
-        with opened(self.run_dir, self.record, seeds=seeds, learning_rates=rates, schedules=schedules, **self.provenance) as run:
+        self.check_supervised(console)
+        with (
+            opened(self.run_dir, self.record, seeds=seeds, learning_rates=rates, schedules=schedules, **found) as run,
+            telling(lambda: what_is_saved(run, self.training.steps)),
+        ):
             if run.finished:
                 Trajectory(run).drop_leftovers()  # of a process that was killed at the very end
                 run.mark_done()
@@ -61,18 +71,39 @@ class Stage:
                 return
             Trajectory(run).discard_unsaved()
             self.check_disk(run)
-            group_size = self.supervision.group_size(lanes)
+            if warning := note_start(run):
+                console.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False)
             engine = self.engine(self.problem, group_size)
             steps = fit(self.problem, self.supervision, self.training, run, runtime, engine, self.watch)
             seconds = run.manifest["wall_seconds"]
             examples = steps * self.training.batch_size * len(lanes)
             text = f"{escape(str(self.run_dir))}: {steps:,} steps x {len(lanes)} lanes in {seconds:.1f} s ({examples / seconds:,.0f} examples/s"
-            if self.work is not None:
-                speed = describe(self.work, examples, seconds, lane_mesh(len(lanes) // group_size).size, group_size)
+            if self.tells_speed:
+                speed = describe(self.problem.work, examples, seconds, lane_mesh(len(lanes) // group_size).size, group_size)
                 run.write_manifest(speed=speed)
                 text += f", {speed['tokens_per_second']:,.0f} tokens/s, {speed['flops_per_second'] / 1e9:,.1f} GFLOP/s"
                 text += f", {speed['utilisation']:.0%} of what a large product of matrices reaches here"
             console.print(f"{text})", highlight=False)
+
+    def check_supervised(self, console: Console) -> None:
+        """Refuse a run that has nothing to be judged by; warn of one that has next to nothing to learn from.
+
+        Raises:
+            UserError: no position of the evaluation set is to be predicted, nor is likely to be one of training.
+        """
+        if not self.problem.selected_by:
+            return  # all positions are
+        training = self.training
+        num_selected = float(np.sum(self.problem.eval_batch().mask))
+        if not num_selected:
+            raise UserError(
+                f"{self.problem.selected_by} leaves nothing to predict in the {training.eval_examples:,} examples of the evaluation set, so that"
+                " nothing could be judged; give a larger one, or more --training.eval-examples"
+            )
+        in_a_batch = num_selected * training.batch_size / training.eval_examples
+        if in_a_batch < 1:
+            text = f"{self.problem.selected_by} leaves {in_a_batch:.2g} positions to predict in a batch, on the average: most updates learn nothing"
+            console.print(f"[yellow]warning:[/] {escape(text)}", highlight=False)
 
     def check_disk(self, run: RunDirectory) -> None:
         """Refuse to start, or to go on with, a run whose checkpoints cannot fit."""
@@ -144,6 +175,27 @@ class Stage:
                 f"the schedule asks for the teacher's checkpoint at step {', '.join(map(str, missing[:5]))}{', ...' if len(missing) > 5 else ''},"
                 f" which does not exist; the teacher has {describe_steps(tuple(available))}"
             )
+
+
+def note_start(run: RunDirectory) -> str:
+    """Write into the manifest that a process starts or goes on with a run: where, when, from which step, by which code.
+
+    Returns:
+        A warning if the run goes on on other devices than it was last on; else nothing.
+    """
+    resume = run.manifest.get("resume")
+    start = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "step": resume["step"] if resume else 0} | start_of_now()
+    starts = run.manifest.get("starts", [])
+    run.write_manifest(starts=[*starts, start])
+    earlier, now = starts[-1]["device"] if starts else run.manifest["device"], start["device"]
+    names = ("platform", "kind", "count", *(["processor"] if now["platform"] == "cpu" else []))
+    changed = [f"{name} {earlier[name]} -> {now[name]}" for name in names if earlier.get(name, now[name]) != now[name]]
+    if resume is None or not changed:
+        return ""
+    return (
+        f"{run.path} goes on with other devices than it had before ({', '.join(changed)}): they round differently, so that its numbers will not be"
+        " to the bit those of a run on either alone"
+    )
 
 
 def describe_lanes(lanes: Sequence[Lane]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from common.config import TrainingConfig
-from common.transition import Watch
+from common.transition import SUSTAINED, Watch
 
 
 class Stopping:
@@ -31,6 +31,8 @@ class Stopping:
         self._detector = watch.detector
         self._rates_L = np.asarray(rates_L)
         self._learnt_at_L = np.full(len(self._rates_L), np.inf)
+        self._times_in_a_row_L = np.zeros(len(self._rates_L), int)
+        self._began_at_L = np.zeros(len(self._rates_L), int)
         for record in records:
             self.observe(record["step"], record[watch.metric])
 
@@ -45,7 +47,9 @@ class Stopping:
         if self._config.stop_after is None or math.isinf(learnt_at := self._learnt_at()):
             return self._config.steps
         grid = self._config.checkpoint_every or self._config.eval_every
-        return min(math.ceil(self._config.stop_after * learnt_at / grid) * grid, self._config.steps)
+        known_at = learnt_at + (SUSTAINED - 1) * self._config.eval_every
+        wanted = max(self._config.stop_after * learnt_at, known_at)
+        return min(math.ceil(wanted / grid) * grid, self._config.steps)
 
     def _learnt_at(self) -> float:
         """The step by which the last lane has learnt, or in a sweep the median lane (of an even number the later one) of the best rate."""
@@ -56,5 +60,8 @@ class Stopping:
 
     def observe(self, step: int, metric_L: Sequence[float | None]) -> None:
         """Take note of an evaluation; None where the run had diverged."""
-        learnt_L = self._detector.progress(np.asarray(metric_L, np.float64)) > self._detector.done
-        self._learnt_at_L[learnt_L] = np.minimum(self._learnt_at_L[learnt_L], step)
+        is_done_L = self._detector.progress(np.asarray(metric_L, np.float64)) > self._detector.done
+        self._began_at_L = np.where(is_done_L & (self._times_in_a_row_L == 0), step, self._began_at_L)
+        self._times_in_a_row_L = np.where(is_done_L, self._times_in_a_row_L + 1, 0)
+        has_learnt_L = (self._times_in_a_row_L >= SUSTAINED) & np.isinf(self._learnt_at_L)
+        self._learnt_at_L[has_learnt_L] = self._began_at_L[has_learnt_L]

@@ -13,6 +13,9 @@ from pydantic import Field
 
 from common.config import PositiveInt, configuration
 
+SUSTAINED = 3
+"""Evaluations in a row that a finish must last, as the 90% of t90 must (`common.stats.learning_time`): one above its level may be a blip."""
+
 
 @configuration
 class DetectorConfig:
@@ -29,7 +32,7 @@ class DetectorConfig:
     leave: Annotated[float, Field(gt=0, lt=1)] = 0.9
     """... and below this one."""
     done: Annotated[float, Field(gt=0, lt=1)] = 0.99
-    """The transition ends when this fraction is first exceeded."""
+    """The transition ends when this fraction is first exceeded for three evaluations in a row."""
     smoothing: PositiveInt = 3
     """Width of the centred moving average, in points."""
 
@@ -66,7 +69,7 @@ class Transition:
     """Where a run goes through its transition, in steps; every step is one of the curve's.
 
     `chosen` is the checkpoint to teach from; `before` and `after` are the controls at which nothing, or everything, has been learnt, half-way (in
-    steps) from the beginning of the run to `start`, and from `end` to the end of the run.
+    steps) from the beginning of the run to `start`, and from `end` to the end of the run, or the last such checkpoint before that.
     """
 
     start: int
@@ -107,7 +110,8 @@ def smooth(values: Sequence[float] | np.ndarray, width: int) -> np.ndarray:
 def detect_on_metric(steps: Sequence[int], values: Sequence[float], config: DetectorConfig) -> Transition | NoTransition:
     """Find the transition of a rising (or, with ceiling < floor, falling) metric: the steepest point of the smoothed curve inside the window.
 
-    The window is gated: it must hold a point strictly between `enter` and `leave` after the metric has begun to move, and the metric must finish.
+    The window is gated: it must hold a point strictly between `enter` and `leave` after the metric has begun to move, and the metric must finish
+    for three evaluations in a row.
 
     Args:
         steps: increasing.
@@ -117,11 +121,12 @@ def detect_on_metric(steps: Sequence[int], values: Sequence[float], config: Dete
     if problem := malformed(steps, values):
         return NoTransition(problem)
     progress = config.progress(np.asarray(values))
-    finished = progress > config.done
+    finished = lasting(progress > config.done)
     if not (progress > config.begin).any():
         return NoTransition(f"the metric never leaves its floor (best {_best(values, config):.3g}, floor {config.floor:.3g})")
     if not finished.any():
-        return NoTransition(f"the metric has not finished (best {_best(values, config):.3g}, needs {_level(config.done, config):.3g})")
+        needed = f"{_level(config.done, config):.3g} {SUSTAINED} times in a row"
+        return NoTransition(f"the metric has not finished (best {_best(values, config):.3g}, needs {needed})")
     end = int(np.argmax(finished))
     outside_before_end = np.flatnonzero(progress[:end] <= config.begin)
     start = int(outside_before_end[-1]) + 1 if outside_before_end.size else 0  # the last departure from the floor: a blip before it is noise
@@ -133,8 +138,9 @@ def detect_on_metric(steps: Sequence[int], values: Sequence[float], config: Dete
         )
     slope = np.gradient(smooth(progress, config.smoothing), np.asarray(steps, np.float64))
     chosen = int(window[np.argmax(slope[window])])
-    half = int(np.argmax(progress >= 0.5))
-    return controls(steps, start=start, middle=min(max(half, start), end), end=end, chosen=chosen)
+    middle = start + int(np.argmax(progress[start : end + 1] >= 0.5))
+    is_unlearnt, is_learnt = progress <= config.enter, progress > config.done
+    return controls(steps, start=start, middle=middle, end=end, chosen=chosen, is_unlearnt=is_unlearnt, is_learnt=is_learnt)
 
 
 def detect_on_probe(
@@ -160,19 +166,40 @@ def detect_on_probe(
     high = smoothed >= smoothed[peak] / 2
     start = peak - int(np.argmin(high[peak::-1])) + 1 if not high[: peak + 1].all() else 0
     end = peak + int(np.argmin(high[peak:])) - 1 if not high[peak:].all() else len(high) - 1
-    return controls(steps, start=start, middle=peak, end=end, chosen=peak)
+    anywhere = np.ones(len(steps), bool)  # a probe tells where the model learns, not what it knows
+    return controls(steps, start=start, middle=peak, end=end, chosen=peak, is_unlearnt=anywhere, is_learnt=anywhere)
 
 
-def controls(steps: Sequence[int], *, start: int, middle: int, end: int, chosen: int) -> Transition:
+def controls(steps: Sequence[int], *, start: int, middle: int, end: int, chosen: int, is_unlearnt: np.ndarray, is_learnt: np.ndarray) -> Transition:
     """A transition from indices into the curve, with its controls: of the curve's steps the last ones not beyond the half of the way.
 
     Half-way in steps, not in points, which a ring of checkpoints crowds into the transition. Before: half-way to the last departure from the floor,
     not to the first, which in a noisy metric is a blip close to the untrained model. After: not sooner, because a checkpoint just after the
     transition still carries some of its curriculum.
+
+    Args:
+        steps: increasing.
+        start: index of the transition's first point, and so on.
+        middle: where half of it is done.
+        end: its last point.
+        chosen: the checkpoint to teach from.
+        is_unlearnt: points that can be the control before; without one it is the first of all.
+        is_learnt: points that can be the control after; without one it is the end.
     """
-    before, after = ((steps[first] + steps[last]) / 2 for first, last in ((0, start), (end, len(steps) - 1)))
-    at = np.searchsorted(steps, (before, after), side="right") - 1
-    return Transition(*(int(steps[i]) for i in (start, middle, end, chosen, *at)))
+
+    def last_allowed(first: int, last: int, is_allowed: np.ndarray) -> int:
+        half = int(np.searchsorted(steps, (steps[first] + steps[last]) / 2, side="right"))
+        allowed = np.flatnonzero(is_allowed[first:half])
+        return first + int(allowed[-1]) if allowed.size else first
+
+    before, after = last_allowed(0, start, is_unlearnt), last_allowed(end, len(steps) - 1, is_learnt)
+    return Transition(*(int(steps[i]) for i in (start, middle, end, chosen, before, after)))
+
+
+def lasting(reached: np.ndarray) -> np.ndarray:
+    """Which points of a curve are the first of `SUSTAINED` in a row that have reached a level."""
+    padded = np.concatenate([reached, np.zeros(SUSTAINED - 1, bool)])
+    return np.all(np.lib.stride_tricks.sliding_window_view(padded, SUSTAINED), axis=-1)
 
 
 def malformed(steps: Sequence[int], values: Sequence[float]) -> str | None:

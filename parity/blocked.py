@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from common.engine import Batch, LaneArrays, Problem, ScanEngine, TrainState, lane_key
+from common.engine import Batch, Problem, ScanEngine, TrainState, lane_key
+from common.lanes import LaneArrays
 from common.losses import masked_mean
 from common.models import Params
 

@@ -11,13 +11,15 @@ import tyro
 from pydantic import Discriminator, Tag
 
 from common.config import Seed, TrainingConfig, configuration, last_value
-from common.engine import KEPT_PROBLEMS, Engine, Lane, Problem, ScanEngine, lanes_of
+from common.engine import KEPT_PROBLEMS, Engine, Problem, ScanEngine
 from common.errors import UserError
+from common.lanes import Lane, lanes_of
 from common.losses import DistillationLoss, on_labels
 from common.models import Functional, MLPConfig, Params, functional_mlp
 from common.optim import OptimConfig, make_optimizer
 from common.projections import projection_loss
 from common.schedule import ScheduleConfig, ScheduleName
+from common.speed import Work, mlp_flops, training_work, transformer_flops
 from common.transformer import TransformerConfig, functional_transformer
 from common.transition import DetectorConfig
 from parity.blocked import BlockedEngine
@@ -104,8 +106,8 @@ def as_published(config: ConfigT) -> ConfigT:
 
     The support (unless it is a tree's) is drawn with replacement (utils.py), accuracy is measured on 250 examples (boolean_expts.py), reverse KL is
     weighted by raw logits (boolean_distill_expts.py), and a cosine schedule is as long as there are examples (see `counted_in_examples`). The rest
-    concerns a single update of millions, or the dropout that stayed on in a Transformer's evaluation and in its teacher's answers, which no flag
-    brings back.
+    concerns a single update of millions (a warm-up whose first update has a rate of zero), or the dropout that stayed on in a Transformer's
+    evaluation and in its teacher's answers, which no flag brings back.
     """
     drawn = config.data.support is None and config.data.depth == 1  # the published trees' supports are disjoint, as ours are
     data, training = replace(config.data, with_replacement=drawn), replace(config.training, eval_examples=250)
@@ -198,6 +200,20 @@ def model_of(data: ParityData, model: ModelConfig) -> Functional:
     return Functional(transformer.init, apply, hidden, transformer.num_layers)
 
 
+def work_of(data: ParityData, model: ModelConfig, teacher_model: ModelConfig | None = None) -> Work:
+    """What an example costs in training."""
+    tokens = 1 if isinstance(model, MLPConfig) else data.d
+    of_teacher = 0.0 if teacher_model is None else _forward_flops(data, teacher_model)
+    return training_work(_forward_flops(data, model), of_teacher, tokens)
+
+
+def _forward_flops(data: ParityData, model: ModelConfig) -> float:
+    """Operations of the products in one forward pass of one example."""
+    if isinstance(model, MLPConfig):
+        return mlp_flops(model, data.d, data.num_classes)
+    return transformer_flops(model, data.num_classes, data.d, answers=1)
+
+
 def apply_model(config: TrainConfig | StudentConfig, params: Params, inputs_BxD: jax.Array) -> jax.Array:
     """Logits `(B, 2^depth)` of the configured model."""
     return functional_model(config).apply(params, inputs_BxD)
@@ -257,6 +273,7 @@ def _without_lanes(
         make_optimizer=functools.partial(make_optimizer, optim, size.steps),
         teacher_apply=None if theirs is None else theirs.apply,
         loss=on_labels if loss is None else loss.over(size.steps),
+        work=work_of(data, model, teacher_model),
         hidden_loss=None if theirs is None else functools.partial(projection_loss, ours, theirs),
         correct=functools.partial(level_correct, data),
         on_cpu=OLDER_EMITTERS,

@@ -14,19 +14,20 @@ was fastest on the tuning seeds.
 import itertools
 import math
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import sleep
 from typing import Annotated, Literal
 
 import pandas as pd
 from pydantic import Field
 
 from common.config import PositiveFloat, PositiveInt, Preset, Runtime, Seed, chosen_preset, configuration, describe_presets, parse
-from common.errors import PREEMPTED_EXIT_CODE, Preempted, RunError, UserError, run_command
+from common.errors import RunError, UserError, run_command
+from common.interruption import STOP_SIGNALS, Notes, Preempted, exit_code, noting
 from common.lineage import MADE_FROM
 from common.plan import StageCommand, made_from, print_plan, refuse_stale, run_stages, sweeps
 from common.runs import DONE, RunDirectory, write_json, write_text
@@ -36,6 +37,8 @@ from parity.exponents import STRATEGIES, fits
 TIMES, TUNING, FITS = "learning_times.csv", "tuning.csv", "fits.json"
 EVALUATIONS, CHECKPOINTS = 128, 32
 """In a teacher's budget."""
+WAITING_SECONDS = 0.05
+"""From one look at the processes that run side by side to the next."""
 STOP_AFTER = 1.25
 """Of the reported students, of which nothing but their learning times is asked; a time counts once three evaluations confirm it."""
 
@@ -155,29 +158,38 @@ def main(args: list[str]) -> None:
 
 
 def run_side_by_side(commands: list[list[str]]) -> None:
-    """Run commands at the same time and wait for all; SIGTERM is passed on to them.
+    """Run commands at the same time and wait for all; every signal that asks to stop is passed on to them.
 
     Raises:
-        Preempted: SIGTERM arrived, and they have saved their state.
+        Preempted: one has stopped them; each has said what is saved.
         RunError: one of them failed; it has said why.
     """
     environment = os.environ | {"TTY_COMPATIBLE": "0"}  # no progress bars, which would overwrite each other
-    children = [subprocess.Popen(command, env=environment) for command in commands]
-
-    def stop(*_: object) -> None:
-        for child in children:
-            child.terminate()
-
-    previous = signal.signal(signal.SIGTERM, stop)
-    try:
-        codes = [child.wait() for child in children]
-    finally:
-        stop()
-        signal.signal(signal.SIGTERM, previous)
-    if any(code in (PREEMPTED_EXIT_CODE, -signal.SIGTERM) for code in codes):
-        raise Preempted("the runs are saved; the same command goes on from there")
+    with noting(second_interrupt_ends=False) as signals:
+        # In groups of their own: a terminal's Ctrl-C reaches them once, by way of this process.
+        children = [subprocess.Popen(command, env=environment, process_group=0) for command in commands]
+        try:
+            wait_for(children, signals)
+        finally:
+            for child in children:
+                child.terminate()
+        codes = [child.returncode for child in children]
+        stopped_by = next((number for number in STOP_SIGNALS if {exit_code(number), -number} & {*codes}), None)
+        if stopped_by is not None:
+            raise Preempted(stopped_by, "the runs have said what is saved; the same command goes on from there")
     if any(codes):
         raise RunError("a run failed, see above; the same command goes on from there")
+
+
+def wait_for(children: Sequence[subprocess.Popen[bytes]], signals: Notes) -> None:
+    """Wait until all processes have ended; meanwhile each of them gets every signal that arrives."""
+    num_passed_on = 0
+    while any(child.poll() is None for child in children):
+        for number in signals.numbers[num_passed_on:]:
+            for child in children:
+                child.send_signal(number)
+            num_passed_on += 1
+        sleep(WAITING_SECONDS)
 
 
 def plan(config: LawConfig, home: Path, k: int) -> list[StageCommand]:

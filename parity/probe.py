@@ -16,6 +16,7 @@ from common.errors import UserError, run_command
 from common.keys import seed_key
 from common.mesh import over_lanes, set_up_devices
 from common.models import MLPConfig, Params
+from common.parts import in_parts, part_size
 from common.probing import opened_probe
 from common.runs import RunDirectory, write_text
 from common.trajectory import Trajectory
@@ -113,10 +114,9 @@ def _forward(model: TrainConfig | StudentConfig, num_lanes: int) -> Callable[[Pa
     limit = _CHUNK if isinstance(model.model, MLPConfig) else _SEQUENCE_CHUNK
 
     def lane_forward(params: Params, x_NxD: jax.Array) -> jax.Array:
-        num_examples, d = x_NxD.shape
-        chunk = max(size for size in range(1, limit + 1) if num_examples % size == 0)
-        chunks = x_NxD.reshape(-1, chunk, d)
-        return jax.lax.map(lambda x_BxD: jax.nn.softmax(apply_model(model, params, x_BxD))[:, 1], chunks).reshape(-1)
+        chunks = in_parts(x_NxD, part_size(len(x_NxD), limit))
+        p_CxB = jax.lax.map(lambda x_BxD: jax.nn.softmax(apply_model(model, params, x_BxD))[:, 1], chunks)
+        return p_CxB.reshape(-1)[: len(x_NxD)]
 
     return over_lanes(lane_forward, num_lanes)
 

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from common.config import Seed, TrainingConfig, configuration, from_dict
-from common.engine import KEPT_PROBLEMS, Lane, Problem, lanes_of
+from common.engine import KEPT_PROBLEMS, Problem
 from common.errors import UserError
+from common.lanes import Lane, lanes_of
 from common.losses import DistillationLoss, on_labels
 from common.masking import MaskingConfig
 from common.models import Functional, Inputs, Params
@@ -18,12 +19,11 @@ from common.phases import PhaseConfig
 from common.projections import projection_loss
 from common.runs import RunDirectory
 from common.schedule import ScheduleConfig, ScheduleName
-from common.speed import Work, training_work
+from common.speed import Work, training_work, transformer_flops
 from common.transformer import TransformerConfig, functional_transformer
 from common.tuning import TunedBy
 from pcfg.data import PCFGData, eval_batch, identity, sample
 from pcfg.sampler import Sampler, make_sampler
-from pcfg.vocabulary import Vocabulary
 
 TUNED_BY: TunedBy = "accuracy"
 """What the best rate of a sweep is best at: the question is how far a budget reaches."""
@@ -106,11 +106,11 @@ def model_of(model: TransformerConfig, sampler: Sampler) -> Functional:
     return functional_transformer(model, size, sampler.longest + 2, size)
 
 
-def work_of(config: TrainConfig | StudentConfig, teacher: TrainConfig | None = None) -> Work:
+def work_of(sampler: Sampler, model: TransformerConfig, teacher_model: TransformerConfig | None = None) -> Work:
     """What a sentence costs in training."""
-    grammar = config.data.load()
-    vocabulary, length = Vocabulary(len(grammar.terminals)).size, grammar.length_bounds()[1] + 2
-    return training_work(config.model, None if teacher is None else teacher.model, vocabulary, length)
+    vocabulary, length = sampler.vocabulary.size, sampler.longest + 2
+    of_teacher = 0.0 if teacher_model is None else transformer_flops(teacher_model, vocabulary, length)
+    return training_work(transformer_flops(model, vocabulary, length), of_teacher, length)
 
 
 def teacher_problem(config: TrainConfig) -> Problem:
@@ -161,8 +161,9 @@ def _without_lanes(
     def hidden_loss(params: Params, teacher_params: Params, inputs: Inputs, layer: int, key: jax.Array) -> jax.Array:
         assert theirs is not None
         loss_BxT = projection_loss(ours, theirs, params, teacher_params, inputs, layer, key)
-        # The mean over all positions is to be the mean over those that are no padding.
-        return loss_BxT * inputs.visible_BxL / jnp.mean(inputs.visible_BxL.astype(jnp.float32))
+        # The mean over all positions is to be the mean over those that are seen, and zero where none is.
+        num_seen = jnp.sum(inputs.visible_BxL, dtype=jnp.float32)
+        return loss_BxT * inputs.visible_BxL * (inputs.visible_BxL.size / jnp.maximum(num_seen, 1))
 
     return Problem(
         lanes=(),
@@ -173,5 +174,7 @@ def _without_lanes(
         make_optimizer=functools.partial(make_optimizer, optim, size.steps),
         teacher_apply=None if theirs is None else theirs.apply,
         loss=on_labels if loss is None else loss.over(size.steps),
+        work=work_of(data.sampler, model, teacher_model),
+        selected_by=f"--masking.fraction {data.masking.fraction:g}",
         hidden_loss=None if theirs is None else hidden_loss,
     )

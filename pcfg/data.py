@@ -55,8 +55,10 @@ def sample(key: jax.Array, sampler: Sampler, masking: MaskingConfig, num_sentenc
 def masked(key: jax.Array, sampler: Sampler, masking: MaskingConfig, tokens_BxT: jax.Array) -> Batch:
     """Mask given sentences."""
     vocabulary = sampler.vocabulary
-    ids = {"mask_id": vocabulary.mask, "pad_id": vocabulary.pad, "num_words": vocabulary.num_terminals}
-    inputs_BxT, selected_BxT, visible_BxT = mask_tokens(key, tokens_BxT, vocabulary.is_terminal(tokens_BxT), masking, **ids)
+    is_word_BxT = vocabulary.is_terminal(tokens_BxT)
+    inputs_BxT, selected_BxT, visible_BxT = mask_tokens(
+        key, tokens_BxT, is_word_BxT, masking, mask_id=vocabulary.mask, pad_id=vocabulary.pad, word_ids=vocabulary.terminal_ids
+    )
     return Batch(TokenInputs(inputs_BxT, visible_BxT), tokens_BxT, selected_BxT.astype(jnp.float32))
 
 

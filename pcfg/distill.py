@@ -13,7 +13,7 @@ from common.lineage import PlannedRun
 from common.mesh import set_up_devices
 from common.runs import RunDirectory
 from common.stage import Stage
-from pcfg.config import TUNED_BY, StudentConfig, TrainConfig, student_problem, work_of
+from pcfg.config import TUNED_BY, StudentConfig, TrainConfig, student_problem
 from pcfg.data import identity
 from pcfg.presets import PRESETS, PCFGPresetName
 from pcfg.watch import watch_of
@@ -60,7 +60,7 @@ def distill_stage(command: DistillCommand) -> tuple[Stage, tuple[int, ...]]:
         shared_layers=lambda _: config.model.layers,
         identity={"grammar": identity(config.data.load())},
         watch=watch_of(config),
-        work=functools.partial(work_of, config),
+        tells_speed=True,
     )
     return distillation.stage(command, command.teacher)
 

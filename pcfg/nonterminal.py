@@ -24,6 +24,7 @@ from common.keys import seed_key
 from common.losses import label_cross_entropy, masked_mean
 from common.mesh import over_lanes, set_up_devices
 from common.models import Params
+from common.optim import OptimConfig, make_optimizer
 from common.probing import chosen_steps, opened_probe
 from common.runs import RunDirectory, write_text
 from common.trajectory import Trajectory
@@ -127,9 +128,8 @@ def probe_accuracy(hidden: Callable[[jax.Array], jax.Array], sampler: Sampler, c
         config: how long and how.
     """
     num_batches = config.num_train // config.batch_size
-    optimizer = optax.adam(
-        optax.warmup_cosine_decay_schedule(0, config.learning_rate, round(0.06 * config.epochs * num_batches), config.epochs * num_batches)
-    )
+    optim = OptimConfig((config.learning_rate,), schedule="cosine", kind="adam")
+    optimizer = make_optimizer(optim, config.epochs * num_batches, jnp.float32(config.learning_rate))
     train_key, eval_key = (seed_key(config.seed, f"nonterminal-{part}") for part in ("train", "eval"))
 
     def batch(key: jax.Array, i: jax.Array) -> tuple[Sentences, jax.Array]:

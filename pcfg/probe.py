@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import tyro
@@ -18,6 +17,7 @@ from common.keys import seed_key
 from common.mesh import over_lanes, set_up_devices
 from common.models import Params
 from common.ngram import Pairs, pairs_of, probe
+from common.parts import in_parts
 from common.probing import chosen_steps, opened_probe
 from common.runs import RunDirectory, write_text
 from common.stats import quantiles_by_cluster
@@ -90,7 +90,8 @@ def probe_run(path: Path, config: ProbeConfig) -> None:
         pairs = probe_pairs(sampler, config)
         measure = over_lanes(_measure(model, sampler, config.sizes), len(run.manifest["seeds"]))
         trajectory = Trajectory(run)
-        steps, chunks = chosen_steps(trajectory.steps(), config.every), in_chunks(pairs, _CHUNK)
+        steps = chosen_steps(trajectory.steps(), config.every)
+        chunks = in_parts((pairs.tokens_PxT, pairs.words_PxT, pairs.visible_PxT, pairs.position_P), _CHUNK)
         if (num_pairs := len(pairs.sentence_P)) < ENOUGH_PAIRS:
             print(
                 f"{path}: {num_pairs:,} pairs of sentence and position only; for fine medians take {ENOUGH_PAIRS:,}, by --num-sentences or --spacing"
@@ -116,15 +117,6 @@ def probe_pairs(sampler: Sampler, config: ProbeConfig) -> Pairs:
     if not positions:
         raise UserError(f"every {config.spacing} tokens there is no position in sentences of at most {sampler.longest}; give a smaller --spacing")
     return pairs_of(tokens_BxT, vocabulary.is_terminal(tokens_BxT), vocabulary.pad, positions, config.sizes)
-
-
-def in_chunks(pairs: Pairs, size: int) -> tuple[jax.Array, ...]:
-    """The arrays of some pairs, `(number of chunks, size, ...)`; the last one is filled up with its own pairs again."""
-    count = -(-len(pairs.sentence_P) // size)
-    return tuple(
-        jnp.resize(leaf, (count * size, *leaf.shape[1:])).reshape(count, size, *leaf.shape[1:])
-        for leaf in (pairs.tokens_PxT, pairs.words_PxT, pairs.visible_PxT, pairs.position_P)
-    )
 
 
 def _measure(model: TrainConfig | StudentConfig, sampler: Sampler, sizes: Sequence[int]) -> Callable[..., jax.Array]:

@@ -12,7 +12,7 @@ from common.fit import Supervision
 from common.lineage import MADE_FROM, PlannedRun
 from common.mesh import set_up_devices
 from common.stage import Stage
-from pcfg.config import TUNED_BY, TrainConfig, teacher_problem, work_of
+from pcfg.config import TUNED_BY, TrainConfig, teacher_problem
 from pcfg.data import identity
 from pcfg.presets import PRESETS, PCFGPresetName
 from pcfg.watch import watch_of
@@ -52,7 +52,7 @@ def train_stage(command: TrainCommand) -> Stage:
         supervision=Supervision(tuple(schedule.ce(config.training.steps) for _ in problem.lanes), None),
         provenance={MADE_FROM: command.made_from(config)},
         watch=watch_of(config),
-        work=work_of(config),
+        tells_speed=True,
     )
 
 

@@ -13,6 +13,11 @@ class Vocabulary:
     """Terminals are 0 to `num_terminals` - 1."""
 
     @property
+    def terminal_ids(self) -> range:
+        """Of the terminals."""
+        return range(self.num_terminals)
+
+    @property
     def bos(self) -> int:
         """Before every sentence."""
         return self.num_terminals

@@ -80,5 +80,7 @@ def test_sigterm_saves_and_stops(tmp_path: Path) -> None:
     process.terminate()
     _, message = process.communicate(timeout=60)
     assert process.returncode == 143
+    assert "stopped by SIGTERM" in message
     assert "goes on from there" in message
+    assert "Traceback" not in message
     assert RunDirectory(tmp_path / "run").manifest["resume"]["step"] >= 64

@@ -1,6 +1,7 @@
 """What users see: operating-system errors as advice with an exit code, progress only on a terminal."""
 
 import errno
+import io
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -49,6 +50,18 @@ def test_progress_shows_rate_and_time_left_on_a_terminal(monkeypatch: pytest.Mon
     assert "100/100" in shown
     assert "examples/s" in shown
     assert "0:00:" in shown
+
+
+def test_a_terminal_that_is_gone_ends_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a closed terminal answers to every write."""
+
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(progress, "Console", lambda **_: Console(file=Closed(), force_terminal=True))
+    with progress.progress_bar("run", 100) as update:
+        update(50)
 
 
 def test_only_late_callbacks_are_silent() -> None:

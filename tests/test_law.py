@@ -3,12 +3,8 @@
 import itertools
 import json
 import math
-import os
 import shutil
-import signal
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +15,7 @@ import pandas as pd
 import pytest
 
 from common.config import Preset, parse, to_dict, validate
-from common.errors import Preempted, RunError, UserError
+from common.errors import RunError, UserError
 from common.lineage import MADE_FROM
 from common.runs import RunDirectory
 from figures import law as law_figure
@@ -257,21 +253,6 @@ def test_processes_run_side_by_side(tmp_path: Path) -> None:
     law.run_side_by_side([[sys.executable, "-c", wait, a, b], [sys.executable, "-c", wait, b, a]])
     with pytest.raises(RunError, match="a run failed"):
         law.run_side_by_side([[sys.executable, "-c", "raise SystemExit(2)"], [sys.executable, "-c", ""]])
-
-
-def test_sigterm_reaches_the_processes(tmp_path: Path) -> None:
-    ready = tmp_path / "ready"
-
-    def send() -> None:
-        while not ready.exists():
-            time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    thread = threading.Thread(target=send)
-    thread.start()
-    with pytest.raises(Preempted):
-        law.run_side_by_side([[sys.executable, "-c", f"import pathlib, time\npathlib.Path({str(ready)!r}).touch()\ntime.sleep(600)"]])
-    thread.join()
 
 
 @pytest.mark.parametrize("preset", sorted(path.name.removeprefix("law-") for path in (REPOSITORY / "results").glob("law-*")))

@@ -66,8 +66,17 @@ def test_mix_of_labels_and_teacher_moves_linearly() -> None:
     to_labels = -np.log(softmax64(student)[np.arange(5), labels])
     to_teacher = -(softmax64(teacher / 2.0) * np.log(softmax64(student))).sum(-1)
     for step, done in ((0, 0.0), (25, 0.25), (100, 1.0)):
-        actual = mix(jnp.asarray(student), jnp.asarray(labels), jnp.asarray(teacher), jnp.int32(step), 100)
+        actual = mix(jnp.asarray(student), jnp.asarray(labels), jnp.asarray(teacher), jnp.int32(step), 101)
         np.testing.assert_allclose(actual, (1 - done) * to_teacher + 3 * done * to_labels, rtol=1e-5)
+
+
+@given(start=st.floats(0, 5), end=st.floats(0, 5), steps=st.integers(1, 300))
+def test_a_weight_begins_and_ends_as_it_says(start: float, end: float, steps: int) -> None:
+    weight = WeightSchedule(start, end).schedule(steps)
+    first, middle, last = (np.asarray(weight(step)) for step in (0, (steps - 1) // 2, steps - 1))
+    assert first == pytest.approx(start, abs=1e-5)
+    assert last == pytest.approx(start if steps == 1 else end, abs=1e-5)
+    assert min(start, end) - 1e-5 <= middle <= max(start, end) + 1e-5
 
 
 @pytest.mark.parametrize(("teacher_weight", "label_weight"), [(0.5, 0.25), (0.5, 0.0), (0.0, 0.25)])

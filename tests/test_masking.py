@@ -1,5 +1,7 @@
 """Masked-prediction batches: what is selected, what is seen, what is hidden."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ from scipy import stats
 
 from common.config import validate
 from common.errors import UserError
-from common.masking import MaskingConfig, mask_tokens
+from common.masking import MaskingConfig, mask_tokens, random_words
 
 WORDS, BOS, EOS, PAD, MASK = 5, 5, 6, 7, 8
 SIGNIFICANCE = 1e-5
@@ -36,9 +38,8 @@ def batch(seed: int, rows: int = 64, longest: int = 60) -> np.ndarray:
 
 
 def masked(tokens: np.ndarray, config: MaskingConfig, seed: int = 0, first: int = 0) -> tuple[np.ndarray, ...]:
-    found = mask_tokens(
-        jax.random.key(seed), jnp.asarray(tokens), jnp.asarray(tokens < WORDS), config, mask_id=MASK, pad_id=PAD, num_words=WORDS, first=first
-    )
+    ids: dict[str, Any] = {"mask_id": MASK, "pad_id": PAD, "word_ids": range(WORDS)}
+    found = mask_tokens(jax.random.key(seed), jnp.asarray(tokens), jnp.asarray(tokens < WORDS), config, **ids, first=first)
     return tuple(map(np.asarray, found))
 
 
@@ -65,6 +66,23 @@ def test_what_is_selected_seen_and_visible(config: MaskingConfig, seed: int) -> 
     assert_share((inputs == tokens)[words].sum(), words.sum(), kept_share + chance)
     assert_share(((inputs != tokens) & (inputs != MASK))[words].sum(), words.sum(), config.random_share - chance)
     assert (inputs[selected & (inputs != MASK) & (inputs != tokens)] < WORDS).all()
+
+
+@pytest.mark.parametrize("word_ids", [(7, 8, 9, 10), (12, 3, 900, 41), (5,)], ids=["neighbours", "scattered", "one"])
+def test_random_words_are_drawn_from_the_ids_given(word_ids: tuple[int, ...]) -> None:
+    """Vocabularies differ in where their words stand; special tokens come first in most."""
+    tokens = jnp.full((400, 20), word_ids[0], jnp.int32)
+    config = MaskingConfig(1.0, mask_share=0.0, random_share=1.0)
+    found = mask_tokens(jax.random.key(0), tokens, jnp.ones_like(tokens, bool), config, mask_id=1, pad_id=0, word_ids=word_ids)
+    ids, counts = np.unique(found.inputs_BxT, return_counts=True)
+    assert ids.tolist() == sorted(word_ids)
+    assert len(ids) == 1 or stats.chisquare(counts).pvalue > SIGNIFICANCE
+    assert found.inputs_BxT.dtype == tokens.dtype
+
+
+def test_words_that_come_first_are_drawn_as_before() -> None:
+    key = jax.random.key(3)
+    np.testing.assert_array_equal(random_words(key, (50,), range(5), jnp.int32), jax.random.randint(key, (50,), 0, 5, jnp.int32))
 
 
 def test_random_words_are_uniform_and_positions_independent() -> None:

@@ -7,12 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from common import schedule
 from common.config import TrainingConfig
-from common.engine import Lane, ScanEngine
+from common.engine import ScanEngine
 from common.fit import Supervision
 from common.keys import seed_key
+from common.lanes import Lane
 from common.losses import DistillationLoss
 from common.models import MLPConfig, functional_mlp
 from common.optim import OptimConfig, learning_rate_shape
@@ -99,10 +102,29 @@ def test_training_agrees_with_pytorch(schedule: str, labels: str) -> None:
 
 
 def test_cosine_schedule_matches_its_formula() -> None:
+    """Of ten updates of warm-up the first has a tenth of the peak and the tenth all of it; the update after the last one would have nothing."""
     shape = learning_rate_shape(OptimConfig((1.0,), schedule="cosine", warmup_fraction=0.1), 100)
-    for step in range(100):
-        expected = step / 10 if step < 10 else 0.5 * (1 + np.cos(np.pi * (step - 10) / 90))
+    for step in range(101):
+        expected = (step + 1) / 10 if step < 10 else 0.5 * (1 + np.cos(np.pi * (step - 9) / 91))
         assert np.asarray(shape(step)) == pytest.approx(expected, abs=1e-6)
+
+
+@given(steps=st.integers(1, 500), warmup_fraction=st.floats(0, 1))
+def test_every_update_of_a_cosine_schedule_moves(steps: int, warmup_fraction: float) -> None:
+    shape = learning_rate_shape(OptimConfig((1.0,), schedule="cosine", warmup_fraction=warmup_fraction), steps)
+    rates = np.asarray([shape(step) for step in (0, steps - 1, max(round(warmup_fraction * steps), 1) - 1)])
+    assert (rates > 0).all()
+    assert rates[-1] == pytest.approx(1.0)
+    assert np.asarray(shape(steps)) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_first_update_of_a_warm_up_changes_the_weights() -> None:
+    training = TrainingConfig(steps=20, batch_size=4, eval_every=20, eval_examples=64)
+    optim = OptimConfig((0.1,), schedule="cosine", warmup_fraction=0.5)
+    engine = ScanEngine(teacher_problem(TrainConfig(ParityData(d=8, k=2), MLPConfig(8), optim, training)))
+    before = jax.device_get(engine.init().params)
+    after = jax.device_get(engine.advance(engine.init(), None, 1).params)
+    assert (before["output"]["bias"] != after["output"]["bias"]).all()
 
 
 @pytest.mark.parametrize("labels", ["data", "teacher"])

@@ -51,6 +51,28 @@ def test_pairs_are_where_windows_fit(lengths: list[int], positions: set[int], n:
     np.testing.assert_array_equal(pairs.visible_PxT, tokens[pairs.sentence_P] != PAD)
 
 
+@given(
+    st.lists(st.lists(st.booleans(), min_size=12, max_size=12), min_size=1, max_size=6),
+    st.sets(st.integers(0, 11), min_size=1),
+    st.lists(st.integers(1, 6), min_size=1, max_size=2),
+)
+def test_a_window_holds_nothing_but_words(words: list[list[bool]], positions: set[int], sizes: list[int]) -> None:
+    """Wherever special tokens stand: between the sentences of a pair, say."""
+    tokens = np.where(words, 1, EOS)
+
+    def fits(row: list[bool], position: int) -> bool:
+        covered = [position + offset for n in sizes for offset in range(window(n)[0], window(n)[1] + 1)]
+        return all(0 <= place < 12 and row[place] for place in covered)
+
+    expected = {(i, position) for i, row in enumerate(words) for position in positions if fits(row, position)}
+    try:
+        pairs = pairs_of(jnp.asarray(tokens), jnp.asarray(words), PAD, sorted(positions), sizes)
+    except UserError:
+        assert not expected
+        return
+    assert set(zip(pairs.sentence_P.tolist(), pairs.position_P.tolist(), strict=True)) == expected
+
+
 def test_impossible_windows_and_positions(refused_pairs=((50, 3), (3, 30))) -> None:
     tokens = jnp.asarray(sentences([9, 12]))
     for (position, n), message in zip(refused_pairs, ("position 50 lies outside", "window of 30 tokens is wider"), strict=True):

@@ -72,7 +72,7 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(teacher: Path, tiny: list
 
 
 def test_the_ring_keeps_the_drop(tiny: list[str], tmp_path: Path, refused: Callable[..., str]) -> None:
-    """From just before the loss leaves the exact plateau of 2-gram models to where half of that is gone, or to the end."""
+    """From just before the loss leaves the exact plateau of 2-gram models to where half of that is gone three times in a row, or to the end."""
     args = ["--run-dir", str(tmp_path / "run"), *tiny, "--model.heads", "4"]
     ring = ["--training.checkpoint-every", "80", "--training.ring-every", "8", "--training.ring-size", "2"]
     train.main([*args, *ring])
@@ -81,7 +81,7 @@ def test_the_ring_keeps_the_drop(tiny: list[str], tmp_path: Path, refused: Calla
     steps = [record["step"] for record in run.metrics()]
     part_TxL = np.asarray([record["eval_loss"] for record in run.metrics()]) / watch.detector.floor
     left_at = min(int(np.argmax((part_T[1:] < 0.94) & (part_T[:-1] < 0.94))) + 1 for part_T in part_TxL.T)
-    done_at = max(int(np.argmax(part_T < 0.5)) or len(steps) - 1 for part_T in part_TxL.T)
+    done_at = max(next((i for i in range(2, len(steps)) if (part_T[i - 2 : i + 1] < 0.5).all()), len(steps) - 1) for part_T in part_TxL.T)
     assert 2 < left_at < done_at
     assert set(Trajectory(run).steps()) == {0, 80, 160} | set(steps[left_at - 2 : done_at + 1])
     assert "--masking.select-special" in refused(train.main, *args, *ring, "--masking.select-special")
@@ -181,6 +181,22 @@ def test_bad_input(teacher: Path, tiny: list[str], tmp_path: Path, grammar: Path
         assert "in use by another process" in refused(probe.main, unprobed, "--spacing", "2", "--sizes", "3")
     with locked(unprobed / "probes", "other.lock"):
         assert "wider than" in refused(probe.main, unprobed, "--spacing", "2", "--sizes", "30")
+
+
+@pytest.mark.parametrize("hidden", [[], ["--masking.hide-selected", "--masking.select-special"]])
+def test_a_run_with_nothing_to_predict_is_refused(tiny: list[str], tmp_path: Path, refused: Callable[..., str], hidden: list[str]) -> None:
+    """Before anything is written, so that the directory is free for the run that was meant."""
+    said = refused(train.main, "--run-dir", tmp_path / "run", *tiny, "--masking.fraction", "1e-6", *hidden)
+    assert "--masking.fraction 1e-06 leaves nothing to predict in the 256 examples of the evaluation set" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_with_next_to_nothing_to_predict_is_warned_of(tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few = [*tiny, "--training.steps", "8", "--training.batch-size", "2", "--training.num-seeds", "1", "--training.eval-examples", "1024"]
+    train.main(["--run-dir", str(tmp_path / "few"), *few, "--masking.fraction", "0.02"])
+    assert "warning: --masking.fraction 0.02 leaves 0." in capsys.readouterr().err
+    train.main(["--run-dir", str(tmp_path / "enough"), *few, "--masking.fraction", "0.3"])
+    assert "warning" not in capsys.readouterr().err
 
 
 def test_sentences_and_masks_are_functions_of_the_key(teacher: Path) -> None:

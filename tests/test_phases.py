@@ -33,6 +33,19 @@ def test_the_drop_is_found(plateau_ends: float, ratio: float, spacing: int, seed
     assert found.before < found.start < found.chosen <= found.end < found.after
 
 
+def test_a_teacher_that_collapses_is_a_control_while_it_knows() -> None:
+    """After the drop the loss rises again, before half of the tail is over."""
+    steps = np.arange(0, 8000, 20)
+    values = curve(steps, 400, 1200)
+    calm = PhaseConfig().detect(steps.tolist(), values.tolist())
+    values[steps > 3000] = 1.0
+    found = PhaseConfig().detect(steps.tolist(), values.tolist())
+    assert isinstance(calm, Transition) and isinstance(found, Transition)
+    assert calm.after > 3000
+    assert found.end < found.after <= 3000
+    assert found.before < found.start
+
+
 @pytest.mark.parametrize(
     "values",
     [

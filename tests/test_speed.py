@@ -1,12 +1,11 @@
 """The operations of a forward pass, against what the compiler counts."""
 
-from dataclasses import replace
-
 import jax
 import jax.numpy as jnp
 import pytest
 
-from common.speed import Work, describe, training_work, transformer_flops
+from common.models import MLPConfig, functional_mlp
+from common.speed import Work, describe, mlp_flops, training_work, transformer_flops
 from common.transformer import TransformerConfig, functional_transformer
 
 
@@ -21,11 +20,29 @@ def test_operations_are_those_of_the_compiled_program(config: TransformerConfig)
     assert transformer_flops(config, vocabulary, length) == pytest.approx(counted, rel=0.1)
 
 
+def test_the_last_block_of_a_lone_answer_costs_less() -> None:
+    """Keys and values everywhere, the rest at one position; from one block to the next the whole sequence."""
+    config, vocabulary, length = TransformerConfig(4, 16, 2), 50, 40
+    model = functional_transformer(config, vocabulary, length, vocabulary, last_only=True)
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    compiled = jax.jit(model.apply).lower(params, jax.ShapeDtypeStruct((1, length), jnp.int32)).compile()
+    counted = (compiled.cost_analysis() or {})["flops"]
+    assert transformer_flops(config, vocabulary, length, answers=1) == pytest.approx(counted, rel=0.1)
+    assert transformer_flops(config, vocabulary, length, answers=length) == transformer_flops(config, vocabulary, length)
+
+
+def test_operations_of_an_mlp() -> None:
+    model = functional_mlp(MLPConfig(100), 30, 2)
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    compiled = jax.jit(model.apply).lower(params, jax.ShapeDtypeStruct((1, 30), jnp.float32)).compile()
+    assert mlp_flops(MLPConfig(100), 30, 2) == pytest.approx((compiled.cost_analysis() or {})["flops"], rel=0.1)
+
+
 def test_a_teacher_costs_one_forward_pass() -> None:
     student, teacher = TransformerConfig(2), TransformerConfig(8)
-    alone, taught = (training_work(student, other, 7, 20) for other in (None, teacher))
-    assert alone == Work(20, 3 * transformer_flops(student, 7, 20))
-    assert taught == replace(alone, teacher_flops=transformer_flops(teacher, 7, 20))
+    of_student, of_teacher = (transformer_flops(config, 7, 20) for config in (student, teacher))
+    assert training_work(of_student, 0.0, 20) == Work(20, 3 * of_student)
+    assert training_work(of_student, of_teacher, 20) == Work(20, 3 * of_student, of_teacher)
 
 
 def test_rates_of_a_run() -> None:

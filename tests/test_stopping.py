@@ -36,10 +36,12 @@ def test_the_end_is_a_multiple_of_the_slowest_lanes_step(
         before = stopping.last_step
         stopping.observe(record["step"], record["accuracy"])
         assert stopping.last_step >= min(record["step"], 200) or stopping.last_step == before
-    learnt = [[record["step"] for record in records if record["accuracy"][lane] > 0.995] for lane in range(2)]
+    # An evaluation counts if the two after it, too, are above the level.
+    is_done_TxL = np.asarray(curves_TxL) > 0.995
+    learnt = [[i for i in range(len(records) - 2) if is_done_TxL[i : i + 3, lane].all()] for lane in range(2)]
     if all(learnt):
-        earliest = factor * max(min(steps) for steps in learnt)
-        grid = checkpoint_every or eval_every
+        first = max(min(indices) for indices in learnt) * eval_every
+        earliest, grid = max(factor * first, first + 2 * eval_every), checkpoint_every or eval_every
         assert stopping.last_step == 200 or (stopping.last_step % grid == 0 and earliest <= stopping.last_step < earliest + grid)
         assert stopping.last_step <= 200
     else:
@@ -49,10 +51,10 @@ def test_the_end_is_a_multiple_of_the_slowest_lanes_step(
 @given(learnt_at_SxR=st.lists(st.lists(st.integers(20, 300), min_size=3, max_size=3), min_size=1, max_size=7))
 def test_a_sweep_ends_when_its_choice_cannot_change(learnt_at_SxR: list[list[int]]) -> None:
     """Lanes that rise in one step: the median times of the shortened sweep choose as those of the whole budget do."""
-    budget = 250
+    budget = 250  # and two evaluations more, which confirm what is learnt in the last of it
     rates_L, learnt_at_L = [0.1, 0.2, 0.3] * len(learnt_at_SxR), np.asarray(learnt_at_SxR).ravel()
-    config = TrainingConfig(steps=budget, batch_size=1, eval_every=1, stop_after=SWEEP_STOP_AFTER)
-    records = [{"step": step, "accuracy": np.where(learnt_at_L <= step, 1.0, 0.5).tolist()} for step in range(budget + 1)]
+    config = TrainingConfig(steps=budget + 2, batch_size=1, eval_every=1, stop_after=SWEEP_STOP_AFTER)
+    records = [{"step": step, "accuracy": np.where(learnt_at_L <= step, 1.0, 0.5).tolist()} for step in range(budget + 3)]
     stopping = Stopping(config, Watch(), rates_L, ())
     for record in records:
         if record["step"] <= stopping.last_step:
@@ -66,7 +68,17 @@ def test_a_sweep_ends_when_its_choice_cannot_change(learnt_at_SxR: list[list[int
     assert min(shortened.values()) == min(whole.values())
     assert min(shortened, key=shortened.__getitem__) == min(whole, key=whole.__getitem__)
     if math.isinf(min(whole.values())):
-        assert stopping.last_step == budget
+        assert stopping.last_step == budget + 2
+
+
+def test_a_blip_does_not_end_a_run() -> None:
+    """One evaluation without errors, or two, then chance again: it has not learnt."""
+    config = TrainingConfig(steps=400, batch_size=1, eval_every=10, stop_after=2.0)
+    curve = [0.5, 1.0, 0.5, 1.0, 1.0, 0.5, 0.7, 1.0, 1.0, 1.0]
+    stopping = Stopping(config, Watch(), [0.1], [{"step": 10 * i, "accuracy": [value]} for i, value in enumerate(curve[:-1])])
+    assert stopping.last_step == 400
+    stopping.observe(90, [curve[-1]])
+    assert stopping.last_step == 140
 
 
 @pytest.mark.parametrize(("rates", "who"), [(("0.1", "0.2"), "the median lane of the best learning rate"), (("0.1",), "every lane")])
@@ -76,10 +88,10 @@ def test_a_dry_run_says_when_it_may_end(capsys: pytest.CaptureFixture[str], tmp_
 
 
 def test_a_falling_metric_ends_a_run_too() -> None:
-    """The loss of a plateau at 0.8, half of which is gone at the fourth evaluation of the slower lane; a lane that diverged has not learnt."""
+    """The loss of a plateau at 0.8, half of which is gone from the slower lane's fourth evaluation on; a lane that diverged has not learnt."""
     config = TrainingConfig(steps=200, batch_size=1, eval_every=10, stop_after=2.0)
     watch = Watch("eval_loss", DetectorConfig(0.8, 0.0, begin=0.06, enter=0.06, leave=0.5, done=0.5))
-    curves = ([1.5, 0.8, 0.3, 0.2, 0.1], [0.9, 0.7, 0.5, 0.39, 0.38], [1.0, 0.9, None, None, None])
+    curves = ([1.5, 0.8, 0.3, 0.2, 0.1, 0.1], [0.9, 0.7, 0.5, 0.39, 0.38, 0.37], [1.0, 0.9, None, None, None, None])
     records = [{"step": 10 * i, "accuracy": [1.0] * 3, "eval_loss": list(values_L)} for i, values_L in enumerate(zip(*curves, strict=True))]
     assert Stopping(config, watch, [0.1] * 3, records).last_step == 200
     two = [record | {"eval_loss": record["eval_loss"][:2]} for record in records]
@@ -100,7 +112,9 @@ def test_a_run_that_ends_early_is_the_beginning_of_the_longer_one(tmp_path: Path
     train.main(["--run-dir", str(tmp_path / "long"), *args])
     train.main(["--run-dir", str(tmp_path / "short"), *args, "--training.stop-after", "1.25"])
     long, short = (RunDirectory(tmp_path / name) for name in ("long", "short"))
-    learnt_at = max(next(record["step"] for record in long.metrics() if record["accuracy"][lane] > 0.995) for lane in range(2))
+    steps = [record["step"] for record in long.metrics()]
+    is_done_TxL = np.asarray([record["accuracy"] for record in long.metrics()]) > 0.995
+    learnt_at = steps[max(next(i for i in range(len(steps)) if is_done_TxL[i : i + 3, lane].all()) for lane in range(2))]
     expected = -(-int(1.25 * learnt_at) // 64) * 64
     assert expected < long.metrics()[-1]["step"], "the test needs a run that learns well before its end"
     assert short.metrics() == [record for record in long.metrics() if record["step"] <= expected]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.transition import DetectorConfig, NoTransition, Transition, detect_on_metric, detect_on_probe, smooth
+from common.transition import DetectorConfig, NoTransition, Transition, detect_on_metric, detect_on_probe, lasting, smooth
 
 CONFIG = DetectorConfig()
 STEPS = list(range(0, 6000, 100))
@@ -90,6 +90,67 @@ def test_controls_are_where_they_were_on_an_even_grid_whatever_the_ring_keeps(mi
     assert abs(found.after - even.after) <= 100
     assert 0 <= found.start / 2 - found.before < 100
     assert 0 <= (found.end + STEPS[-1]) / 2 - found.after < 100
+
+
+def test_a_blip_to_the_ceiling_is_no_finish() -> None:
+    """One evaluation without errors on the way up, then chance again."""
+    curve = [0.5] * 10 + [0.6, 0.75, 1.0] + [0.5] * 20
+    found = detect_on_metric(list(range(len(curve))), curve, CONFIG)
+    assert isinstance(found, NoTransition)
+    assert "3 times in a row" in found.reason
+
+
+CURVE_VALUES = st.lists(st.sampled_from([0.5, 0.52, 0.56, 0.75, 0.94, 0.99, 0.996, 1.0]), min_size=5, max_size=40)
+
+
+@given(CURVE_VALUES)
+def test_what_a_transition_says_is_so(values: list[float]) -> None:
+    """Of any curve: a finish that lasts, controls at which nothing and everything has been learnt, and a checkpoint from in between."""
+    steps = [10 * i for i in range(len(values))]
+    found = detect_on_metric(steps, values, CONFIG)
+    lasts = [i for i in range(len(values) - 2) if min(values[i : i + 3]) > 0.995]
+    if isinstance(found, NoTransition):
+        inside = [value for value in values[: lasts[0] if lasts else 0] if 0.55 < value < 0.95]
+        assert not lasts or not inside or "more often" in found.reason
+        return
+    value = dict(zip(steps, values, strict=True))
+    assert found.end == steps[lasts[0]]
+    assert found.start <= found.middle <= found.end
+    assert found.start <= found.chosen <= found.end
+    assert 0.55 < value[found.chosen] < 0.95
+    assert value[found.middle] >= 0.75
+    assert value[found.after] > 0.995
+    assert found.end <= found.after <= (found.end + steps[-1]) / 2
+    assert not any(value[step] > 0.995 for step in steps if found.after < step <= (found.end + steps[-1]) / 2)
+    assert found.before <= found.start / 2
+    assert value[found.before] <= 0.55 or found.before == 0
+
+
+@given(middle=st.floats(800, 1500), collapse=st.integers(26, 50))
+def test_a_teacher_that_collapses_is_a_control_while_it_knows(middle: float, collapse: int) -> None:
+    values = sigmoid_curve(middle, 60)
+    values[collapse:] = [0.5] * (len(values) - collapse)
+    found = detect_on_metric(STEPS, values, CONFIG)
+    assert isinstance(found, Transition)
+    assert values[STEPS.index(found.after)] > 0.995
+    half = (found.end + STEPS[-1]) / 2
+    assert found.after == max(step for step in STEPS if step <= half and values[STEPS.index(step)] > 0.995)
+
+
+def test_a_control_before_is_no_blip_to_the_ceiling() -> None:
+    values = sigmoid_curve(3000, 100)
+    clean = detect_on_metric(STEPS, values, CONFIG)
+    assert isinstance(clean, Transition)
+    values[STEPS.index(clean.before)] = 1.0
+    found = detect_on_metric(STEPS, values, CONFIG)
+    assert isinstance(found, Transition)
+    assert found.before == clean.before - 100
+    assert found.middle == clean.middle
+
+
+@given(reached=st.lists(st.booleans(), max_size=12))
+def test_lasting(reached: list[bool]) -> None:
+    assert lasting(np.asarray(reached, bool)).tolist() == [all(reached[i : i + 3]) and i + 3 <= len(reached) for i in range(len(reached))]
 
 
 @pytest.mark.parametrize(("values", "reason"), [([0.5, 0.6, 1.0], "too few"), ([0.5, float("nan"), 0.7, 0.9, 1.0], "diverged")])

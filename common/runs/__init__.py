@@ -1,7 +1,7 @@
 """Run directories, the only interface between stages.
 
     config.json      what was asked for; its hash is the run's identity
-    manifest.json    what happened: commit, versions, device, seeds, checkpoint hashes, resume state, wall time, status
+    manifest.json    what happened: commit, versions, devices of every start, seeds, checkpoint hashes, resume state, wall time, status
     metrics.jsonl    one JSON object per evaluation
     checkpoints/     the trajectory; resume/ the state to go on from; probes/ what probes wrote
     lock             held (flock) by the process that writes, and looked at by no other that does not want to write
@@ -10,13 +10,14 @@
 `python -m common.runs DIR` shows one; `--verify` checks every hash in it.
 """
 
+import functools
 import importlib.metadata
 import json
 import os
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -189,15 +190,29 @@ def _read_json(path: Path, keys: Sequence[str], otherwise: str) -> dict[str, Any
 
 
 def _provenance() -> dict[str, Any]:
-    device = jax.devices()[0]
-    return {
-        "commit": _git_commit(),
+    return start_of_now() | {
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "python": platform.python_version(),
-        "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count(), "host_cores": os.cpu_count()},
     }
 
 
+def start_of_now() -> dict[str, Any]:
+    """Code and devices of this process."""
+    device = jax.devices()[0]
+    devices = {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()}
+    return {"commit": _git_commit(), "device": devices | {"host_cores": os.cpu_count(), "processor": _processor()}}
+
+
+def _processor() -> str:
+    """The model of the processor, of which XLA says no more than "cpu"."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+@functools.cache
 def _git_commit() -> str:
     def git(*args: str) -> str:
         return subprocess.run(["git", *args], cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

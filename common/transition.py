@@ -198,8 +198,11 @@ def controls(steps: Sequence[int], *, start: int, middle: int, end: int, chosen:
 
 def lasting(reached: np.ndarray) -> np.ndarray:
     """Which points of a curve are the first of `SUSTAINED` in a row that have reached a level."""
-    padded = np.concatenate([reached, np.zeros(SUSTAINED - 1, bool)])
-    return np.all(np.lib.stride_tricks.sliding_window_view(padded, SUSTAINED), axis=-1)
+    is_first = reached.copy()
+    for later in range(1, SUSTAINED):
+        is_first[:-later] &= reached[later:]
+        is_first[-later:] = False  # the curve ends too soon to tell
+    return is_first
 
 
 def malformed(steps: Sequence[int], values: Sequence[float]) -> str | None:

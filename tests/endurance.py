@@ -31,10 +31,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.
 STRAY = (".DS_Store", "Thumbs.db", "notes.txt")
 FOLDERS = (".", "checkpoints", "resume", "probes")
 RING = ("--training.ring-every", "16", "--training.ring-size", "4", "--runtime.resume-seconds", "0.01")
-TEACHER = (*TINY_TEACHER, "--training.steps", "4096", "--training.checkpoint-every", "64", *RING)
+TEACHER = (*TINY_TEACHER, "--training.checkpoint-every", "64", *RING)
 SCHEDULE = ("--schedule", "till-saturate", "--supervision.patience", "128", "--supervision.interval", "64")
-STUDENT = (*TINY_STUDENT, "--training.steps", "2048", *SCHEDULE, "--runtime.resume-seconds", "0.01")
+STUDENT = (*TINY_STUDENT, *SCHEDULE, "--runtime.resume-seconds", "0.01")
 PROBE = ("--num-examples", "65536")
+STEPS_PER_START = 64
+"""So many that no process that is stopped after its next few evaluations reaches the end of its run."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Tally:
     """Those killed while a checkpoint was being written."""
     looks: int = 0
     """States that the second process read."""
+    blind: list[Exception] = field(default_factory=list)
+    """What it could not read."""
 
 
 def main(args: list[str]) -> None:
@@ -77,16 +81,18 @@ def endure(root: Path, starts: int, seed: int) -> Tally:
         AssertionError: something was lost, or a command ended with a code that it does not have.
     """
     whole, disturbed = root / "whole", root / "disturbed"
-    for name in stages_of(whole):
-        finish(stages_of(whole)[name])
+    steps = starts * STEPS_PER_START
+    for stage in stages_of(whole, steps).values():
+        finish(stage)
     rng, tally = random.Random(seed), Tally()
     shares = {"teacher": 0.4, "student": 0.3, "probe": 0.2, "export": 0.1}
-    for name, stage in stages_of(disturbed).items():
+    for name, stage in stages_of(disturbed, steps).items():
         with looked_at(stage.run, tally):
             for _ in range(round(shares[name] * starts)):
                 disturb(stage, rng, tally)
         finish(stage)
     compare(whole, disturbed)
+    assert not tally.blind, tally.blind
     return tally
 
 
@@ -101,12 +107,12 @@ class Stage:
     """A file that grows by a line, or a folder that grows by a file, for each piece of work."""
 
 
-def stages_of(home: Path) -> dict[str, Stage]:
-    """The four commands on runs in a folder, each after those it needs."""
-    teacher, student = home / "teacher", home / "student"
-    train = ("parity.train", "--run-dir", str(teacher), *TEACHER)
-    distill = ("parity.distill", "--run-dir", str(student), "--teacher", str(teacher), *STUDENT)
-    export = ("common.export", str(teacher), "--step", "4096", "--out", str(home / "teacher.safetensors"), "--overwrite")
+def stages_of(home: Path, steps: int) -> dict[str, Stage]:
+    """The four commands on runs of so many steps in a folder, each after those it needs."""
+    teacher, student, length = home / "teacher", home / "student", ("--training.steps", str(steps))
+    train = ("parity.train", "--run-dir", str(teacher), *TEACHER, *length)
+    distill = ("parity.distill", "--run-dir", str(student), "--teacher", str(teacher), *STUDENT, *length)
+    export = ("common.export", str(teacher), "--step", str(steps), "--out", str(home / "teacher.safetensors"), "--overwrite")
     return {
         "teacher": Stage(train, teacher, teacher / "metrics.jsonl"),
         "student": Stage(distill, student, student / "metrics.jsonl"),
@@ -170,10 +176,11 @@ def looked_at(run: Path, tally: Tally) -> Iterator[None]:
     def look() -> None:
         while not over.wait(0.02):
             try:
-                assert RunDirectory(run).state
-                tally.looks += 1
+                tally.looks += bool(RunDirectory(run).state)
             except UserError:  # it does not exist yet
                 continue
+            except Exception as error:
+                tally.blind.append(error)
 
     watcher = threading.Thread(target=look)
     watcher.start()

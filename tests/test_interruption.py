@@ -22,7 +22,8 @@ from common.plan import StageCommand
 from common.probing import opened_probe
 from common.runs import RunDirectory
 from parity import law, train
-from tests.conftest import REPOSITORY, TINY, same_run
+from tests.commands import REPOSITORY
+from tests.conftest import TINY, same_run
 
 signals = pytest.mark.parametrize("number", STOP_SIGNALS, ids=[number.name for number in STOP_SIGNALS])
 # One evaluation before training and one after it: all that lies between would be one chunk.

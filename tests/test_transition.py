@@ -12,8 +12,10 @@ STEPS = list(range(0, 6000, 100))
 
 
 def sigmoid_curve(middle: float, width: float, noise: float = 0.0, seed: int = 0) -> list[float]:
+    """Accuracy, with the noise of a finite evaluation set: `noise` at chance, none where nothing is wrong."""
     clean = 0.5 + 0.5 / (1 + np.exp(-(np.asarray(STEPS) - middle) / width))
-    return np.clip(clean + np.random.default_rng(seed).normal(0, noise, len(STEPS)), 0, 1).tolist()
+    scale = noise * 2 * np.sqrt(clean * (1 - clean))
+    return np.clip(clean + scale * np.random.default_rng(seed).normal(0, 1, len(STEPS)), 0, 1).tolist()
 
 
 @given(middle=st.floats(1500, 3500), width=st.floats(60, 250))

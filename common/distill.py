@@ -12,11 +12,12 @@ from common.config import flags_of, to_dict
 from common.engine import Engine, Problem, ScanEngine
 from common.errors import UserError
 from common.fit import Supervision
-from common.lineage import MADE_FROM
+from common.lineage import MADE_FROM, PlannedRun
 from common.runs import RunDirectory
 from common.stage import Stage
 from common.teacher import Distills, TeacherRun, supervise
 from common.transition import Watch
+from common.tuning import TunedBy
 
 TeacherT = TypeVar("TeacherT")
 """Configuration of a teacher."""
@@ -89,9 +90,18 @@ class Distillation(Generic[TeacherT]):
         return Stage(run_dir, record, problem, self.config.training, supervision, provenance, self.engine, self.watch, self.tells_speed)
 
 
+_IDLE_ON_LABELS = ("supervision.", "loss.", "teacher_seed")
+"""How the names of the settings begin that label students have and do not use."""
+
+
 def student_record(experiment: str, config: Distills) -> dict[str, Any]:
     """What identifies a student's run, apart from its data and its teacher."""
     return {"experiment": experiment, "stage": "distill", "config": to_dict(config)}
+
+
+def planned_student(record: Mapping[str, Any], criterion: TunedBy) -> PlannedRun:
+    """The run of a planned command, by its record."""
+    return PlannedRun(record, criterion, _IDLE_ON_LABELS if record["config"]["schedule"] == "ce" else ())
 
 
 def check_flags(args: Sequence[str], config: Distills) -> None:
@@ -109,5 +119,5 @@ def check_flags(args: Sequence[str], config: Distills) -> None:
     typed = flags_of(args)
     if "teacher_seed" in typed and config.teacher_seed is not None:
         raise UserError("--schedule ce learns from the data's labels and has no teacher whose --teacher-seed could be chosen; leave it out")
-    if idle := [f"--{name.replace('_', '-')}" for name in typed if name.startswith(("supervision.", "loss."))]:
+    if idle := [f"--{name.replace('_', '-')}" for name in typed if name.startswith(_IDLE_ON_LABELS)]:
         print(f"no effect with --schedule ce, which learns from the data's labels: {', '.join(idle)}", file=sys.stderr)

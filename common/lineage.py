@@ -33,6 +33,8 @@ class PlannedRun:
     """What identifies it, its teacher aside, before a sweep has chosen its rate."""
     criterion: TunedBy
     """By which it takes the best rate of a sweep."""
+    idle: tuple[str, ...] = ()
+    """How the names of the settings begin that have no effect on it."""
 
 
 def result_hash(run: RunDirectory) -> str:
@@ -111,10 +113,8 @@ def refuse_stale_judgement(judgement: Path, command: str) -> None:
 
 
 def _other_settings(run: RunDirectory, planned: PlannedRun, sweep: Path | None) -> str:
-    there, wanted = _settings(run.record), _settings(planned.record)
-    if sweep is not None:  # which has the last word on it
-        there.pop(_RATE, None)
-        wanted.pop(_RATE, None)
+    not_compared = planned.idle if sweep is None else (*planned.idle, _RATE)  # on which the sweep has the last word
+    there, wanted = (_settings(record, not_compared) for record in (run.record, planned.record))
     if differing := _differing(there, wanted):
         return f"was trained with {differing}"
     for name in sorted(planned.record.keys() & run.record.keys() - _SETTINGS):
@@ -161,9 +161,11 @@ def _read(path: Path) -> dict[str, Any]:
     return record
 
 
-def _settings(record: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(record: Mapping[str, Any], but: tuple[str, ...]) -> dict[str, Any]:
+    """All settings of a record by their names on the command line, but those whose names begin so."""
     parts = flatten({name: value for name, value in record.items() if name in _SETTINGS})
-    return {name.removeprefix("config."): value for name, value in parts.items()}
+    settings = {name.removeprefix("config."): value for name, value in parts.items()}
+    return {name: value for name, value in settings.items() if not name.startswith(but)}
 
 
 def _differing(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

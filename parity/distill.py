@@ -7,7 +7,7 @@ from pathlib import Path
 
 from common import schedule
 from common.config import chosen_preset, describe_presets, from_dict, parse, validate, with_flags
-from common.distill import Distillation, check_flags, student_record
+from common.distill import Distillation, check_flags, planned_student, student_record
 from common.errors import UserError, run_command
 from common.fit import Supervision
 from common.lineage import PlannedRun
@@ -83,7 +83,7 @@ def distill_stage(command: DistillCommand) -> tuple[Stage, tuple[int, ...]]:
 def planned_run(args: Sequence[str]) -> PlannedRun:
     """The run that a planned command makes."""
     config = with_chance(with_flags(chosen_preset(args, PRESETS).config.student, args))
-    return PlannedRun(student_record("parity", config), "time")
+    return planned_student(student_record("parity", config), "time")
 
 
 def shared_layers(config: StudentConfig, teacher: TrainConfig) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from common.command import TrainingCommand
 from common.config import chosen_preset, describe_presets, from_dict, parse, validate, with_flags
-from common.distill import Distillation, check_flags, student_record
+from common.distill import Distillation, check_flags, planned_student, student_record
 from common.errors import UserError, run_command
 from common.lineage import PlannedRun
 from common.mesh import set_up_devices
@@ -68,7 +68,7 @@ def distill_stage(command: DistillCommand) -> tuple[Stage, tuple[int, ...]]:
 def planned_run(args: Sequence[str]) -> PlannedRun:
     """The run that a planned command makes."""
     config = with_flags(chosen_preset(args, PRESETS).config.student, args)
-    return PlannedRun(student_record("pcfg", config) | {"grammar": identity(config.data.load())}, TUNED_BY)
+    return planned_student(student_record("pcfg", config) | {"grammar": identity(config.data.load())}, TUNED_BY)
 
 
 def read_teacher_config(student: StudentConfig, run: RunDirectory) -> TrainConfig:

@@ -69,7 +69,8 @@ class _Planner(Planner):
         grid = ("--optim.learning-rate", *(f"{rate:g}" for rate in tuning.learning_rate))
         seeds = ("--training.seed", str(tuning.seed), "--training.num-seeds", str(tuning.num_seeds), "--shared-stream")
         for strategy in STRATEGIES:
-            self._student(f"tune/{strategy}", strategy, *grid, *seeds, "--teacher-seed", str(tuning.seed), teacher="tune/teacher")
+            of_teacher = () if strategy == "ce" else ("--teacher-seed", str(tuning.seed))
+            self._student(f"tune/{strategy}", strategy, *grid, *seeds, *of_teacher, teacher="tune/teacher")
 
     def teach(self) -> None:
         """The teachers and their probes."""
@@ -90,7 +91,7 @@ class _Planner(Planner):
             self._student(first_run(offset), "two-shot", f"--supervision.offset={offset}", *self._tuned("two-shot"))
         for name, strategy, heads, budget in further_students(self.experiment):
             size = () if heads is None else ("--model.heads", str(heads))
-            length = () if budget is None else _length(budget)
+            length = () if budget is None else _length(budget, strategy)
             self._student(name, strategy, *size, *length, *self._tuned(strategy))
         self.claims(CLAIMS)
 
@@ -123,7 +124,9 @@ def first_run(offset: int) -> str:
     return student("two-shot") if offset == 0 else f"first/at{offset:+d}"
 
 
-def _length(budget: BudgetConfig) -> tuple[str, ...]:
+def _length(budget: BudgetConfig, strategy: str) -> tuple[str, ...]:
+    if strategy == "ce":
+        return "--training.steps", str(budget.steps)
     flags = {"interval": budget.interval, "speed": budget.speed, "first-steps": budget.first_steps}
     return ("--training.steps", str(budget.steps), *(word for flag, value in flags.items() for word in (f"--supervision.{flag}", str(value))))
 

@@ -114,7 +114,7 @@ def test_a_law_of_runs_that_do_not_belong_together_is_refused(
     before, manifest = (home / law.FITS).read_text(), home / "k2-d8" / "teacher" / "manifest.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"checkpoints": {"0": "other", "256": "bits"}}))
     message = refused(law.main, "--root", tmp_path)
-    assert "2 of 14 stages are stale" in message
+    assert "2 of 18 stages are stale" in message
     for name in ("progressive", "two-shot-8"):
         assert f"  k2-d8/student/{name} was taught by another teacher than the one in {home / 'k2-d8' / 'teacher'} (" in message
     assert "are there: k2-d8/teacher; run `python -m parity.law --preset quick" in refused(law_figure.main, "--root", tmp_path)

@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from common.environment import close_stdout, explain_backend_error, flush_streams, prepare_streams
+
 PREEMPTED_EXIT_CODE = 143  # 128 + SIGTERM: a scheduler that sent the signal sees its own code, and `a && b` does not go on to b
 
 
@@ -44,17 +46,25 @@ def explain_os_error(error: OSError) -> UserError | RunError:
 def run_command(command: Callable[[list[str]], None]) -> None:
     """Run a command-line entry point on `sys.argv`; errors become one message on stderr and an exit code, never a traceback."""
     sys.unraisablehook = without_late_callbacks(sys.unraisablehook)
+    prepare_streams()
     try:
         command(sys.argv[1:])
+        flush_streams()
     except (UserError, RunError, Preempted) as error:
         _fail(error)
     except BrokenPipeError:
+        close_stdout()
         sys.exit(0)
     except OSError as error:
         _fail(explain_os_error(error))
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted; the same command goes on from the last saved state")
         sys.exit(130)
+    except (RuntimeError, AssertionError) as error:  # so JAX fails where it cannot use a device
+        advice = explain_backend_error(error)
+        if advice is None:
+            raise
+        _fail(UserError(advice))
 
 
 def without_late_callbacks(report: Callable[[Any], object]) -> Callable[[Any], object]:

@@ -6,6 +6,7 @@ and says that it is complete. What it has computed is kept checkpoint by checkpo
 
 import json
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from common.errors import UserError
+from common.errors import RunError, UserError
 from common.progress import progress_bar
+from common.reading import read_object
 from common.runs import RunDirectory, finished_run, locked, write_json
 
 FOLDER = "probes"
@@ -64,40 +66,54 @@ class Probe:
         return self.parts / f"{group[0]}-{group[-1]}.npz"
 
     def _load(self, group: Sequence[int]) -> dict[str, np.ndarray]:
-        with np.load(self._part(group)) as part:
-            return dict(part)
+        path = self._part(group)
+        try:
+            with np.load(path) as part:
+                return dict(part)
+        except (ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise RunError(f"{path} is damaged ({error}); delete {self.parts} and run the probe's command again") from None
 
 
-@contextmanager
-def opened_probe(path: Path, experiment: str, name: str, settings: Mapping[str, Any]) -> Iterator[Probe | None]:
-    """Begin a probe of a finished run, or go on with it; complete it when the block ends. None if it has been done.
-
-    Args:
-        path: the run.
-        experiment: whose runs it can read.
-        name: of its JSON file.
-        settings: plain JSON values.
+def probed_run(path: Path, experiment: str) -> RunDirectory:
+    """The finished run that is to be probed.
 
     Raises:
-        UserError: the run is missing, unfinished, in use, of another experiment, or was probed with other settings.
+        UserError: it is missing, unfinished, or of another experiment.
     """
     run = RunDirectory(path)
     if run.record["experiment"] != experiment:
         raise UserError(f"{path} is a run of {run.record['experiment']}, not of {experiment}")
-    finished_run(path)
-    folder = path / FOLDER
+    return finished_run(path)
+
+
+@contextmanager
+def opened_probe(run: RunDirectory, name: str, settings: Mapping[str, Any]) -> Iterator[Probe | None]:
+    """Begin a probe of a finished run, or go on with it; complete it when the block ends. None if it has been done.
+
+    What can be refused is refused before: from here on the run holds files of the probe.
+
+    Args:
+        run: as `probed_run` returns it.
+        name: of its JSON file.
+        settings: plain JSON values.
+
+    Raises:
+        UserError: another process probes the run in this way, or it was probed with other settings.
+        RunError: the JSON file of an earlier probe is damaged.
+    """
+    folder = run.path / FOLDER
     folder.mkdir(exist_ok=True)
     # Not that of the run, which several probes may read at the same time.
     with locked(folder, f"{name}.lock"):
         complete, parts, settings = folder / f"{name}.json", folder / f"{name}.parts", json.loads(json.dumps(settings))
         if complete.exists():
-            if json.loads(complete.read_text())["settings"] != settings:
+            if read_object(complete, ("settings",), "the probe's command")["settings"] != settings:
                 raise UserError(f"{folder} holds a probe with other settings; delete {complete} to probe again")
             print(f"{complete}: already there, nothing to do")
             yield None
             return
         marker = parts / "settings.json"
-        if not marker.exists() or json.loads(marker.read_text()) != settings:
+        if _left_by(marker) != settings:
             shutil.rmtree(parts, ignore_errors=True)
             parts.mkdir(parents=True)
             write_json(marker, settings)
@@ -105,6 +121,14 @@ def opened_probe(path: Path, experiment: str, name: str, settings: Mapping[str, 
         yield probe
         write_json(complete, {"settings": settings} | probe.summary)
         shutil.rmtree(parts)
+
+
+def _left_by(marker: Path) -> Any:
+    """The settings of an interrupted probe; None where there is none, or none that can be read."""
+    try:
+        return json.loads(marker.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def chosen_steps(steps: Sequence[int], every: int) -> tuple[int, ...]:

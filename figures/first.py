@@ -1,6 +1,5 @@
 """Which first checkpoints make a two-shot student learn, and what they carry: a figure that the paper does not have."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +7,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from common.stats import proportion
-from figures import style
+from figures import loaders, style
 from parity.presets import PRESETS
 
 
 def draw(home: Path, folder: Path) -> Path:
     """Draw `first`."""
     drawing, (students, correlations, areas) = style.figure(3)
-    table = pd.read_csv(home / "first_checkpoints.csv")
+    table = students_of(home)
     if table.empty:
         students.set_title("No teacher has a transition, so that there is no first checkpoint")
         return style.save(drawing, folder, "first")
@@ -28,6 +27,24 @@ def draw(home: Path, folder: Path) -> Path:
         axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1e3:+g}" if value else "0")
     draw_areas(areas, home / "claims.json")
     return style.save(drawing, folder, "first")
+
+
+def caption(home: Path) -> str:
+    """What the figure shows."""
+    if students_of(home).empty:
+        return "Two-shot students of first checkpoints: no teacher has a transition to take them from."
+    return (
+        "Two-shot students of first checkpoints across the transition. Left: share that learns (95%"
+        " intervals) and the checkpoint's accuracy. Middle: its correlations with the support's"
+        " monomials, mean over teachers. Right: how well the correlations of one degree tell who"
+        " learns."
+    )
+
+
+def students_of(home: Path) -> pd.DataFrame:
+    """The sweep over first checkpoints, one row a student and degree."""
+    columns = ("teacher_seed", "offset", "degree", "learnt", "teacher_accuracy", "in_support", "off_support")
+    return loaders.table_of(home / "first_checkpoints.csv", *columns)
 
 
 def draw_students(axes: Axes, table: pd.DataFrame) -> None:
@@ -63,7 +80,7 @@ def draw_correlations(axes: Axes, table: pd.DataFrame) -> None:
 
 def draw_areas(axes: Axes, claims: Path) -> None:
     """How well the correlations of each degree tell who learns."""
-    measured = next(claim for claim in json.loads(claims.read_text())["claims"] if claim["claim"] == "F")["measured"]
+    measured = next(claim for claim in loaders.json_of(claims, "claims")["claims"] if claim["claim"] == "F")["measured"]
     measured = [item for item in measured if "not judged" not in item["name"]]
     for i, item in enumerate(measured):
         if item["value"] is None:

@@ -16,8 +16,9 @@ from rich.console import Console
 
 from common.config import PresetName, chosen_preset, parse
 from common.errors import run_command
+from common.reading import read_table
 from common.runs import write_json, write_text
-from common.stats import bootstrap, compare_paired, proportion, ratio_of_medians
+from common.stats import INTERVALS, compare_paired, median_over_seeds, proportion, ratio_of_medians
 from common.teacher import transitions
 from common.transition import NoTransition, Transition, smooth
 from common.tuning import tuning_table
@@ -26,7 +27,7 @@ from parity.beyond import first_checkpoint_claim, first_table, projections_claim
 from parity.correlations import floor_of_mean
 from parity.evidence import Evidence, mostly_uncensored
 from parity.presets import PRESETS
-from parity.probe import BY_STRATUM, IN_SUPPORT
+from parity.probe import IN_SUPPORT, read_strata
 
 OUTPUT = "claims.json"
 TIMES = "learning_times.csv"
@@ -96,7 +97,7 @@ def main(args: list[str]) -> None:
     if preset.config.first is not None:
         write_text(home / FIRST, first_table(evidence).to_csv(index=False, float_format="%.6g"))
     # Last, because it marks the end of the experiment.
-    write_json(home / OUTPUT, {"preset": preset.name, "claims": [plain(verdict, CLAIMS) for verdict in verdicts]})
+    write_json(home / OUTPUT, {"preset": preset.name, "intervals": INTERVALS, "claims": [plain(verdict, CLAIMS) for verdict in verdicts]})
     Console(soft_wrap=True).print(verdict_table(verdicts, CLAIMS))
 
 
@@ -112,16 +113,16 @@ def judge(evidence: Evidence) -> list[Verdict]:
 def width_claim(evidence: Evidence) -> Verdict:
     """W: wider is faster. Of two widths that both lie beyond their budgets nobody knows which is."""
     times = {size: evidence.t90(evidence.label_run(size)) for size in evidence.experiment.compared_budgets}
-    estimates = {size: bootstrap(values) for size, values in times.items()}
+    estimates = {size: median_over_seeds(values) for size, values in times.items()}
     medians = [estimate.value for estimate in estimates.values()]
     falls = every(None if math.isinf(min(pair)) else pair[1] < pair[0] for pair in itertools.pairwise(medians))
     holds = falls and all(mostly_uncensored(values) for values in times.values())
     measurements = tuple(Measurement(f"t90 at {size.text()}", estimate, "examples") for size, estimate in estimates.items())
     student = evidence.experiment.student.model.size
-    notes = [] if student in times else [f"the student's {student.text()}, not judged: {describe(bootstrap(evidence.student_labels()))}"]
+    notes = [] if student in times else [f"the student's {student.text()}, not judged: {describe(median_over_seeds(evidence.student_labels()))}"]
     if replicas := teachers(evidence)[1:]:
         found = [time for name in ("teacher", *replicas) for time in evidence.t90(name)]
-        notes.append(f"{evidence.experiment.teacher.model.size.text()}, all teachers, in examples, not judged: {describe(bootstrap(found))}")
+        notes.append(f"{evidence.experiment.teacher.model.size.text()}, all teachers, in examples, not judged: {describe(median_over_seeds(found))}")
     return Verdict("W", holds, measurements, tuple(notes))
 
 
@@ -183,11 +184,12 @@ def curriculum_claim(evidence: Evidence) -> Verdict:
             notes.append(f"seed {seed}: no transition ({transition.reason})")
         last = own_strata.index.max()
         below.append(bool(own_inside.mean_abs[last] <= floor_of_mean(own_strata.noise_floor[last], k)))
-    ratio, at_floor = bootstrap(ratios), proportion(sum(below), len(below))
+    ratio, at_floor = median_over_seeds(ratios), proportion(sum(below), len(below))
     measurements = (
         Measurement("in / off support at the transition", ratio),
         Measurement(
-            "the same where the smoothed in-support mean peaks within the transition (not judged: chosen by the value itself)", bootstrap(peak_ratios)
+            "the same where the smoothed in-support mean peaks within the transition (not judged: chosen by the value itself)",
+            median_over_seeds(peak_ratios),
         ),
         Measurement("at the noise floor at the end", at_floor),
     )
@@ -205,9 +207,9 @@ def _probed_teachers(evidence: Evidence) -> Iterator[tuple[pd.DataFrame, pd.Data
 
 def degree_one(teacher: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Degree-1 correlations of a probed teacher: the mean over the support, and the single coordinates off the support; one row a seed and step."""
-    inside = pd.read_csv(teacher / "probes" / IN_SUPPORT)
+    inside = read_table(teacher / "probes" / IN_SUPPORT, ("seed", "step", "degree", "with_2p_minus_1"), "`python -m parity.probe`")
     inside = inside[inside.degree == 1].assign(mean_abs=lambda table: table.with_2p_minus_1.abs())
-    strata = pd.read_csv(teacher / "probes" / BY_STRATUM)
+    strata = read_strata(teacher)
     mean_inside = inside.groupby(["seed", "step"], as_index=False).agg({"mean_abs": "mean"})
     return mean_inside, strata[(strata.degree == 1) & (strata.overlap == 0)]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common import schedule
-from common.config import chosen_preset, describe_presets, from_dict, parse, validate
+from common.config import SETS_DEFAULTS, chosen_preset, describe_presets, from_dict, parse, validate
 from common.distill import Distillation
 from common.errors import UserError, run_command
 from common.fit import Supervision
@@ -43,7 +43,8 @@ def main(args: list[str]) -> None:
     use_all_cores()
     preset = chosen_preset(args, PRESETS)
     default = with_model(preset.config.student, args, STUDENT_DEFAULTS)
-    text = describe_presets("Train students on sparse parity under a supervision schedule (ce, one-shot, progressive, two-shot, ...).", PRESETS)
+    text = "Train students on sparse parity under a supervision schedule (ce, one-shot, progressive, two-shot, ...)."
+    text = describe_presets(text, SETS_DEFAULTS, PRESETS)
     command = parse(DistillCommand, args, prog="parity.distill", description=text, default=DistillCommand(default))
     if command.dry_run and command.teacher is not None and not command.teacher.is_dir():
         plan_without_teacher(command, preset.config.teacher)

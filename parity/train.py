@@ -4,7 +4,7 @@ import functools
 from dataclasses import dataclass
 
 from common import schedule
-from common.config import chosen_preset, describe_presets, parse, to_dict, validate
+from common.config import SETS_DEFAULTS, chosen_preset, describe_presets, parse, to_dict, validate
 from common.errors import run_command
 from common.fit import Supervision
 from common.mesh import use_all_cores
@@ -26,7 +26,8 @@ def main(args: list[str]) -> None:
     use_all_cores()
     preset = chosen_preset(args, PRESETS)
     default = with_model(preset.config.teacher, args, TEACHER_DEFAULTS)
-    text = describe_presets("Train an MLP or a Transformer on sparse parity with the data's labels: the teacher.", PRESETS)
+    text = "Train an MLP or a Transformer on sparse parity with the data's labels: the teacher."
+    text = describe_presets(text, SETS_DEFAULTS, PRESETS)
     command = parse(TrainCommand, args, prog="parity.train", description=text, default=TrainCommand(default))
     stage = train_stage(command)
     if command.dry_run:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from common.command import TrainingCommand
-from common.config import chosen_preset, describe_presets, from_dict, parse, validate
+from common.config import SETS_DEFAULTS, chosen_preset, describe_presets, from_dict, parse, validate
 from common.distill import Distillation
 from common.errors import UserError, run_command
 from common.mesh import use_all_cores
@@ -22,7 +22,7 @@ class DistillCommand(TrainingCommand[StudentConfig]):
     """Arguments of `python -m pcfg.distill`."""
 
     preset: PCFGPresetName = "quick"
-    """Sets the defaults of all other flags."""
+    """Sets the defaults of the flags that describe the run."""
     teacher: Path | None = None
     """Run directory of a finished `pcfg.train`; not needed by --schedule ce."""
 
@@ -31,7 +31,8 @@ def main(args: list[str]) -> None:
     """Parse, then plan or train."""
     use_all_cores()
     preset = chosen_preset(args, PRESETS)
-    text = describe_presets("Train students on masked sentences under a supervision schedule (ce, one-shot, progressive, two-shot, ...).", PRESETS)
+    text = "Train students on masked sentences under a supervision schedule (ce, one-shot, progressive, two-shot, ...)."
+    text = describe_presets(text, SETS_DEFAULTS, PRESETS)
     command = parse(DistillCommand, args, prog="pcfg.distill", description=text, default=DistillCommand(preset.config.student))
     stage, available = distill_stage(command)
     if command.dry_run:

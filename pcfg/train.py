@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from common import schedule
 from common.command import TrainingCommand
-from common.config import chosen_preset, describe_presets, parse, to_dict, validate
+from common.config import SETS_DEFAULTS, chosen_preset, describe_presets, parse, to_dict, validate
 from common.errors import run_command
 from common.fit import Supervision
 from common.mesh import use_all_cores
@@ -20,14 +20,15 @@ class TrainCommand(TrainingCommand[TrainConfig]):
     """Arguments of `python -m pcfg.train`."""
 
     preset: PCFGPresetName = "quick"
-    """Sets the defaults of all other flags."""
+    """Sets the defaults of the flags that describe the run."""
 
 
 def main(args: list[str]) -> None:
     """Parse, then plan or train."""
     use_all_cores()
     preset = chosen_preset(args, PRESETS)
-    text = describe_presets("Train a BERT on masked sentences of a probabilistic context-free grammar: the teacher.", PRESETS)
+    text = "Train a BERT on masked sentences of a probabilistic context-free grammar: the teacher."
+    text = describe_presets(text, SETS_DEFAULTS, PRESETS)
     command = parse(TrainCommand, args, prog="pcfg.train", description=text, default=TrainCommand(preset.config.teacher))
     stage = train_stage(command)
     if command.dry_run:

@@ -160,7 +160,7 @@ def test_table_and_paragraph_give_the_fitted_numbers(tmp_path: Path) -> None:
     values = fits(times, (0.1, 1.0), (1, 5))
     ce = next(fit for fit in values["fits"] if fit["strategy"] == "ce")
     assert (ce["num_sizes"], ce["medians"][-1]["value"], ce["exponent"]["num_censored"]) == (4, None, 13)
-    (row,) = law_figure.table(values, "quick").splitlines()
+    *_, row = law_figure.table(values, "quick").splitlines()
     for text in ("labels (CE) d^3.00 [", "2-shot d^2.00 [", "holds: labels less 2-shot 1.00 ["):
         assert text in row
     text = law_figure.paragraph(values)

@@ -24,7 +24,8 @@ from typing import IO, Any
 import jax
 
 from common.config import fingerprint, flatten
-from common.errors import RunError, UserError
+from common.errors import UserError
+from common.runs.schema import check_manifest, check_metrics, check_record, corrupted
 
 DONE = "DONE"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -36,7 +37,9 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.record = _read_json(path / "config.json", "it is not a run directory")
+        check_record(self.record, path / "config.json")
         self.manifest = _read_json(path / "manifest.json", "its manifest is missing")
+        check_manifest(self.manifest, path / "manifest.json")
 
     @property
     def hash(self) -> str:
@@ -64,13 +67,15 @@ class RunDirectory:
 
     def metrics(self) -> list[dict[str, Any]]:
         """The metrics records; an unfinished last line (a process died while writing) is left out."""
+        path = self.path / "metrics.jsonl"
         try:
-            lines = (self.path / "metrics.jsonl").read_text().split("\n")[:-1]
-            return [json.loads(line) for line in lines]
+            records = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
         except FileNotFoundError:
             return []
-        except json.JSONDecodeError as error:
-            raise RunError(f"{self.path}/metrics.jsonl is corrupted ({error}); delete {self.path} and run its command again") from None
+        except ValueError as error:  # no JSON, or no UTF-8
+            raise corrupted(path, str(error)) from None
+        check_metrics(records, path)
+        return records
 
     def finish(self, wall_seconds: float) -> None:
         """Mark the run as finished."""
@@ -134,7 +139,7 @@ def write_json(path: Path, values: object) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w") as file:
+    with temporary.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
@@ -202,11 +207,11 @@ def _read_json(path: Path, otherwise: str) -> dict[str, Any]:
     if not path.parent.is_dir():
         raise UserError(f"{path.parent} does not exist; give the directory of a run (the --run-dir of an earlier command)")
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path.parent}: {otherwise} ({path.name} is missing)") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RunError(f"{path} is corrupted ({error}); delete {path.parent} and run its command again") from None
+    except ValueError as error:  # no JSON, or no UTF-8
+        raise corrupted(path, str(error)) from None
 
 
 def _provenance() -> dict[str, Any]:

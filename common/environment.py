@@ -3,9 +3,8 @@
 import io
 import os
 import sys
-import traceback
-
-_STARTS_BACKENDS = "jax._src.xla_bridge"
+from collections.abc import Sequence
+from pathlib import Path
 
 
 def jax_variables() -> str:
@@ -23,14 +22,26 @@ def import_jax() -> None:
         sys.exit(2)
 
 
-def explain_backend_error(error: Exception) -> str | None:
-    """What to do about a device that JAX was told to use and cannot; None if the error is another."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    if not any(frame.f_globals.get("__name__") == _STARTS_BACKENDS for frame in frames):
+def missing_device() -> str | None:
+    """What to do if JAX cannot use the device that it is told to; None if it can."""
+    import jax  # noqa: PLC0415
+
+    try:
+        jax.devices()
         return None
-    reason = str(error).split("\n")[0] or type(error).__name__
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).split("\n")[0] or "no such device is found"
     advice = "unset JAX_PLATFORMS, or install what it names (see requirements.txt)"
     return f"JAX cannot start ({reason}) with the environment variables {jax_variables()}; {advice}"
+
+
+def unreadable(arguments: Sequence[str]) -> str | None:
+    """What to do about an argument, or a working directory, whose bytes are no text in this locale: libraries cannot open such paths."""
+    for text in (*arguments, str(Path.cwd())):
+        if any("\udc80" <= letter <= "\udcff" for letter in text):  # how Python passes on bytes that it cannot decode
+            shown = text.encode(errors="backslashreplace").decode()
+            return f"{shown}: bytes that are no text in this locale; set PYTHONUTF8=1, or choose a path of other letters"
+    return None
 
 
 def prepare_streams() -> None:

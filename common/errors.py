@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from common.environment import close_stdout, explain_backend_error, flush_streams, prepare_streams
+from common.environment import close_stdout, flush_streams, missing_device, prepare_streams, unreadable
 
 PREEMPTED_EXIT_CODE = 143  # 128 + SIGTERM: a scheduler that sent the signal sees its own code, and `a && b` does not go on to b
 
@@ -48,6 +48,8 @@ def run_command(command: Callable[[list[str]], None]) -> None:
     sys.unraisablehook = without_late_callbacks(sys.unraisablehook)
     prepare_streams()
     try:
+        if advice := unreadable(sys.argv[1:]):
+            raise UserError(advice)
         command(sys.argv[1:])
         flush_streams()
     except (UserError, RunError, Preempted) as error:
@@ -60,8 +62,8 @@ def run_command(command: Callable[[list[str]], None]) -> None:
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted; the same command goes on from the last saved state")
         sys.exit(130)
-    except (RuntimeError, AssertionError) as error:  # so JAX fails where it cannot use a device
-        advice = explain_backend_error(error)
+    except (RuntimeError, AssertionError):  # JAX removes from its errors what would tell why
+        advice = missing_device()
         if advice is None:
             raise
         _fail(UserError(advice))

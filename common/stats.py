@@ -12,6 +12,14 @@ import numpy as np
 import scipy.stats
 
 BOOTSTRAP_SAMPLES = 10_000
+INTERVALS = (
+    "Intervals are nominally 95%. Those of medians interpolate order statistics (Hettmansperger and Sheather 1986)"
+    " and cover 94 to 96% from 6 seeds on; of 5 seeds they are the whole range, 93.75%. Those of ratios of medians"
+    " and of exponents are percentile bootstraps over seeds, which cover 93 to 97% in simulations of 5 to 10 seeds;"
+    " those of areas under ROC, over teachers, about 90%. Those of proportions are exact (Clopper-Pearson), those of"
+    " mean differences Student's."
+)
+"""How the intervals over seeds are made and what they cover, for whoever prints them; the tests measure it."""
 MIN_SEEDS = 5
 """Fewer values than this have no interval: their range covers too little, and the bootstrap would
 take them, three students of one teacher say, for all there are."""

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from common.environment import missing_device
 from common.errors import RunError, UserError
 from common.models import Params
 from common.runs import RunDirectory
@@ -169,6 +170,8 @@ def _read(path: Path, digest: str, run_path: Path, template: Any) -> Any:
         with ocp.PyTreeCheckpointer() as checkpointer:
             tree = checkpointer.restore(path.absolute(), item=template)
     except Exception as error:  # Orbax and TensorStore raise many types for a damaged file; all of them mean the same here
+        if advice := missing_device():
+            raise UserError(advice) from None
         reason = str(error).split("\n")[0][:200]
         raise RunError(f"checkpoint {path} cannot be read ({type(error).__name__}: {reason}); {advice}") from None
     if content_hash(tree) != digest:

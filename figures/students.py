@@ -159,7 +159,7 @@ def beside_published(folder: Path) -> str:
     Args:
         folder: `results/pcfg-PRESET`; students of the first length and all others have one teacher.
     """
-    final = final_of(folder)
+    final = loaders.table_of(folder / "final_accuracy.csv", "strategy", "examples", "accuracy")
     mean = final.groupby(["strategy", "examples"]).accuracy.mean()
     (teacher,) = mean["teacher"]
     best = loaders.json_of(folder / "ceiling.json", "ceiling")["ceiling"]["accuracy"]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from matplotlib import pyplot as plt
 
 from common.config import Preset
 from common.errors import RunError
@@ -104,9 +105,10 @@ def test_a_damaged_result_is_one_message(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, content: str, main: Callable[[list[str]], None]
 ) -> None:
     monkeypatch.setitem(PRESETS, "quick", Preset("quick", "A tiny problem.", tiny_experiment()))
-    monkeypatch.setattr("figures.style.save", lambda *_: tmp_path)  # what is not refused need not be drawn
+    monkeypatch.setattr("figures.style.save", lambda *_: tmp_path)  # no picture is looked at
     home = tmp_path / "runs" / "parity" / "quick"
     shutil.copytree(finished / "parity" / "quick", home, ignore=shutil.ignore_patterns("checkpoints", "compiled"))
     (home / file).write_text(content)
     with pytest.raises(RunError, match=rf"{Path(file).name} is (damaged|corrupted) .*again"):
         main(["--root", str(tmp_path / "runs"), *(["--out", str(tmp_path / "site")] if main is make.main else [])])
+    plt.close("all")

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from common import progress
 from common.environment import prepare_streams
-from common.errors import explain_os_error, run_command, without_late_callbacks
+from common.errors import UserError, explain_os_error, run_command, without_late_callbacks
 from common.runs import __main__ as show
 from tests.conftest import REPOSITORY, TINY_TEACHER, run_module
 
@@ -57,15 +57,20 @@ def test_progress_shows_rate_and_time_left_on_a_terminal(monkeypatch: pytest.Mon
 
 
 def test_a_device_that_is_not_there_is_one_message(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
-    with pytest.raises(SystemExit) as stop:
-        run_command(lambda _: jax.devices("nonsense") and None)
-    assert stop.value.code == 2
-    message = capsys.readouterr().err
-    assert "JAX cannot start (Unknown backend" in message
-    assert "JAX_PLATFORMS=cuda" in message
     with pytest.raises(RuntimeError, match="our own"):  # a defect keeps its traceback
         run_command(_defect)
+
+    def devices() -> None:
+        raise AssertionError
+
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    monkeypatch.setattr(jax, "devices", devices)
+    with pytest.raises(SystemExit) as stop:
+        run_command(_defect)
+    assert stop.value.code == 2
+    message = capsys.readouterr().err
+    assert "JAX cannot start (no such device is found)" in message
+    assert "JAX_PLATFORMS=cuda" in message
 
 
 def _defect(_: list[str]) -> None:
@@ -101,6 +106,31 @@ def test_text_that_a_stream_cannot_show_is_escaped(tiny_teacher: Path, tmp_path:
     lines = printed.getvalue().decode("ascii").splitlines()
     assert lines[0].endswith("l\\xe4ufe")
     assert any("finished in" in line for line in lines)
+
+
+def test_paths_that_are_no_text_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Orbax cannot write to them, nor read from them, and would call their checkpoints damaged."""
+    undecodable = os.fsdecode(os.fsencode(tmp_path) + b"/l\xe4ufe")
+    monkeypatch.setattr(sys, "argv", ["parity.train", "--run-dir", undecodable])
+    with pytest.raises(SystemExit) as stop:
+        run_command(_defect)
+    assert stop.value.code == 2
+    assert "l\\udce4ufe: bytes that are no text in this locale; set PYTHONUTF8=1" in capsys.readouterr().err.replace("\n", "")
+    monkeypatch.setattr(sys, "argv", ["common.runs", "."])
+    Path(undecodable).mkdir()
+    monkeypatch.chdir(undecodable)
+    with pytest.raises(SystemExit):
+        run_command(_defect)
+
+
+def test_checkpoints_are_not_called_damaged_where_jax_cannot_start(tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def devices() -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(jax, "devices", devices)
+    monkeypatch.setattr("orbax.checkpoint.PyTreeCheckpointer.restore", lambda *_, **__: devices())
+    with pytest.raises(UserError, match="JAX cannot start"):
+        show.main([str(tiny_teacher), "--verify"])
 
 
 def test_a_stream_that_was_closed_leads_nowhere() -> None:

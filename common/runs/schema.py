@@ -1,49 +1,50 @@
 """What `config.json`, `manifest.json` and `metrics.jsonl` hold in every run, whatever its experiment; they may hold more."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, StrictFloat, StrictInt, StrictStr, TypeAdapter, ValidationError
 
 from common.config import explain
 from common.errors import RunError
 
-_LENIENT = ConfigDict(extra="ignore", strict=True)
-_Step = Annotated[str, Field(pattern=r"^\d+$")]
+_LENIENT = ConfigDict(extra="ignore")
+_Step = Annotated[StrictStr, Field(pattern=r"^\d+$")]
 
 
 @dataclass
 class _Record:
     __pydantic_config__ = _LENIENT
-    experiment: str
-    stage: str
-    config: dict[str, Any]
-    paths: dict[str, str]
+    experiment: StrictStr
+    stage: StrictStr
+    config: dict[StrictStr, Any]
+    paths: dict[StrictStr, StrictStr]
 
 
 @dataclass
 class _Resume:
     __pydantic_config__ = _LENIENT
-    step: int
-    sha256: str
+    step: StrictInt
+    sha256: StrictStr
 
 
 @dataclass
 class _Manifest:
     __pydantic_config__ = _LENIENT
-    config_hash: str
+    config_hash: StrictStr
     status: Literal["started", "finished"]
-    seeds: Annotated[list[int], Field(min_length=1)]
-    learning_rates: Annotated[list[float], Field(min_length=1)]
-    checkpoints: dict[_Step, str]
-    commit: str
-    python: str
-    packages: dict[str, str]
-    device: dict[str, Any]
-    waiting: dict[_Step, str] = field(default_factory=dict)
+    seeds: Annotated[list[StrictInt], Field(min_length=1)]
+    learning_rates: Annotated[list[StrictFloat], Field(min_length=1)]
+    checkpoints: dict[_Step, StrictStr]
+    commit: StrictStr
+    python: StrictStr
+    packages: dict[StrictStr, StrictStr]
+    device: dict[StrictStr, Any]
+    waiting: dict[_Step, StrictStr] = field(default_factory=dict)
     resume: _Resume | None = None
-    wall_seconds: float | None = None
+    wall_seconds: StrictFloat | None = None
 
     def __post_init__(self) -> None:
         if self.status == "finished" and self.wall_seconds is None:
@@ -55,9 +56,9 @@ class _Manifest:
 @dataclass
 class _Evaluation:
     __pydantic_config__ = _LENIENT
-    step: int
-    examples: int
-    accuracy: list[float | None]
+    step: StrictInt
+    examples: StrictInt
+    accuracy: list[StrictFloat | None]
 
 
 def check_record(values: object, path: Path) -> None:
@@ -84,4 +85,5 @@ def _check(kind: Any, values: object, path: Path) -> None:
     try:
         TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
-        raise corrupted(path, explain(error).splitlines()[0]) from None
+        reason = explain(error).splitlines()[0]
+        raise corrupted(path, re.sub(r" or an instance of _\w+", "", reason)) from None

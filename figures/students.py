@@ -171,8 +171,7 @@ def beside_published(folder: Path) -> str:
     points = loaders.targets("overview_acc", "pcfg_bert").pivot(index="x", columns="series", values="y")
     for steps, point in points.iterrows():
         theirs = [f"{point[name]:.3f}" for name in ("ce", "one_shot", "progressive")]
-        number = f"{steps:,.0f}" if float(str(steps)) >= 10_000 else f"{steps:.0f}"
-        rows.append((f"published, {number} batches of 512", *theirs, "", f"{point['teacher']:.3f}", ""))
+        rows.append((f"published, {float(str(steps)):.0f} batches of 512", *theirs, "", f"{point['teacher']:.3f}", ""))
     panel = loaders.targets("curr_pcfg", "two_shot_final_accuracy").set_index("note").y
     rows.append(("published, panel of 2-shot", "", f"{panel['= one-shot']:.3f}", "", f"{panel['best, = C1']:.3f}", "", ""))
     cells = [[f" {cell} " if cell else " " for cell in row] for row in rows]

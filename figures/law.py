@@ -13,7 +13,7 @@ from common.config import parse
 from common.errors import UserError, run_command
 from common.runs import RunDirectory, write_json, write_text
 from common.verdict import outcome_in_table
-from figures import loaders, report, style
+from figures import loaders, report, style, tables
 
 CAPTION = (
     "Learning time against the dimension d. Dots: seeds; large: their median with its 95% interval; triangles: seeds that did not learn within their"
@@ -126,12 +126,18 @@ def publish(home: Path, png: Path, out: Path, preset: str) -> None:
         shutil.copyfile(source, out / source.name)
     manifests = manifests_of(home)
     reported = RunDirectory(min(home.glob("*/teacher"))).manifest
-    kept = {name: reported[name] for name in ("commit", "device", "packages", "python", "seeds")}
+    kept: dict[str, Any] = {name: reported[name] for name in ("device", "packages", "python", "seeds")}
+    kept["commits"] = sorted({str(manifest["commit"]) for manifest in manifests})
     seconds = round(sum(manifest["wall_seconds"] for manifest in manifests))
     write_json(out / "provenance.json", kept | {"training_seconds": seconds, "num_runs": len(manifests)})
-    values = fits_of(home)
-    write_text(out / "table.md", table(values, preset))
-    write_text(out / "paragraph.md", paragraph(values))
+    write_text(out / "table.md", published_table(out, preset))
+    write_text(out / "paragraph.md", paragraph(fits_of(out)))
+
+
+def published_table(folder: Path, preset: str) -> str:
+    """The table of a published law, and below it the commits that made it and what its intervals are."""
+    values = fits_of(folder)
+    return f"{table(values, preset)}\n{tables.label(folder, values['intervals'])}"
 
 
 def fits_of(home: Path) -> dict[str, Any]:

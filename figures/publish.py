@@ -78,10 +78,7 @@ def seeds(home: Path) -> dict[str, list[int]]:
 def published_table(folder: Path, experiment: str, preset: str) -> str:
     """The claims table of published results, and below it the commits that made them and what their intervals are."""
     judged = loaders.json_of(folder / "claims.json", "claims", "intervals")
-    made_by = loaders.json_of(folder / "provenance.json", "commits")
-    commits = ", ".join(commit.replace(commit[7:40], "") for commit in made_by["commits"])  # "+changes" stays
-    label = f"Commit {commits}. {judged['intervals']}"
-    return f"{claims_table(judged['claims'], experiment, preset)}\n{label}\n"
+    return f"{claims_table(judged['claims'], experiment, preset)}\n{tables.label(folder, judged['intervals'])}"
 
 
 def claims_table(claims: list[dict[str, Any]], experiment: str, preset: str) -> str:

@@ -68,3 +68,10 @@ def levels(home: Path) -> pd.DataFrame:
 def level_curves(home: Path, level: int, depth: int) -> tuple[np.ndarray, np.ndarray]:
     """Examples `(T,)` and accuracy `(S, T)` of the most probable node at one level; at the last it is the label."""
     return loaders.curves(home / "tree", "accuracy" if level == depth else f"accuracy_level_{level}")
+
+
+def label(folder: Path, intervals: str) -> str:
+    """What stands below a published table: the commits that made it, and what its intervals are."""
+    commits = loaders.json_of(folder / "provenance.json", "commits")["commits"]
+    short = [commit.replace(commit[7:40], "") for commit in commits]  # "+changes" stays
+    return f"Commit {', '.join(short)}. {intervals}\n"

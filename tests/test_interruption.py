@@ -22,7 +22,8 @@ from common.plan import StageCommand
 from common.probing import opened_probe
 from common.runs import RunDirectory
 from parity import law, train
-from tests.conftest import REPOSITORY, TINY, same_run
+from tests.commands import REPOSITORY
+from tests.conftest import TINY, same_run
 
 signals = pytest.mark.parametrize("number", STOP_SIGNALS, ids=[number.name for number in STOP_SIGNALS])
 # One evaluation before training and one after it: all that lies between would be one chunk.
@@ -108,7 +109,7 @@ def test_what_is_saved_is_what_is_said(tiny_teacher: Path, tmp_path: Path, monke
 def test_a_probe_says_what_is_saved(tiny_teacher: Path) -> None:
     said: list[str] = []
     for name in (None, "16-32.npz"):
-        with ending(), pytest.raises(Preempted) as stop, opened_probe(tiny_teacher, "parity", "interrupted", {}) as opened:
+        with ending(), pytest.raises(Preempted) as stop, opened_probe(RunDirectory(tiny_teacher), "interrupted", {}) as opened:
             assert opened is not None
             if name is not None:
                 (opened.parts / name).touch()

@@ -128,7 +128,7 @@ def from_dict(cls: type[ConfigT], values: Mapping[str, Any], source: Path) -> Co
     try:
         return _adapter(cls).validate_python(dict(values))
     except ValidationError as error:
-        raise RunError(f"{source} does not hold a {cls.__name__} of this version:\n{_explain(error)}") from None
+        raise RunError(f"{source} does not hold a {cls.__name__} of this version:\n{explain(error)}") from None
 
 
 def fingerprint(values: Mapping[str, Any]) -> str:
@@ -149,7 +149,7 @@ def parse(command: type[CommandT], args: Sequence[str], *, prog: str, descriptio
     try:
         return cast(CommandT, tyro.cli(command, args=list(args), prog=f"python -m {prog}", description=description, default=default))
     except ValidationError as error:
-        raise UserError(_explain(error)) from None
+        raise UserError(explain(error)) from None
     except ValueError as error:  # a condition between fields of the outermost configuration
         raise UserError(str(error)) from None
 
@@ -217,10 +217,20 @@ def last_value(args: Sequence[str], flag: str) -> str | None:
     return value
 
 
-def describe_presets(text: str, presets: Mapping[str, Preset[ConfigT]]) -> str:
-    """The `--help` text of a command: what it does, then each preset with its note."""
+SETS_DEFAULTS = "A preset sets the defaults of the flags that describe a run: data, model, optimiser, training and so on."
+IS_EXPERIMENT = "A preset is a whole experiment; --dry-run prints the commands of its stages, with all their flags."
+
+
+def describe_presets(text: str, what: str, presets: Mapping[str, Preset[ConfigT]]) -> str:
+    """The `--help` text of a command.
+
+    Args:
+        text: what the command does.
+        what: a preset is to this command: `SETS_DEFAULTS` or `IS_EXPERIMENT`.
+        presets: each is shown with its note.
+    """
     notes = "\n\n".join(f"--preset {preset.name}: {preset.note}" for preset in presets.values())
-    return f"{text}\n\nPresets set the defaults of every flag below.\n\n{notes}"
+    return f"{text}\n\n{what}\n\n{notes}"
 
 
 @functools.cache
@@ -233,10 +243,11 @@ def _validated(cls: type[ConfigT], values: Mapping[str, Any]) -> ConfigT:
     try:
         return _adapter(cls).validate_python(dict(values))
     except ValidationError as error:
-        raise UserError(_explain(error)) from None
+        raise UserError(explain(error)) from None
 
 
-def _explain(error: ValidationError) -> str:
+def explain(error: ValidationError) -> str:
+    """What pydantic refused, one line for each field."""
     lines = []
     for item in error.errors(include_url=False):
         # "(mlp)": which member of a union, told by its values; no name that the reader has written.

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from common.environment import close_stdout, flush_streams, missing_device, prepare_streams, unreadable
 from common.interruption import Preempted, ending
 
 
@@ -53,15 +54,25 @@ def explain_os_error(error: OSError) -> UserError | RunError:
 def run_command(command: Callable[[list[str]], None]) -> None:
     """Run a command-line entry point on `sys.argv`; errors and signals become one message on stderr and an exit code, never a traceback."""
     sys.unraisablehook = without_late_callbacks(sys.unraisablehook)
+    prepare_streams()
     try:
         with ending():
+            if advice := unreadable(sys.argv[1:]):
+                raise UserError(advice)
             command(sys.argv[1:])
+            flush_streams()
     except (UserError, RunError, Preempted) as error:
         _fail(error)
     except BrokenPipeError:
+        close_stdout()
         sys.exit(0)
     except OSError as error:
         _fail(explain_os_error(error))
+    except (RuntimeError, AssertionError):  # JAX removes from its errors what would tell why
+        advice = missing_device()
+        if advice is None:
+            raise
+        _fail(UserError(advice))
 
 
 def without_late_callbacks(report: Callable[[Any], object]) -> Callable[[Any], object]:

@@ -6,14 +6,14 @@ compared here with what is there. What an older record does not say is not compa
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from common.config import fingerprint, flatten
-from common.errors import RunError, UserError
+from common.errors import UserError
+from common.reading import read_object
 from common.runs import RunDirectory
 from common.tuning import TunedBy, tuned_rate
 
@@ -67,8 +67,8 @@ def why_probe_is_stale(summary: Path, settings: Mapping[str, Any]) -> str:
         summary: its JSON file, among the probes of its run.
         settings: what it is to be made with.
     """
-    record, path = _read(summary), summary.parent.parent
-    if differing := _differing(record.get("settings", {}), settings):
+    record, path = read_object(summary, ("settings",), "the probe's command"), summary.parent.parent
+    if differing := _differing(record["settings"], settings):
         return f"was made with {differing}"
     return "" if probed_here(record, RunDirectory(path)) else f"was made of another run than the one in {path} (trained again since)"
 
@@ -90,7 +90,7 @@ def why_judgement_is_stale(judgement: Path, names: Iterable[str] | None = None) 
         judgement: its JSON file.
         names: the runs and probes beside it that it is to be made from; None for those that it names itself.
     """
-    recorded = _read(judgement).get(MADE_FROM)
+    recorded = read_object(judgement, (), "its command").get(MADE_FROM)
     if recorded is None:
         return "does not say which runs it was made from (an older version wrote it)"
     now = contents(judgement.parent, recorded if names is None else names)
@@ -149,16 +149,6 @@ def _content(path: Path) -> str | None:
     if path.is_file():
         return hashlib.sha256(path.read_bytes()).hexdigest()
     return result_hash(RunDirectory(path)) if _is_finished(path) else None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RunError(f"{path} is corrupted ({error}); delete it and run its command again") from None
-    if not isinstance(record, dict):
-        raise RunError(f"{path} is no record of ours; delete it and run its command again")
-    return record
 
 
 def _settings(record: Mapping[str, Any], but: tuple[str, ...]) -> dict[str, Any]:

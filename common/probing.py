@@ -6,6 +6,7 @@ where it stopped.
 """
 
 import json
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -14,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from common.errors import UserError
+from common.errors import RunError, UserError
 from common.interruption import telling
 from common.lineage import MADE_FROM, probed_here, result_hash
 from common.progress import progress_bar
+from common.reading import read_object
 from common.runs import RunDirectory, finished_run, locked, write_json
 from common.runs.files import replacing
 
@@ -73,44 +75,58 @@ class Probe:
         return self.parts / f"{group[0]}-{group[-1]}.npz"
 
     def _load(self, group: Sequence[int]) -> dict[str, np.ndarray]:
-        with np.load(self._part(group)) as part:
-            return dict(part)
+        path = self._part(group)
+        try:
+            with np.load(path) as part:
+                return dict(part)
+        except (ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise RunError(f"{path} is damaged ({error}); delete {self.parts} and run the probe's command again") from None
 
 
-@contextmanager
-def opened_probe(path: Path, experiment: str, name: str, settings: Mapping[str, Any]) -> Iterator[Probe | None]:
-    """Begin a probe of a finished run, or go on with it; complete it when the block ends. None if it has been done.
-
-    Args:
-        path: the run.
-        experiment: whose runs it can read.
-        name: of its JSON file.
-        settings: plain JSON values.
+def probed_run(path: Path, experiment: str) -> RunDirectory:
+    """The finished run that is to be probed.
 
     Raises:
-        UserError: the run is missing, unfinished, in use, of another experiment, or was probed with other settings; or the probe is of another run.
+        UserError: it is missing, unfinished, or of another experiment.
     """
     run = RunDirectory(path)
     if run.record["experiment"] != experiment:
         raise UserError(f"{path} is a run of {run.record['experiment']}, not of {experiment}")
-    finished_run(path)
-    folder = path / FOLDER
+    return finished_run(path)
+
+
+@contextmanager
+def opened_probe(run: RunDirectory, name: str, settings: Mapping[str, Any]) -> Iterator[Probe | None]:
+    """Begin a probe of a finished run, or go on with it; complete it when the block ends. None if it has been done.
+
+    What can be refused is refused before: from here on the run holds files of the probe.
+
+    Args:
+        run: as `probed_run` returns it.
+        name: of its JSON file.
+        settings: plain JSON values.
+
+    Raises:
+        UserError: another process probes the run in this way, it was probed with other settings, or it is not the run that was probed.
+        RunError: the JSON file of an earlier probe is damaged.
+    """
+    folder = run.path / FOLDER
     folder.mkdir(exist_ok=True)
     # Not that of the run, which several probes may read at the same time.
     with locked(folder, f"{name}.lock"):
         complete, parts, settings = folder / f"{name}.json", folder / f"{name}.parts", json.loads(json.dumps(settings))
         if complete.exists():
-            record = _read_json(complete)
-            if record.get("settings") != settings:
+            record = read_object(complete, ("settings",), "the probe's command")
+            if record["settings"] != settings:
                 raise UserError(f"{folder} holds a probe with other settings; delete {complete} to probe again")
             if not probed_here(record, run):
-                raise UserError(f"{folder} holds a probe of another run than {path} is now; delete {complete} to probe again")
+                raise UserError(f"{folder} holds a probe of another run than {run.path} is now; delete {complete} to probe again")
             _drop_parts(parts)  # of a process that was killed at the very end
             print(f"{complete}: already there, nothing to do")
             yield None
             return
         marker, begun = parts / _SETTINGS, {"settings": settings, MADE_FROM: {"run": {"hash": result_hash(run)}}}
-        if _read_json(marker) != begun:
+        if _left_by(marker) != begun:
             _drop_parts(parts)
             parts.mkdir(exist_ok=True)
             write_json(marker, begun)
@@ -121,15 +137,6 @@ def opened_probe(path: Path, experiment: str, name: str, settings: Mapping[str, 
         _drop_parts(parts)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """What a file holds; nothing, if it is missing or is not what a probe writes."""
-    try:
-        values = json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}
-
-
 def _drop_parts(parts: Path) -> None:
     """Delete what a probe has kept, and its folder if nothing else lies there."""
     for entry in parts.iterdir() if parts.is_dir() else ():
@@ -137,6 +144,14 @@ def _drop_parts(parts: Path) -> None:
             entry.unlink()
     with suppress(OSError):  # there is none, or something that is not ours in it
         parts.rmdir()
+
+
+def _left_by(marker: Path) -> Any:
+    """What an interrupted probe was begun with; None where there is none, or none that can be read."""
+    try:
+        return json.loads(marker.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def chosen_steps(steps: Sequence[int], every: int) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Seeds to numbers: learning times with censoring, medians and bootstrap intervals, proportions, paired comparisons.
+"""Seeds to numbers: learning times with censoring, medians and their intervals, proportions, paired comparisons.
 
 A run that has not learnt within its budget is censored: its learning time is `inf` here, is ranked after all others, and stays visible in every
 summary. Nothing is averaged over the seeds that happened to succeed.
@@ -12,8 +12,17 @@ import numpy as np
 import scipy.special
 
 BOOTSTRAP_SAMPLES = 10_000
-MIN_RESAMPLED = 5
-"""Fewer values than this are not resampled: the bootstrap would take them, three students of one teacher say, for all there are."""
+INTERVALS = (
+    "Intervals are nominally 95%. Those of medians interpolate order statistics (Hettmansperger and Sheather 1986)"
+    " and cover 94 to 96% from 6 seeds on; of 5 seeds they are the whole range, 93.75%. Those of ratios of medians"
+    " and of exponents are percentile bootstraps over seeds, which cover 93 to 97% in simulations of 5 to 10 seeds;"
+    " those of areas under ROC, over teachers, about 90%. Those of proportions are exact (Clopper-Pearson), those of"
+    " mean differences Student's."
+)
+"""How the intervals over seeds are made and what they cover, for whoever prints them; the tests measure it."""
+MIN_SEEDS = 5
+"""Fewer values than this have no interval: their range covers too little, and the bootstrap would
+take them, three students of one teacher say, for all there are."""
 
 
 @dataclass(frozen=True)
@@ -73,20 +82,23 @@ def median(values: Sequence[float]) -> float:
     return float(_medians(np.asarray(values, np.float64)))
 
 
-def bootstrap(values: Sequence[float] | np.ndarray, seed: int = 0) -> Estimate:
-    """The median over seeds with its 95% percentile-bootstrap interval, for at least five of them.
+def median_over_seeds(values: Sequence[float] | np.ndarray) -> Estimate:
+    """The median over seeds with its 95% interval, for at least five of them.
+
+    The interval interpolates between two pairs of order statistics, one that covers more and one
+    that covers less than 95% (Hettmansperger and Sheather 1986). It covers 94 to 96% whatever the
+    distribution. Five values are too few: their whole range covers 93.75%.
 
     Args:
         values: one value a seed, inf where censored.
-        seed: of the resampling, so that a report is reproducible.
     """
-    values = np.asarray(values, np.float64)
-    if values.size < MIN_RESAMPLED:
-        value = median(values.tolist()) if values.size else math.nan
-        return Estimate(value, math.nan, math.nan, values.size, int(np.isinf(values).sum()))
-    resampled = np.sort(_medians(np.random.default_rng(seed).choice(values, (BOOTSTRAP_SAMPLES, values.size))))
-    low, high = resampled[int(0.025 * BOOTSTRAP_SAMPLES)], resampled[int(0.975 * BOOTSTRAP_SAMPLES) - 1]
-    return Estimate(median(values.tolist()), float(low), float(high), values.size, int(np.isinf(values).sum()))
+    ordered = np.sort(np.asarray(values, np.float64))
+    count, num_censored = ordered.size, int(np.isinf(ordered).sum())
+    value = median(ordered.tolist()) if count else math.nan
+    if count < MIN_SEEDS:
+        return Estimate(value, math.nan, math.nan, count, num_censored)
+    low, high = median_interval(ordered)
+    return Estimate(value, float(low), float(high), count, num_censored)
 
 
 def proportion(successes: int, total: int) -> Estimate:
@@ -104,7 +116,7 @@ def ratio_of_medians(a: Sequence[float], b: Sequence[float], seed: int = 0) -> E
     """
     a_S, b_S = np.asarray(a, np.float64), np.asarray(b, np.float64)
     value, low, high = _ratio(median(a), median(b)), math.nan, math.nan
-    if not math.isnan(value) and len(a_S) >= MIN_RESAMPLED:
+    if not math.isnan(value) and len(a_S) >= MIN_SEEDS:
         draws_NxS = np.random.default_rng(seed).integers(0, len(a_S), (BOOTSTRAP_SAMPLES, len(a_S)))
         resampled = np.asarray([_ratio(*pair) for pair in zip(_medians(a_S[draws_NxS]), _medians(b_S[draws_NxS]), strict=True)])
         low = float(np.sort(np.where(np.isnan(resampled), 0.0, resampled))[int(0.025 * BOOTSTRAP_SAMPLES)])
@@ -134,7 +146,7 @@ def area_under_roc(scores: Sequence[float], outcomes: Sequence[bool], groups: Se
         return np.divide(wins_S, pairs_S, out=np.full(len(pairs_S), math.nan), where=pairs_S > 0)
 
     value = float(areas(np.ones((1, len(names))))[0])
-    if len(names) < MIN_RESAMPLED:
+    if len(names) < MIN_SEEDS:
         return Estimate(value, math.nan, math.nan, len(names))
     draws_SxG = np.random.default_rng(seed).integers(0, len(names), (BOOTSTRAP_SAMPLES, len(names)))
     resampled = areas(np.sum(draws_SxG[:, :, None] == np.arange(len(names)), axis=1).astype(np.float64))
@@ -157,7 +169,7 @@ def compare_paired(a: Sequence[float], b: Sequence[float]) -> Paired:
     wins = sum(y < x for x, y in zip(a, b, strict=True))
     losses = sum(y > x for x, y in zip(a, b, strict=True))
     p_value = min(1.0, 2 * float(scipy.special.bdtr(min(wins, losses), wins + losses, 0.5)))
-    return Paired(bootstrap(defined), wins, losses, p_value, len(ratios) - len(defined))
+    return Paired(median_over_seeds(defined), wins, losses, p_value, len(ratios) - len(defined))
 
 
 def paired_difference(a: Sequence[float], b: Sequence[float]) -> Estimate:
@@ -224,6 +236,28 @@ def _medians(values: np.ndarray) -> np.ndarray:
     ordered = np.sort(values, axis=-1)
     num_values = values.shape[-1]
     return (ordered[..., (num_values - 1) // 2] + ordered[..., num_values // 2]) / 2  # no value is -inf: inf plus any is inf
+
+
+def median_interval(ordered_xS: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ends of the 95% interval of the median (see `median_over_seeds`) of sorted values, five or more, over the last axis."""
+    count = ordered_xS.shape[-1]
+    # The median lies between the k-th smallest and the k-th largest value unless fewer than k
+    # values lie on one side of it; each side is an even chance.
+    ranks = range(1, count // 2 + 1)
+    coverage_of = {k: 1 - 2 * float(scipy.special.bdtr(k - 1, count, 0.5)) for k in ranks}
+    outer = max((k for k, coverage in coverage_of.items() if coverage >= 0.95), default=None)
+    if outer is None:
+        return ordered_xS[..., 0], ordered_xS[..., -1]
+    excess = (coverage_of[outer] - 0.95) / (coverage_of[outer] - coverage_of[outer + 1])
+    inward = (count - outer) * excess / (outer + (count - 2 * outer) * excess)
+    low_outer, low_inner = ordered_xS[..., outer - 1], ordered_xS[..., outer]
+    high_inner, high_outer = ordered_xS[..., -outer - 1], ordered_xS[..., -outer]
+    # Towards a censored value there is nothing to interpolate: the wider end is kept.
+    reach = np.where(np.isinf(low_inner), low_outer, low_inner)
+    low = (1 - inward) * low_outer + inward * reach
+    high = (1 - inward) * high_outer + inward * high_inner
+    # Rounding must not carry an end past the values that it lies between.
+    return np.minimum(low, low_inner), np.maximum(high, high_inner)
 
 
 def _interval(samples: np.ndarray) -> tuple[float, float]:

@@ -22,6 +22,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from common.environment import missing_device
 from common.errors import RunError, UserError, explain_os_error, full_disk, means_full_disk
 from common.models import Params
 from common.runs import RunDirectory
@@ -210,6 +211,8 @@ def _read(path: Path, digest: str, advice: str, template: Any) -> Any:
     except Exception as error:  # Orbax and TensorStore raise many types for a damaged file; all of them mean the same here
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError | NotADirectoryError):
             raise explain_os_error(error) from None  # no damage, but no permission, say
+        if no_device := missing_device():
+            raise UserError(no_device) from None
         raise RunError(f"checkpoint {path} cannot be read ({_reason(error)}); {advice}") from None
     if content_hash(tree) != digest:
         raise RunError(f"checkpoint {path} does not match the hash in its manifest; {advice}")

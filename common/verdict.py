@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from common.stats import Estimate
+from common.stats import INTERVALS, Estimate
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,14 @@ def outcome(holds: bool | None) -> str:
     return "not judged" if holds is None else "holds" if holds else "does not hold"
 
 
+def outcome_in_table(holds: bool | None) -> str:
+    """The same in Markdown, where a claim that fails stands out."""
+    return f"**{outcome(holds)}**" if holds is False else outcome(holds)
+
+
 def verdict_table(verdicts: Sequence[Verdict], claims: Mapping[str, Claim]) -> Table:
     """The claims for a terminal."""
-    table = Table("claim", "criterion", "measured [95% interval]", "verdict")
+    table = Table("claim", "criterion", "measured [95% interval]", "verdict", caption=INTERVALS)
     for verdict in verdicts:
         measured = "\n".join(f"{m.name}: {describe(m.estimate, m.unit)}" for m in verdict.measurements)
         claim = claims[verdict.claim]

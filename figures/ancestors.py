@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from figures import loaders, style
-from figures.students import mean_and_margin
+from figures.students import MIN_SEEDS_OF_MEAN, mean_and_margin
 from pcfg.presets import STRATEGIES
 
 
@@ -19,12 +19,30 @@ def draw(home: Path, folder: Path) -> Path:
         folder: where figures go.
     """
     drawing, (probes, checkpoints, students) = style.figure(3)
-    teacher = pd.read_csv(home / "teacher" / "probes" / "nonterminals.csv")
+    columns = ("step", "seed", "probe", "level", "accuracy", "chance")
+    teacher = loaders.table_of(home / "teacher" / "probes" / "nonterminals.csv", *columns)
     draw_probes(probes, teacher, loaders.grammar_of(home / "teacher"))
     draw_checkpoints(checkpoints, teacher[teacher.probe == "linear"])
-    table = pd.read_csv(home / "student_nonterminals.csv")
+    table = students_of(home)
     draw_students(students, table[table.probe == "linear"])
     return style.save(drawing, folder, "ancestors")
+
+
+def caption(home: Path) -> str:
+    """What the figure shows."""
+    text = (
+        "How well the non-terminals above every token can be read off the last hidden layer (level 0 is"
+        " the start symbol): off the token's own position (linear), or off all positions, weighted by"
+        " position (mixing)."
+    )
+    has_margin = students_of(home).seed.nunique() >= MIN_SEEDS_OF_MEAN
+    return f"{text} Intervals of the students: 95% over seeds." if has_margin else text
+
+
+def students_of(home: Path) -> pd.DataFrame:
+    """The probes of all students."""
+    columns = ("step", "seed", "probe", "level", "accuracy", "chance", "strategy")
+    return loaders.table_of(home / "student_nonterminals.csv", *columns)
 
 
 def draw_probes(axes: Axes, table: pd.DataFrame, grammar: str) -> None:

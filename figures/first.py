@@ -15,7 +15,7 @@ from parity.presets import PRESETS
 def draw(home: Path, folder: Path) -> Path:
     """Draw `first`."""
     drawing, (students, correlations, areas) = style.figure(3)
-    table = pd.read_csv(home / "first_checkpoints.csv")
+    table = students_of(home)
     if table.empty:
         students.set_title("No teacher has a transition, so that there is no first checkpoint")
         return style.save(drawing, folder, "first")
@@ -28,6 +28,24 @@ def draw(home: Path, folder: Path) -> Path:
         axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1e3:+g}" if value else "0")
     draw_areas(areas, loaders.claims(home))
     return style.save(drawing, folder, "first")
+
+
+def caption(home: Path) -> str:
+    """What the figure shows."""
+    if students_of(home).empty:
+        return "Two-shot students of first checkpoints: no teacher has a transition to take them from."
+    return (
+        "Two-shot students of first checkpoints across the transition. Left: share that learns (95%"
+        " intervals) and the checkpoint's accuracy. Middle: its correlations with the support's"
+        " monomials, mean over teachers. Right: how well the correlations of one degree tell who"
+        " learns."
+    )
+
+
+def students_of(home: Path) -> pd.DataFrame:
+    """The sweep over first checkpoints, one row a student and degree."""
+    columns = ("teacher_seed", "offset", "degree", "learnt", "teacher_accuracy", "in_support", "off_support")
+    return loaders.table_of(home / "first_checkpoints.csv", *columns)
 
 
 def draw_students(axes: Axes, table: pd.DataFrame) -> None:

@@ -11,13 +11,14 @@ from matplotlib.axes import Axes
 from common.config import parse
 from common.errors import UserError, run_command
 from common.lineage import refuse_stale_judgement
-from common.runs import is_run, write_json, write_text
+from common.runs import RunDirectory, write_json, write_text
 from common.runs.files import copy_file, refuse_filled
-from figures import loaders, style
+from common.verdict import outcome_in_table
+from figures import loaders, report, style, tables
 
 CAPTION = (
     "Learning time against the dimension d. Dots: seeds; large: their median with its 95% interval; triangles: seeds that did not learn within their"
-    " budget. Lines: fits to the medians, with exponents. Dashed: the theory's slopes, placed by hand. Students' own examples only."
+    " budget, if any. Lines: fits to the medians, with exponents. Dashed: the theory's slopes, placed by hand. Students' own examples only."
 )
 COMMAND = "python -m parity.law --preset"
 _TABLES = ("learning_times.csv", "tuning.csv", "fits.json")
@@ -60,7 +61,8 @@ def draw(home: Path, folder: Path) -> Path:
         home: `runs/law/<preset>`.
         folder: where figures go.
     """
-    fits, times = loaders.read_json(home / "fits.json")["fits"], pd.read_csv(home / "learning_times.csv")
+    fits = fits_of(home)["fits"]
+    times = loaders.table_of(home / "learning_times.csv", "k", "d", "strategy", "seed", "t90", "budget")
     ks = sorted({fit["k"] for fit in fits})
     drawing, panels = style.figure(len(ks), width=6.6, height=5.6)
     for axes, k in zip(panels, ks, strict=True):
@@ -127,33 +129,76 @@ def publish(home: Path, png: Path, out: Path, preset: str) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for source in (*(home / name for name in _TABLES), png):
         copy_file(source, out / source.name)
-    runs = loaders.read_json(home / "fits.json")["made_from"]
-    manifests = [loaders.read_json(home / run / "manifest.json") for run in runs]
-    first_teacher = next(path for path in sorted(home.glob("*/teacher")) if is_run(path))
-    reported = loaders.read_json(first_teacher / "manifest.json")
-    kept = {name: reported[name] for name in ("commit", "device", "packages", "python", "seeds")}
-    seconds = round(sum(manifest["wall_seconds"] for manifest in manifests))
+    manifests = manifests_of(home)
+    reported = manifests[min(name for name in manifests if Path(name).parts[1:] == ("teacher",))]
+    kept: dict[str, Any] = {name: reported[name] for name in ("device", "packages", "python", "seeds")}
+    kept["commits"] = sorted({str(manifest["commit"]) for manifest in manifests.values()})
+    seconds = round(sum(manifest["wall_seconds"] for manifest in manifests.values()))
     write_json(out / _PROVENANCE, kept | {"training_seconds": seconds, "num_runs": len(manifests)})
-    write_text(out / _TABLE, table(loaders.read_json(home / "fits.json"), preset))
-    write_text(out / _PARAGRAPH, paragraph(loaders.read_json(home / "fits.json")))
+    write_text(out / _TABLE, published_table(out, preset))
+    write_text(out / _PARAGRAPH, paragraph(fits_of(out)))
+
+
+def published_table(folder: Path, preset: str) -> str:
+    """The table of a published law, and below it the commits that made it and what its intervals are."""
+    values = fits_of(folder)
+    return f"{table(values, preset)}\n{tables.label(folder, values['intervals'])}"
+
+
+def fits_of(home: Path) -> dict[str, Any]:
+    """The fitted exponents and what follows from them."""
+    return loaders.json_of(home / "fits.json", "fits", "comparisons", "criterion", "intervals")
+
+
+def manifests_of(home: Path) -> dict[str, dict[str, Any]]:
+    """Of the runs that a law was made from, by name."""
+    names = loaders.json_of(home / "fits.json", "made_from")["made_from"]
+    return {name: RunDirectory(home / name).manifest for name in names}
 
 
 def caption(home: Path) -> str:
     """What the figure shows, and the exponents in words."""
-    return f"{CAPTION} {paragraph(loaders.read_json(home / 'fits.json'))}"
+    return f"{CAPTION} {paragraph(fits_of(home))}"
+
+
+def addition(home: Path) -> report.Addition:
+    """What the law adds to the report of the preset of its name."""
+    manifests = manifests_of(home)
+    texts = {
+        "learning_times.csv": "t90 of every run and seed of the law",
+        "tuning.csv": "the sweeps of the law",
+        "fits.json": "the law's exponents and medians as numbers",
+    }
+    return report.Addition(
+        claims=claims(fits_of(home)),
+        tables=[(home / name, f"law_{name}", text) for name, text in texts.items()],
+        runs=f"the law over d ({len(manifests)} runs)",
+        seconds=sum(manifest["wall_seconds"] for manifest in manifests.values()),
+    )
+
+
+def claims(values: dict[str, Any]) -> list[dict[str, Any]]:
+    """One claim for each k, in the form of `claims.json`."""
+    judged = []
+    for comparison in values["comparisons"]:
+        k = comparison["k"]
+        cost = "labels cost a higher power than" if k - 1 > 2 else "labels cost the same power as"
+        measured = [{"name": "labels less 2-shot", "text": interval_text(comparison["ce_minus_two_shot"], ".2f")}]
+        for fit in values["fits"]:
+            if fit["k"] == k:
+                measured.append({"name": style.LABEL[fit["strategy"]], "text": exponent_text(fit["exponent"])})
+        titles = {"claim": f"law, k={k}", "title": f"in d, {cost} 2-shot", "criterion": values["criterion"]}
+        judged.append(titles | {"holds": comparison["holds"], "measured": measured, "notes": []})
+    return judged
 
 
 def table(values: dict[str, Any], preset: str) -> str:
-    """Rows for the README's table of claims, one for each k."""
-    rows = []
-    for comparison in values["comparisons"]:
-        k = comparison["k"]
-        measured = "; ".join(f"{style.LABEL[fit['strategy']]} {exponent_text(fit['exponent'])}" for fit in values["fits"] if fit["k"] == k)
-        difference = interval_text(comparison["ce_minus_two_shot"], ".2f")
-        verdict = "holds" if comparison["holds"] else "**does not hold**"
-        title = f"law, k={k}: in d, {'labels cost a higher power than' if k - 1 > 2 else 'labels cost the same power as'} 2-shot"
+    """The README's table of the law, a row for each k."""
+    rows = [f"| claim | command | figure | measured, `{preset}` |", "| --- | --- | --- | --- |"]
+    for claim in claims(values):
+        measured = "; ".join(f"{item['name']} {item['text']}" for item in claim["measured"])
         figure = f"[law](results/law-{preset}/law.png)"
-        rows.append(f"| {title} | `{COMMAND} {preset}` | {figure} | {verdict}: labels less 2-shot {difference}; {measured} |")
+        rows.append(f"| {claim['claim']}: {claim['title']} | `{COMMAND} {preset}` | {figure} | {outcome_in_table(claim['holds'])}: {measured} |")
     return "\n".join(rows) + "\n"
 
 

@@ -1,14 +1,13 @@
 """Run files as tables."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from common.errors import UserError
-from common.runs import is_run
+from common.reading import read_object, read_table
+from common.runs import RunDirectory, finished_run, is_run
 
 BY_STRATUM = "correlations_by_stratum.csv"
 """The table of a parity probe: absolute correlations by degree and overlap with the support."""
@@ -17,24 +16,22 @@ BEYOND = "beyond.json"
 PUBLISHED_SCALE = "paper"
 """The preset of the published hyper-parameters, beside whose curves the paper's points may stand."""
 _TARGETS = Path(__file__).with_name("targets.csv")
+_MADE_BY = "the experiment's command"
 
 
 def runs_of(home: Path) -> list[str]:
     """The runs that the claims of an experiment were judged from, the teacher first, then students, then tuning."""
     judgements = [home / name for name in ("claims.json", BEYOND) if (home / name).exists()]
-    judged = {name for judgement in judgements for name in read_json(judgement)["made_from"]}
+    judged = {name for judgement in judgements for name in json_of(judgement, "made_from")["made_from"]}
     found = [name for name in judged if is_run(home / name)]
     return sorted(found, key=lambda name: (name != "teacher", name.startswith("tune/"), name))
 
 
 def metrics(run: Path) -> pd.DataFrame:
     """The metrics of a run, one row for each evaluation and lane: step, examples, lane, seed, learning_rate, and all that was measured."""
-    manifest = read_json(run / "manifest.json")
-    if manifest["status"] != "finished":
-        raise UserError(f"{run} is not finished; run its command again, it goes on from where it stopped")
-    rows = []
-    for line in (run / "metrics.jsonl").read_text().splitlines():
-        record = json.loads(line)
+    finished = finished_run(run)
+    manifest, rows = finished.manifest, []
+    for record in finished.metrics():
         for lane, (seed, rate) in enumerate(zip(manifest["seeds"], manifest["learning_rates"], strict=True)):
             values = {name: of_lanes[lane] for name, of_lanes in record.items() if isinstance(of_lanes, list)}
             rows.append({"step": record["step"], "examples": record["examples"], "lane": lane, "seed": seed, "learning_rate": rate} | values)
@@ -47,22 +44,41 @@ def curves(run: Path, name: str = "accuracy") -> tuple[np.ndarray, np.ndarray]:
     return table.index.to_numpy(), table.to_numpy(np.float64).T
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """One JSON file.
+def config_of(run: Path) -> dict[str, Any]:
+    """What a run was asked for."""
+    return RunDirectory(run).record["config"]
 
-    Raises:
-        UserError: it does not exist.
-    """
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; run `python -m parity.experiment` for this preset first") from None
+
+def json_of(path: Path, *keys: str) -> dict[str, Any]:
+    """A JSON file among an experiment's results, which must have these keys."""
+    return read_object(path, keys, _MADE_BY)
+
+
+def table_of(path: Path, *columns: str) -> pd.DataFrame:
+    """A CSV table among an experiment's results, which must have these columns."""
+    return read_table(path, columns, _MADE_BY)
+
+
+def strata_of(teacher: Path) -> pd.DataFrame:
+    """The correlations of a probed parity run by stratum."""
+    columns = ("seed", "step", "examples", "degree", "overlap", "mean_abs", "low", "high", "noise_floor")
+    return table_of(teacher / "probes" / BY_STRATUM, *columns)
 
 
 def claims(home: Path) -> list[dict[str, Any]]:
     """The judged claims of an experiment, then those on the runs beyond the paper where there are any."""
-    beyond = read_json(home / BEYOND)["claims"] if (home / BEYOND).exists() else []
-    return read_json(home / "claims.json")["claims"] + beyond
+    beyond = json_of(home / BEYOND, "claims")["claims"] if (home / BEYOND).exists() else []
+    return json_of(home / "claims.json", "claims")["claims"] + beyond
+
+
+def intervals(home: Path) -> str:
+    """What the intervals of the judged claims are."""
+    return json_of(home / "claims.json", "intervals")["intervals"]
+
+
+def has_tree(home: Path) -> bool:
+    """Whether a parity experiment has its run on hierarchical parity, and all others beyond the paper."""
+    return (home / BEYOND).exists() and is_run(home / "tree")
 
 
 def replicas(home: Path) -> list[Path]:
@@ -72,7 +88,7 @@ def replicas(home: Path) -> list[Path]:
 
 def grammar_of(run: Path) -> str:
     """What a PCFG run's sentences are, for a title."""
-    data = read_json(run / "config.json")["config"]["data"]
+    data = config_of(run)["data"]
     where = data["start_symbol"] or (f"level {data['start_level']}" if data["start_level"] else "")
     return f"{Path(data['grammar']).stem} from {where}" if where else Path(data["grammar"]).stem
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from rich.console import Console
 
@@ -18,65 +18,29 @@ from pcfg.presets import PRESETS as PCFG_PRESETS
 LAW_SIZES = ("quick", "laptop")
 """Presets of `python -m parity.law`."""
 ExperimentName = Literal["parity", "pcfg"]
-Figure = tuple[Callable[[Path, Path], Path], str]
-"""What draws it from an experiment's runs into a folder, and its caption."""
+
+
+class Figure(Protocol):
+    """A module that draws one figure of an experiment's runs, `home`, into a folder, and says what it shows there."""
+
+    def draw(self, home: Path, folder: Path) -> Path:
+        """Returns the path of the PNG."""
+        ...
+
+    def caption(self, home: Path) -> str:
+        """Nothing but what is drawn of these runs."""
+        ...
+
 
 PARITY: dict[str, Figure] = {
-    "overview": (
-        overview.draw,
-        "Accuracy on held-out examples. Lines: mean over seeds; bands: the middle half of the seeds. Right: points of the paper's Figure 1 (left).",
-    ),
-    "spike": (
-        spike.draw,
-        "Left: the teachers (grey), and the one of median learning time (black) with its three candidate checkpoints. Middle: its degree-1"
-        " correlations with 2p - 1. Right: students taught first by one candidate, then by the final checkpoint; mean over seeds, and the middle"
-        " half of them. Diamonds, at published scale: the paper's.",
-    ),
-    "transition": (
-        transition.draw,
-        "At most three teachers around their transitions (shaded; dotted: the detected checkpoint), from the published tables. Above: accuracy."
-        " Middle: mean |correlation| with 2p - 1 of the coordinates of the support and of the others. Below: of the support's monomials of higher"
-        " degrees. At published scale diamonds show the paper's points, read by eye; its correlations are with p and are shown doubled, and its"
-        " checkpoint inside the transition, of 75% accuracy, is laid on the detected one; its checkpoints lie 100k examples apart.",
-    ),
-    "width": (
-        width.draw,
-        "Learning time on labels. Left: each seed at its width's best learning rate. Right: the sweep that chose the rate, on other seeds; where a"
-        " point is missing, too few of them had learnt when the sweep ended, which it does at twice the best median.",
-    ),
-    "levels": (
-        levels.draw,
-        "Hierarchical parity: the labels are the leaves of a tree whose inner nodes each own a parity of coordinates of their own. Left: accuracy of"
-        " the most probable node at each level; mean and middle half of the seeds. Right: the detected transition of each level, one line a seed.",
-    ),
-    "first": (
-        first.draw,
-        "Two-shot students of first checkpoints across the transition. Left: share that learns (95% intervals) and the checkpoint's accuracy."
-        " Middle: its correlations with the support's monomials, mean over teachers. Right: how well the correlations of one degree tell who learns.",
-    ),
+    "overview": overview,
+    "spike": spike,
+    "transition": transition,
+    "width": width,
+    "levels": levels,
+    "first": first,
 }
-PCFG: dict[str, Figure] = {
-    "phases": (
-        phases.draw,
-        "Left: the teacher's loss on held-out sentences, with the exact optimum of a model that sees n tokens around a position and nothing else"
-        " (solid), or also knows the position (dotted), and of the best model of all. Shaded: the drop that the detector finds in the mean curve;"
-        " dotted: C1. Then: how far the teacher's prediction moves when a window around the position is masked, or all but the window; median over"
-        " positions, mean and middle half of the seeds. Diamonds: the same for the best model that learns from such sentences. Far right: the paper's"
-        " teacher.",
-    ),
-    "students": (
-        students.draw,
-        "From the left: accuracy on the selected tokens of held-out sentences, mean over seeds and the middle half of them; thin lines: the best"
-        " models that see n tokens (solid), or also know the position (dotted). Accuracy at the end of"
-        " runs of several lengths, mean over seeds and (from 3 seeds on) its 95% interval. Accuracy of 2-shot students by their first checkpoint."
-        " Points of the paper's Figure 1 (right).",
-    ),
-    "ancestors": (
-        ancestors.draw,
-        "How well the non-terminals above every token can be read off the last hidden layer (level 0 is the start symbol): off the token's own"
-        " position (linear), or off all positions, weighted by position (mixing). Intervals: 95% over seeds.",
-    ),
-}
+PCFG: dict[str, Figure] = {"phases": phases, "students": students, "ancestors": ancestors}
 
 
 @dataclass(frozen=True)
@@ -87,7 +51,8 @@ class Page:
     presets: Mapping[str, Preset[Any]]
     figures: Callable[[Any, Path], Sequence[tuple[str, Figure]]]
     """The figures that an experiment of this configuration has runs for in its folder."""
-    footnote: str
+    footnote: Callable[[Any], str]
+    """How to read the claims of an experiment of this configuration."""
     beyond: Callable[[str], tuple[tuple[str, ...], ...]] = lambda _: ()
     """The commands that run what a preset has beyond the paper."""
 
@@ -110,20 +75,32 @@ def beyond_parity(preset: str) -> tuple[tuple[str, ...], ...]:
     return (runs if PARITY_PRESETS[preset].config.goes_beyond else ()) + (law_runs if preset in LAW_SIZES else ())
 
 
+def parity_footnote(experiment: Any) -> str:
+    """What a learning time is, and where the learning rates come from."""
+    if experiment.tuning is None:
+        rates = "Learning rates are the preset's; no sweep of this experiment chose them."
+    else:
+        rates = "Learning rates were chosen on other seeds than those shown."
+    return (
+        "t90: first evaluation at or above 90% accuracy that is sustained for three evaluations, in"
+        " training examples. A seed that does not get there within its budget is censored and ranks"
+        f" after all others. {rates}"
+    )
+
+
 PAGES: dict[str, Page] = {
     "parity": Page(
         "Implicit curriculum in sparse parity",
         PARITY_PRESETS,
         parity_figures,
-        "t90: first evaluation at or above 90% accuracy that is sustained for three evaluations, in training examples. A seed that does not get there"
-        " within its budget is censored and ranks after all others. Learning rates were chosen on other seeds than those shown.",
+        parity_footnote,
         beyond_parity,
     ),
     "pcfg": Page(
         "Implicit curriculum in masked prediction on a grammar",
         PCFG_PRESETS,
         lambda *_: list(PCFG.items()),
-        "Distances are total variations, half of the L1 norm that the paper reports.",
+        lambda _: "Distances are total variations, half of the L1 norm that the paper reports.",
     ),
 }
 
@@ -161,12 +138,16 @@ def main(args: list[str]) -> None:
     if fresh.is_current(folder, inputs):
         console.print(f"{folder / 'report.html'}: already drawn from these runs, nothing to do")
         return
-    drawn = [report.Drawn(draw(home, folder), caption) for _, (draw, caption) in page.figures(preset.config, home)]
+    figures = page.figures(preset.config, home)
+    drawn = [report.Drawn(figure.draw(home, folder), figure.caption(home)) for _, figure in figures]
+    additions = []
     if name == "parity" and (law_home / "fits.json").exists():
         refuse_stale_judgement(law_home / "fits.json", f"{law.COMMAND} {preset.name} --root {command.root}")
         drawn.append(report.Drawn(law.draw(law_home, folder), law.caption(law_home)))
-    subject = report.Subject(page.title, preset.name, preset.note, f"python -m {name}.experiment --preset {preset.name}", page.footnote)
-    written = report.write(home, folder, subject, drawn)
+        additions.append(law.addition(law_home))
+    made_by = f"python -m {name}.experiment --preset {preset.name}"
+    subject = report.Subject(page.title, preset.name, preset.note, made_by, page.footnote(preset.config))
+    written = report.write(home, folder, subject, drawn, additions)
     pictures = [figure.png for figure in drawn]
     fresh.keep(folder, inputs, (*pictures, *(png.with_suffix(".pdf") for png in pictures), written))
     for path in (*pictures, written):

@@ -50,6 +50,14 @@ def draw(home: Path, folder: Path) -> Path:
     return style.save(drawing, folder, "overview")
 
 
+def caption(home: Path) -> str:
+    """What the figure shows."""
+    text = "Accuracy on held-out examples. Lines: mean over seeds; bands: the middle half of the seeds."
+    if loaders.replicas(home):
+        text += " Thin: further teachers."
+    return f"{text} Right: points of the paper's Figure 1 (left)."
+
+
 def draw_published(axes: Axes, panel: str, models: str) -> None:
     """The points of one panel of the paper (d=100, k=6)."""
     table = loaders.targets("overview_acc", panel)

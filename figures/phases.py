@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from common.phases import PhaseConfig
-from common.transition import Transition
+from common.transition import NoTransition, Transition
 from figures import loaders, style
 
 
@@ -20,8 +20,8 @@ def draw(home: Path, folder: Path) -> Path:
     """
     probes = home / "teacher" / "probes"
     drawing, (loss, robust, close, published) = style.figure(4, width=4.8)
-    draw_loss(loss, home / "teacher", loaders.read_json(probes / "ceiling.json"))
-    table, best = pd.read_csv(probes / "ngram.csv"), pd.read_csv(probes / "ceiling.csv")
+    draw_loss(loss, home / "teacher", loaders.json_of(probes / "ceiling.json", "plateaus", "plateaus_with_position", "ceiling"))
+    table, best = distances_of(home)
     for axes, kind, title in (
         (robust, "robust", "Window masked: $M_{robust}$"),
         (close, "close", "All but the window masked: $M_{close}$"),
@@ -32,6 +32,40 @@ def draw(home: Path, folder: Path) -> Path:
         shade_drop(axes, home / "teacher")
     draw_published(published)
     return style.save(drawing, folder, "phases")
+
+
+def caption(home: Path) -> str:
+    """What the figure shows."""
+    text = (
+        "Left: the teacher's loss on held-out sentences, with the exact optimum of a model that sees n"
+        " tokens around a position and nothing else (solid), or also knows the position (dotted), and"
+        " of the best model of all."
+    )
+    if isinstance(drop_of(home / "teacher"), Transition):
+        text += " Shaded: the drop that the detector finds in the mean curve; dotted: C1."
+    else:
+        text += " The detector finds no drop in the mean curve."
+    text += (
+        " Then: how far the teacher's prediction moves when a window around the position is masked, or"
+        " all but the window; median over positions, mean and middle half of the seeds."
+    )
+    table, best = distances_of(home)
+    if set(table.n) & set(best.n):
+        text += " Diamonds: the same for the best model that learns from such sentences."
+    return f"{text} Far right: the paper's teacher."
+
+
+def distances_of(home: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """M_robust and M_close of the teacher's checkpoints, and those of the best of all models."""
+    probes = home / "teacher" / "probes"
+    table = loaders.table_of(probes / "ngram.csv", "step", "seed", "kind", "n", "median")
+    return table, loaders.table_of(probes / "ceiling.csv", "kind", "n", "median")
+
+
+def drop_of(teacher: Path) -> Transition | NoTransition:
+    """The drop in the mean of the seeds' losses, as the detector finds it."""
+    steps, loss_SxT = positive_steps(teacher, "eval_loss")
+    return PhaseConfig().detect(steps.tolist(), np.mean(loss_SxT, axis=0).tolist())
 
 
 def draw_loss(axes: Axes, teacher: Path, exact: dict) -> None:
@@ -71,8 +105,7 @@ def draw_distances(axes: Axes, table: pd.DataFrame, best: pd.Series, title: str)
 
 def shade_drop(axes: Axes, teacher: Path) -> None:
     """The drop as the detector finds it, from the mean of the seeds' losses."""
-    steps, loss_SxT = positive_steps(teacher, "eval_loss")
-    found = PhaseConfig().detect(steps.tolist(), np.mean(loss_SxT, axis=0).tolist())
+    found = drop_of(teacher)
     if isinstance(found, Transition):
         axes.axvspan(found.start, found.end, color=style.YELLOW, alpha=0.18, linewidth=0)
         axes.axvline(found.chosen, color=style.GREY, linewidth=1, linestyle=":")

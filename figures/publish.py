@@ -8,11 +8,10 @@ import pandas as pd
 
 from common.config import PresetName, parse
 from common.errors import run_command
-from common.runs import write_json, write_text
+from common.runs import RunDirectory, write_json, write_text
 from common.runs.files import copy_file, refuse_filled
-from common.verdict import outcome
+from common.verdict import outcome_in_table
 from figures import loaders, make, tables
-from figures.loaders import runs_of
 
 TABLE = "table.md"
 _PROVENANCE = "provenance.json"
@@ -45,7 +44,7 @@ def main(args: list[str]) -> None:
     command = parse(PublishCommand, args, prog="figures.publish", description="Keep the small results of a preset, to be committed.")
     home, site, out = command.root / name / preset.name, command.site / folder, command.out / folder
     written = [Path(table).name for table in _TABLES] + [f"{figure}.png" for figure in (*make.PARITY, *make.PCFG)]
-    refuse_filled(out, _PROVENANCE, ours=(*written, tables.CURVES, tables.CORRELATIONS, TABLE))
+    refuse_filled(out, _PROVENANCE, ours=(*written, tables.CURVES, tables.CORRELATIONS, tables.LEVELS, TABLE))
     make.main(["--experiment", name, "--preset", preset.name, "--root", str(command.root), "--out", str(command.site)])
     out.mkdir(parents=True, exist_ok=True)
     copied = [home / name for name in _TABLES if (home / name).exists()]
@@ -54,13 +53,15 @@ def main(args: list[str]) -> None:
     write_text(out / tables.CURVES, tables.curves(home).to_csv(index=False, float_format="%.4g"))
     if probed := tables.probed(home):
         write_text(out / tables.CORRELATIONS, pd.concat(map(tables.correlations, probed)).to_csv(index=False, float_format="%.4g"))
+    if name == "parity" and loaders.has_tree(home):
+        write_text(out / tables.LEVELS, tables.levels(home).to_csv(index=False))
     write_json(out / _PROVENANCE, provenance(home))
-    write_text(out / TABLE, claims_table(loaders.claims(home), name, preset.name))
+    write_text(out / TABLE, published_table(out, name, preset.name))
 
 
 def provenance(home: Path) -> dict[str, Any]:
     """Where the numbers come from, and what they cost."""
-    manifests = [loaders.read_json(home / run / "manifest.json") for run in runs_of(home)]
+    manifests = [RunDirectory(home / run).manifest for run in loaders.runs_of(home)]
     kept = {name: manifests[0][name] for name in ("device", "packages", "python", "supports") if name in manifests[0]}
     kept["commits"] = sorted({str(manifest["commit"]) for manifest in manifests})
     kept["seeds"] = seeds(home)
@@ -70,10 +71,16 @@ def provenance(home: Path) -> dict[str, Any]:
 def seeds(home: Path) -> dict[str, list[int]]:
     """The seeds of all runs by stage, `train` (teachers) and `distill` (students, on labels too), and those of the sweeps, `tune`."""
     found: dict[str, set[int]] = {}
-    for run in runs_of(home):
-        stage = "tune" if run.startswith("tune/") else loaders.read_json(home / run / "config.json")["stage"]
-        found.setdefault(stage, set()).update(loaders.read_json(home / run / "manifest.json")["seeds"])
+    for name in loaders.runs_of(home):
+        run = RunDirectory(home / name)
+        stage = "tune" if name.startswith("tune/") else run.record["stage"]
+        found.setdefault(stage, set()).update(run.manifest["seeds"])
     return {stage: sorted(of_stage) for stage, of_stage in found.items()}
+
+
+def published_table(folder: Path, experiment: str, preset: str) -> str:
+    """The claims table of published results, and below it the commits that made them and what their intervals are."""
+    return f"{claims_table(loaders.claims(folder), experiment, preset)}\n{tables.label(folder, loaders.intervals(folder))}"
 
 
 def claims_table(claims: list[dict[str, Any]], experiment: str, preset: str) -> str:
@@ -82,10 +89,9 @@ def claims_table(claims: list[dict[str, Any]], experiment: str, preset: str) -> 
     rows = [f"| claim (criterion in the report) | command | figure | measured, `{folder}` |", "| --- | --- | --- | --- |"]
     for claim in claims:
         measured = "; ".join(f"{item['name']} {item['text']}" for item in claim["measured"] if "not judged" not in item["name"])
-        name, verdict = claim["claim"], outcome(claim["holds"])
-        verdict = f"**{verdict}**" if claim["holds"] is False else verdict
+        name = claim["claim"]
         figure = f"[{_FIGURE_OF[name]}](results/{folder}/{_FIGURE_OF[name]}.png)"
-        rows.append(f"| {name}: {claim['title']} | {command} | {figure} | {verdict}: {measured} |")
+        rows.append(f"| {name}: {claim['title']} | {command} | {figure} | {outcome_in_table(claim['holds'])}: {measured} |")
     return "\n".join(rows) + "\n"
 
 

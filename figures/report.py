@@ -1,18 +1,20 @@
 """The report page: claims, figures, settings, cost and provenance in one self-contained HTML file beside its data."""
 
 import base64
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 import pandas as pd
 
-from common.runs import write_text
+from common.runs import RunDirectory, write_text
 from common.runs.files import copy_file
 from common.size import size_of
 from common.verdict import outcome
-from figures import loaders
+from figures import loaders, tables
 
 _DATA = {
     "learning_times.csv": "t90 of every run and seed",
@@ -40,6 +42,19 @@ class Drawn:
 
 
 @dataclass(frozen=True)
+class Addition:
+    """What a further experiment adds to a report, besides a figure."""
+
+    claims: Sequence[Mapping[str, Any]]
+    """As in `claims.json`."""
+    tables: Sequence[tuple[Path, str, str]]
+    """Files to copy, each with its name among the data and what it holds."""
+    runs: str
+    """What was run, for the table of costs."""
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Subject:
     """What a report is about."""
 
@@ -53,7 +68,7 @@ class Subject:
     """How to read the claims."""
 
 
-def write(home: Path, folder: Path, subject: Subject, drawn: list[Drawn]) -> Path:
+def write(home: Path, folder: Path, subject: Subject, drawn: Sequence[Drawn], additions: Sequence[Addition] = ()) -> Path:
     """Write `report.html` and a `data/` folder beside it.
 
     Args:
@@ -61,20 +76,24 @@ def write(home: Path, folder: Path, subject: Subject, drawn: list[Drawn]) -> Pat
         folder: where the figures already are.
         subject: what it is about.
         drawn: the figures, in order.
+        additions: claims, data and costs of further experiments.
     """
-    data = copy_data(home, folder)
-    manifests = {run: loaders.read_json(home / run / "manifest.json") for run in loaders.runs_of(home)}
-    provenance = manifests["teacher"]
-    rows = [run_row(home, name, manifest) for name, manifest in manifests.items()]
+    data = copy_data(home, folder, additions)
+    runs = {name: RunDirectory(home / name) for name in loaders.runs_of(home)}
+    provenance = runs["teacher"].manifest
+    rows = [run_row(name, run) for name, run in runs.items()]
+    rows += [{"name": addition.runs, "seconds": f"{addition.seconds:,.0f}"} for addition in additions]
+    seconds = sum(run.manifest["wall_seconds"] for run in runs.values()) + sum(addition.seconds for addition in additions)
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined)
     page = environment.get_template("report.html.jinja").render(
         subject=subject,
         outcome=outcome,
-        claims=loaders.claims(home),
+        claims=[*loaders.claims(home), *(claim for addition in additions for claim in addition.claims)],
+        intervals=loaders.intervals(home),
         figures=[_embedded(figure) for figure in drawn],
         data=data,
         runs=rows,
-        total_seconds=f"{sum(manifest['wall_seconds'] for manifest in manifests.values()):,.0f}",
+        total_seconds=f"{seconds:,.0f}",
         provenance=[
             ("commit", provenance["commit"]),
             ("device", ", ".join(f"{key} {value}" for key, value in provenance["device"].items())),
@@ -88,23 +107,38 @@ def write(home: Path, folder: Path, subject: Subject, drawn: list[Drawn]) -> Pat
     return folder / "report.html"
 
 
-def copy_data(home: Path, folder: Path) -> list[dict[str, str]]:
+def copy_data(home: Path, folder: Path, additions: Sequence[Addition]) -> list[dict[str, str]]:
     """Copy the tables that the figures were drawn from, and every student's and the teacher's curves as one CSV."""
     target = folder / "data"
     target.mkdir(parents=True, exist_ok=True)
     links = []
+
+    def keep(name: str, text: str, content: Path | pd.DataFrame) -> None:
+        if isinstance(content, Path):
+            copy_file(content, target / name)
+        else:
+            write_text(target / name, content.to_csv(index=False, float_format="%.6g"))
+        links.append({"href": f"data/{quote(name)}", "name": name, "text": text})
+
     for source, text in _DATA.items():
         if (home / source).exists():
-            copy_file(home / source, target / Path(source).name)
-            links.append({"href": f"data/{Path(source).name}", "text": text})
-    tables = [loaders.metrics(home / run).assign(run=run) for run in loaders.runs_of(home) if not run.startswith("tune/")]
-    write_text(target / "curves.csv", pd.concat(tables).to_csv(index=False, float_format="%.6g"))
-    return [*links, {"href": "data/curves.csv", "text": "accuracy and loss of every seed at every evaluation"}]
+            keep(Path(source).name, text, home / source)
+    for teacher in loaders.replicas(home):
+        for source in sorted(teacher.glob("probes/*.csv")):
+            keep(f"{teacher.name}_{source.name}", f"the same of {teacher.name}", source)
+    if loaders.has_tree(home):
+        keep(tables.LEVELS, "the transition of every level of hierarchical parity and seed", tables.levels(home))
+    for addition in additions:
+        for source, name, text in addition.tables:
+            keep(name, text, source)
+    curves = [loaders.metrics(home / run).assign(run=run) for run in loaders.runs_of(home) if not run.startswith("tune/")]
+    keep(tables.CURVES, "accuracy and loss of every seed at every evaluation", pd.concat(curves))
+    return links
 
 
-def run_row(home: Path, name: str, manifest: dict[str, Any]) -> dict[str, str]:
+def run_row(name: str, run: RunDirectory) -> dict[str, str]:
     """One line of the settings table."""
-    config = loaders.read_json(home / name / "config.json")["config"]
+    config, manifest = run.record["config"], run.manifest
     seeds, rates, training = sorted(set(manifest["seeds"])), sorted(set(manifest["learning_rates"])), config["training"]
     return {
         "name": name,

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 
+from common.runs import RunDirectory
 from figures import loaders, style
 
 
@@ -13,9 +13,7 @@ def draw(home: Path, folder: Path) -> Path:
     """Draw `spike`: for one teacher seed (the one of median learning time) its accuracy and correlations; for all seeds the students."""
     drawing, (teacher, correlations, students) = style.figure(3)
     seed, lane = median_seed(home)
-    transition = loaders.read_json(home / "student" / "two-shot" / "manifest.json")["transitions"][lane]
-    batch_size = loaders.read_json(home / "teacher" / "config.json")["config"]["training"]["batch_size"]
-    candidates = {"before": transition["before"] * batch_size, "during": transition["chosen"] * batch_size, "after": transition["after"] * batch_size}
+    candidates = candidates_of(home, lane)
 
     examples, accuracy_SxT = loaders.curves(home / "teacher")
     teacher.plot(examples, accuracy_SxT.T, color=style.GREY, linewidth=0.8, alpha=0.5)
@@ -37,24 +35,50 @@ def draw(home: Path, folder: Path) -> Path:
     return style.save(drawing, folder, "spike")
 
 
+def caption(home: Path) -> str:
+    """What the figure shows."""
+    seed, lane = median_seed(home)
+    median = f"the one of median learning time (seed {seed}, black)"
+    if candidates_of(home, lane):
+        teachers = f"Left: the teachers (grey), and {median} with its three candidate checkpoints."
+    else:
+        teachers = f"Left: the teachers (grey), and {median}, which has no transition."
+    text = (
+        f"{teachers} Middle: its degree-1 correlations with 2p - 1. Right: students taught first by"
+        " one candidate, then by the final checkpoint; mean over seeds, and the middle half of them."
+    )
+    return f"{text} Diamonds: the paper's." if home.name == loaders.PUBLISHED_SCALE else text
+
+
+def candidates_of(home: Path, lane: int) -> dict[str, int]:
+    """The candidate checkpoints of one teacher in examples; none if it has no transition."""
+    transition = RunDirectory(home / "student" / "two-shot").manifest["transitions"][lane]
+    if "chosen" not in transition:
+        return {}
+    steps = {"before": transition["before"], "during": transition["chosen"], "after": transition["after"]}
+    batch_size = loaders.config_of(home / "teacher")["training"]["batch_size"]
+    return {name: step * batch_size for name, step in steps.items()}
+
+
 def median_seed(home: Path) -> tuple[int, int]:
     """Seed and lane of the teacher whose learning time is the (lower) median of all: shown because it is typical, not because it is clear."""
-    times = pd.read_csv(home / "learning_times.csv")
+    times = loaders.table_of(home / "learning_times.csv", "run", "seed", "t90")
     ordered = times[times.run == "teacher"].sort_values(["t90", "seed"], na_position="last").seed.tolist()
     seed = int(ordered[(len(ordered) - 1) // 2])
-    seeds: list[int] = loaders.read_json(home / "teacher" / "manifest.json")["seeds"]
+    seeds: list[int] = RunDirectory(home / "teacher").manifest["seeds"]
     return seed, seeds.index(seed)
 
 
 def draw_correlations(axes: Axes, teacher: Path, seed: int) -> None:
     """|degree-1 correlation| with 2p-1: a line for each coordinate of the support, a band for all others."""
-    inside = pd.read_csv(teacher / "probes" / "correlations_in_support.csv")
+    columns = ("seed", "degree", "examples", "coordinates", "with_2p_minus_1")
+    inside = loaders.table_of(teacher / "probes" / "correlations_in_support.csv", *columns)
     inside = inside[(inside.seed == seed) & (inside.degree == 1)].assign(size=lambda table: table.with_2p_minus_1.abs())
     for i, (_, line) in enumerate(inside.groupby("coordinates")):
         axes.plot(line.examples, line["size"], color=style.RED, linewidth=0.9, alpha=0.5, label="in the support, each" if i == 0 else None)
     mean = inside.groupby("examples")["size"].mean()
     axes.plot(mean.index, mean, color=style.RED, label="in the support, mean")
-    strata = pd.read_csv(teacher / "probes" / loaders.BY_STRATUM)
+    strata = loaders.strata_of(teacher)
     outside = strata[(strata.seed == seed) & (strata.degree == 1) & (strata.overlap == 0)]
     axes.fill_between(outside.examples, outside.low, outside.high, color=style.BLUE, alpha=0.25, linewidth=0, label="all others, 5% to 95%")
     axes.plot(outside.examples, outside.mean_abs, color=style.BLUE, label="all others, mean")
@@ -67,7 +91,7 @@ def draw_correlations(axes: Axes, teacher: Path, seed: int) -> None:
 
 def draw_students(axes: Axes, home: Path) -> None:
     """Accuracy of the 2-shot students, mean and band over seeds."""
-    config = loaders.read_json(home / "student" / "two-shot" / "config.json")["config"]
+    config = loaders.config_of(home / "student" / "two-shot")
     for candidate, name in (("before", "two-shot-before"), ("after", "two-shot-after"), ("during", "two-shot")):
         examples, accuracy_SxT = loaders.curves(home / "student" / name)
         style.curve_with_band(axes, examples, accuracy_SxT, style.CANDIDATE[candidate], f"first checkpoint {candidate}")

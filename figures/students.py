@@ -11,6 +11,9 @@ from common.size import size_of
 from figures import loaders, style
 from pcfg.presets import STRATEGIES
 
+MIN_SEEDS_OF_MEAN = 3
+"""Fewer values say little of how far their mean may be off: no interval is drawn."""
+
 
 def draw(home: Path, folder: Path) -> Path:
     """Draw `students`.
@@ -20,19 +23,40 @@ def draw(home: Path, folder: Path) -> Path:
         folder: where figures go.
     """
     drawing, (training, lengths, firsts, published) = style.figure(4, width=4.8)
-    exact = loaders.read_json(home / "teacher" / "probes" / "ceiling.json")
+    exact = loaders.json_of(home / "teacher" / "probes" / "ceiling.json", "plateaus", "plateaus_with_position", "ceiling")
     ceiling = exact["ceiling"]["accuracy_here"]
-    final = pd.read_csv(home / "final_accuracy.csv")
+    final = final_of(home)
     draw_training(training, home)
     draw_plateaus(training, exact)
     draw_lengths(lengths, final)
-    draw_firsts(firsts, pd.read_csv(home / "first_checkpoints.csv"))
+    draw_firsts(firsts, loaders.table_of(home / "first_checkpoints.csv", "offset", "seed", "first_step", "in_drop", "accuracy"))
     for axes in (training, lengths, firsts):
         axes.axhline(ceiling, color=style.GREY, linestyle="--", linewidth=1.2)
         axes.annotate("best of all models", (0.02, ceiling - 0.015), xycoords=("axes fraction", "data"), fontsize=9, color=style.GREY, va="top")
     training.legend(loc="lower right")
     draw_published(published)
     return style.save(drawing, folder, "students")
+
+
+def caption(home: Path) -> str:
+    """What the figure shows."""
+    final = final_of(home)
+    students = final[final.strategy != "teacher"]
+    lengths = "runs of several lengths" if students.examples.nunique() > 1 else "the runs"
+    margin = " with its 95% interval" if students.seed.nunique() >= MIN_SEEDS_OF_MEAN else ""
+    return (
+        "From the left: accuracy on the selected tokens of held-out sentences, mean over seeds and the"
+        " middle half of them; thin lines: the best models that see n tokens (solid), or also know the"
+        f" position (dotted). Accuracy at the end of {lengths}, mean over seeds{margin}. Accuracy of"
+        f" 2-shot students by their first checkpoint{', the same' if margin else ''}. Points of the"
+        " paper's Figure 1 (right)."
+    )
+
+
+def final_of(home: Path) -> pd.DataFrame:
+    """How far every run came."""
+    columns = ("run", "strategy", "heads", "seed", "examples", "accuracy")
+    return loaders.table_of(home / "final_accuracy.csv", *columns)
 
 
 def draw_training(axes: Axes, home: Path) -> None:
@@ -107,11 +131,11 @@ def draw_firsts(axes: Axes, table: pd.DataFrame) -> None:
 
 
 def mean_and_margin(table: pd.DataFrame, by: str, column: str) -> tuple[pd.Series, np.ndarray]:
-    """Mean of a column for each value of another, and half the width of Student's 95% interval; 0 for fewer than 3 values, which say little of it."""
+    """Mean of a column for each value of another, and half the width of Student's 95% interval; 0 for fewer than `MIN_SEEDS_OF_MEAN` values."""
     groups = table.groupby(by)[column]
     count = groups.size().to_numpy()
     quantile = scipy.special.stdtrit(np.maximum(count - 1, 1), 0.975)
-    return groups.mean(), np.where(count > 2, quantile * groups.std().fillna(0).to_numpy() / np.sqrt(count), 0.0)
+    return groups.mean(), np.where(count >= MIN_SEEDS_OF_MEAN, quantile * groups.std().fillna(0).to_numpy() / np.sqrt(count), 0.0)
 
 
 def draw_published(axes: Axes) -> None:
@@ -127,3 +151,28 @@ def draw_published(axes: Axes) -> None:
     axes.set_ylabel("final accuracy")
     axes.set_title("Published (cfg3b, 32 heads to 8)")
     axes.legend(loc="lower right")
+
+
+def beside_published(folder: Path) -> str:
+    """The final accuracies of a published preset beside the paper's (Figure 1 right, and its panel of 2-shot), as a Markdown table.
+
+    Args:
+        folder: `results/pcfg-PRESET`; students of the first length and all others have one teacher.
+    """
+    final = loaders.table_of(folder / "final_accuracy.csv", "strategy", "examples", "accuracy")
+    mean = final.groupby(["strategy", "examples"]).accuracy.mean()
+    (teacher,) = mean["teacher"]
+    best = loaders.json_of(folder / "ceiling.json", "ceiling")["ceiling"]["accuracy"]
+    heads = ("final accuracy", "labels", "one-shot", "progressive", "2-shot", "teacher", "best possible")
+    rows = [heads, ("---",) * len(heads)]
+    for sentences in sorted(mean[STRATEGIES[0]].index):
+        ours = [f"{mean[name][sentences]:.3f}" for name in STRATEGIES]
+        rows.append((f"here, {sentences:,} sentences", *ours, f"{teacher:.3f}", f"{best:.3f}"))
+    points = loaders.targets("overview_acc", "pcfg_bert").pivot(index="x", columns="series", values="y")
+    for steps, point in points.iterrows():
+        theirs = [f"{point[name]:.3f}" for name in ("ce", "one_shot", "progressive")]
+        rows.append((f"published, {float(str(steps)):.0f} batches of 512", *theirs, "", f"{point['teacher']:.3f}", ""))
+    panel = loaders.targets("curr_pcfg", "two_shot_final_accuracy").set_index("note").y
+    rows.append(("published, panel of 2-shot", "", f"{panel['= one-shot']:.3f}", "", f"{panel['best, = C1']:.3f}", "", ""))
+    cells = [[f" {cell} " if cell else " " for cell in row] for row in rows]
+    return "".join(f"|{'|'.join(row)}|\n" for row in cells)

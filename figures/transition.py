@@ -61,7 +61,7 @@ def main(args: list[str]) -> None:
         raise UserError(f"{folder} is not named after a parity preset ({', '.join(PRESETS)})")
     if missing := [name for name in (tables.CURVES, tables.CORRELATIONS) if not (folder / name).exists()]:
         raise UserError(f"{folder} has no {' and no '.join(missing)}; `python -m figures.publish` writes them where the runs are")
-    published = Tables(pd.read_csv(folder / tables.CURVES), pd.read_csv(folder / tables.CORRELATIONS), _first(folder))
+    published = Tables(_curves(folder), _correlations(folder), _first(folder))
     with tempfile.TemporaryDirectory() as scratch:
         png = folder / f"{NAME}.png"
         copy_file(draw_tables(published, folder.name, Path(scratch)), png)
@@ -70,9 +70,33 @@ def main(args: list[str]) -> None:
 
 def draw(home: Path, folder: Path) -> Path:
     """Draw `transition` from the runs, by way of the tables that are published of them."""
+    return draw_tables(tables_of(home), home.name, folder)
+
+
+def tables_of(home: Path) -> Tables:
+    """The tables that are published of the runs of a preset."""
     probed = tables.probed(home)
     curves = pd.concat([tables.curve(home, teacher.name) for teacher in probed])
-    return draw_tables(Tables(curves, pd.concat(map(tables.correlations, probed)), _first(home)), home.name, folder)
+    return Tables(curves, pd.concat(map(tables.correlations, probed)), _first(home))
+
+
+def caption(home: Path) -> str:
+    """What the figure shows."""
+    batch_size = PRESETS[home.name].config.teacher.training.batch_size
+    if not teachers(tables_of(home), batch_size):
+        return "The transitions of teachers: none has one."
+    text = (
+        f"At most {_MOST} teachers around their transitions (shaded; dotted: the detected checkpoint)."
+        " Above: accuracy. Middle: mean |correlation| with 2p - 1 of the coordinates of the support"
+        " and of the others. Below: of the support's monomials of higher degrees."
+    )
+    if home.name != loaders.PUBLISHED_SCALE:
+        return text
+    return (
+        f"{text} Diamonds: the paper's points, read by eye; its correlations are with p and are shown"
+        " doubled, and its checkpoint inside the transition, of 75% accuracy, is laid on the detected"
+        " one; its checkpoints lie 100k examples apart."
+    )
 
 
 def draw_tables(found: Tables, preset: str, folder: Path) -> Path:
@@ -168,7 +192,17 @@ def _number(examples: int) -> str:
 
 def _first(folder: Path) -> pd.DataFrame | None:
     path = folder / tables.FIRST
-    return pd.read_csv(path) if path.exists() else None
+    columns = ("teacher", "teacher_seed", "first_step", "teacher_accuracy")
+    return loaders.table_of(path, *columns) if path.exists() else None
+
+
+def _curves(folder: Path) -> pd.DataFrame:
+    return loaders.table_of(folder / tables.CURVES, "run", "seed", "examples", "accuracy")
+
+
+def _correlations(folder: Path) -> pd.DataFrame:
+    columns = ("run", "seed", "examples", "degree", "in_support", "off_support", "noise_floor")
+    return loaders.table_of(folder / tables.CORRELATIONS, *columns)
 
 
 if __name__ == "__main__":

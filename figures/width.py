@@ -7,14 +7,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from common.size import Size
-from figures import style
+from figures import loaders, style
 from parity.presets import PRESETS
 
 
 def draw(home: Path, folder: Path) -> Path:
     """Draw `width`."""
     drawing, (by_size, sweep) = style.figure(2)
-    times = pd.read_csv(home / "learning_times.csv")
+    times = loaders.table_of(home / "learning_times.csv", "run", "seed", "t90", "budget")
     runs = PRESETS[home.name].config.label_runs
     for i, run in enumerate(runs.values()):
         own = times[times.run == run]
@@ -31,10 +31,24 @@ def draw(home: Path, folder: Path) -> Path:
     shown = times[times.run.isin(runs.values())]
     _time_axis(by_size, shown.t90.fillna(shown.budget))
     path = home / "tuning.csv"
-    table = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["run", "learning_rate", "median_t90"])
+    columns = ("run", "learning_rate", "median_t90")
+    table = loaders.table_of(path, *columns) if path.exists() else pd.DataFrame(columns=list(columns))
     by_size.set_title(f"Seeds at the {'given' if table.empty else 'best'} rate (bar: median; ^: censored)")
     draw_sweep(sweep, table, list(runs))
     return style.save(drawing, folder, "width")
+
+
+def caption(home: Path) -> str:
+    """What the figure shows."""
+    config = PRESETS[home.name].config
+    text = "Learning time on labels. Left: each seed, by the size of the model; bar: their median, where most have learnt."
+    if config.tuning is None:
+        return f"{text} There is no sweep: the preset gives the learning rates."
+    return (
+        f"{text} Each size has its best learning rate. Right: the sweep that chose it, on other"
+        " seeds; where a point is missing, too few of them had learnt when the sweep ended, which it"
+        " does at twice the best median."
+    )
 
 
 def draw_sweep(axes: Axes, table: pd.DataFrame, sizes: list[Size]) -> None:

@@ -19,8 +19,9 @@ from common.config import PresetName, chosen_preset, parse
 from common.errors import UserError, run_command
 from common.lineage import MADE_FROM
 from common.plan import made_from, refuse_stale, sweeps
+from common.reading import read_table
 from common.runs import write_json, write_text
-from common.stats import bootstrap, compare_paired, proportion, ratio_of_medians
+from common.stats import INTERVALS, compare_paired, median_over_seeds, proportion, ratio_of_medians
 from common.teacher import transitions
 from common.transition import NoTransition, Transition, smooth
 from common.tuning import tuning_table
@@ -31,7 +32,7 @@ from parity.experiment import BEYOND, plan
 from parity.experiment import CLAIMS as OUTPUT
 from parity.first_checkpoints import first_checkpoint_claim, first_table, teachers
 from parity.presets import PRESETS
-from parity.probe import BY_STRATUM, IN_SUPPORT
+from parity.probe import IN_SUPPORT, read_strata
 
 TIMES = "learning_times.csv"
 TUNING = "tuning.csv"
@@ -112,7 +113,7 @@ def main(args: list[str]) -> None:
         write_text(home / TIMES, times_table(evidence).to_csv(index=False))
         write_text(home / TUNING, tuning_table(sweeps(stages)).to_csv(index=False))
     # Last, because it marks the end of the experiment.
-    judged = {"preset": preset.name, "claims": [plain(verdict, CLAIMS) for verdict in verdicts]}
+    judged = {"preset": preset.name, "intervals": INTERVALS, "claims": [plain(verdict, CLAIMS) for verdict in verdicts]}
     write_json(home / output, judged | {MADE_FROM: made_from(stages[-1].needs, home)})
     Console(soft_wrap=True).print(verdict_table(verdicts, CLAIMS))
 
@@ -136,13 +137,13 @@ def judge_beyond(evidence: Evidence) -> list[Verdict]:
 def width_claim(evidence: Evidence) -> Verdict:
     """W: wider is faster. Of two widths that both lie beyond their budgets nobody knows which is."""
     times = {size: evidence.t90(evidence.label_run(size)) for size in evidence.experiment.compared_budgets}
-    estimates = {size: bootstrap(values) for size, values in times.items()}
+    estimates = {size: median_over_seeds(values) for size, values in times.items()}
     medians = [estimate.value for estimate in estimates.values()]
     falls = every(None if math.isinf(min(pair)) else pair[1] < pair[0] for pair in itertools.pairwise(medians))
     holds = falls and all(mostly_uncensored(values) for values in times.values())
     measurements = tuple(Measurement(f"t90 at {size.text()}", estimate, "examples") for size, estimate in estimates.items())
     student = evidence.experiment.student.model.size
-    notes = [] if student in times else [f"the student's {student.text()}, not judged: {describe(bootstrap(evidence.student_labels()))}"]
+    notes = [] if student in times else [f"the student's {student.text()}, not judged: {describe(median_over_seeds(evidence.student_labels()))}"]
     return Verdict("W", holds, measurements, tuple(notes))
 
 
@@ -204,11 +205,12 @@ def curriculum_claim(evidence: Evidence, names: Sequence[str] = ("teacher",)) ->
             notes.append(f"seed {seed}: no transition ({transition.reason})")
         last = own_strata.index.max()
         below.append(bool(own_inside.mean_abs[last] <= floor_of_mean(own_strata.noise_floor[last], k)))
-    ratio, at_floor = bootstrap(ratios), proportion(sum(below), len(below))
+    ratio, at_floor = median_over_seeds(ratios), proportion(sum(below), len(below))
     measurements = (
         Measurement("in / off support at the transition", ratio),
         Measurement(
-            "the same where the smoothed in-support mean peaks within the transition (not judged: chosen by the value itself)", bootstrap(peak_ratios)
+            "the same where the smoothed in-support mean peaks within the transition (not judged: chosen by the value itself)",
+            median_over_seeds(peak_ratios),
         ),
         Measurement("at the noise floor at the end", at_floor),
     )
@@ -221,7 +223,7 @@ def replicas_claim(evidence: Evidence) -> Verdict:
     verdict = curriculum_claim(evidence, names)
     times = [time for name in names for time in evidence.t90(name)]
     size = evidence.experiment.teacher.model.size.text()
-    note = f"{size}, all teachers, in examples, not judged: {describe(bootstrap(times))}"
+    note = f"{size}, all teachers, in examples, not judged: {describe(median_over_seeds(times))}"
     return replace(verdict, claim="R", notes=(*verdict.notes, note))
 
 
@@ -249,9 +251,9 @@ def _probed_teachers(evidence: Evidence, names: Sequence[str]) -> Iterator[tuple
 
 def degree_one(teacher: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Degree-1 correlations of a probed teacher: the mean over the support, and the single coordinates off the support; one row a seed and step."""
-    inside = pd.read_csv(teacher / "probes" / IN_SUPPORT)
+    inside = read_table(teacher / "probes" / IN_SUPPORT, ("seed", "step", "degree", "with_2p_minus_1"), "`python -m parity.probe`")
     inside = inside[inside.degree == 1].assign(mean_abs=lambda table: table.with_2p_minus_1.abs())
-    strata = pd.read_csv(teacher / "probes" / BY_STRATUM)
+    strata = read_strata(teacher)
     mean_inside = inside.groupby(["seed", "step"], as_index=False).agg({"mean_abs": "mean"})
     return mean_inside, strata[(strata.degree == 1) & (strata.overlap == 0)]
 

@@ -12,7 +12,7 @@ class RunCommand(TrainingCommand[ConfigT]):
     """Arguments of a command that trains."""
 
     preset: PresetName = "quick"
-    """Sets the defaults of all other flags."""
+    """Sets the defaults of the flags that describe the run."""
     model: ModelName | None = None
     """Instead of the preset's model: sets the defaults of --model.* and --optim.* to the published ones."""
     compat: Compat = "none"

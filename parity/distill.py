@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common import schedule
-from common.config import chosen_preset, describe_presets, from_dict, parse, validate, with_flags
+from common.config import SETS_DEFAULTS, chosen_preset, describe_presets, from_dict, parse, validate, with_flags
 from common.distill import Distillation, check_flags, planned_student, student_record
 from common.errors import UserError, run_command
 from common.fit import Supervision
@@ -45,7 +45,8 @@ def main(args: list[str]) -> None:
     set_up_devices()
     preset = chosen_preset(args, PRESETS)
     default = with_model(preset.config.student, args, STUDENT_DEFAULTS)
-    text = describe_presets("Train students on sparse parity under a supervision schedule (ce, one-shot, progressive, two-shot, ...).", PRESETS)
+    text = "Train students on sparse parity under a supervision schedule (ce, one-shot, progressive, two-shot, ...)."
+    text = describe_presets(text, SETS_DEFAULTS, PRESETS)
     command = parse(DistillCommand, args, prog="parity.distill", description=text, default=DistillCommand(default))
     command.check_rate(args)
     check_flags(args, command.config)

@@ -18,7 +18,7 @@ Each stage names the files it reads (`needs`), so that the Snakefile builds its 
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.config import PresetName, Runtime, chosen_preset, describe_presets, parse
+from common.config import IS_EXPERIMENT, PresetName, Runtime, chosen_preset, describe_presets, parse
 from common.errors import run_command
 from common.plan import Planner, StageCommand, print_plan, run_stages
 from common.size import Size
@@ -61,7 +61,8 @@ class ExperimentCommand:
 def main(args: list[str]) -> None:
     """Run what has not been run yet."""
     preset = chosen_preset(args, PRESETS)
-    text = describe_presets("Run a whole parity experiment: tuning, teacher, students, probe, claims. Start it again to go on.", PRESETS)
+    text = "Run a whole parity experiment: tuning, teacher, students, probe, claims. Start it again to go on."
+    text = describe_presets(text, IS_EXPERIMENT, PRESETS)
     command = parse(ExperimentCommand, args, prog="parity.experiment", description=text)
     stages = plan(preset.name, preset.config, command.root, beyond=command.beyond)
     if command.dry_run:

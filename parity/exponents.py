@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from common.stats import Estimate, bootstrap, exponent_difference, fit_power_law, ratio_of_medians
+from common.stats import INTERVALS, Estimate, exponent_difference, fit_power_law, median_over_seeds, ratio_of_medians
 
 STRATEGIES = ("teacher", "ce", "progressive", "two-shot")
 CRITERION = (
@@ -35,7 +35,7 @@ def fits(times: pd.DataFrame, learning_rates: Sequence[float], first_stages: Seq
         times_DxS = {strategy: times_of(of_k, strategy) for strategy in STRATEGIES}
         for strategy, values_DxS in times_DxS.items():
             law = fit_power_law(sizes_D, values_DxS)
-            medians = [{"d": d} | plain(bootstrap(values_S)) for d, values_S in zip(sizes_D, values_DxS, strict=True)]
+            medians = [{"d": d} | plain(median_over_seeds(values_S)) for d, values_S in zip(sizes_D, values_DxS, strict=True)]
             chosen = of_k[of_k.strategy == strategy].groupby("d").first()
             divisors = chosen.budget / chosen.first_stage.astype("Float64")
             laws.append(
@@ -45,11 +45,13 @@ def fits(times: pd.DataFrame, learning_rates: Sequence[float], first_stages: Seq
             )
         difference = exponent_difference(sizes_D, times_DxS["two-shot"], times_DxS["ce"])
         low, high = difference.low, difference.high
-        holds = low > 0 if int(str(k)) - 1 > 2 else low <= 0 <= high
+        holds = None
+        if not math.isnan(low):
+            holds = low > 0 if int(str(k)) - 1 > 2 else low <= 0 <= high
         gain = ratio_of_medians(times_DxS["two-shot"][-1], times_DxS["ce"][-1])
         exponents = {"k": k, "holds": holds, "ce_minus_two_shot": plain(difference)}
         comparisons.append(exponents | {"largest_d": sizes_D[-1], "ce_over_two_shot": plain(gain)})
-    return {"criterion": CRITERION, "fits": laws, "comparisons": comparisons}
+    return {"criterion": CRITERION, "intervals": INTERVALS, "fits": laws, "comparisons": comparisons}
 
 
 def at_an_end(chosen: pd.Series, grid: Sequence[float]) -> list[int]:

@@ -15,7 +15,7 @@ from common.tuning import learning_times
 from common.verdict import Measurement, Verdict
 from parity.evidence import Evidence
 from parity.presets import ReplicaConfig
-from parity.probe import BY_STRATUM
+from parity.probe import read_strata
 
 
 class _Student(NamedTuple):
@@ -124,7 +124,7 @@ def _students(evidence: Evidence, teacher: RunDirectory, name: str, offset: int)
 
 
 def _correlations(evidence: Evidence, teacher: str) -> pd.DataFrame:
-    table = pd.read_csv(evidence.home / teacher / "probes" / BY_STRATUM)
+    table = read_strata(evidence.home / teacher)
     strata = table.rename(columns={"seed": "teacher_seed", "step": "first_step"}).assign(teacher=teacher)
     key = ["teacher", "teacher_seed", "first_step", "degree"]
     inside = strata[strata.overlap == strata.degree].rename(columns={"mean_abs": "in_support"})

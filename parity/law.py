@@ -25,7 +25,7 @@ from typing import Annotated, Literal
 import pandas as pd
 from pydantic import Field
 
-from common.config import PositiveFloat, PositiveInt, Preset, Runtime, Seed, chosen_preset, configuration, describe_presets, parse
+from common.config import IS_EXPERIMENT, PositiveFloat, PositiveInt, Preset, Runtime, Seed, chosen_preset, configuration, describe_presets, parse
 from common.errors import RunError, UserError, run_command
 from common.interruption import STOP_SIGNALS, Notes, Preempted, exit_code, noting
 from common.lineage import MADE_FROM
@@ -136,7 +136,7 @@ class LawCommand:
 def main(args: list[str]) -> None:
     """Run what has not been run yet, then fit."""
     preset = chosen_preset(args, LAW_PRESETS)
-    text = describe_presets("Learning time against d at fixed k, and its exponents. Start it again to go on.", LAW_PRESETS)
+    text = describe_presets("Learning time against d at fixed k, and its exponents. Start it again to go on.", IS_EXPERIMENT, LAW_PRESETS)
     command = parse(LawCommand, args, prog="parity.law", description=text)
     config, home = preset.config, command.root / "law" / preset.name
     ks = sorted({point.k for point in config.points})

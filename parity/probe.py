@@ -17,7 +17,8 @@ from common.keys import seed_key
 from common.mesh import over_lanes, set_up_devices
 from common.models import MLPConfig, Params
 from common.parts import in_parts, part_size
-from common.probing import opened_probe
+from common.probing import FOLDER, opened_probe, probed_run
+from common.reading import read_table
 from common.runs import RunDirectory, write_text
 from common.trajectory import Trajectory
 from parity.config import StudentConfig, TrainConfig, apply_model
@@ -72,13 +73,13 @@ def probe(path: Path, config: ProbeConfig) -> None:
     Raises:
         UserError: the run is missing, unfinished, in use, of another experiment, or was probed with other settings.
     """
-    with opened_probe(path, "parity", NAME, asdict(config)) as opened:
+    run = probed_run(path, "parity")
+    model = from_dict(TrainConfig if run.record["stage"] == "train" else StudentConfig, run.record["config"], path / "config.json")
+    if model.data.depth > 1:
+        raise UserError(f"{path} has {model.data.num_classes} labels; the correlation probe reads the probability of one of two")
+    with opened_probe(run, NAME, asdict(config)) as opened:
         if opened is None:
             return
-        run = opened.run
-        model = from_dict(TrainConfig if run.record["stage"] == "train" else StudentConfig, run.record["config"], path / "config.json")
-        if model.data.depth > 1:
-            raise UserError(f"{path} has {model.data.num_classes} labels; the correlation probe reads the probability of one of two")
         (support,) = supports_of(model.data)
         off_support = monomials_off_support(model.data.d, support, config.per_stratum, config.seed)
         monomials = sorted(monomials_in_support(support) + off_support, key=lambda monomial: monomial.degree)
@@ -86,6 +87,12 @@ def probe(path: Path, config: ProbeConfig) -> None:
         parts = opened.over(Trajectory(run).steps(), compute, _TOGETHER)
         _write_tables(run, model, monomials, parts, opened.folder)
         opened.summary.update(support=support, num_monomials=len(monomials))
+
+
+def read_strata(run: Path) -> pd.DataFrame:
+    """The table of a probed run by stratum."""
+    columns = ("seed", "step", "degree", "overlap", "mean_abs", "noise_floor")
+    return read_table(run / FOLDER / BY_STRATUM, columns, "`python -m parity.probe`")
 
 
 def _correlations(

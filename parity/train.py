@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from common import schedule
-from common.config import chosen_preset, describe_presets, parse, to_dict, validate, with_flags
+from common.config import SETS_DEFAULTS, chosen_preset, describe_presets, parse, to_dict, validate, with_flags
 from common.errors import run_command
 from common.fit import Supervision
 from common.lineage import MADE_FROM, PlannedRun
@@ -29,7 +29,8 @@ def main(args: list[str]) -> None:
     set_up_devices()
     preset = chosen_preset(args, PRESETS)
     default = with_model(preset.config.teacher, args, TEACHER_DEFAULTS)
-    text = describe_presets("Train an MLP or a Transformer on sparse parity with the data's labels: the teacher.", PRESETS)
+    text = "Train an MLP or a Transformer on sparse parity with the data's labels: the teacher."
+    text = describe_presets(text, SETS_DEFAULTS, PRESETS)
     command = parse(TrainCommand, args, prog="parity.train", description=text, default=TrainCommand(default))
     command.check_rate(args)
     stage = train_stage(command)

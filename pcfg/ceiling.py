@@ -11,7 +11,7 @@ sees are the true ones, not even on the clean sentences of the probe. Beside the
 
 import functools
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,13 +25,13 @@ from common.config import PositiveInt, configuration, parse, to_dict, validate, 
 from common.errors import UserError, run_command
 from common.masking import MaskingConfig
 from common.mesh import set_up_devices
-from common.probing import opened_probe
+from common.probing import opened_probe, probed_run
 from common.runs import write_text
 from pcfg.config import config_of
 from pcfg.data import eval_batch
 from pcfg.ngrams import window_optimum
 from pcfg.posterior import Channel, Selection, ceiling
-from pcfg.probe import KINDS, ProbeConfig, describe, probe_pairs
+from pcfg.probe import KINDS, ProbeConfig, describe, probe_pairs, spacing_of
 from pcfg.sampler import make_sampler
 from pcfg.window import window_distances
 
@@ -51,7 +51,7 @@ class CeilingConfig:
     """At most so many sentences of the evaluation set, and as many for M_robust and M_close."""
     sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (2, 3, 4, 5, 7)
     """n of every window of M_robust and M_close."""
-    spacing: PositiveInt = 30
+    spacing: PositiveInt | None = None
     """Positions are this number of tokens apart in a sentence, as in `pcfg.probe`."""
 
     @property
@@ -88,21 +88,22 @@ def compute(path: Path, config: CeilingConfig) -> None:
     Raises:
         UserError: the run is missing, unfinished, in use, of another experiment, was scored on BOS and EOS too, or has been done with other settings.
     """
-    with opened_probe(path, "pcfg", NAME, asdict(config)) as opened:
+    run = probed_run(path, "pcfg")
+    model = config_of(run)
+    if model.masking.select_special:
+        raise UserError(
+            f"{path} is scored on BOS and EOS too (--masking.select-special), which the exact reference of the grammar's words leaves out"
+        )
+    grammar = model.data.load()
+    sampler = make_sampler(grammar)
+    config = replace(config, spacing=config.spacing or spacing_of(sampler.longest))
+    pairs = probe_pairs(sampler, config.probe)
+    with opened_probe(run, NAME, asdict(config)) as opened:
         if opened is None:
             return
-        run = opened.run
-        model = config_of(run)
-        if model.masking.select_special:
-            raise UserError(
-                f"{path} is scored on BOS and EOS too (--masking.select-special), which the exact reference of the grammar's words leaves out"
-            )
-        grammar = model.data.load()
-        sampler = make_sampler(grammar)
         hidden = model.masking.hide_selected
         selection: Selection = "hidden" if hidden else "unknown"
         channel = channel_of(model.masking)
-        pairs = probe_pairs(sampler, config.probe)
         # From the first terminal on: BOS is no part of the grammar.
         words, targets = np.asarray(pairs.tokens_PxT)[:, 1:], [(i, int(position) - 1) for i, position in enumerate(pairs.position_P)]
 

@@ -4,7 +4,6 @@ B1 to B3 are about the teacher, B4 to B6 about its students, see `CLAIMS`. Reads
 """
 
 import itertools
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,8 +18,9 @@ from common.config import chosen_preset, parse
 from common.errors import run_command
 from common.lineage import MADE_FROM
 from common.plan import made_from, refuse_stale, sweeps
+from common.reading import read_object
 from common.runs import RunDirectory, finished_run, write_json, write_text
-from common.stats import bootstrap, proportion
+from common.stats import INTERVALS, median_over_seeds, proportion
 from common.teacher import transitions
 from common.transition import NoTransition, Transition, smooth
 from common.tuning import tuning_table
@@ -29,7 +29,7 @@ from pcfg import ceiling
 from pcfg.experiment import CLAIMS as OUTPUT
 from pcfg.experiment import plan
 from pcfg.presets import PRESETS, PCFGPresetName
-from pcfg.probe import TABLE
+from pcfg.probe import read_distances
 from pcfg.students import Evidence, accuracy_claim, final_table, first_table, structure_claim, structure_table, sweep_claim
 
 FINAL = "final_accuracy.csv"
@@ -96,7 +96,7 @@ def main(args: list[str]) -> None:
     if preset.config.tuning is not None:
         write_text(home / TUNING, tuning_table(sweeps(stages)).to_csv(index=False))
     # Last, because it marks the end of the experiment.
-    judged = {"preset": preset.name, "claims": [plain(verdict, CLAIMS) for verdict in verdicts]}
+    judged = {"preset": preset.name, "intervals": INTERVALS, "claims": [plain(verdict, CLAIMS) for verdict in verdicts]}
     write_json(home / OUTPUT, judged | {MADE_FROM: made_from(stages[-1].needs, home)})
     Console(soft_wrap=True).print(verdict_table(verdicts, CLAIMS))
 
@@ -111,17 +111,19 @@ def phases_claim(home: Path, phases: list[Transition | NoTransition]) -> Verdict
     for name in ("start", "chosen", "end"):
         steps = [float(getattr(phase, name)) for phase in found]
         title = {"start": "end of the plateau", "chosen": "C1", "end": "end of the drop"}[name]
-        measurements.append(Measurement(f"{title} (not judged)", bootstrap(steps), "steps"))
+        measurements.append(Measurement(f"{title} (not judged)", median_over_seeds(steps), "steps"))
     curves = trigram_curves(home)
     for name, marks in (
         ("the steepest fall of the loss", steepest_falls(home)),
         ("the peak of M_robust(3)", [peak_of(curve).step for curve in curves]),
     ):
         after = [float(phase.chosen - mark) for phase, mark in zip(phases, marks, strict=True) if isinstance(phase, Transition)]
-        measurements.append(Measurement(f"C1 less {name} (not judged)", bootstrap(after), "steps"))
+        measurements.append(Measurement(f"C1 less {name} (not judged)", median_over_seeds(after), "steps"))
     for plateaus, kind in zip(ceiling.PLATEAUS, ("", " with positions"), strict=True):
         if above := above_bigrams(home, phases, plateaus):
-            measurements.append(Measurement(f"loss at the end of the plateau, less the best 2-gram model's{kind} (not judged)", bootstrap(above)))
+            measurements.append(
+                Measurement(f"loss at the end of the plateau, less the best 2-gram model's{kind} (not judged)", median_over_seeds(above))
+            )
     reasons = [f"seed {seed}: {phase.reason}" for seed, phase in zip(seeds, phases, strict=True) if isinstance(phase, NoTransition)]
     return Verdict("B1", share.value == 1, tuple(measurements), tuple(reasons))
 
@@ -131,7 +133,7 @@ def above_bigrams(home: Path, phases: Sequence[Transition | NoTransition], plate
 
     The one is of a sample of sentences, the other of all; empty if the least was not computed. `plateaus` is one of `pcfg.ceiling.PLATEAUS`.
     """
-    of_size = json.loads((home / "teacher" / "probes" / f"{ceiling.NAME}.json").read_text())[plateaus]
+    of_size = read_object(home / "teacher" / "probes" / f"{ceiling.NAME}.json", (plateaus,), "`python -m pcfg.ceiling`")[plateaus]
     if "2" not in of_size:
         return []
     least = of_size["2"]["cross_entropy"]
@@ -158,7 +160,7 @@ class Peak(NamedTuple):
 
 def trigram_curves(home: Path) -> list[pd.Series]:
     """The median of M_robust(3) by step, for every teacher."""
-    table = pd.read_csv(home / "teacher" / "probes" / TABLE)
+    table = read_distances(home / "teacher")
     table = table[(table.kind == "robust") & (table.n == 3)]
     return [table[table.seed == seed].set_index("step")["median"] for seed in RunDirectory(home / "teacher").manifest["seeds"]]
 
@@ -181,23 +183,25 @@ def trigram_claim(home: Path, phases: list[Transition | NoTransition]) -> Verdic
     holds = within(raw) == len(phases) and min(peak.ratio for peak in raw) >= 5
     measurements = (
         Measurement("peak within the drop", proportion(within(raw), len(phases))),
-        Measurement("peak of the median of M_robust(3), total variation (not judged)", bootstrap([peak.height for peak in raw])),
-        Measurement("peak / end", bootstrap([peak.ratio for peak in raw])),
+        Measurement("peak of the median of M_robust(3), total variation (not judged)", median_over_seeds([peak.height for peak in raw])),
+        Measurement("peak / end", median_over_seeds([peak.ratio for peak in raw])),
         Measurement("smoothed peak within the drop (not judged)", proportion(within(smoothed), len(phases))),
-        Measurement("smoothed peak (not judged)", bootstrap([peak.height for peak in smoothed])),
-        Measurement("smoothed peak / end (not judged)", bootstrap([peak.ratio for peak in smoothed])),
+        Measurement("smoothed peak (not judged)", median_over_seeds([peak.height for peak in smoothed])),
+        Measurement("smoothed peak / end (not judged)", median_over_seeds([peak.ratio for peak in smoothed])),
     )
     return Verdict("B2", holds, measurements)
 
 
 def closing_claim(home: Path) -> Verdict:
     """B3: M_close falls first for short windows."""
-    table = pd.read_csv(home / "teacher" / "probes" / TABLE)
+    table = read_distances(home / "teacher")
     table = table[(table.kind == "close") & (table.n >= 3)]
     steps_SxN = table.groupby(["seed", "n"]).apply(lambda curve: closing_step(curve["step"].tolist(), curve["median"].tolist())).unstack("n")
     in_order = [shortest_first(steps.tolist()) for _, steps in steps_SxN.iterrows()]
     measurements = [Measurement("teachers in which short windows come first", proportion(sum(in_order), len(in_order)))]
-    measurements += [Measurement(f"below half its peak for good, n={n}", bootstrap(steps.tolist()), "steps") for n, steps in steps_SxN.items()]
+    measurements += [
+        Measurement(f"below half its peak for good, n={n}", median_over_seeds(steps.tolist()), "steps") for n, steps in steps_SxN.items()
+    ]
     return Verdict("B3", all(in_order), tuple(measurements))
 
 

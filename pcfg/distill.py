@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from common.command import TrainingCommand
-from common.config import chosen_preset, describe_presets, from_dict, parse, validate, with_flags
+from common.config import SETS_DEFAULTS, chosen_preset, describe_presets, from_dict, parse, validate, with_flags
 from common.distill import Distillation, check_flags, planned_student, student_record
 from common.errors import UserError, run_command
 from common.lineage import PlannedRun
@@ -24,7 +24,7 @@ class DistillCommand(TrainingCommand[StudentConfig]):
     """Arguments of `python -m pcfg.distill`."""
 
     preset: PCFGPresetName = "quick"
-    """Sets the defaults of all other flags."""
+    """Sets the defaults of the flags that describe the run."""
     teacher: Path | None = None
     """Run directory of a finished `pcfg.train`; none with --schedule ce."""
 
@@ -33,7 +33,8 @@ def main(args: list[str]) -> None:
     """Parse, then plan or train."""
     set_up_devices()
     preset = chosen_preset(args, PRESETS)
-    text = describe_presets("Train students on masked sentences under a supervision schedule (ce, one-shot, progressive, two-shot, ...).", PRESETS)
+    text = "Train students on masked sentences under a supervision schedule (ce, one-shot, progressive, two-shot, ...)."
+    text = describe_presets(text, SETS_DEFAULTS, PRESETS)
     command = parse(DistillCommand, args, prog="pcfg.distill", description=text, default=DistillCommand(preset.config.student))
     command.check_rate(args)
     check_flags(args, command.config)

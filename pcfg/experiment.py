@@ -12,7 +12,7 @@ runs/pcfg/<preset>/claims.json      the claims, judged
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.config import Runtime, chosen_preset, describe_presets, parse
+from common.config import IS_EXPERIMENT, Runtime, chosen_preset, describe_presets, parse
 from common.errors import run_command
 from common.plan import Planner, StageCommand, print_plan, run_stages
 from common.schedule import ScheduleName
@@ -40,7 +40,7 @@ class ExperimentCommand:
 def main(args: list[str]) -> None:
     """Run what has not been run yet."""
     preset = chosen_preset(args, PRESETS)
-    text = describe_presets("Run a whole PCFG experiment: teacher, probes, students, claims. Start it again to go on.", PRESETS)
+    text = describe_presets("Run a whole PCFG experiment: teacher, probes, students, claims. Start it again to go on.", IS_EXPERIMENT, PRESETS)
     command = parse(ExperimentCommand, args, prog="pcfg.experiment", description=text)
     stages = plan(preset.name, preset.config, command.root)
     if command.dry_run:

@@ -25,7 +25,8 @@ from common.losses import label_cross_entropy, masked_mean
 from common.mesh import over_lanes, set_up_devices
 from common.models import Params
 from common.optim import OptimConfig, make_optimizer
-from common.probing import chosen_steps, opened_probe
+from common.probing import FOLDER, chosen_steps, opened_probe, probed_run
+from common.reading import read_table
 from common.runs import RunDirectory, write_text
 from common.trajectory import Trajectory
 from common.transformer import TokenInputs
@@ -87,6 +88,12 @@ def planned_settings(args: Sequence[str]) -> dict[str, Any]:
     return to_dict(with_flags(NonTerminalConfig(), args))
 
 
+def read_accuracy(run: Path) -> pd.DataFrame:
+    """The table of a probed run."""
+    columns = ("step", "seed", "probe", "level", "accuracy", "chance")
+    return read_table(run / FOLDER / TABLE, columns, "`python -m pcfg.nonterminal`")
+
+
 def probe_run(path: Path, config: NonTerminalConfig) -> None:
     """Write `probes/nonterminals.csv` of a finished run; goes on where an interrupted probe stopped, and does nothing when all is there.
 
@@ -96,16 +103,16 @@ def probe_run(path: Path, config: NonTerminalConfig) -> None:
     Raises:
         UserError: the run is missing, unfinished, in use, of another experiment, or was probed with other settings.
     """
-    with opened_probe(path, "pcfg", NAME, asdict(config)) as opened:
+    run = probed_run(path, "pcfg")
+    model = config_of(run)
+    grammar = model.data.load()
+    classes = tuple(len(level) for level in grammar.levels[:-1])
+    if max(classes) == 1:
+        raise UserError(f"{path}: no level of the grammar has more than one symbol, so that there is nothing to predict")
+    with opened_probe(run, NAME, asdict(config)) as opened:
         if opened is None:
             return
-        run = opened.run
-        model = config_of(run)
-        grammar = model.data.load()
         sampler = make_sampler(grammar)
-        classes = tuple(len(level) for level in grammar.levels[:-1])
-        if max(classes) == 1:
-            raise UserError(f"{path}: no level of the grammar has more than one symbol, so that there is nothing to predict")
         trajectory = Trajectory(run)
         steps = chosen_steps(trajectory.steps(), config.every)
         measure = over_lanes(lambda params: probe_accuracy(_hidden(model, sampler, params), sampler, classes, config), len(run.manifest["seeds"]))

@@ -1,7 +1,7 @@
 """`python -m pcfg.probe RUN`: M_robust and M_close of every checkpoint of a run, as a CSV file inside the run directory."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +18,8 @@ from common.mesh import over_lanes, set_up_devices
 from common.models import Params
 from common.ngram import Pairs, pairs_of, probe
 from common.parts import in_parts
-from common.probing import chosen_steps, opened_probe
+from common.probing import FOLDER, chosen_steps, opened_probe, probed_run
+from common.reading import read_table
 from common.runs import RunDirectory, write_text
 from common.stats import quantiles_by_cluster
 from common.trajectory import Trajectory
@@ -40,8 +41,9 @@ class ProbeConfig:
 
     sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (2, 3, 4, 5, 7)
     """n of every window."""
-    spacing: PositiveInt = 30
-    """Positions are this number of tokens apart in a sentence, from the first multiple on (paper: 30, 60, ..., 420)."""
+    spacing: PositiveInt | None = None
+    """Positions are this number of tokens apart in a sentence, from the first multiple on (paper: 30, 60, ..., 420); None: 30, or a fifth of the
+    longest sentence where that is less."""
     num_sentences: PositiveInt = 1024
     """Held-out sentences (paper: 1024)."""
     every: NonNegativeInt = 1
@@ -81,13 +83,14 @@ def probe_run(path: Path, config: ProbeConfig) -> None:
     Raises:
         UserError: the run is missing, unfinished, in use, of another experiment, or was probed with other settings; or no window fits.
     """
-    with opened_probe(path, "pcfg", NAME, asdict(config)) as opened:
+    run = probed_run(path, "pcfg")
+    model = config_of(run)
+    sampler = make_sampler(model.data.load())
+    config = replace(config, spacing=config.spacing or spacing_of(sampler.longest))
+    pairs = probe_pairs(sampler, config)
+    with opened_probe(run, NAME, asdict(config)) as opened:
         if opened is None:
             return
-        run = opened.run
-        model = config_of(run)
-        sampler = make_sampler(model.data.load())
-        pairs = probe_pairs(sampler, config)
         measure = over_lanes(_measure(model, sampler, config.sizes), len(run.manifest["seeds"]))
         trajectory = Trajectory(run)
         steps = chosen_steps(trajectory.steps(), config.every)
@@ -109,13 +112,23 @@ def probe_run(path: Path, config: ProbeConfig) -> None:
         opened.summary.update(num_pairs=num_pairs, num_sentences=len(np.unique(pairs.sentence_P)))
 
 
+def read_distances(run: Path) -> pd.DataFrame:
+    """The table of a probed run."""
+    return read_table(run / FOLDER / TABLE, ("step", "seed", "kind", "n", "median"), "`python -m pcfg.probe`")
+
+
+def spacing_of(longest: int) -> int:
+    """The paper's spacing of positions, or less where the longest sentence, in words, is too short for five of them."""
+    return min(30, max(1, longest // 5))
+
+
 def probe_pairs(sampler: Sampler, config: ProbeConfig) -> Pairs:
     """Positions in held-out sentences, the same for every model."""
-    vocabulary = sampler.vocabulary
+    vocabulary, spacing = sampler.vocabulary, config.spacing or spacing_of(sampler.longest)
     tokens_BxT = sampler.sample(seed_key(config.seed, "ngram-probe"), config.num_sentences).tokens_BxT
-    positions = range(config.spacing, tokens_BxT.shape[1], config.spacing)
+    positions = range(spacing, tokens_BxT.shape[1], spacing)
     if not positions:
-        raise UserError(f"every {config.spacing} tokens there is no position in sentences of at most {sampler.longest}; give a smaller --spacing")
+        raise UserError(f"every {spacing} tokens there is no position in sentences of at most {sampler.longest}; give a smaller --spacing")
     return pairs_of(tokens_BxT, vocabulary.is_terminal(tokens_BxT), vocabulary.pad, positions, config.sizes)
 
 

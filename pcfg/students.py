@@ -105,7 +105,7 @@ def structure_claim(evidence: Evidence) -> Verdict:
 
 def structure_table(evidence: Evidence) -> pd.DataFrame:
     """The probes of all students' non-terminals, untrained and trained, as `python -m pcfg.nonterminal` writes them, and the strategy."""
-    tables = [pd.read_csv(evidence.home / student(strategy) / "probes" / nonterminal.TABLE).assign(strategy=strategy) for strategy in STRATEGIES]
+    tables = [nonterminal.read_accuracy(evidence.home / student(strategy)).assign(strategy=strategy) for strategy in STRATEGIES]
     return pd.concat(tables, ignore_index=True)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from common import schedule
 from common.command import TrainingCommand
-from common.config import chosen_preset, describe_presets, parse, to_dict, validate, with_flags
+from common.config import SETS_DEFAULTS, chosen_preset, describe_presets, parse, to_dict, validate, with_flags
 from common.errors import run_command
 from common.fit import Supervision
 from common.lineage import MADE_FROM, PlannedRun
@@ -23,14 +23,15 @@ class TrainCommand(TrainingCommand[TrainConfig]):
     """Arguments of `python -m pcfg.train`."""
 
     preset: PCFGPresetName = "quick"
-    """Sets the defaults of all other flags."""
+    """Sets the defaults of the flags that describe the run."""
 
 
 def main(args: list[str]) -> None:
     """Parse, then plan or train."""
     set_up_devices()
     preset = chosen_preset(args, PRESETS)
-    text = describe_presets("Train a BERT on masked sentences of a probabilistic context-free grammar: the teacher.", PRESETS)
+    text = "Train a BERT on masked sentences of a probabilistic context-free grammar: the teacher."
+    text = describe_presets(text, SETS_DEFAULTS, PRESETS)
     command = parse(TrainCommand, args, prog="pcfg.train", description=text, default=TrainCommand(preset.config.teacher))
     command.check_rate(args)
     stage = train_stage(command)

@@ -11,6 +11,7 @@ os.environ["JAX_NUM_CPU_DEVICES"] = "2"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
 
+import fcntl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,23 @@ def tiny_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("runs") / "teacher"
     train.main(["--run-dir", str(path), *TINY_TEACHER])
     return path
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished tiny experiment, drawn; the first worker that asks for it makes it for all. Change copies of it only."""
+    from tests.tiny_experiment import run_and_draw
+
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # whose folder lies in that of all workers
+        shared = shared.parent
+    root, done = shared / "experiment", shared / "experiment-is-done"
+    with (shared / "experiment-lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if not done.exists():
+            run_and_draw(root)
+            done.touch()
+    return root
 
 
 @pytest.fixture

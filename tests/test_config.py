@@ -1,5 +1,6 @@
 """Configurations: what is refused and how it is said, checkpoint grids, JSON round trips, identity."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,10 +8,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.config import TrainingConfig, fingerprint, flags_of, from_dict, to_dict, validate, with_flags
+import pcfg.distill
+import pcfg.experiment
+import pcfg.train
+from common.config import (
+    IS_EXPERIMENT,
+    SETS_DEFAULTS,
+    TrainingConfig,
+    fingerprint,
+    flags_of,
+    from_dict,
+    to_dict,
+    validate,
+    with_flags,
+)
 from common.errors import RunError, UserError
 from common.models import MLPConfig
 from common.optim import OptimConfig
+from parity import distill, experiment, law, train
 from parity.config import TrainConfig
 from parity.data import ParityData
 from parity.presets import PRESETS
@@ -89,3 +104,26 @@ def test_flags_in_the_place_of_a_configurations_values() -> None:
     assert with_flags(config, args) == expected
     with pytest.raises(UserError, match=r"training\.steps = '0'"):
         with_flags(config, ["--training.steps", "0"])
+
+
+def help_of(main: Callable[[list[str]], None], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    return " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("main", [train.main, distill.main, pcfg.train.main, pcfg.distill.main])
+def test_help_of_a_run_says_what_a_preset_sets(main: Callable[[list[str]], None], capsys: pytest.CaptureFixture[str]) -> None:
+    shown = help_of(main, capsys)
+    assert SETS_DEFAULTS in shown and IS_EXPERIMENT not in shown
+    for part in ("data", "model", "optim", "training"):
+        assert f"--{part}." in shown
+
+
+@pytest.mark.parametrize("main", [experiment.main, law.main, pcfg.experiment.main])
+def test_help_of_an_experiment_promises_no_flags_of_runs(main: Callable[[list[str]], None], capsys: pytest.CaptureFixture[str]) -> None:
+    shown = help_of(main, capsys)
+    assert IS_EXPERIMENT in shown and SETS_DEFAULTS not in shown
+    assert "--dry-run" in shown
+    assert "--data." not in shown and "--training." not in shown

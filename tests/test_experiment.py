@@ -4,7 +4,6 @@ import json
 import math
 import re
 import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,53 +17,18 @@ import pytest
 
 from common.config import Preset, TrainingConfig
 from common.errors import UserError
-from common.models import MLPConfig
 from common.optim import OptimConfig
 from common.runs import RunDirectory, runs_below
 from common.schedule import ScheduleConfig
+from common.stats import INTERVALS
 from common.transformer import TransformerConfig
 from figures import fresh, loaders, make, publish, reproduce, tables
 from figures import transition as transition_figure
 from parity import claims, experiment, train
 from parity.config import StudentConfig, TrainConfig
 from parity.data import ParityData
-from parity.presets import PRESETS, Experiment, FirstCheckpointConfig, ReplicaConfig, TreeConfig, TuningConfig
-
-CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome", "chrome") if (path := shutil.which(name))), None)
-
-
-def tiny_experiment() -> Experiment:
-    data, budget = ParityData(8, 2), TrainingConfig(steps=256, batch_size=16, eval_every=8, eval_examples=512, seed=3, num_seeds=2)
-    return Experiment(
-        teacher=TrainConfig(data, MLPConfig(64), OptimConfig((0.5,)), replace(budget, checkpoint_every=8)),
-        student=StudentConfig(data, MLPConfig(8), OptimConfig((0.5,)), budget, ScheduleConfig(interval=8, first_steps=64, projection_steps=1)),
-        label_steps=512,
-        sizes=((8, 512), (16, 512), (64, 256)),
-        tuning=TuningConfig((0.2, 0.4, 0.6, 0.8), seed=50, num_seeds=2),
-        probe_examples=2048,
-        tree=TreeConfig(k=1, depth=2, steps=512, eval_every=8),
-        first=FirstCheckpointConfig((-16, 0, 16), first_steps=64, steps=128, eval_every=8, num_seeds=2),
-        replicas=(ReplicaConfig(seed=9, steps=128, stop_after=20.0),),
-    )
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished tiny experiment, drawn."""
-    root = tmp_path_factory.mktemp("experiment")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(PRESETS, "quick", Preset("quick", "A tiny problem.", tiny_experiment()))
-        command = ["--preset", "quick", "--root", str(root), "--beyond"]
-        experiment.main(command)
-        for stray in (".DS_Store", "teacher-notes.txt", "tune/.DS_Store", "student/Thumbs.db", "teacher/checkpoints/.DS_Store", "app/manifest.json"):
-            path = root / "parity" / "quick" / stray
-            path.parent.mkdir(exist_ok=True)
-            path.write_text("{}")
-        make.main(["--preset", "quick", "--root", str(root), "--out", str(root / "site")])
-        before = sorted((path, path.stat().st_mtime_ns) for path in root.rglob("manifest.json"))
-        experiment.main(command)  # does nothing
-        assert before == sorted((path, path.stat().st_mtime_ns) for path in root.rglob("manifest.json"))
-    return root
+from parity.presets import PRESETS, Experiment
+from tests.tiny_experiment import tiny_experiment
 
 
 def judged_in(path: Path) -> dict[str, dict[str, Any]]:
@@ -204,25 +168,6 @@ def test_an_experiment_on_transformers(tmp_path: Path, monkeypatch: pytest.Monke
     assert "t90 at 4 heads" in (tmp_path / "results" / "transformer-quick" / "table.md").read_text()
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: the report is not opened in a browser")
-def test_report_opens_in_chromium(finished: Path, tmp_path: Path) -> None:
-    page, shot = finished / "site" / "quick" / "report.html", tmp_path / "report.png"
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking", "--disable-sync"]
-    flags += ["--disable-component-update", "--no-first-run", f"--user-data-dir={tmp_path / 'profile'}"]
-
-    def chromium(*args: str) -> str:
-        done = subprocess.run([str(CHROMIUM), *flags, *args, page.as_uri()], capture_output=True, text=True, timeout=120, check=True)
-        return done.stdout
-
-    dom = chromium("--dump-dom")
-    assert dom.count('class="verdict') == 8
-    assert dom.count("<img") == 6
-    chromium(f"--screenshot={shot}", "--window-size=1200,2400")
-    pixels = matplotlib.image.imread(shot)
-    assert pixels.shape[:2] == (2400, 1200)
-    assert np.mean(pixels[..., :3] < 0.5) > 0.01, "the page is blank"
-
-
 def test_small_results_are_published(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(PRESETS, "quick", Preset("quick", "A tiny problem.", tiny_experiment()))
     publish.main(["--root", str(finished), "--site", str(tmp_path / "site"), "--out", str(tmp_path / "results")])
@@ -243,7 +188,11 @@ def test_small_results_are_published(finished: Path, tmp_path: Path, monkeypatch
         "first_checkpoints.csv",
         "curves.csv",
         "correlations.csv",
+        "levels.csv",
     } == names
+    published = json.loads((tmp_path / "results" / "quick" / "claims.json").read_text())
+    assert published["intervals"] == INTERVALS
+    assert (tmp_path / "results" / "quick" / "table.md").read_text().endswith(f"{INTERVALS}\n")
 
 
 def test_provenance_names_the_seeds_of_every_run_replicas_too(finished: Path) -> None:

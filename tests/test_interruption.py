@@ -109,7 +109,7 @@ def test_what_is_saved_is_what_is_said(tiny_teacher: Path, tmp_path: Path, monke
 def test_a_probe_says_what_is_saved(tiny_teacher: Path) -> None:
     said: list[str] = []
     for name in (None, "16-32.npz"):
-        with ending(), pytest.raises(Preempted) as stop, opened_probe(tiny_teacher, "parity", "interrupted", {}) as opened:
+        with ending(), pytest.raises(Preempted) as stop, opened_probe(RunDirectory(tiny_teacher), "interrupted", {}) as opened:
             assert opened is not None
             if name is not None:
                 (opened.parts / name).touch()

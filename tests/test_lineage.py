@@ -191,5 +191,5 @@ def test_a_judgement_is_of_the_runs_that_it_names(home: Path) -> None:
     shutil.rmtree(home / "teacher")
     assert "are there: teacher, teacher/probes/correlations.json" in why_judgement_is_stale(claims)
     claims.write_text(claims.read_text()[:-5])
-    with pytest.raises(RunError, match=r"claims\.json is corrupted.*delete it"):
+    with pytest.raises(RunError, match=r"claims\.json is damaged.*delete it"):
         why_judgement_is_stale(claims)

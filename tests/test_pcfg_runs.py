@@ -126,6 +126,22 @@ def test_both_probes_of_a_trajectory(teacher: Path) -> None:
     assert (table.accuracy > table.chance - 0.02).all()
 
 
+@pytest.mark.parametrize(("longest", "spacing"), [(6, 1), (27, 5), (149, 29), (432, 30)])
+def test_positions_fit_into_short_sentences_and_are_the_papers_in_long_ones(longest: int, spacing: int) -> None:
+    assert probe.spacing_of(longest) == spacing
+
+
+def test_probes_need_no_flags(teacher: Path, tmp_path: Path) -> None:
+    """On sentences of 4 to 6 tokens, with positions 30 tokens apart, there would be none; windows must be given."""
+    run = tmp_path / "teacher"
+    shutil.copytree(teacher, run, ignore=shutil.ignore_patterns("probes"))
+    few = ("--num-sentences", "32", "--sizes", "2")
+    probe.main([str(run), "--every", "0", *few])
+    ceiling.main([str(run), "--windows", "1", *few])
+    for name in ("ngram", "ceiling"):
+        assert json.loads((run / "probes" / f"{name}.json").read_text())["settings"]["spacing"] == 1
+
+
 def test_a_probe_is_what_the_model_says(teacher: Path) -> None:
     """One pair of one checkpoint, by hand."""
     from common.config import from_dict
@@ -175,6 +191,8 @@ def test_bad_input(teacher: Path, tiny: list[str], tmp_path: Path, grammar: Path
     shutil.copytree(teacher, unprobed, ignore=shutil.ignore_patterns("probes"))
     assert "there is no position" in refused(probe.main, unprobed, "--spacing", "100", "--sizes", "7")
     assert "wider than the longest sentence" in refused(probe.main, unprobed, "--spacing", "2", "--sizes", "30")
+    assert not (unprobed / "probes").exists(), "a refusal leaves nothing behind"
+    (unprobed / "probes").mkdir()
     assert "model.causal" in refused(train.main, *run, "--model.causal")
     assert "--teacher-seed" in refused(distill.main, *run, *tiny, "--teacher", teacher, "--schedule", "one-shot", "--shared-stream")
     with locked(unprobed / "probes", "ngram.lock"):  # which keeps no other probe from this run
@@ -233,6 +251,7 @@ def test_a_run_scored_on_special_tokens_has_no_exact_reference(teacher: Path, tm
     record["config"]["masking"]["select_special"] = True
     (run / "config.json").write_text(json.dumps(record))
     assert "--masking.select-special" in refused(ceiling.main, run)
+    assert not (run / "probes").exists()
 
 
 def test_a_run_without_masks_has_an_exact_reference(tiny: list[str], tmp_path: Path) -> None:

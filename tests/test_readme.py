@@ -6,20 +6,26 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from figures import law, loaders, make, publish, reproduce
+from common.errors import UserError
+from common.stats import INTERVALS
+from figures import law as figures_law
+from figures import make, publish, readme, reproduce
 from parity import presets as parity_presets
 from parity.law import LAW_PRESETS
 from pcfg import presets as pcfg_presets
-from pcfg.presets import STRATEGIES
 from tests.commands import REPOSITORY, run_module
 
 README = (REPOSITORY / "README.md").read_text()
+RESULTS = REPOSITORY / "results"
+RESULTS_README = (RESULTS / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.S | re.M)
 SHELL, PYTHON = ([text for language, text in BLOCKS if language == wanted] for wanted in ("", "python"))
 COMMANDS = [shlex.split(line, comments=True) for block in SHELL for line in block.splitlines() if line.strip()]
@@ -117,34 +123,141 @@ def test_benchmarks_run(command: str, peer: str, tmp_path: Path) -> None:
     assert peer in done.stdout
 
 
-@pytest.mark.parametrize("preset", sorted(path.parent.name for path in (REPOSITORY / "results").glob("*/claims.json")))
-def test_the_claims_table_is_the_published_one(preset: str) -> None:
-    """The table is what the claims file says, and the README shows it unchanged, or links it."""
-    published = REPOSITORY / "results" / preset
-    if (fits := published / "fits.json").exists():
-        table = law.table(json.loads(fits.read_text()), preset.removeprefix("law-"))
-    else:
-        experiment = "pcfg" if preset.startswith("pcfg-") else "parity"
-        claims = json.loads((published / "claims.json").read_text())["claims"]
-        table = publish.claims_table(claims, experiment, preset.removeprefix("pcfg-"))
-    assert (published / publish.TABLE).read_text() == table
-    assert table in README or f"(results/{preset}/{publish.TABLE})" in README
+@pytest.mark.parametrize("preset", sorted(path.parent.name for path in RESULTS.glob("*/claims.json")))
+def test_a_published_table_is_what_the_claims_say(preset: str) -> None:
+    """And the README shows it, or links it; below it stand the commits that made it and what its intervals are."""
+    experiment = "pcfg" if preset.startswith("pcfg-") else "parity"
+    folder = RESULTS / preset
+    table = publish.published_table(folder, experiment, preset.removeprefix("pcfg-"))
+    assert (folder / publish.TABLE).read_text() == table
+    assert json.loads((folder / "provenance.json").read_text())["commits"][0][:7] in table
+    assert preset in readme.TABLES or f"(results/{preset}/{publish.TABLE})" in README
 
 
-def test_students_stand_beside_the_published_ones() -> None:
-    published = REPOSITORY / "results" / "pcfg-laptop"
-    final = pd.read_csv(published / "final_accuracy.csv")
-    mean = final.groupby(["examples", "strategy"]).accuracy.mean()
-    best = json.loads((published / "ceiling.json").read_text())["ceiling"]["accuracy"]
-    points = loaders.targets("overview_acc", "pcfg_bert").set_index(["x", "series"]).y
-    panel = loaders.targets("curr_pcfg", "two_shot_final_accuracy").set_index("note").y
-    for sentences in (16_000, 32_000, 64_000):
-        row = " | ".join(f"{value:.3f}" for value in (*(mean[sentences][name] for name in STRATEGIES), mean[128_000]["teacher"], best))
-        assert f"| here, {sentences:,} sentences | {row} |" in README
-    for steps in (2000, 4000, 8000, 16_000):
-        row = " | ".join(f"{points[steps][name]:.3f}" for name in ("ce", "one_shot", "progressive"))
-        assert f"| published, {steps} batches of 512 | {row} | | {points[steps]['teacher']:.3f} | |" in README
-    assert f"| published, panel of 2-shot | | {panel['= one-shot']:.3f} | | {panel['best, = C1']:.3f} | | |" in README
+def test_every_table_is_rendered_from_the_results() -> None:
+    assert readme.render(README, RESULTS) == README
+    for name in readme.TABLES:
+        assert README.count(f"<!-- table: {name} -->\n| ") == 1
+    for text in (README, RESULTS_README):
+        tables = re.findall(r"^\|(?: *:?-+:? *\|)+$", text, re.M)
+        assert len(tables) == text.count("<!-- table: "), "a table without a source"
+
+
+def test_rendering_changes_what_differs_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "README.md"
+    path.write_text(README.replace("d^1.", "d^2.").replace("| 0.591 |", "| 0.592 |"))
+    assert path.read_text() != README
+    readme.main(["--readme", str(path), "--results", str(RESULTS)])
+    assert path.read_text() == README
+    path.write_text("<!-- table: nonsense -->\n| a |\n")
+    with pytest.raises(UserError, match=r"table: nonsense is unknown; there are quick, .*"):
+        readme.main(["--readme", str(path), "--results", str(RESULTS)])
+
+
+def of_results() -> Iterator[tuple[str, str]]:
+    """Numbers of the published results in sentences: the text, and what must stand in it."""
+    levels = pd.read_csv(RESULTS / "quick" / "levels.csv")
+    middles = levels.groupby("level").middle.median()
+    first, second, third = (f"{middle / 1000:.0f}k" for middle in middles)
+    yield README, f"with transitions at {first}, {second} and {third} examples (medians of {levels.seed.nunique()} seeds)"
+
+    (one_shot,) = [claim for claim in judged("quick") if claim["claim"] == "O"]
+    (soft,) = [item for item in one_shot["measured"] if "soft labels" in item["name"]]
+    ratio, low, high = (f"{soft[name]:.2f}" for name in ("value", "low", "high"))
+    yield README, f"{ratio} [{low}, {high}] of the examples of labels"
+    yield RESULTS_README, f"Soft labels, not judged: {ratio} [{low}, {high}]"
+
+    times = pd.read_csv(RESULTS / "paper" / "learning_times.csv")
+    teachers = [f"{time / 1e6:.1f}M" for time in sorted(times[times.run.str.startswith("teacher")].t90)]
+    yield README, f"Three teachers learn at {teachers[0]}, {teachers[1]} and {teachers[2]} examples"
+    yield RESULTS_README, f"Three teachers learn at {teachers[0]}, {teachers[1]} and {teachers[2]} examples"
+
+    law = json.loads((RESULTS / "law-quick" / "fits.json").read_text())["comparisons"]
+    at_3, at_4 = (figures_law.interval_text(comparison["ce_minus_two_shot"], ".2f") for comparison in law)
+    yield RESULTS_README, f"by {at_4} here"
+    yield RESULTS_README, f"2-shot came out cheaper as well: {at_3}"
+
+    yield README, INTERVALS
+
+
+def of_earlier_results() -> Iterator[tuple[str, str]]:
+    runs = ("8905739", "c8fea5e", "4ced548", "fee209d")
+    ratios = [earlier("quick", run, "C", "in / off support at the transition").value for run in runs]
+    areas = [earlier("quick", run, "F", "area under ROC of degree 1").value for run in runs]
+    yield RESULTS_README, "({:.2f}, {:.2f}, {:.2f} and {:.2f} in over off the support".format(*ratios)
+    yield RESULTS_README, "degree 1's area under ROC {:.2f}, {:.2f}, {:.2f} and {:.2f}".format(*areas)
+    labels = [in_thousands(earlier("quick", run, "W", "t90 at width 100")) for run in (*runs[:2], runs[3])]
+    yield RESULTS_README, "Labels at width 100 needed {}, {} and {} examples".format(*labels)
+    ones = [in_hundredths(earlier("quick", run, "O", "t90 one-shot / CE")) for run in runs[:3]]
+    yield RESULTS_README, "made the ratio {}, {} and {}".format(*ones)
+    yield RESULTS_README, f"{in_hundredths(earlier('law-quick', '493029a', 'k=4', 'labels less 2-shot'))} for the same seeds on another processor"
+    yield RESULTS_README, f"(progressive / teacher {in_hundredths(earlier('transformer-quick', '667999c', 'P', 't90 progressive / its teacher'))}"
+    heads = [earlier("transformer-quick", "667999c", "W", f"t90 at {heads} heads").value / 1000 for heads in (12, 18, 24)]
+    yield RESULTS_README, "{:.0f}k, {:.0f}k and {:.0f}k examples at 12, 18 and 24 heads".format(*heads)
+
+
+def of_speed() -> Iterator[tuple[str, str]]:
+    steps = pd.read_csv(RESULTS / "speed" / "steps.csv", dtype=str)
+    slow = steps[steps.run == "figures"]
+    alone, together = slow[slow.seeds == "1"], slow[slow.seeds == "10"]
+    yield README, f"at {alone.pytorch.iloc[0]} and {alone.pytorch.iloc[1]} examples/s, and ours at {times_of(alone, 0)} and {times_of(alone, 1)}"
+    yield README, f"with one seed, {times_of(together, 0)} and {times_of(together, 1)} with ten"
+    again = {run: steps[steps.run == run].times.tolist() for run in ("second", "third")}
+    yield README, "a second run gave {}x at width 100 and {}x at width 50,000".format(*again["second"])
+    yield README, "{}x ({}x with 3 seeds) and {}x, the two products alone {}x".format(*again["third"])
+    blocks = pd.read_csv(RESULTS / "speed" / "blocked.csv", dtype=str)
+    of_width = blocks[blocks.run == "third"].groupby("width").ms.apply(", ".join)
+    yield README, f"{of_width['100']} ms at width 100 and {of_width['50000']} ms at width 50,000"
+    products, plain, best = pd.read_csv(RESULTS / "speed" / "ratios.csv").itertuples(index=False)
+    yield README, f"a step costs {products.low:g} times the two matrix products"
+    yield README, f"{plain.low:.0f} to {plain.high:.0f} times as fast as by a plain recursion"
+    yield README, f"{best.low:.0f} to {best.high:.0f} times as fast as by the best recursion of ours"
+
+
+def of_costs() -> Iterator[tuple[str, str]]:
+    minutes = pd.read_csv(RESULTS / "speed" / "costs.csv").set_index("what").minutes
+    parts = ", ".join(f"{part} {minutes[f'make figures: {part}']:g}" for part in ("MLP", "law", "Transformers", "grammars"))
+    yield README, f"`make figures` took {minutes['make figures in a fresh clone']:g} minutes on two slow CPU cores, in a fresh clone ({parts})"
+    yield README, f"([laptop](results/laptop/table.md), {minutes['laptop']:g} minutes)"
+    yield README, f"ten other seeds ({minutes['transformer-laptop']:g} minutes)"
+    yield README, f"{minutes['pcfg-laptop']:g} minutes on two cores"
+    yield README, f"{minutes['paper'] / 60:g} hours on two cores"
+
+
+def earlier(folder: str, commit: str, claim: str, name: str) -> pd.Series:
+    """One measurement of an earlier publication."""
+    history = pd.read_csv(RESULTS / "history.csv")
+    (row,) = history[(history.folder == folder) & (history.commit == commit) & (history.claim == claim) & (history["name"] == name)].index
+    return history.loc[row]
+
+
+def in_thousands(item: pd.Series) -> str:
+    return f"{item.value / 1000:.0f}k [{item.low / 1000:.0f}k, {item.high / 1000:.0f}k]"
+
+
+def in_hundredths(item: pd.Series) -> str:
+    return f"{item.value:.2f} [{item.low:.2f}, {item.high:.2f}]"
+
+
+def judged(preset: str) -> list[dict[str, Any]]:
+    return json.loads((RESULTS / preset / "claims.json").read_text())["claims"]
+
+
+def times_of(table: pd.DataFrame, row: int) -> str:
+    return f"{table.here.iloc[row]} ({table.times.iloc[row]}x)"
+
+
+@pytest.mark.parametrize("sentences", [of_results, of_earlier_results, of_speed, of_costs])
+def test_numbers_in_sentences_come_from_the_results(sentences: Callable[[], Iterator[tuple[str, str]]]) -> None:
+    assert [words for text, words in sentences() if words not in " ".join(text.split())] == []
+
+
+def test_printed_speed_ups_are_those_of_the_printed_numbers() -> None:
+    """As far as their rounding allows."""
+    steps = pd.read_csv(RESULTS / "speed" / "steps.csv", thousands=",").dropna()
+    is_rate = steps.unit == "examples/s"
+    expected = np.where(is_rate, steps.here / steps.pytorch, steps.pytorch / steps.here)
+    np.testing.assert_allclose(steps.times, expected, rtol=0.03)
 
 
 def test_links_exist() -> None:

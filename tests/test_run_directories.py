@@ -233,13 +233,13 @@ def test_strays_among_the_parts_of_a_probe(tiny_teacher: Path, tmp_path: Path) -
     run = tmp_path / "teacher"
     shutil.copytree(tiny_teacher, run)
     filled(run / "probes", {".DS_Store": "", "test.parts/.DS_Store": "not ours", "test.parts/0-0.npz": "of other settings"})
-    with probing.opened_probe(run, "parity", "test", {"n": 1}) as probe:
+    with probing.opened_probe(RunDirectory(run), "test", {"n": 1}) as probe:
         assert probe is not None
         (part,) = probe.over([0], lambda _: {"values": np.ones(3)})
         np.testing.assert_array_equal(part["values"], np.ones(3))
     assert [entry.name for entry in (run / "probes" / "test.parts").iterdir()] == [".DS_Store"]
     (run / "probes" / "test.parts" / "0-0.npz").touch()  # of a process that was killed when all was written
-    with probing.opened_probe(run, "parity", "test", {"n": 1}) as probe:
+    with probing.opened_probe(RunDirectory(run), "test", {"n": 1}) as probe:
         assert probe is None
     assert [entry.name for entry in (run / "probes" / "test.parts").iterdir()] == [".DS_Store"]
 

@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.stats import (
+    Estimate,
     area_under_roc,
-    bootstrap,
     compare_paired,
     exponent_difference,
     fit_power_law,
     learning_time,
     median,
+    median_over_seeds,
     paired_difference,
     proportion,
     quantiles_by_cluster,
@@ -50,28 +51,37 @@ def test_median_ranks_censored_seeds_last(values: list[float]) -> None:
 
 
 @given(times)
-def test_bootstrap_interval_holds_the_estimate(values: list[float]) -> None:
-    estimate = bootstrap(values)
+def test_a_median_lies_in_its_interval(values: list[float]) -> None:
+    estimate = median_over_seeds(values)
     assert estimate.low <= estimate.value <= estimate.high if len(values) >= 5 else math.isnan(estimate.low) and math.isnan(estimate.high)
     assert estimate.num_censored == sum(map(math.isinf, values))
-    assert bootstrap(values) == estimate, "a report is reproducible"
 
 
-def test_bootstrap_covers_the_true_median() -> None:
-    rng = np.random.default_rng(0)
-    covered = [low.low <= 0 <= low.high for low in (bootstrap(rng.normal(size=25).tolist(), seed=i) for i in range(60))]
-    assert np.mean(covered) > 0.85
+def test_the_median_of_nothing() -> None:
+    assert math.isnan(median_over_seeds([]).value)
 
 
-def test_bootstrap_of_nothing() -> None:
-    assert math.isnan(bootstrap([]).value)
+def test_the_interval_of_a_median_is_interpolated() -> None:
+    """Of ten values between the second (97.9%) and the third (89.1%) of either side, by the weights of Hettmansperger and Sheather."""
+    assert median_over_seeds(range(5)) == Estimate(2, 0, 4, 5)
+    estimate = median_over_seeds(range(1, 11))
+    excess = (0.978515625 - 0.95) / (0.978515625 - 0.890625)
+    inward = 8 * excess / (2 + 6 * excess)
+    assert (estimate.low, estimate.high) == (pytest.approx(2 + inward), pytest.approx(9 - inward))
+
+
+def test_censored_seeds_widen_the_interval_of_a_median() -> None:
+    assert median_over_seeds([1, 2, 3, 4, 5, 6, 7, INF]).high == INF, "one of eight may be the end"
+    assert median_over_seeds([*range(1, 10), INF]).high < 9, "one of ten is not"
+    assert median_over_seeds([1.0, *[INF] * 9]) == Estimate(INF, INF, INF, 10, 9)
+    assert median_over_seeds([1.0, *[INF] * 7]).low == 1, "the end that has learnt"
 
 
 def test_few_values_claim_no_interval() -> None:
     """Three students of one teacher on one stream of examples agree to the digit; that is no certainty about another teacher."""
-    assert describe(bootstrap([1.02] * 3)) == "1.02 (3 seeds)"
-    assert describe(bootstrap([1.02] * 5)) == "1.02 [1.02, 1.02] (5 seeds)"
-    assert describe(bootstrap([100.0, INF, INF]), "examples") == "beyond budget examples (3 seeds, 2 censored)"
+    assert describe(median_over_seeds([1.02] * 3)) == "1.02 (3 seeds)"
+    assert describe(median_over_seeds([1.02] * 5)) == "1.02 [1.02, 1.02] (5 seeds)"
+    assert describe(median_over_seeds([100.0, INF, INF]), "examples") == "beyond budget examples (3 seeds, 2 censored)"
     assert describe(ratio_of_medians([100.0] * 3, [102.0] * 3)) == "1.02 (3 seeds)"
     assert describe(ratio_of_medians([INF] * 3, [INF] * 3)) == "undefined (3 seeds, 3 censored)"
     assert describe(area_under_roc([1, 2] * 8, [False, True] * 8, [0, 0, 1, 1] * 4)) == "1 (2 seeds)"

@@ -16,7 +16,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,15 @@ from typing import Any
 import jax
 
 from common.config import fingerprint, flatten
-from common.errors import RunError, UserError
+from common.errors import UserError
 from common.runs.files import is_stray, is_temporary, some_of, write_json, write_text
 from common.runs.lock import announced, is_announced, is_left, locked
+from common.runs.schema import check_manifest, check_metrics, check_record, corrupted
 
 __all__ = ["DONE", "RunDirectory", "finished_run", "is_run", "locked", "opened", "runs_below", "write_json", "write_text"]
 
 DONE = "DONE"
 CONFIG, MANIFEST = "config.json", "manifest.json"
-_CONFIG_KEYS = ("experiment", "stage", "config", "paths")
-_MANIFEST_KEYS = ("config_hash", "status", "checkpoints", "seeds", "learning_rates")
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -42,8 +41,10 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.record = _read_json(path / CONFIG, _CONFIG_KEYS, "it is not a run directory")
-        self.manifest = _read_json(path / MANIFEST, _MANIFEST_KEYS, "its manifest is missing")
+        self.record = _read_json(path / CONFIG, "it is not a run directory")
+        check_record(self.record, path / CONFIG)
+        self.manifest = _read_json(path / MANIFEST, "its manifest is missing")
+        check_manifest(self.manifest, path / MANIFEST)
 
     @property
     def hash(self) -> str:
@@ -71,13 +72,15 @@ class RunDirectory:
 
     def metrics(self) -> list[dict[str, Any]]:
         """The metrics records; an unfinished last line (a process died while writing) is left out."""
+        path = self.path / "metrics.jsonl"
         try:
-            lines = (self.path / "metrics.jsonl").read_text().split("\n")[:-1]
-            return [json.loads(line) for line in lines]
+            records = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
         except FileNotFoundError:
             return []
-        except json.JSONDecodeError as error:
-            raise RunError(f"{self.path}/metrics.jsonl is corrupted ({error}); delete {self.path} and run its command again") from None
+        except ValueError as error:  # no JSON, or no UTF-8
+            raise corrupted(path, str(error)) from None
+        check_metrics(records, path)
+        return records
 
     def finish(self, wall_seconds: float) -> None:
         """Record that the run has reached its end."""
@@ -167,26 +170,21 @@ def _refuse_foreign(path: Path, identity: str) -> None:
 
 def _identity_of(config: Path) -> str | None:
     try:
-        record = json.loads(config.read_text())
+        record = json.loads(config.read_text(encoding="utf-8"))
         return _identity(record) if isinstance(record, dict) else None
     except (OSError, ValueError):
         return None
 
 
-def _read_json(path: Path, keys: Sequence[str], otherwise: str) -> dict[str, Any]:
+def _read_json(path: Path, otherwise: str) -> dict[str, Any]:
     if not path.parent.is_dir():
         raise UserError(f"{path.parent} does not exist; give the directory of a run (the --run-dir of an earlier command)")
     try:
-        values = json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path.parent}: {otherwise} ({path.name} is missing)") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        advice = f"if {path.parent} is a run of yours, delete it and run its command again"
-        raise RunError(f"{path} is corrupted ({error}); {advice}") from None
-    missing = [key for key in keys if not isinstance(values, dict) or key not in values]
-    if missing:
-        raise UserError(f"{path.parent} is not a run directory: {path.name} has no {', '.join(missing)}; give the directory of a run")
-    return values
+    except ValueError as error:  # no JSON, or no UTF-8
+        raise corrupted(path, str(error)) from None
 
 
 def _provenance() -> dict[str, Any]:

@@ -15,9 +15,8 @@ from common.lineage import MADE_FROM, result_hash
 from common.runs import RunDirectory
 from common.runs import __main__ as show
 from figures import make
-from parity import claims, probe, train
+from parity import claims, probe
 from parity.presets import PRESETS
-from tests.conftest import TINY
 from tests.tiny_experiment import tiny_experiment
 
 WITHOUT_ENTRIES = ("{}", "[]", "3", "null", '{"status": "finished"}', '{"config": [], "checkpoints": []}')
@@ -94,10 +93,14 @@ def test_a_probe_that_was_interrupted_and_damaged(tiny_teacher: Path, tmp_path: 
     assert (damaged / "probes" / "correlations_by_stratum.csv").read_text() == table
 
 
-def test_a_refused_probe_leaves_nothing_behind(tmp_path: Path, refused: Callable[..., str]) -> None:
-    train.main(["--run-dir", str(tmp_path / "tree"), *TINY, "--data.k", "1", "--data.depth", "2", "--training.steps", "16"])
-    assert "reads the probability of one of two" in refused(probe.main, tmp_path / "tree")
-    assert not (tmp_path / "tree" / "probes").exists()
+def test_a_refused_probe_leaves_nothing_behind(tiny_teacher: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
+    tree = tmp_path / "tree"
+    shutil.copytree(tiny_teacher, tree, ignore=shutil.ignore_patterns("probes"))
+    record = json.loads((tree / "config.json").read_text())
+    record["config"]["data"]["depth"] = 2
+    (tree / "config.json").write_text(json.dumps(record))
+    assert "reads the probability of one of two" in refused(probe.main, tree)
+    assert not (tree / "probes").exists()
 
 
 @pytest.mark.parametrize(

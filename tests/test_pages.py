@@ -15,9 +15,8 @@ from markupsafe import escape
 
 from common.config import Preset
 from common.runs import RunDirectory
-from common.transition import DetectorConfig, Transition, detect_on_metric
 from figures import law as law_figure
-from figures import loaders, make, overview, report, spike, tables, width
+from figures import levels, loaders, make, overview, report, spike, tables, width
 from figures import transition as transition_figure
 from parity.presets import PRESETS
 from tests.commands import REPOSITORY
@@ -85,20 +84,22 @@ def test_data_hold_every_table_that_is_drawn(finished: Path) -> None:
     assert names >= {"levels.csv", "curves.csv", "first_checkpoints.csv", "teacher-9_correlations_by_stratum.csv"}
 
 
-def test_transitions_of_the_levels_are_published(finished: Path) -> None:
-    """Against the detector on the run's own metrics."""
-    home = finished / "parity" / "quick"
-    table = tables.levels(home)
-    assert table[["level", "seed"]].values.tolist() == [[1, 3], [1, 4], [2, 3], [2, 4]]
-    records = RunDirectory(home / "tree").metrics()
-    examples = [record["examples"] for record in records]
-    for level, name in ((1, "accuracy_level_1"), (2, "accuracy")):
-        for lane in range(2):
-            found = detect_on_metric(examples, [record[name][lane] for record in records], DetectorConfig(floor=0.5**level))
-            row = table[(table.level == level) & (table.seed == 3 + lane)].iloc[0]
-            expected = [found.start, found.middle, found.end] if isinstance(found, Transition) else [pd.NA] * 3
-            assert row[["start", "middle", "end"]].tolist() == expected
-    assert table.middle.notna().any()
+def test_transitions_of_the_levels_are_in_a_table(finished: Path, tmp_path: Path) -> None:
+    """Of a tree whose first level is learnt half-way through by one seed and never by the other, and whose second level is never learnt."""
+    shutil.copytree(finished / "parity" / "quick" / "tree", tmp_path / "tree")
+    records = RunDirectory(tmp_path / "tree").metrics()
+    half = records[len(records) // 2]["examples"]
+    for record in records:
+        rising = 0.5 + 0.5 / (1 + np.exp((half - record["examples"]) / 300))
+        record |= {"accuracy_level_1": [rising, 0.5], "accuracy": [0.25, 0.25]}
+    (tmp_path / "tree" / "metrics.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    table = tables.levels(tmp_path).set_index(["level", "seed"])
+    assert table.index.tolist() == [(1, 3), (1, 4), (2, 3), (2, 4)]
+    (start, middle, end), *others = table.to_numpy().tolist()
+    assert start < middle < end
+    assert abs(middle - half) <= 8 * 16, "one evaluation away at most"
+    assert others == [[pd.NA] * 3] * 3
+    assert f"median middles at {middle:,} examples" in levels.caption(tmp_path)
 
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: the report is not opened in a browser")

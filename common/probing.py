@@ -31,6 +31,7 @@ _SETTINGS = "settings.json"
 class Probe:
     """A probe of one run that is not complete yet."""
 
+    run: RunDirectory
     folder: Path
     """Where its tables go."""
     parts: Path

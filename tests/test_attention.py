@@ -38,7 +38,8 @@ def test_nothing_is_gathered_where_nothing_is_seen(rate: float | None, in_slices
     if in_slices:
         monkeypatch.setattr(attention, "MAX_WEIGHTS", 1)
 
-    def gather(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    def gather(*qkv: jax.Array) -> jax.Array:
+        q, k, v = qkv
         return attention.gather_in_slices(q, k, v, mask, is_causal, None if rate is None else dropping(rate))
 
     @jax.jit
@@ -48,7 +49,7 @@ def test_nothing_is_gathered_where_nothing_is_seen(rate: float | None, in_slices
     y_BxQxHxK, gradients = with_gradients(q, k, v)
     np.testing.assert_array_equal(y_BxQxHxK[SEES_NOTHING], 0)
     assert (np.abs(np.delete(y_BxQxHxK, SEES_NOTHING, 0)).max(axis=(1, 2, 3)) > 0).all()
-    expected = jax.jit(lambda *qkv: attention.gather(*qkv, mask, is_causal, None))(q, k, v)
+    expected = jax.jit(lambda q, k, v: attention.gather(q, k, v, mask, is_causal, None))(q, k, v)
     np.testing.assert_allclose(y_BxQxHxK, expected, rtol=1e-4, atol=1e-5)
     for gradient in gradients:
         assert np.isfinite(gradient).all()
@@ -61,9 +62,9 @@ def test_a_causal_query_whose_own_past_is_hidden_gathers_nothing() -> None:
     mask = jnp.broadcast_to(jnp.arange(LENGTH) >= 2, (4, 1, 1, LENGTH))
 
     @jax.jit
-    def gather_all() -> tuple[jax.Array, jax.Array, jax.Array]:
+    def gather_all() -> list[jax.Array]:
         past = attention.gather(q[:, 2:], k[:, 2:], v[:, 2:], None, True, None)
-        return past, *(attention.gather(q, k, v, mask, True, drop) for drop in (None, dropping(1e-7)))
+        return [past, *(attention.gather(q, k, v, mask, True, drop) for drop in (None, dropping(1e-7)))]
 
     past_BxQxHxK, *found = gather_all()
     for y_BxQxHxK in found:

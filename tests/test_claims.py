@@ -167,7 +167,8 @@ def test_students_of_a_teacher_without_a_transition_are_no_first_checkpoints(tmp
 
     probes = tmp_path / "teacher" / "probes"
     probes.mkdir(parents=True)
-    rows = [{"seed": seed, "step": step, "degree": 1, "overlap": overlap, "mean_abs": 0.1} for seed in (7, 8) for step in steps for overlap in (0, 1)]
+    same = {"degree": 1, "mean_abs": 0.1, "noise_floor": 0.01}
+    rows = [{"seed": seed, "step": step, "overlap": overlap} | same for seed in (7, 8) for step in steps for overlap in (0, 1)]
     pd.DataFrame(rows).to_csv(probes / BY_STRATUM, index=False)
     made_up = OfRuns(tmp_path, experiment)
     table = first_checkpoints.first_table(made_up)

@@ -18,6 +18,8 @@ _PROVENANCE = "provenance.json"
 _TABLES = ("claims.json", loaders.BEYOND, "learning_times.csv", "tuning.csv", tables.FIRST, "final_accuracy.csv", "student_nonterminals.csv")
 _TABLES += tuple(f"teacher/probes/{name}" for name in ("ngram.csv", "ngram.json", "nonterminals.csv", "ceiling.json", "ceiling.csv"))
 _FIGURE_OF = {"W": "width", "O": "overview", "P": "overview", "S": "spike", "C": "spike", "E": "overview", "F": "first", "R": "transition"}
+_BEYOND = {"F", "R"}
+"""Claims on the runs that the paper does not have."""
 _FIGURE_OF |= {"B1": "phases", "B2": "phases", "B3": "phases", "B4": "students", "B5": "students", "B6": "ancestors"}
 
 
@@ -85,11 +87,13 @@ def published_table(folder: Path, experiment: str, preset: str) -> str:
 
 def claims_table(claims: list[dict[str, Any]], experiment: str, preset: str) -> str:
     """The README's table: claim, command that makes its runs, figure, verdict with every judged number."""
-    folder, command = make.folder_of(experiment, preset), f"`python -m {experiment}.experiment --preset {preset}`"
+    folder = make.folder_of(experiment, preset)
     rows = [f"| claim (criterion in the report) | command | figure | measured, `{folder}` |", "| --- | --- | --- | --- |"]
     for claim in claims:
         measured = "; ".join(f"{item['name']} {item['text']}" for item in claim["measured"] if "not judged" not in item["name"])
         name = claim["claim"]
+        beyond = " --beyond" if name in _BEYOND else ""
+        command = f"`python -m {experiment}.experiment --preset {preset}{beyond}`"
         figure = f"[{_FIGURE_OF[name]}](results/{folder}/{_FIGURE_OF[name]}.png)"
         rows.append(f"| {name}: {claim['title']} | {command} | {figure} | {outcome_in_table(claim['holds'])}: {measured} |")
     return "\n".join(rows) + "\n"

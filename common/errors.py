@@ -46,7 +46,7 @@ def explain_os_error(error: OSError) -> UserError | RunError:
         return full_disk(where)
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return UserError(f"no permission to read or write{where}; check the owner and mode, or choose another directory")
-    if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT):
+    if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP):
         return UserError(f"{error.strerror}{where}; choose another path")
     return RunError(f"the operating system refused{where}: {error.strerror}")
 

@@ -59,9 +59,10 @@ def test_a_tiny_experiment_end_to_end(tmp_path: Path, monkeypatch: pytest.Monkey
     final = pd.read_csv(home / "final_accuracy.csv")
     assert len(final) == (5 + 4) * 2
     tuned = pd.read_csv(home / "tuning.csv")
-    best = tuned.loc[tuned.groupby("run").mean_final_accuracy.idxmax()].set_index("run").learning_rate
+    # The table has four digits, by which two rates may be equally good.
+    best = tuned[tuned.mean_final_accuracy == tuned.groupby("run").mean_final_accuracy.transform("max")]
     students = final[final.strategy != "teacher"]
-    assert (students.learning_rate.to_numpy() == best.loc[students.strategy].to_numpy()).all()
+    assert set(zip(students.strategy, students.learning_rate, strict=True)) <= set(zip(best.run, best.learning_rate, strict=True))
     assert sorted(pd.read_csv(home / "first_checkpoints.csv").offset) == [-8, -8, 0, 0, 16, 16]
     exact = json.loads((home / "teacher" / "probes" / "ceiling.json").read_text())
     # No model can beat the best one by more than the luck of 128 sentences.

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from common.environment import close_stdout, flush_streams, missing_device, prepare_streams, unreadable
-from common.interruption import Preempted, ending
+from common.interruption import Preempted, ending, leave
 
 
 class UserError(Exception):
@@ -61,7 +61,9 @@ def run_command(command: Callable[[list[str]], None]) -> None:
                 raise UserError(advice)
             command(sys.argv[1:])
             flush_streams()
-    except (UserError, RunError, Preempted) as error:
+    except Preempted as stop:
+        leave(stop)
+    except (UserError, RunError) as error:
         _fail(error)
     except BrokenPipeError:
         close_stdout()
@@ -88,8 +90,7 @@ def without_late_callbacks(report: Callable[[Any], object]) -> Callable[[Any], o
     return hook
 
 
-def _fail(error: UserError | RunError | Preempted) -> None:
-    label = "stopped" if isinstance(error, Preempted) else "error:"
+def _fail(error: UserError | RunError) -> None:
     with suppress(OSError):  # a terminal that was closed
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]{label}[/] {escape(str(error))}", highlight=False)
+        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False)
     sys.exit(error.exit_code)

@@ -8,10 +8,12 @@ Python runs a signal's handler in the main thread, once compiled code has return
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import NoReturn
 
 STOP_SIGNALS = tuple(
     signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU") if name in signal.Signals.__members__
@@ -29,6 +31,16 @@ class Preempted(KeyboardInterrupt):
     def __init__(self, number: int, saved: str) -> None:
         super().__init__(_last_words(number, saved))
         self.exit_code = exit_code(number)
+
+
+def leave(stop: Preempted) -> NoReturn:
+    """End the process with the last words and the exit code of a signal.
+
+    Not by `sys.exit`: XLA may still compute in its threads, and has been seen to crash where the interpreter was taken down under them.
+    """
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+    _leave(str(stop), stop.exit_code)
 
 
 def exit_code(number: int) -> int:
@@ -149,11 +161,15 @@ def _last_words(number: int, saved: str) -> str:
     return f"by {signal.Signals(number).name}: {saved}"
 
 
-def _end_at_once(number: int) -> None:
+def _end_at_once(number: int) -> NoReturn:
     """Leave without returning to the main thread, which may be in compiled code for long."""
+    _leave(_last_words(number, _saved[-1]()), exit_code(number))
+
+
+def _leave(last_words: str, code: int) -> NoReturn:
     show_cursor = "\x1b[?25h" if os.isatty(2) else ""  # which a progress bar hides
-    _say(f"{show_cursor}stopped {_last_words(number, _saved[-1]())}")
-    os._exit(exit_code(number))
+    _say(f"{show_cursor}stopped {last_words}")
+    os._exit(code)
 
 
 def _say(text: str) -> None:

@@ -12,7 +12,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
 
 import fcntl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +45,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Longest files first; within a file as written."""
     rank = {name: i for i, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
-
-
-@pytest.fixture(scope="module")
-def optimised() -> Iterator[None]:
-    """Compile training as the experiments do, for files whose runs take longer than their compilation."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("XLA_FLAGS")
-        yield
 
 
 def random_params(model: Callable[[jax.Array], Any], scale: float) -> Any:

@@ -154,10 +154,10 @@ def test_first_checkpoints_beside_their_accuracy(monkeypatch: pytest.MonkeyPatch
 def test_students_of_a_teacher_without_a_transition_are_no_first_checkpoints(tmp_path: Path, learnt: tuple[bool, bool]) -> None:
     """Two teachers of which the first has learnt nothing, or neither; its student had the final checkpoint from the start."""
     experiment = replace(EXPERIMENT, first=FirstCheckpointConfig((0, 10), first_steps=1, steps=2, eval_every=1, num_seeds=2))
-    steps, flat = list(range(0, 60, 10)), [0.5] * 6
-    curves = [[0.5, 0.5, 0.7, 0.9, 1.0, 1.0] if lane else flat for lane in learnt]
+    steps, flat = list(range(0, 70, 10)), [0.5] * 7
+    curves = [[0.5, 0.5, 0.7, 0.9, 1.0, 1.0, 1.0] if lane else flat for lane in learnt]
     records = [{"step": step, "examples": step, "accuracy": [curve[i] for curve in curves]} for i, step in enumerate(steps)]
-    firsts = [30 if lane else 50 for lane in learnt]
+    firsts = [30 if lane else 60 for lane in learnt]
 
     class OfRuns(claims.Evidence):
         def run(self, name: str) -> Any:

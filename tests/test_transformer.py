@@ -33,7 +33,6 @@ from parity.config import StudentConfig, TrainConfig, functional_model, make_eng
 from parity.data import ParityData, sample, supports_of
 from tests.conftest import random_params, same_run
 
-pytestmark = pytest.mark.usefixtures("optimised")
 # A problem that a narrow Transformer learns in seconds.
 TINY = (
     *("--model", "transformer", "--data.d", "6", "--data.k", "2", "--training.steps", "256", "--training.batch-size", "64"),

@@ -249,7 +249,8 @@ def _transformer_paper() -> Experiment:
 
 QUICK_NOTE = (
     "d=32, k=6, width 1000 to 50, batch 32, hard labels, 10 seeds; every learning rate chosen on 6 other seeds."
-    " Judges six claims in 4 to 5 minutes on two slow CPU cores; with --beyond F as well, and hierarchical parity beside it. Expect t90 of about 92k examples (teacher), 125k (progressive), 98k (2-shot) and"
+    " Judges six claims in 4 to 5 minutes on two slow CPU cores; with --beyond F as well, and hierarchical parity beside it."
+    " Expect t90 of about 92k examples (teacher), 125k (progressive), 98k (2-shot) and"
     " 508k (labels, and one-shot, which coincides with them: a teacher without errors has their hard labels); W, O, P, S and E hold, C and F do not."
     " Command: python -m parity.experiment --preset quick."
 )

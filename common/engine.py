@@ -15,6 +15,7 @@ import numpy as np
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from common.config import TrainingConfig
 from common.keys import purpose_key
 from common.lanes import Lane, LaneArrays
 from common.losses import label_cross_entropy, masked_mean
@@ -44,6 +45,19 @@ class Batch(NamedTuple):
     inputs: Inputs
     labels: jax.Array
     mask: jax.Array
+
+
+class ProblemSize(NamedTuple):
+    """What compiled programs know of a budget; all else of it is decided between them."""
+
+    steps: int
+    batch_size: int
+    eval_examples: int
+
+    @classmethod
+    def of(cls, training: TrainingConfig) -> "ProblemSize":
+        """That of a run."""
+        return cls(training.steps, training.batch_size, training.eval_examples)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Literal, NamedTuple, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ import tyro
 from pydantic import Discriminator, Tag
 
 from common.config import Seed, TrainingConfig, configuration, last_value
-from common.engine import KEPT_PROBLEMS, Engine, Problem, ScanEngine
+from common.engine import KEPT_PROBLEMS, Engine, Problem, ProblemSize, ScanEngine
 from common.errors import UserError
 from common.lanes import Lane, lanes_of
 from common.losses import DistillationLoss, on_labels
@@ -240,14 +240,8 @@ def _why_not_blocked(config: TrainConfig | StudentConfig) -> str:
 
 def _problem(config: TrainConfig | StudentConfig, role: str, teacher_model: ModelConfig | None, loss: DistillationLoss | None) -> Problem:
     optim = replace(config.optim, learning_rate=(1.0,))  # a rate belongs to its lane
-    size = _Size(config.training.steps, config.training.batch_size, config.training.eval_examples)
+    size = ProblemSize.of(config.training)
     return replace(_without_lanes(role, config.data, config.model, optim, size, teacher_model, loss), lanes=lanes(config))
-
-
-class _Size(NamedTuple):
-    steps: int
-    batch_size: int
-    eval_examples: int
 
 
 @functools.lru_cache(maxsize=KEPT_PROBLEMS)
@@ -256,7 +250,7 @@ def _without_lanes(
     data: ParityData,
     model: ModelConfig,
     optim: OptimConfig,
-    size: _Size,
+    size: ProblemSize,
     teacher_model: ModelConfig | None,
     loss: DistillationLoss | None,
 ) -> Problem:

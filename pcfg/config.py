@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from common.config import Seed, TrainingConfig, configuration, from_dict
-from common.engine import KEPT_PROBLEMS, Problem
+from common.engine import KEPT_PROBLEMS, Problem, ProblemSize
 from common.errors import UserError
 from common.lanes import Lane, lanes_of
 from common.losses import DistillationLoss, on_labels
@@ -128,7 +128,7 @@ def student_problem(config: StudentConfig, teacher: TrainConfig | None) -> Probl
 def _problem(config: TrainConfig | StudentConfig, role: str, teacher_model: TransformerConfig | None, loss: DistillationLoss | None) -> Problem:
     optim = replace(config.optim, learning_rate=(1.0,))  # a rate belongs to its lane
     data = _Data(make_sampler(config.data.load()), config.masking, config.data)
-    size = _Size(config.training.steps, config.training.batch_size, config.training.eval_examples)
+    size = ProblemSize.of(config.training)
     return replace(_without_lanes(role, data, config.model, optim, size, teacher_model, loss), lanes=lanes(config))
 
 
@@ -138,19 +138,13 @@ class _Data(NamedTuple):
     config: PCFGData
 
 
-class _Size(NamedTuple):
-    steps: int
-    batch_size: int
-    eval_examples: int
-
-
 @functools.lru_cache(maxsize=KEPT_PROBLEMS)
 def _without_lanes(
     role: str,
     data: _Data,
     model: TransformerConfig,
     optim: OptimConfig,
-    size: _Size,
+    size: ProblemSize,
     teacher_model: TransformerConfig | None,
     loss: DistillationLoss | None,
 ) -> Problem:

@@ -168,6 +168,16 @@ def interrupt(patch: pytest.MonkeyPatch, after: int) -> None:
     patch.setattr(ScanEngine, "advance", interrupted)
 
 
+def interrupted_run(path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Begin the run of the tiny teacher and let it die after six chunks; returns the arguments that go on with it."""
+    args = ["--run-dir", str(path), *TINY_TEACHER, "--runtime.resume-seconds", "1e-6"]
+    with monkeypatch.context() as patch:
+        interrupt(patch, after=6)
+        with pytest.raises(KeyboardInterrupt):
+            train.main(args)
+    return args
+
+
 @pytest.mark.parametrize("damage", ["unreadable", "other contents"])
 def test_a_place_that_gives_nothing_back_is_refused_before_time_is_spent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
     def restore(*_: object, **__: object) -> object:
@@ -212,11 +222,7 @@ def test_no_permission_is_no_damage(tiny_teacher: Path, monkeypatch: pytest.Monk
 def test_strays_are_ignored_and_kept(tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of others in every folder of a run that is interrupted, goes on and ends; also where their names are near to ours."""
     path = tmp_path / "run"
-    args = ["--run-dir", str(path), *TINY_TEACHER, "--runtime.resume-seconds", "1e-6"]
-    with monkeypatch.context() as patch:
-        interrupt(patch, after=6)
-        with pytest.raises(KeyboardInterrupt):
-            train.main(args)
+    args = interrupted_run(path, monkeypatch)
     names = [f"{folder}/{name}" for folder in ("checkpoints", "resume") for name in (".DS_Store", "1024", "16.txt", "best/weights", "lost+found/x")]
     strays = filled(path, dict.fromkeys([*names, ".DS_Store", "Thumbs.db", "notes/lab.md"], "not ours"))
     half = strays / "checkpoints" / "112.orbax-checkpoint-tmp"
@@ -259,11 +265,7 @@ def test_strays_among_the_runs_of_an_experiment(tiny_teacher: Path, tmp_path: Pa
 def test_the_disk_needs_room_for_what_is_still_to_be_written(tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run of 17 checkpoints goes on with room for those it lacks and a second resume state, and not with a byte less."""
     path = tmp_path / "run"
-    args = ["--run-dir", str(path), *TINY_TEACHER, "--runtime.resume-seconds", "1e-6"]
-    with monkeypatch.context() as patch:
-        interrupt(patch, after=6)
-        with pytest.raises(KeyboardInterrupt):
-            train.main(args)
+    args = interrupted_run(path, monkeypatch)
     manifest = RunDirectory(path).manifest
     there = [step for step in manifest["checkpoints"] if int(step) <= manifest["resume"]["step"]]
     assert 3 < len(there) < 10

@@ -15,12 +15,12 @@ from rich.table import Table
 
 from benchmarks import peers
 from benchmarks.parity_mlp import measure
-from common.config import PositiveInt, TrainingConfig, parse
-from common.engine import ScanEngine
-from common.errors import run_command
-from common.mesh import set_up_devices
-from common.models import MLPConfig
-from common.optim import OptimConfig
+from common.base.config import PositiveInt, TrainingConfig, parse
+from common.base.errors import run_command
+from common.base.mesh import set_up_devices
+from common.nn.models import MLPConfig
+from common.train.engine import ScanEngine
+from common.train.optim import OptimConfig
 from parity.blocked import BLOCK_ROWS, BlockedEngine
 from parity.config import TrainConfig, teacher_problem
 from parity.data import ParityData

@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import peers
-from common.config import PositiveInt, PresetName, chosen_preset, parse
-from common.engine import Problem, ScanEngine
-from common.errors import run_command
-from common.mesh import set_up_devices
+from common.base.config import PositiveInt, PresetName, chosen_preset, parse
+from common.base.errors import run_command
+from common.base.mesh import set_up_devices
+from common.train.engine import Problem, ScanEngine
 from parity.config import functional_model, student_problem, teacher_problem
 from parity.presets import PRESETS, Experiment
 

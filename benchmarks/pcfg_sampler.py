@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.parity_mlp import measure
-from common.config import PositiveInt, parse
-from common.errors import run_command
+from common.base.config import PositiveInt, parse
+from common.base.errors import run_command
 from pcfg.grammar import Grammar, Rule, load
 from pcfg.sampler import Sampler, Sentences, make_sampler
 

@@ -1,5 +1,5 @@
 """What all experiments share: configuration, the training loop, trajectories, run directories, statistics."""
 
-from common.environment import import_jax
+from common.base.environment import import_jax
 
 import_jax()

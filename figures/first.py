@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from common.stats import proportion
+from common.judge.stats import proportion
 from figures import loaders, style
 from parity.presets import PRESETS
 

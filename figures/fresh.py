@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from common.runs import write_json
+from common.runs.files import write_json
 
 RECORD = "drawn.json"
 _SOURCES = (Path(__file__).parent, Path(__file__).parent.parent / "common")
@@ -25,7 +25,7 @@ def fingerprint(homes: Iterable[Path], subject: str) -> str:
     digest = hashlib.sha256(subject.encode())
     for package in _DRAWN_BY:
         digest.update(f"{package} {importlib.metadata.version(package)}\n".encode())
-    code = [path for folder in _SOURCES for pattern in ("*.py", "*.jinja", "*.csv") for path in folder.glob(pattern)]
+    code = [path for folder in _SOURCES for pattern in ("*.py", "*.jinja", "*.csv") for path in folder.rglob(pattern)]
     files = [path for home in homes for pattern in _READ for path in home.rglob(pattern)]
     for path in sorted(code) + sorted(files):
         digest.update(f"{path}\n".encode())

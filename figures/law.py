@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from common.config import parse
-from common.errors import UserError, run_command
-from common.lineage import refuse_stale_judgement
-from common.runs import RunDirectory, write_json, write_text
-from common.runs.files import copy_file, refuse_filled
-from common.verdict import outcome_in_table
+from common.base.config import parse
+from common.base.errors import UserError, run_command
+from common.judge.verdict import outcome_in_table
+from common.runs.directory import RunDirectory
+from common.runs.files import copy_file, refuse_filled, write_json, write_text
+from common.runs.lineage import refuse_stale_judgement
 from figures import loaders, report, style, tables
 
 CAPTION = (

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from common.reading import read_object, read_table
-from common.runs import RunDirectory, finished_run, is_run
+from common.base.reading import read_object, read_table
+from common.runs.directory import RunDirectory, finished_run, is_run
 
 BY_STRATUM = "correlations_by_stratum.csv"
 """The table of a parity probe: absolute correlations by degree and overlap with the support."""

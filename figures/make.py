@@ -7,10 +7,10 @@ from typing import Any, Literal, Protocol
 
 from rich.console import Console
 
-from common.config import Preset, PresetName, chosen_preset, last_value, parse
-from common.errors import UserError, run_command
-from common.lineage import refuse_stale_judgement
+from common.base.config import Preset, PresetName, chosen_preset, last_value, parse
+from common.base.errors import UserError, run_command
 from common.runs.files import refuse_filled
+from common.runs.lineage import refuse_stale_judgement
 from figures import ancestors, first, fresh, law, levels, loaders, overview, phases, report, spike, students, transition, width
 from parity.presets import PRESETS as PARITY_PRESETS
 from pcfg.presets import PRESETS as PCFG_PRESETS

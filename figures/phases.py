@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from common.phases import PhaseConfig
-from common.transition import NoTransition, Transition
+from common.judge.phases import PhaseConfig
+from common.judge.transition import NoTransition, Transition
 from figures import loaders, style
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from common.config import PresetName, parse
-from common.errors import run_command
-from common.runs import RunDirectory, write_json, write_text
-from common.runs.files import copy_file, refuse_filled
-from common.verdict import outcome_in_table
+from common.base.config import PresetName, parse
+from common.base.errors import run_command
+from common.judge.verdict import outcome_in_table
+from common.runs.directory import RunDirectory
+from common.runs.files import copy_file, refuse_filled, write_json, write_text
 from figures import loaders, make, tables
 
 TABLE = "table.md"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from common.config import parse
-from common.errors import UserError, run_command
-from common.runs import write_text
+from common.base.config import parse
+from common.base.errors import UserError, run_command
+from common.runs.files import write_text
 from figures import law, loaders, publish, students
 
 _TABLE = re.compile(r"(?m)^<!-- table: (.+) -->\n(?:\|.*\n)*")

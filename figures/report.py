@@ -10,10 +10,10 @@ from urllib.parse import quote
 import jinja2
 import pandas as pd
 
-from common.runs import RunDirectory, write_text
-from common.runs.files import copy_file
-from common.size import size_of
-from common.verdict import outcome
+from common.base.size import size_of
+from common.judge.verdict import outcome
+from common.runs.directory import RunDirectory
+from common.runs.files import copy_file, write_text
 from figures import loaders, tables
 
 _DATA = {

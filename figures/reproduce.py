@@ -11,8 +11,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from common.config import Runtime, parse
-from common.errors import UserError, run_command
+from common.base.config import Runtime, parse
+from common.base.errors import UserError, run_command
 from figures import make
 from figures.make import PAGES
 

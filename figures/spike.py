@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from common.runs import RunDirectory
+from common.runs.directory import RunDirectory
 from figures import loaders, style
 
 

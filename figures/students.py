@@ -7,7 +7,7 @@ import pandas as pd
 import scipy.special
 from matplotlib.axes import Axes
 
-from common.size import size_of
+from common.base.size import size_of
 from figures import loaders, style
 from pcfg.presets import STRATEGIES
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from common.runs import RunDirectory
-from common.transition import DetectorConfig, Transition, detect_on_metric
+from common.judge.transition import DetectorConfig, Transition, detect_on_metric
+from common.runs.directory import RunDirectory
 from figures import loaders
 
 CURVES = "curves.csv"

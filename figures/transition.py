@@ -12,10 +12,10 @@ import pandas as pd
 import tyro
 from matplotlib.axes import Axes
 
-from common.config import parse
-from common.errors import UserError, run_command
+from common.base.config import parse
+from common.base.errors import UserError, run_command
+from common.judge.transition import DetectorConfig, Transition, detect_on_metric
 from common.runs.files import copy_file
-from common.transition import DetectorConfig, Transition, detect_on_metric
 from figures import loaders, style, tables
 from parity.presets import PRESETS
 

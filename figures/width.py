@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from common.size import Size
+from common.base.size import Size
 from figures import loaders, style
 from parity.presets import PRESETS
 

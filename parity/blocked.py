@@ -17,10 +17,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from common.engine import Batch, Problem, ScanEngine, TrainState, lane_key
-from common.lanes import LaneArrays
-from common.losses import masked_mean
-from common.models import Params
+from common.nn.models import Params
+from common.train.engine import Batch, Problem, ScanEngine, TrainState, lane_key
+from common.train.lanes import LaneArrays
+from common.train.losses import masked_mean
 
 BLOCK_ROWS = 32
 """Examples in a block. The steps in order cost more with longer blocks, the products with shorter ones

@@ -15,17 +15,17 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from common.config import PresetName, chosen_preset, parse
-from common.errors import UserError, run_command
-from common.lineage import MADE_FROM
-from common.plan import made_from, refuse_stale, sweeps
-from common.reading import read_table
-from common.runs import write_json, write_text
-from common.stats import INTERVALS, compare_paired, median_over_seeds, proportion, ratio_of_medians
-from common.teacher import transitions
-from common.transition import NoTransition, Transition, smooth
-from common.tuning import tuning_table
-from common.verdict import Claim, Measurement, Verdict, describe, every, plain, verdict_table, within
+from common.base.config import PresetName, chosen_preset, parse
+from common.base.errors import UserError, run_command
+from common.base.reading import read_table
+from common.experiment.plan import made_from, refuse_stale, sweeps
+from common.judge.stats import INTERVALS, compare_paired, median_over_seeds, proportion, ratio_of_medians
+from common.judge.transition import NoTransition, Transition, smooth
+from common.judge.verdict import Claim, Measurement, Verdict, describe, every, plain, verdict_table, within
+from common.runs.files import write_json, write_text
+from common.runs.lineage import MADE_FROM
+from common.runs.tuning import tuning_table
+from common.teach.teacher import transitions
 from parity.correlations import floor_of_mean
 from parity.evidence import Evidence, mostly_uncensored
 from parity.experiment import BEYOND, plan

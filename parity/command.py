@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from common.command import TrainingCommand
-from common.config import PresetName, validate
+from common.base.config import PresetName, validate
+from common.train.command import TrainingCommand
 from parity.config import Compat, ConfigT, ModelName, as_published
 
 

@@ -10,18 +10,18 @@ import jax.numpy as jnp
 import tyro
 from pydantic import Discriminator, Tag
 
-from common.config import Seed, TrainingConfig, configuration, last_value
-from common.engine import KEPT_PROBLEMS, Engine, Problem, ProblemSize, ScanEngine
-from common.errors import UserError
-from common.lanes import Lane, lanes_of
-from common.losses import DistillationLoss, on_labels
-from common.models import Functional, MLPConfig, Params, functional_mlp
-from common.optim import OptimConfig, make_optimizer
-from common.projections import projection_loss
-from common.schedule import ScheduleConfig, ScheduleName
-from common.speed import Work, mlp_flops, training_work, transformer_flops
-from common.transformer import TransformerConfig, functional_transformer
-from common.transition import DetectorConfig
+from common.base.config import Seed, TrainingConfig, configuration, last_value
+from common.base.errors import UserError
+from common.judge.transition import DetectorConfig
+from common.nn.models import Functional, MLPConfig, Params, functional_mlp
+from common.nn.projections import projection_loss
+from common.nn.transformer import TransformerConfig, functional_transformer
+from common.train.engine import KEPT_PROBLEMS, Engine, Problem, ProblemSize, ScanEngine
+from common.train.lanes import Lane, lanes_of
+from common.train.losses import DistillationLoss, on_labels
+from common.train.optim import OptimConfig, make_optimizer
+from common.train.schedule import ScheduleConfig, ScheduleName
+from common.train.speed import Work, mlp_flops, training_work, transformer_flops
 from parity.blocked import BlockedEngine
 from parity.data import ParityData, eval_batch, level_correct, sample, supports_of
 

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from pydantic import Field
 
-from common.config import PositiveInt, Seed, configuration
-from common.engine import Batch
-from common.errors import UserError
-from common.keys import seed_key
+from common.base.config import PositiveInt, Seed, configuration
+from common.base.errors import UserError
+from common.base.keys import seed_key
+from common.train.engine import Batch
 
 Supports = tuple[tuple[int, ...], ...]
 """The supports of all inner nodes in heap order (the children of node n are 2n + 1, left, and 2n + 2), each in increasing order."""

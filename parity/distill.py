@@ -5,17 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import schedule
-from common.config import SETS_DEFAULTS, chosen_preset, describe_presets, from_dict, parse, validate, with_flags
-from common.distill import Distillation, check_flags, planned_student, student_record
-from common.errors import UserError, run_command
-from common.fit import Supervision
-from common.lineage import PlannedRun
-from common.mesh import set_up_devices
-from common.models import MLPConfig
-from common.runs import RunDirectory
-from common.stage import Stage
-from common.transition import Watch
+from common.base.config import SETS_DEFAULTS, chosen_preset, describe_presets, from_dict, parse, validate, with_flags
+from common.base.errors import UserError, run_command
+from common.base.mesh import set_up_devices
+from common.judge.transition import Watch
+from common.nn.models import MLPConfig
+from common.runs.directory import RunDirectory
+from common.runs.lineage import PlannedRun
+from common.teach.distill import Distillation, check_flags, planned_student, student_record
+from common.train import schedule
+from common.train.fit import Supervision
+from common.train.stage import Stage
 from parity.command import RunCommand
 from parity.config import (
     STUDENT_DEFAULTS,

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from common.runs import RunDirectory, finished_run
-from common.size import Size
-from common.stats import Estimate, median, ratio_of_medians
-from common.tuning import learning_times
-from common.verdict import within
+from common.base.size import Size
+from common.judge.stats import Estimate, median, ratio_of_medians
+from common.judge.verdict import within
+from common.runs.directory import RunDirectory, finished_run
+from common.runs.tuning import learning_times
 from parity.presets import Experiment
 
 GAIN = 2.5

@@ -18,11 +18,11 @@ Each stage names the files it reads (`needs`), so that the Snakefile builds its 
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.config import IS_EXPERIMENT, PresetName, Runtime, chosen_preset, describe_presets, parse
-from common.errors import run_command
-from common.plan import Planner, StageCommand, print_plan, run_stages
-from common.size import Size
-from common.tuning import SWEEP_STOP_AFTER
+from common.base.config import IS_EXPERIMENT, PresetName, Runtime, chosen_preset, describe_presets, parse
+from common.base.errors import run_command
+from common.base.size import Size
+from common.experiment.plan import Planner, StageCommand, print_plan, run_stages
+from common.runs.tuning import SWEEP_STOP_AFTER
 from parity import probe
 from parity.first_checkpoints import first_run, replica_name
 from parity.presets import PRESETS, Experiment, FirstCheckpointConfig

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from common.stats import INTERVALS, Estimate, exponent_difference, fit_power_law, median_over_seeds, ratio_of_medians
+from common.judge.stats import INTERVALS, Estimate, exponent_difference, fit_power_law, median_over_seeds, ratio_of_medians
 
 STRATEGIES = ("teacher", "ce", "progressive", "two-shot")
 CRITERION = (

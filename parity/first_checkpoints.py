@@ -7,12 +7,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from common.runs import RunDirectory
-from common.stats import Estimate, area_under_roc
-from common.teacher import transitions
-from common.transition import NoTransition
-from common.tuning import learning_times
-from common.verdict import Measurement, Verdict
+from common.judge.stats import Estimate, area_under_roc
+from common.judge.transition import NoTransition
+from common.judge.verdict import Measurement, Verdict
+from common.runs.directory import RunDirectory
+from common.runs.tuning import learning_times
+from common.teach.teacher import transitions
 from parity.evidence import Evidence
 from parity.presets import ReplicaConfig
 from parity.probe import read_strata

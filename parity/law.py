@@ -25,13 +25,14 @@ from typing import Annotated, Literal
 import pandas as pd
 from pydantic import Field
 
-from common.config import IS_EXPERIMENT, PositiveFloat, PositiveInt, Preset, Runtime, Seed, chosen_preset, configuration, describe_presets, parse
-from common.errors import RunError, UserError, run_command
-from common.interruption import STOP_SIGNALS, Notes, Preempted, exit_code, noting
-from common.lineage import MADE_FROM
-from common.plan import StageCommand, made_from, print_plan, refuse_stale, run_stages, sweeps
-from common.runs import DONE, RunDirectory, write_json, write_text
-from common.tuning import SWEEP_STOP_AFTER, learning_times, preference, rate_results, tuning_table
+from common.base.config import IS_EXPERIMENT, PositiveFloat, PositiveInt, Preset, Runtime, Seed, chosen_preset, configuration, describe_presets, parse
+from common.base.errors import RunError, UserError, run_command
+from common.base.interruption import STOP_SIGNALS, Notes, Preempted, exit_code, noting
+from common.experiment.plan import StageCommand, made_from, print_plan, refuse_stale, run_stages, sweeps
+from common.runs.directory import DONE, RunDirectory
+from common.runs.files import write_json, write_text
+from common.runs.lineage import MADE_FROM
+from common.runs.tuning import SWEEP_STOP_AFTER, learning_times, preference, rate_results, tuning_table
 from parity.exponents import STRATEGIES, fits
 
 TIMES, TUNING, FITS = "learning_times.csv", "tuning.csv", "fits.json"

@@ -5,14 +5,14 @@ from typing import Annotated
 
 from pydantic import Field
 
-from common.config import PositiveInt, Preset, Seed, TrainingConfig, configuration
-from common.losses import DistillationLoss
-from common.models import MLPConfig
-from common.optim import OptimConfig
-from common.schedule import ScheduleConfig
-from common.size import Size
-from common.transformer import TransformerConfig
-from common.tuning import SweepConfig
+from common.base.config import PositiveInt, Preset, Seed, TrainingConfig, configuration
+from common.base.size import Size
+from common.nn.models import MLPConfig
+from common.nn.transformer import TransformerConfig
+from common.runs.tuning import SweepConfig
+from common.train.losses import DistillationLoss
+from common.train.optim import OptimConfig
+from common.train.schedule import ScheduleConfig
 from parity.config import STUDENT_DEFAULTS, TEACHER_DEFAULTS, StudentConfig, TrainConfig
 from parity.data import ParityData
 

@@ -11,16 +11,17 @@ import numpy as np
 import pandas as pd
 import tyro
 
-from common.config import PositiveInt, Seed, configuration, from_dict, parse, to_dict, validate, with_flags
-from common.errors import UserError, run_command
-from common.keys import seed_key
-from common.mesh import over_lanes, set_up_devices
-from common.models import MLPConfig, Params
-from common.parts import in_parts, part_size
-from common.probing import FOLDER, opened_probe, probed_run
-from common.reading import read_table
-from common.runs import RunDirectory, write_text
-from common.trajectory import Trajectory
+from common.base.config import PositiveInt, Seed, configuration, from_dict, parse, to_dict, validate, with_flags
+from common.base.errors import UserError, run_command
+from common.base.keys import seed_key
+from common.base.mesh import over_lanes, set_up_devices
+from common.base.parts import in_parts, part_size
+from common.base.reading import read_table
+from common.nn.models import MLPConfig, Params
+from common.runs.directory import RunDirectory
+from common.runs.files import write_text
+from common.runs.probing import FOLDER, opened_probe, probed_run
+from common.runs.trajectory import Trajectory
 from parity.config import StudentConfig, TrainConfig, apply_model
 from parity.correlations import Correlator, Monomial, monomials_in_support, monomials_off_support, noise_floor
 from parity.data import sample, supports_of

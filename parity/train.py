@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from common import schedule
-from common.config import SETS_DEFAULTS, chosen_preset, describe_presets, parse, to_dict, validate, with_flags
-from common.errors import run_command
-from common.fit import Supervision
-from common.lineage import MADE_FROM, PlannedRun
-from common.mesh import set_up_devices
-from common.stage import Stage
-from common.transition import DetectorConfig, Watch
+from common.base.config import SETS_DEFAULTS, chosen_preset, describe_presets, parse, to_dict, validate, with_flags
+from common.base.errors import run_command
+from common.base.mesh import set_up_devices
+from common.judge.transition import DetectorConfig, Watch
+from common.runs.lineage import MADE_FROM, PlannedRun
+from common.train import schedule
+from common.train.fit import Supervision
+from common.train.stage import Stage
 from parity.command import RunCommand
 from parity.config import TEACHER_DEFAULTS, TrainConfig, make_engine, teacher_problem, with_model
 from parity.data import supports_of

@@ -21,12 +21,12 @@ import pandas as pd
 import tyro
 from pydantic import Field
 
-from common.config import PositiveInt, configuration, parse, to_dict, validate, with_flags
-from common.errors import UserError, run_command
-from common.masking import MaskingConfig
-from common.mesh import set_up_devices
-from common.probing import opened_probe, probed_run
-from common.runs import write_text
+from common.base.config import PositiveInt, configuration, parse, to_dict, validate, with_flags
+from common.base.errors import UserError, run_command
+from common.base.mesh import set_up_devices
+from common.runs.files import write_text
+from common.runs.probing import opened_probe, probed_run
+from common.sequence.masking import MaskingConfig
 from pcfg.config import config_of
 from pcfg.data import eval_batch
 from pcfg.ngrams import window_optimum

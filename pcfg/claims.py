@@ -14,17 +14,18 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from common.config import chosen_preset, parse
-from common.errors import run_command
-from common.lineage import MADE_FROM
-from common.plan import made_from, refuse_stale, sweeps
-from common.reading import read_object
-from common.runs import RunDirectory, finished_run, write_json, write_text
-from common.stats import INTERVALS, median_over_seeds, proportion
-from common.teacher import transitions
-from common.transition import NoTransition, Transition, smooth
-from common.tuning import tuning_table
-from common.verdict import Claim, Measurement, Verdict, plain, verdict_table
+from common.base.config import chosen_preset, parse
+from common.base.errors import run_command
+from common.base.reading import read_object
+from common.experiment.plan import made_from, refuse_stale, sweeps
+from common.judge.stats import INTERVALS, median_over_seeds, proportion
+from common.judge.transition import NoTransition, Transition, smooth
+from common.judge.verdict import Claim, Measurement, Verdict, plain, verdict_table
+from common.runs.directory import RunDirectory, finished_run
+from common.runs.files import write_json, write_text
+from common.runs.lineage import MADE_FROM
+from common.runs.tuning import tuning_table
+from common.teach.teacher import transitions
 from pcfg import ceiling
 from pcfg.experiment import CLAIMS as OUTPUT
 from pcfg.experiment import plan

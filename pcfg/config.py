@@ -7,21 +7,21 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from common.config import Seed, TrainingConfig, configuration, from_dict
-from common.engine import KEPT_PROBLEMS, Problem, ProblemSize
-from common.errors import UserError
-from common.lanes import Lane, lanes_of
-from common.losses import DistillationLoss, on_labels
-from common.masking import MaskingConfig
-from common.models import Functional, Inputs, Params
-from common.optim import OptimConfig, make_optimizer
-from common.phases import PhaseConfig
-from common.projections import projection_loss
-from common.runs import RunDirectory
-from common.schedule import ScheduleConfig, ScheduleName
-from common.speed import Work, training_work, transformer_flops
-from common.transformer import TransformerConfig, functional_transformer
-from common.tuning import TunedBy
+from common.base.config import Seed, TrainingConfig, configuration, from_dict
+from common.base.errors import UserError
+from common.judge.phases import PhaseConfig
+from common.nn.models import Functional, Inputs, Params
+from common.nn.projections import projection_loss
+from common.nn.transformer import TransformerConfig, functional_transformer
+from common.runs.directory import RunDirectory
+from common.runs.tuning import TunedBy
+from common.sequence.masking import MaskingConfig
+from common.train.engine import KEPT_PROBLEMS, Problem, ProblemSize
+from common.train.lanes import Lane, lanes_of
+from common.train.losses import DistillationLoss, on_labels
+from common.train.optim import OptimConfig, make_optimizer
+from common.train.schedule import ScheduleConfig, ScheduleName
+from common.train.speed import Work, training_work, transformer_flops
 from pcfg.data import PCFGData, eval_batch, identity, sample
 from pcfg.sampler import Sampler, make_sampler
 

@@ -5,11 +5,11 @@ import hashlib
 import jax
 import jax.numpy as jnp
 
-from common.config import NonNegativeInt, Seed, configuration
-from common.engine import Batch
-from common.keys import purpose_key, seed_key
-from common.masking import MaskingConfig, mask_tokens
-from common.transformer import TokenInputs
+from common.base.config import NonNegativeInt, Seed, configuration
+from common.base.keys import purpose_key, seed_key
+from common.nn.transformer import TokenInputs
+from common.sequence.masking import MaskingConfig, mask_tokens
+from common.train.engine import Batch
 from pcfg.grammar import Grammar, load
 from pcfg.sampler import Sampler
 

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from common.command import TrainingCommand
-from common.config import SETS_DEFAULTS, chosen_preset, describe_presets, from_dict, parse, validate, with_flags
-from common.distill import Distillation, check_flags, planned_student, student_record
-from common.errors import UserError, run_command
-from common.lineage import PlannedRun
-from common.mesh import set_up_devices
-from common.runs import RunDirectory
-from common.stage import Stage
+from common.base.config import SETS_DEFAULTS, chosen_preset, describe_presets, from_dict, parse, validate, with_flags
+from common.base.errors import UserError, run_command
+from common.base.mesh import set_up_devices
+from common.runs.directory import RunDirectory
+from common.runs.lineage import PlannedRun
+from common.teach.distill import Distillation, check_flags, planned_student, student_record
+from common.train.command import TrainingCommand
+from common.train.stage import Stage
 from pcfg.config import TUNED_BY, StudentConfig, TrainConfig, student_problem
 from pcfg.data import identity
 from pcfg.presets import PRESETS, PCFGPresetName

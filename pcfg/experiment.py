@@ -12,11 +12,11 @@ runs/pcfg/<preset>/claims.json      the claims, judged
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.config import IS_EXPERIMENT, Runtime, chosen_preset, describe_presets, parse
-from common.errors import run_command
-from common.plan import Planner, StageCommand, print_plan, run_stages
-from common.schedule import ScheduleName
-from common.tuning import SweepConfig
+from common.base.config import IS_EXPERIMENT, Runtime, chosen_preset, describe_presets, parse
+from common.base.errors import run_command
+from common.experiment.plan import Planner, StageCommand, print_plan, run_stages
+from common.runs.tuning import SweepConfig
+from common.train.schedule import ScheduleName
 from pcfg import ceiling, nonterminal, probe
 from pcfg.presets import PRESETS, STRATEGIES, BudgetConfig, Experiment, PCFGPresetName, WindowConfig
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-from common.errors import UserError
+from common.base.errors import UserError
 
 SHIPPED = Path(__file__).parent / "grammars"
 _PROBABILITY = re.compile(r"\[(.*)\]$")

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from common.errors import UserError
+from common.base.errors import UserError
 from pcfg.grammar import Grammar
 
 PART_BYTES = 2**22

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from common.errors import UserError
+from common.base.errors import UserError
 from pcfg.grammar import Grammar
 from pcfg.posterior import Channel, entropy
 
@@ -52,7 +52,7 @@ class Plateau:
 def ngram_counts(grammar: Grammar, n: int) -> ByPosition:
     """Expected number of n-grams around each position of a sentence `(T,)`, T the longest sentence, by n-gram.
 
-    The window is that of `common.ngram.window`. Tokens are indices of terminals; V stands for any place before the sentence, V + 1 for any after it.
+    The window is that of `common.sequence.ngram.window`. Tokens are indices of terminals; V stands for any place before the sentence, V + 1 for any after it.
     """
     v = len(grammar.terminals)
     before, after = _repeated(v, n // 2, n), _repeated(v + 1, n - 1 - n // 2, n)

@@ -18,18 +18,19 @@ import optax
 import pandas as pd
 import tyro
 
-from common.config import NonNegativeInt, PositiveFloat, PositiveInt, Seed, configuration, parse, to_dict, validate, with_flags
-from common.errors import UserError, run_command
-from common.keys import seed_key
-from common.losses import label_cross_entropy, masked_mean
-from common.mesh import over_lanes, set_up_devices
-from common.models import Params
-from common.optim import OptimConfig, make_optimizer
-from common.probing import FOLDER, chosen_steps, opened_probe, probed_run
-from common.reading import read_table
-from common.runs import RunDirectory, write_text
-from common.trajectory import Trajectory
-from common.transformer import TokenInputs
+from common.base.config import NonNegativeInt, PositiveFloat, PositiveInt, Seed, configuration, parse, to_dict, validate, with_flags
+from common.base.errors import UserError, run_command
+from common.base.keys import seed_key
+from common.base.mesh import over_lanes, set_up_devices
+from common.base.reading import read_table
+from common.nn.models import Params
+from common.nn.transformer import TokenInputs
+from common.runs.directory import RunDirectory
+from common.runs.files import write_text
+from common.runs.probing import FOLDER, chosen_steps, opened_probe, probed_run
+from common.runs.trajectory import Trajectory
+from common.train.losses import label_cross_entropy, masked_mean
+from common.train.optim import OptimConfig, make_optimizer
 from pcfg.config import StudentConfig, TrainConfig, config_of, functional_model
 from pcfg.sampler import Sampler, Sentences, make_sampler
 

@@ -22,7 +22,7 @@ from typing import Literal
 
 import numpy as np
 
-from common.errors import UserError
+from common.base.errors import UserError
 from pcfg.grammar import Grammar
 from pcfg.inside import leave_one_out
 

@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from common.config import NonNegativeInt, PositiveInt, Preset, TrainingConfig, configuration
-from common.optim import OptimConfig
-from common.schedule import ScheduleConfig, ScheduleName
-from common.tuning import SweepConfig
+from common.base.config import NonNegativeInt, PositiveInt, Preset, TrainingConfig, configuration
+from common.runs.tuning import SweepConfig
+from common.train.optim import OptimConfig
+from common.train.schedule import ScheduleConfig, ScheduleName
 from pcfg.config import StudentConfig, TrainConfig, bert
 from pcfg.data import PCFGData
 

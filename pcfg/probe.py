@@ -11,18 +11,19 @@ import pandas as pd
 import tyro
 from pydantic import Field
 
-from common.config import NonNegativeInt, PositiveInt, Seed, configuration, parse, to_dict, validate, with_flags
-from common.errors import UserError, run_command
-from common.keys import seed_key
-from common.mesh import over_lanes, set_up_devices
-from common.models import Params
-from common.ngram import Pairs, pairs_of, probe
-from common.parts import in_parts
-from common.probing import FOLDER, chosen_steps, opened_probe, probed_run
-from common.reading import read_table
-from common.runs import RunDirectory, write_text
-from common.stats import quantiles_by_cluster
-from common.trajectory import Trajectory
+from common.base.config import NonNegativeInt, PositiveInt, Seed, configuration, parse, to_dict, validate, with_flags
+from common.base.errors import UserError, run_command
+from common.base.keys import seed_key
+from common.base.mesh import over_lanes, set_up_devices
+from common.base.parts import in_parts
+from common.base.reading import read_table
+from common.judge.stats import quantiles_by_cluster
+from common.nn.models import Params
+from common.runs.directory import RunDirectory
+from common.runs.files import write_text
+from common.runs.probing import FOLDER, chosen_steps, opened_probe, probed_run
+from common.runs.trajectory import Trajectory
+from common.sequence.ngram import Pairs, pairs_of, probe
 from pcfg.config import StudentConfig, TrainConfig, config_of, functional_model
 from pcfg.sampler import Sampler, make_sampler
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from common.runs import RunDirectory, finished_run
-from common.stats import Estimate, paired_difference
-from common.transition import NoTransition, Transition
-from common.verdict import Measurement, Verdict
+from common.judge.stats import Estimate, paired_difference
+from common.judge.transition import NoTransition, Transition
+from common.judge.verdict import Measurement, Verdict
+from common.runs.directory import RunDirectory, finished_run
 from pcfg import nonterminal
 from pcfg.experiment import first_run, further_students, student
 from pcfg.presets import STRATEGIES, Experiment

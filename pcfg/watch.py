@@ -1,11 +1,11 @@
 """Where the loss drops, told while a run trains.
 
-The detector of three phases (common/phases.py) looks at a whole curve and knows no level beforehand. A ring of checkpoints needs one: the plateau is
+The detector of three phases (common/judge/phases.py) looks at a whole curve and knows no level beforehand. A ring of checkpoints needs one: the plateau is
 that of a model that sees two tokens, whose loss is exact (pcfg/ngrams.py) and lies within a few hundredths of where the teachers' drops begin (B1).
 """
 
-from common.errors import UserError
-from common.transition import DetectorConfig, Watch
+from common.base.errors import UserError
+from common.judge.transition import DetectorConfig, Watch
 from pcfg.ceiling import channel_of
 from pcfg.config import StudentConfig, TrainConfig
 from pcfg.ngrams import window_optimum

@@ -1,6 +1,6 @@
 """M_robust and M_close of the Bayes-optimal predictor: how much the best prediction depends on the n-gram around a token (paper section 4).
 
-Windows are those of common/ngram.py, which probes models in the same way.
+Windows are those of common/sequence/ngram.py, which probes models in the same way.
 """
 
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from common.errors import UserError
-from common.ngram import in_window
+from common.base.errors import UserError
+from common.sequence.ngram import in_window
 from pcfg.grammar import Grammar
 from pcfg.inside import leave_one_out
 from pcfg.posterior import Channel, Selection, channel_log_evidence

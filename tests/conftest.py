@@ -1,7 +1,7 @@
 """Strict numerics for all tests: silent rank promotion is an error, and there are always two devices to shard over.
 
 Compiling takes most of the time of the tests. Programs are compiled once for all workers, for the commands that they run and for
-the next time (`common.mesh.keep_compiled`), by what compiles soonest: without optimisation, and by XLA's older emitters of loops. The
+the next time (`common.base.mesh.keep_compiled`), by what compiles soonest: without optimisation, and by XLA's older emitters of loops. The
 programs run a little slower for it and round otherwise. Those of the experiments are compiled as they are by `make figures`.
 """
 
@@ -21,7 +21,7 @@ import jax
 import numpy as np
 import pytest
 
-from common.mesh import keep_compiled
+from common.base.mesh import keep_compiled
 
 keep_compiled()
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -55,8 +55,8 @@ def random_params(model: Callable[[jax.Array], Any], scale: float) -> Any:
 
 def same_run(a: Path, b: Path) -> None:
     """Bit-identical metrics and parameters."""
-    from common.runs import RunDirectory
-    from common.trajectory import Trajectory, content_hash
+    from common.runs.directory import RunDirectory
+    from common.runs.trajectory import Trajectory, content_hash
 
     assert (a / "metrics.jsonl").read_bytes() == (b / "metrics.jsonl").read_bytes()
     assert RunDirectory(a).manifest["checkpoints"] == RunDirectory(b).manifest["checkpoints"]
@@ -94,7 +94,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """Call a command's main with bad input; returns the message, after checking that it would exit with code 2."""
-    from common.errors import UserError
+    from common.base.errors import UserError
 
     def call(main: Callable[[list[str]], None], *args: object) -> str:
         capsys.readouterr()

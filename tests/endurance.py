@@ -20,9 +20,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from common.config import parse
-from common.errors import UserError, run_command
-from common.runs import RunDirectory
+from common.base.config import parse
+from common.base.errors import UserError, run_command
+from common.runs.directory import RunDirectory
 from parity import probe
 from tests.commands import run_module, start_module
 from tests.conftest import TINY_STUDENT, TINY_TEACHER, same_run

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from common import attention
-from common.losses import label_cross_entropy
-from common.masking import MaskingConfig, mask_tokens
-from common.models import Apply, Params
-from common.transformer import TokenInputs, TransformerConfig, functional_transformer
+from common.nn import attention
+from common.nn.models import Apply, Params
+from common.nn.transformer import TokenInputs, TransformerConfig, functional_transformer
+from common.sequence.masking import MaskingConfig, mask_tokens
+from common.train.losses import label_cross_entropy
 from pcfg.config import bert
 from tests.conftest import random_params
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import run_command
+from common.base.errors import run_command
 from tests.conftest import TINY_STUDENT, TINY_TEACHER
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from transformers import BertConfig, BertForMaskedLM
 
-from common import attention
-from common.models import Params
-from common.torch_names import ties_embeddings, to_torch
-from common.transformer import TokenInputs, TransformerConfig, functional_transformer
+from common.nn import attention
+from common.nn.models import Params
+from common.nn.torch_names import ties_embeddings, to_torch
+from common.nn.transformer import TokenInputs, TransformerConfig, functional_transformer
 from tests.conftest import random_params
 
 VOCABULARY, LENGTH = 11, 30

@@ -10,14 +10,14 @@ import numpy as np
 import optax
 import pytest
 
-from common.config import TrainingConfig
-from common.engine import Problem, ScanEngine
-from common.keys import seed_key
-from common.losses import DistillationLoss
-from common.models import Functional, MLPConfig, functional_mlp
-from common.optim import OptimConfig, learning_rate_shape
-from common.runs import RunDirectory
-from common.trajectory import Trajectory
+from common.base.config import TrainingConfig
+from common.base.keys import seed_key
+from common.nn.models import Functional, MLPConfig, functional_mlp
+from common.runs.directory import RunDirectory
+from common.runs.trajectory import Trajectory
+from common.train.engine import Problem, ScanEngine
+from common.train.losses import DistillationLoss
+from common.train.optim import OptimConfig, learning_rate_shape
 from parity import distill, train
 from parity.blocked import BlockedEngine
 from parity.config import StudentConfig, TrainConfig, make_engine, student_problem, teacher_problem

@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.chunks import BLOCK, MAX_LAYER_STEPS, MAX_OPERATIONS, chunk_steps
-from common.command import TrainingCommand
-from common.config import TrainingConfig, parse
-from common.engine import Problem
-from common.fit import Supervision
-from common.models import MLPConfig
-from common.optim import OptimConfig
-from common.plan import StageCommand
-from common.schedule import ce
+from common.base.config import TrainingConfig, parse
+from common.experiment.plan import StageCommand
+from common.nn.models import MLPConfig
+from common.train.chunks import BLOCK, MAX_LAYER_STEPS, MAX_OPERATIONS, chunk_steps
+from common.train.command import TrainingCommand
+from common.train.engine import Problem
+from common.train.fit import Supervision
+from common.train.optim import OptimConfig
+from common.train.schedule import ce
 from parity import config as parity_config
 from parity import distill, experiment, law, train
 from parity.data import ParityData

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import pcfg.distill
 import pcfg.experiment
 import pcfg.train
-from common.config import (
+from common.base.config import (
     IS_EXPERIMENT,
     SETS_DEFAULTS,
     TrainingConfig,
@@ -22,9 +22,9 @@ from common.config import (
     validate,
     with_flags,
 )
-from common.errors import RunError, UserError
-from common.models import MLPConfig
-from common.optim import OptimConfig
+from common.base.errors import RunError, UserError
+from common.nn.models import MLPConfig
+from common.train.optim import OptimConfig
 from parity import distill, experiment, law, train
 from parity.config import TrainConfig
 from parity.data import ParityData
@@ -46,8 +46,8 @@ def test_checkpoint_grid(steps: int, every: int, log_spaced: bool) -> None:
 
 
 def test_log_spaced_checkpoints_are_saved(tmp_path: Path) -> None:
-    from common.runs import RunDirectory
-    from common.trajectory import Trajectory
+    from common.runs.directory import RunDirectory
+    from common.runs.trajectory import Trajectory
     from parity import train
     from tests.conftest import TINY_TEACHER
 

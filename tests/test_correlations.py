@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from common.config import from_dict
-from common.keys import seed_key
-from common.runs import RunDirectory
-from common.trajectory import Trajectory
+from common.base.config import from_dict
+from common.base.keys import seed_key
+from common.runs.directory import RunDirectory
+from common.runs.trajectory import Trajectory
 from parity import probe
 from parity.config import TrainConfig
 from parity.correlations import Correlator, floor_of_mean, monomials_in_support, monomials_off_support, noise_floor

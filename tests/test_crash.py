@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from common.runs import RunDirectory
+from common.runs.directory import RunDirectory
 from tests.commands import REPOSITORY
 from tests.conftest import TINY_TEACHER
 from tests.endurance import endure

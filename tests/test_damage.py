@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from matplotlib import pyplot as plt
 
-from common.config import Preset
-from common.errors import RunError
-from common.lineage import MADE_FROM, result_hash
-from common.runs import RunDirectory
+from common.base.config import Preset
+from common.base.errors import RunError
 from common.runs import __main__ as show
+from common.runs.directory import RunDirectory
+from common.runs.lineage import MADE_FROM, result_hash
 from figures import make
 from parity import claims, probe
 from parity.presets import PRESETS

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from common.attention import gather
-from common.config import TrainingConfig
-from common.engine import ScanEngine
-from common.optim import OptimConfig
-from common.transformer import Transformer, TransformerConfig, functional_transformer
+from common.base.config import TrainingConfig
+from common.nn.attention import gather
+from common.nn.transformer import Transformer, TransformerConfig, functional_transformer
+from common.train.engine import ScanEngine
+from common.train.optim import OptimConfig
 from parity.config import TrainConfig, teacher_problem
 from parity.data import ParityData
 from tests.conftest import random_params

@@ -13,9 +13,9 @@ import jax
 import pytest
 from rich.console import Console
 
-from common import progress
-from common.environment import prepare_streams
-from common.errors import UserError, explain_os_error, run_command, without_late_callbacks
+from common.base import progress
+from common.base.environment import prepare_streams
+from common.base.errors import UserError, explain_os_error, run_command, without_late_callbacks
 from common.runs import __main__ as show
 from tests.commands import REPOSITORY, run_module
 from tests.conftest import TINY_TEACHER

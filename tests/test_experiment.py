@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from common.config import Preset, TrainingConfig
-from common.errors import UserError
-from common.optim import OptimConfig
-from common.runs import RunDirectory, runs_below
-from common.schedule import ScheduleConfig
-from common.stats import INTERVALS
-from common.transformer import TransformerConfig
+from common.base.config import Preset, TrainingConfig
+from common.base.errors import UserError
+from common.judge.stats import INTERVALS
+from common.nn.transformer import TransformerConfig
+from common.runs.directory import RunDirectory, runs_below
+from common.train.optim import OptimConfig
+from common.train.schedule import ScheduleConfig
 from figures import fresh, loaders, make, publish, reproduce, tables
 from figures import transition as transition_figure
 from parity import claims, experiment, train

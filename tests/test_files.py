@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import UserError
+from common.base.errors import UserError
 from common.runs.files import bytes_text, is_stray, refuse_filled, replacing, size_bytes, write_text
 from common.runs.lock import announced, is_announced, locked
 

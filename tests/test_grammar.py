@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.errors import UserError
+from common.base.errors import UserError
 from pcfg.grammar import SHIPPED, Grammar, load, parse_grammar
 from pcfg.sampler import make_sampler
 

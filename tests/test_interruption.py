@@ -13,14 +13,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from common import plan
-from common.config import Runtime
-from common.engine import ScanEngine
-from common.fit import what_is_saved
-from common.interruption import STOP_SIGNALS, Preempted, ending, noting, telling
-from common.plan import StageCommand
-from common.probing import opened_probe
-from common.runs import RunDirectory
+from common.base.config import Runtime
+from common.base.interruption import STOP_SIGNALS, Preempted, ending, noting, telling
+from common.experiment import plan
+from common.experiment.plan import StageCommand
+from common.runs.directory import RunDirectory
+from common.runs.probing import opened_probe
+from common.train.engine import ScanEngine
+from common.train.fit import what_is_saved
 from parity import law, train
 from tests.commands import REPOSITORY
 from tests.conftest import TINY, same_run
@@ -45,7 +45,7 @@ def nothing_is_ignored() -> Iterator[None]:
 
 @pytest.fixture
 def chunks_of_32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("common.chunks.MAX_LAYER_STEPS", 32)
+    monkeypatch.setattr("common.train.chunks.MAX_LAYER_STEPS", 32)
 
 
 @contextmanager
@@ -86,7 +86,7 @@ def test_every_signal_saves_between_evaluations(number: int, tmp_path: Path, mon
 def test_looking_up_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same steps in one chunk and in eight."""
     train.main(["--run-dir", str(tmp_path / "one"), *LONG_CHUNK])
-    monkeypatch.setattr("common.chunks.MAX_LAYER_STEPS", 32)
+    monkeypatch.setattr("common.train.chunks.MAX_LAYER_STEPS", 32)
     train.main(["--run-dir", str(tmp_path / "eight"), *LONG_CHUNK])
     assert [RunDirectory(tmp_path / name).manifest["chunk_steps"] for name in ("one", "eight")] == [256, 32]
     same_run(tmp_path / "one", tmp_path / "eight")
@@ -100,7 +100,7 @@ def test_a_signal_in_the_last_chunk_is_not_forgotten(tmp_path: Path, monkeypatch
 
 
 def test_what_is_saved_is_what_is_said(tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("common.stage.fit", lambda *_: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr("common.train.stage.fit", lambda *_: signal.raise_signal(signal.SIGINT))
     with ending(), pytest.raises(Preempted, match=r"nothing of .* is saved yet; the same command begins it again"):
         train.main(["--run-dir", str(tmp_path / "run"), *TINY])
     assert what_is_saved(RunDirectory(tiny_teacher), 256) == f"{tiny_teacher} is finished"
@@ -131,7 +131,7 @@ def test_an_experiment_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.Mo
 
 def listening(context: str, *, ignoring: bool = False) -> subprocess.Popen[str]:
     """A process in compiled code, with signals heeded in one of the two ways."""
-    imports = "import hashlib\nfrom common.interruption import ending, noting, telling\n"
+    imports = "import hashlib\nfrom common.base.interruption import ending, noting, telling\n"
     code = f"{imports}with telling(lambda: 'step 7 is saved'), {context}:\n    print('ready', flush=True)\n    {BUSY}"
     command = [*(["nohup"] if ignoring else []), sys.executable, "-c", code]
     process = subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -1,4 +1,4 @@
-"""What the intervals over few seeds cover, as `common.stats.INTERVALS` says wherever they are printed."""
+"""What the intervals over few seeds cover, as `common.judge.stats.INTERVALS` says wherever they are printed."""
 
 import math
 from collections.abc import Callable
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from common import stats
-from common.stats import Estimate, area_under_roc, exponent_difference, fit_power_law, ratio_of_medians
+from common.judge import stats
+from common.judge.stats import Estimate, area_under_roc, exponent_difference, fit_power_law, ratio_of_medians
 
 DISTRIBUTIONS = {
     "normal": lambda rng, shape: rng.standard_normal(shape),

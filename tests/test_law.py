@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from common.config import Preset, parse, to_dict, validate
-from common.errors import RunError, UserError
-from common.lineage import MADE_FROM
-from common.runs import RunDirectory
+from common.base.config import Preset, parse, to_dict, validate
+from common.base.errors import RunError, UserError
+from common.runs.directory import RunDirectory
+from common.runs.lineage import MADE_FROM
 from figures import law as law_figure
 from parity import distill, law, train
 from parity.exponents import fits

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from common.config import Preset, Runtime
-from common.errors import RunError, UserError
-from common.lineage import MADE_FROM, why_judgement_is_stale
-from common.plan import Planner, StageCommand, made_from, print_plan, run_stages, states
-from common.runs import RunDirectory
+from common.base.config import Preset, Runtime
+from common.base.errors import RunError, UserError
+from common.experiment.plan import Planner, StageCommand, made_from, print_plan, run_stages, states
+from common.runs.directory import RunDirectory
+from common.runs.lineage import MADE_FROM, why_judgement_is_stale
 from parity import probe, train
 from parity.presets import PRESETS
 

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.losses import DistillationLoss, WeightSchedule, label_cross_entropy, masked_mean, reverse_kl, soft_cross_entropy, teacher_probabilities
+from common.train.losses import (
+    DistillationLoss,
+    WeightSchedule,
+    label_cross_entropy,
+    masked_mean,
+    reverse_kl,
+    soft_cross_entropy,
+    teacher_probabilities,
+)
 
 
 def softmax64(z: np.ndarray) -> np.ndarray:

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from common.config import validate
-from common.errors import UserError
-from common.masking import MaskingConfig, mask_tokens, random_words
+from common.base.config import validate
+from common.base.errors import UserError
+from common.sequence.masking import MaskingConfig, mask_tokens, random_words
 
 WORDS, BOS, EOS, PAD, MASK = 5, 5, 6, 7, 8
 SIGNIFICANCE = 1e-5

@@ -10,16 +10,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common import schedule
-from common.config import TrainingConfig
-from common.engine import ScanEngine
-from common.fit import Supervision
-from common.keys import seed_key
-from common.lanes import Lane
-from common.losses import DistillationLoss
-from common.models import MLPConfig, functional_mlp
-from common.optim import OptimConfig, learning_rate_shape
-from common.torch_names import mlp_to_torch
+from common.base.config import TrainingConfig
+from common.base.keys import seed_key
+from common.nn.models import MLPConfig, functional_mlp
+from common.nn.torch_names import mlp_to_torch
+from common.train import schedule
+from common.train.engine import ScanEngine
+from common.train.fit import Supervision
+from common.train.lanes import Lane
+from common.train.losses import DistillationLoss
+from common.train.optim import OptimConfig, learning_rate_shape
 from parity.config import StudentConfig, TrainConfig, functional_model, student_problem, teacher_problem
 from parity.data import ParityData, sample, supports_of
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.errors import UserError
-from common.models import Params
-from common.ngram import in_window, pairs_of, probe, total_variation, window
-from common.transformer import TokenInputs, TransformerConfig, functional_transformer
+from common.base.errors import UserError
+from common.nn.models import Params
+from common.nn.transformer import TokenInputs, TransformerConfig, functional_transformer
+from common.sequence.ngram import in_window, pairs_of, probe, total_variation, window
 from tests.conftest import random_params
 
 BOS, EOS, PAD, MASK, VOCABULARY = 3, 4, 5, 6, 7

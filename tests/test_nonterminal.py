@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common.probing import chosen_steps
+from common.runs.probing import chosen_steps
 from pcfg.grammar import load, parse_grammar
 from pcfg.nonterminal import NonTerminalConfig, both_logits, init_probes, probe_accuracy, split_levels
 from pcfg.sampler import make_sampler

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 from markupsafe import escape
 
-from common.config import Preset
-from common.runs import RunDirectory
+from common.base.config import Preset
+from common.runs.directory import RunDirectory
 from figures import law as law_figure
 from figures import levels, loaders, make, overview, report, spike, tables, width
 from figures import transition as transition_figure

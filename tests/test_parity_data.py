@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.config import TrainingConfig
-from common.errors import UserError
-from common.keys import seed_key
+from common.base.config import TrainingConfig
+from common.base.errors import UserError
+from common.base.keys import seed_key
 from parity.data import ParityData, eval_batch, level_correct, sample, supports_of
 
 
@@ -129,7 +129,7 @@ def test_trees_that_do_not_fit_are_refused() -> None:
 
 
 def test_a_tree_is_learnt_and_its_levels_are_recorded(tmp_path: Path, refused: Callable[..., str]) -> None:
-    from common.runs import RunDirectory
+    from common.runs.directory import RunDirectory
     from parity import probe, train
     from tests.conftest import TINY_TEACHER
 
@@ -141,7 +141,7 @@ def test_a_tree_is_learnt_and_its_levels_are_recorded(tmp_path: Path, refused: C
 
 
 def test_compat_authors_reaches_the_run(tmp_path: Path) -> None:
-    from common.runs import RunDirectory
+    from common.runs.directory import RunDirectory
     from parity import distill, train
     from tests.conftest import TINY_STUDENT, TINY_TEACHER
 
@@ -166,8 +166,8 @@ def test_compat_authors_on_a_tree_keeps_its_supports_disjoint(tmp_path: Path, ca
 
 def test_the_published_schedule_counts_examples() -> None:
     """250k updates at batch 32 in a schedule of 8M steps: the rate of every update as the authors' own would have it."""
-    from common.optim import learning_rate_shape
-    from common.transformer import TransformerConfig
+    from common.nn.transformer import TransformerConfig
+    from common.train.optim import learning_rate_shape
     from parity.config import TEACHER_DEFAULTS, TrainConfig, as_published, counted_in_examples
 
     updates, batch_size = 250_000, 32

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.config import TrainingConfig, from_dict
-from common.engine import EVAL_PART, Batch, ScanEngine, record_lane
-from common.losses import label_cross_entropy
-from common.models import MLPConfig
-from common.optim import OptimConfig
-from common.parts import in_parts, part_size
-from common.runs import RunDirectory
-from common.trajectory import Trajectory
+from common.base.config import TrainingConfig, from_dict
+from common.base.parts import in_parts, part_size
+from common.nn.models import MLPConfig
+from common.runs.directory import RunDirectory
+from common.runs.trajectory import Trajectory
+from common.train.engine import EVAL_PART, Batch, ScanEngine, record_lane
+from common.train.losses import label_cross_entropy
+from common.train.optim import OptimConfig
 from parity.config import TrainConfig, teacher_problem
 from parity.data import ParityData, eval_batch, supports_of
 from parity.probe import _forward

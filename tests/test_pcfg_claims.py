@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from common.transition import NoTransition, Transition
-from common.verdict import Verdict
+from common.judge.transition import NoTransition, Transition
+from common.judge.verdict import Verdict
 from pcfg import claims, students
 from pcfg.claims import closing_claim, closing_step, phases_claim, shortest_first, trigram_claim
 from pcfg.experiment import plan, student

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from common.config import Preset, TrainingConfig, parse, to_dict
-from common.errors import UserError
-from common.optim import OptimConfig
-from common.runs import RunDirectory
-from common.schedule import ScheduleConfig
-from common.trajectory import Trajectory
-from common.tuning import SweepConfig
+from common.base.config import Preset, TrainingConfig, parse, to_dict
+from common.base.errors import UserError
+from common.runs.directory import RunDirectory
+from common.runs.trajectory import Trajectory
+from common.runs.tuning import SweepConfig
+from common.train.optim import OptimConfig
+from common.train.schedule import ScheduleConfig
 from figures import publish
 from pcfg import ceiling, distill, experiment, nonterminal, probe, train
 from pcfg import claims as claims_command

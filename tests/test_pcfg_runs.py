@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from common.engine import ScanEngine
-from common.masking import MaskingConfig
-from common.runs import RunDirectory, locked
-from common.speed import Work, describe
-from common.trajectory import Trajectory
+from common.runs.directory import RunDirectory
+from common.runs.lock import locked
+from common.runs.trajectory import Trajectory
+from common.sequence.masking import MaskingConfig
+from common.train.engine import ScanEngine
+from common.train.speed import Work, describe
 from pcfg import ceiling, distill, nonterminal, probe, train
 from pcfg.config import TrainConfig, config_of, teacher_problem
 from pcfg.data import PCFGData, identity, masked
@@ -103,7 +104,7 @@ def test_a_teacher_that_answers_once_is_charged_once(teacher: Path, tiny: list[s
         assert work.teacher_flops > 0
         return describe(work, examples, seconds, num_devices, group_size)
 
-    monkeypatch.setattr("common.stage.describe", spied)
+    monkeypatch.setattr("common.train.stage.describe", spied)
     short = [*tiny, "--training.steps", "8", "--model.heads", "2", "--teacher", str(teacher), "--teacher-seed", "0", "--schedule", "one-shot"]
     distill.main(["--run-dir", str(tmp_path / "apart"), *short])
     distill.main(["--run-dir", str(tmp_path / "grouped"), *short, "--shared-stream", "--optim.learning-rate", "1e-2", "2e-2"])
@@ -144,9 +145,9 @@ def test_probes_need_no_flags(teacher: Path, tmp_path: Path) -> None:
 
 def test_a_probe_is_what_the_model_says(teacher: Path) -> None:
     """One pair of one checkpoint, by hand."""
-    from common.config import from_dict
-    from common.ngram import probe as probe_pairs
-    from common.transformer import TokenInputs
+    from common.base.config import from_dict
+    from common.nn.transformer import TokenInputs
+    from common.sequence.ngram import probe as probe_pairs
     from pcfg.config import functional_model
     from pcfg.probe import ProbeConfig
     from pcfg.probe import probe_pairs as pairs_of

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.phases import PhaseConfig, _pieces
-from common.transition import NoTransition, Transition
+from common.judge.phases import PhaseConfig, _pieces
+from common.judge.transition import NoTransition, Transition
 
 
 def curve(steps: np.ndarray, plateau_ends: float, drop_ends: float, noise: float = 0.0, seed: int = 0) -> np.ndarray:

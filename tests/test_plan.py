@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import UserError
-from common.transformer import TransformerConfig
+from common.base.errors import UserError
+from common.nn.transformer import TransformerConfig
 from figures import make
 from parity import experiment
 from parity.presets import PRESETS

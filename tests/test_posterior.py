@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from common.errors import UserError
+from common.base.errors import UserError
 from pcfg.grammar import Grammar, load
 from pcfg.inside import inside, leave_one_out, make_plan
 from pcfg.posterior import Channel, Selection, ceiling, channel_log_evidence, entropy, optimal_prediction, plain_log_evidence, posterior

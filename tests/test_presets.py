@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from common.config import parse, to_dict, validate
-from common.errors import UserError
-from common.runs import RunDirectory
+from common.base.config import parse, to_dict, validate
+from common.base.errors import UserError
+from common.runs.directory import RunDirectory
 from parity import distill, experiment, probe, train
 from parity.config import with_chance
 from parity.presets import PRESETS

@@ -11,16 +11,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common import schedule
-from common.config import TrainingConfig
-from common.engine import ScanEngine, lane_key
-from common.models import MLPConfig
-from common.optim import OptimConfig
-from common.projections import projection_loss, random_projection
-from common.runs import RunDirectory
-from common.torch_names import mlp_to_torch
-from common.trajectory import Trajectory
-from common.transformer import TransformerConfig, functional_transformer
+from common.base.config import TrainingConfig
+from common.nn.models import MLPConfig
+from common.nn.projections import projection_loss, random_projection
+from common.nn.torch_names import mlp_to_torch
+from common.nn.transformer import TransformerConfig, functional_transformer
+from common.runs.directory import RunDirectory
+from common.runs.trajectory import Trajectory
+from common.train import schedule
+from common.train.engine import ScanEngine, lane_key
+from common.train.optim import OptimConfig
 from parity import distill, train
 from parity.blocked import BlockedEngine
 from parity.config import StudentConfig, TrainConfig, student_problem, teacher_problem

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from common.errors import UserError
-from common.stats import INTERVALS
+from common.base.errors import UserError
+from common.judge.stats import INTERVALS
 from figures import law as figures_law
 from figures import make, publish, readme, reproduce
 from parity import presets as parity_presets

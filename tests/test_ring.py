@@ -8,10 +8,10 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common import ring
-from common.runs import RunDirectory
-from common.trajectory import Trajectory
-from common.transition import DetectorConfig
+from common.judge.transition import DetectorConfig
+from common.runs.directory import RunDirectory
+from common.runs.trajectory import Trajectory
+from common.train import ring
 from parity import train
 from parity.presets import PRESETS
 from tests.conftest import TINY_TEACHER

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from common import probing
-from common.engine import ScanEngine
-from common.errors import RunError, UserError
-from common.runs import RunDirectory, opened, runs_below
+from common.base.errors import RunError, UserError
 from common.runs import __main__ as show
-from common.trajectory import Trajectory
-from common.tuning import tuning_table
+from common.runs import probing
+from common.runs.directory import RunDirectory, opened, runs_below
+from common.runs.trajectory import Trajectory
+from common.runs.tuning import tuning_table
+from common.train.engine import ScanEngine
 from parity import train
 from tests.conftest import TINY_TEACHER, same_run
 
@@ -272,10 +272,10 @@ def test_the_disk_needs_room_for_what_is_still_to_be_written(tiny_teacher: Path,
     checkpoint = 2 * 4 * (8 * 64 + 64 + 64 * 2 + 2)
     state = sum(leaf.nbytes for leaf in _leaves(Trajectory(RunDirectory(path)), manifest["resume"]))
     needed = (17 - len(there)) * checkpoint + state
-    monkeypatch.setattr("common.stage.free_bytes", lambda _: needed - 1)
+    monkeypatch.setattr("common.train.stage.free_bytes", lambda _: needed - 1)
     with pytest.raises(RunError, match=r"still to be written needs \d+(\.\d+)? kB, the disk has \d+(\.\d+)? kB free; free 1 B more"):
         train.main(args)
-    monkeypatch.setattr("common.stage.free_bytes", lambda _: needed)
+    monkeypatch.setattr("common.train.stage.free_bytes", lambda _: needed)
     train.main(args)
     same_run(tiny_teacher, path)
 
@@ -283,7 +283,7 @@ def test_the_disk_needs_room_for_what_is_still_to_be_written(tiny_teacher: Path,
 def _leaves(trajectory: Trajectory, resume: dict[str, Any]) -> list[np.ndarray]:
     import jax
 
-    from common.trajectory import _read
+    from common.runs.trajectory import _read
 
     return jax.tree.leaves(_read(trajectory._resume_path(resume["step"]), resume["sha256"], "", None))
 

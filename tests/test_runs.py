@@ -12,14 +12,14 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from common import export
-from common.config import TrainingConfig
-from common.errors import RunError, UserError
-from common.models import MLPConfig
-from common.optim import OptimConfig
-from common.runs import RunDirectory, opened
+from common.base.config import TrainingConfig
+from common.base.errors import RunError, UserError
+from common.nn.models import MLPConfig
 from common.runs import __main__ as show
-from common.trajectory import Trajectory
+from common.runs import export
+from common.runs.directory import RunDirectory, opened
+from common.runs.trajectory import Trajectory
+from common.train.optim import OptimConfig
 from parity import distill, train
 from parity.config import TrainConfig
 from parity.data import ParityData
@@ -220,7 +220,7 @@ def raising(error: Exception) -> Callable[..., None]:
 
 
 def test_a_run_that_cannot_fit_is_refused_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("common.stage.free_bytes", lambda _: 1000)
+    monkeypatch.setattr("common.train.stage.free_bytes", lambda _: 1000)
     with pytest.raises(RunError, match=r"what is still to be written needs .* kB, the disk has 1 kB free; free .* kB more"):
         train.main(["--run-dir", str(tmp_path / "run"), *TINY_TEACHER])
 
@@ -304,7 +304,7 @@ def test_an_unwritable_run_directory_is_one_message(tmp_path: Path) -> None:
 
 
 def test_a_locked_run_is_refused(tiny_teacher: Path) -> None:
-    from common.runs import locked
+    from common.runs.lock import locked
 
     with locked(tiny_teacher), pytest.raises(UserError, match="in use by another process"):
         train.main(["--run-dir", str(tiny_teacher), *TINY_TEACHER])

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common import schedule
-from common.errors import UserError
-from common.schedule import FixedSchedule, ScheduleConfig
+from common.base.errors import UserError
+from common.train import schedule
+from common.train.schedule import FixedSchedule, ScheduleConfig
 
 steps = st.integers(1, 300)
 

@@ -1,9 +1,9 @@
 """The size of a model: what users and run directories call it."""
 
-from common.config import to_dict
-from common.models import MLPConfig
-from common.size import Size, size_of
-from common.transformer import TransformerConfig
+from common.base.config import to_dict
+from common.base.size import Size, size_of
+from common.nn.models import MLPConfig
+from common.nn.transformer import TransformerConfig
 
 
 def test_names_of_sizes() -> None:

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from common.models import MLPConfig, functional_mlp
-from common.speed import Work, describe, mlp_flops, training_work, transformer_flops
-from common.transformer import TransformerConfig, functional_transformer
+from common.nn.models import MLPConfig, functional_mlp
+from common.nn.transformer import TransformerConfig, functional_transformer
+from common.train.speed import Work, describe, mlp_flops, training_work, transformer_flops
 
 
 @pytest.mark.parametrize("config", [TransformerConfig(4, 16, 2), TransformerConfig(8, 16, 3, causal=False, norm="post", head="bert", gelu="exact")])

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from common.engine import Batch, ScanEngine
-from common.errors import RunError
-from common.keys import seed_key
-from common.runs import RunDirectory
+from common.base.errors import RunError
+from common.base.keys import seed_key
+from common.runs.directory import RunDirectory
+from common.train.engine import Batch, ScanEngine
 from parity import config as parity_config
 from parity import train
 from tests.conftest import TINY

@@ -9,7 +9,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.stats import (
+from common.judge.stats import (
     Estimate,
     area_under_roc,
     compare_paired,
@@ -23,8 +23,8 @@ from common.stats import (
     quantiles_by_cluster,
     ratio_of_medians,
 )
-from common.tuning import RateResult, best_rate
-from common.verdict import describe
+from common.judge.verdict import describe
+from common.runs.tuning import RateResult, best_rate
 
 INF = math.inf
 times = st.lists(st.one_of(st.integers(1, 50).map(float), st.just(INF)), min_size=1, max_size=12)

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.config import TrainingConfig
-from common.runs import RunDirectory
-from common.stats import median
-from common.stopping import Stopping
-from common.trajectory import Trajectory
-from common.transition import DetectorConfig, Watch
-from common.tuning import SWEEP_STOP_AFTER
+from common.base.config import TrainingConfig
+from common.judge.stats import median
+from common.judge.transition import DetectorConfig, Watch
+from common.runs.directory import RunDirectory
+from common.runs.trajectory import Trajectory
+from common.runs.tuning import SWEEP_STOP_AFTER
+from common.train.stopping import Stopping
 from parity import distill, train
 from parity.data import ParityData
 from parity.presets import PRESETS

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common.config import TrainingConfig
-from common.engine import Batch, ScanEngine
-from common.models import MLPConfig
-from common.optim import OptimConfig
-from common.runs import RunDirectory
+from common.base.config import TrainingConfig
+from common.nn.models import MLPConfig
+from common.runs.directory import RunDirectory
+from common.train.engine import Batch, ScanEngine
+from common.train.optim import OptimConfig
 from parity import distill
 from parity.blocked import BlockedEngine
 from parity.config import StudentConfig, TrainConfig, student_problem, teacher_problem

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.models import Params
-from common.runs import RunDirectory
-from common.teacher import TeacherRun
-from common.trajectory import Trajectory
-from common.transition import Transition
+from common.judge.transition import Transition
+from common.nn.models import Params
+from common.runs.directory import RunDirectory
+from common.runs.trajectory import Trajectory
+from common.teach.teacher import TeacherRun
 from parity import distill
 from tests.conftest import TINY_STUDENT
 
@@ -44,8 +44,8 @@ def test_phases_are_found_between_checkpoints(tmp_path: Path, monkeypatch: pytes
     """The loss is read at every evaluation; the candidates are the checkpoints nearest to what is found there."""
     from types import SimpleNamespace
 
-    from common import teacher
-    from common.phases import PhaseConfig
+    from common.judge.phases import PhaseConfig
+    from common.teach import teacher
 
     steps = list(range(0, 2001, 20))
     loss = np.interp(np.log(np.maximum(steps, 1)), np.log([1, 50, 300, 600, 2000]), [1.6, 1.05, 1.02, 0.2, 0.15])

@@ -17,17 +17,17 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from common import export
-from common.config import TrainingConfig, from_dict, to_dict, validate
-from common.engine import ScanEngine
-from common.errors import UserError
-from common.keys import seed_key
-from common.models import Apply, MLPConfig, Params
-from common.optim import OptimConfig, learning_rate_shape
-from common.runs import RunDirectory
-from common.torch_names import to_torch
-from common.trajectory import Trajectory
-from common.transformer import FEW_TOKENS, INIT_STD, TokenInputs, Transformer, TransformerConfig, functional_transformer
+from common.base.config import TrainingConfig, from_dict, to_dict, validate
+from common.base.errors import UserError
+from common.base.keys import seed_key
+from common.nn.models import Apply, MLPConfig, Params
+from common.nn.torch_names import to_torch
+from common.nn.transformer import FEW_TOKENS, INIT_STD, TokenInputs, Transformer, TransformerConfig, functional_transformer
+from common.runs import export
+from common.runs.directory import RunDirectory
+from common.runs.trajectory import Trajectory
+from common.train.engine import ScanEngine
+from common.train.optim import OptimConfig, learning_rate_shape
 from parity import distill, probe, train
 from parity.config import StudentConfig, TrainConfig, functional_model, make_engine, teacher_problem
 from parity.data import ParityData, sample, supports_of

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.transition import DetectorConfig, NoTransition, Transition, detect_on_metric, detect_on_probe, lasting, smooth
+from common.judge.transition import DetectorConfig, NoTransition, Transition, detect_on_metric, detect_on_probe, lasting, smooth
 
 CONFIG = DetectorConfig()
 STEPS = list(range(0, 6000, 100))

@@ -8,8 +8,8 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from common import ngram
-from common.errors import UserError
+from common.base.errors import UserError
+from common.sequence import ngram
 from pcfg.grammar import Grammar, load
 from pcfg.ngrams import ngram_counts, window_optimum
 from pcfg.posterior import Channel, Selection, optimal_prediction

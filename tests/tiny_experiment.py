@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from common.config import Preset, TrainingConfig
-from common.models import MLPConfig
-from common.optim import OptimConfig
-from common.schedule import ScheduleConfig
+from common.base.config import Preset, TrainingConfig
+from common.nn.models import MLPConfig
+from common.train.optim import OptimConfig
+from common.train.schedule import ScheduleConfig
 from figures import make
 from parity import experiment
 from parity.config import StudentConfig, TrainConfig

@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from common.config import flatten, parse
-from common.errors import RunError, run_command
-from common.runs import RunDirectory
+from common.base.config import flatten, parse
+from common.base.errors import RunError, run_command
+from common.runs.directory import RunDirectory
 from common.runs.files import bytes_text, size_bytes
-from common.trajectory import Trajectory, describe_steps
+from common.runs.trajectory import Trajectory, describe_steps
 
 _TAIL = 5
 

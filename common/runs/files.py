@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO
 
-from common.errors import UserError
+from common.base.errors import UserError
 
 _TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.tmp")
 _STRAYS = (

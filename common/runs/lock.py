@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from common.errors import UserError
+from common.base.errors import UserError
 from common.runs.files import temporary_name
 
 LOCK = "lock"

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, StrictFloat, StrictInt, StrictStr, TypeAdapter, ValidationError
 
-from common.config import explain
-from common.errors import RunError, UserError
+from common.base.config import explain
+from common.base.errors import RunError, UserError
 
 _LENIENT = ConfigDict(extra="ignore")
 _Step = Annotated[StrictStr, Field(pattern=r"^\d+$")]

@@ -1,0 +1,1 @@
+"""What every room stands on: configuration, errors and signals, randomness, devices, reading and printing."""

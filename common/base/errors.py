@@ -1,0 +1,96 @@
+"""Errors a user can act on, and how a command turns them into a message and an exit code."""
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from common.base.environment import close_stdout, flush_streams, missing_device, prepare_streams, unreadable
+from common.base.interruption import Preempted, ending, leave
+
+
+class UserError(Exception):
+    """Bad input: what was asked for cannot be done as asked. Exit code 2."""
+
+    exit_code = 2
+
+
+class RunError(Exception):
+    """A run that was asked for correctly and failed: NaN loss, corrupted checkpoint, full disk. Exit code 1."""
+
+    exit_code = 1
+
+
+def means_full_disk(error: Exception) -> bool:
+    """Whether there is no room left, on the disk or in the user's quota; libraries hide the system's error in the text of others."""
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "errno", None) in full or any(os.strerror(code) in str(error) for code in full)
+
+
+def full_disk(where: str) -> RunError:
+    """What to do when there is no room left."""
+    return RunError(
+        f"the disk is full, or your quota is used up{where}; free some space and run the same command again, nothing saved so far is lost"
+    )
+
+
+def explain_os_error(error: OSError) -> UserError | RunError:
+    """Turn an operating-system error into one that says what to do."""
+    where = f" ({error.filename})" if error.filename else ""
+    if means_full_disk(error):
+        return full_disk(where)
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return UserError(f"no permission to read or write{where}; check the owner and mode, or choose another directory")
+    if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP):
+        return UserError(f"{error.strerror}{where}; choose another path")
+    return RunError(f"the operating system refused{where}: {error.strerror}")
+
+
+def run_command(command: Callable[[list[str]], None]) -> None:
+    """Run a command-line entry point on `sys.argv`; errors and signals become one message on stderr and an exit code, never a traceback."""
+    sys.unraisablehook = without_late_callbacks(sys.unraisablehook)
+    prepare_streams()
+    try:
+        with ending():
+            if advice := unreadable(sys.argv[1:]):
+                raise UserError(advice)
+            command(sys.argv[1:])
+            flush_streams()
+    except Preempted as stop:
+        leave(stop)
+    except (UserError, RunError) as error:
+        _fail(error)
+    except BrokenPipeError:
+        close_stdout()
+        sys.exit(0)
+    except OSError as error:
+        _fail(explain_os_error(error))
+    except (RuntimeError, AssertionError):  # JAX removes from its errors what would tell why
+        advice = missing_device()
+        if advice is None:
+            raise
+        _fail(UserError(advice))
+
+
+def without_late_callbacks(report: Callable[[Any], object]) -> Callable[[Any], object]:
+    """A hook for exceptions that nobody can catch, silent on those of a read that failed.
+
+    The failure itself is an error with a message; TensorStore's callbacks come after Orbax has closed its event loop and would add a traceback.
+    """
+
+    def hook(unraisable: Any) -> None:
+        if not (isinstance(unraisable.exc_value, RuntimeError) and "Event loop is closed" in str(unraisable.exc_value)):
+            report(unraisable)
+
+    return hook
+
+
+def _fail(error: UserError | RunError) -> None:
+    with suppress(OSError):  # a terminal that was closed
+        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False)
+    sys.exit(error.exit_code)

@@ -1,0 +1,1 @@
+"""Numbers in, judgements out: statistics, transitions, phases, verdicts. It knows no files."""

@@ -1,0 +1,83 @@
+"""`python -m common.export RUN --step N --out FILE`: a checkpoint as safetensors, with PyTorch's parameter names and layouts.
+
+The file's own metadata say where it comes from (experiment, stage, the hash of the run, step, seed, learning rate), and of a Transformer whether its
+token embeddings are tied to its last layer.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import tyro
+from safetensors.numpy import save
+
+from common.base.config import parse
+from common.base.errors import UserError, run_command
+from common.nn.models import Params
+from common.nn.torch_names import ties_embeddings, to_torch
+from common.runs.directory import RunDirectory
+from common.runs.files import check_replaceable, write_bytes
+from common.runs.trajectory import Trajectory
+
+
+@dataclass(frozen=True)
+class ExportCommand:
+    """Arguments of `python -m common.export`."""
+
+    run_dir: tyro.conf.Positional[Path]
+    """A run directory."""
+    step: int
+    """Which checkpoint, in optimiser updates."""
+    out: Path
+    """The safetensors file to write."""
+    seed_index: int = 0
+    """Which lane of the run: seeds in order, and within a seed the learning rates of a sweep."""
+    overwrite: bool = False
+    """Replace the file if it is there."""
+
+
+def main(args: list[str]) -> None:
+    """Parse and export."""
+    command = parse(ExportCommand, args, prog="common.export", description="Write a checkpoint with PyTorch's parameter names and layouts.")
+    run = RunDirectory(command.run_dir)
+    num_lanes = len(run.manifest["seeds"])
+    if not 0 <= command.seed_index < num_lanes:
+        raise UserError(f"--seed-index {command.seed_index}: {command.run_dir} has lanes 0 to {num_lanes - 1}")
+    check_target(command.out, command.overwrite)
+    params = jax.tree.map(lambda leaf: leaf[command.seed_index], Trajectory(run).restore(command.step))
+    data = save(to_torch(params), metadata(run, params, command.step, command.seed_index))
+    check_target(command.out, command.overwrite)  # again: reading takes a while
+    write_bytes(command.out, data)
+    print(command.out)
+
+
+def check_target(out: Path, overwrite: bool) -> None:
+    """Refuse a file that cannot be written, or is there already.
+
+    Raises:
+        UserError: it lies in no folder, is one, or is there and not to be overwritten.
+    """
+    if not out.absolute().parent.is_dir():
+        raise UserError(f"{out.absolute().parent} does not exist; create it or choose another --out")
+    check_replaceable(out)
+    if out.exists() and not overwrite:
+        raise UserError(f"{out} is there already; choose another --out, or give --overwrite")
+
+
+def metadata(run: RunDirectory, params: Params, step: int, lane: int) -> dict[str, str]:
+    """What a file says of itself; `format` and `tie_word_embeddings` are Hugging Face's names."""
+    known = {
+        "format": "pt",
+        "experiment": run.record["experiment"],
+        "stage": run.record["stage"],
+        "run": run.hash,
+        "step": str(step),
+        "seed": str(run.manifest["seeds"][lane]),
+        "learning_rate": repr(run.manifest["learning_rates"][lane]),
+    }
+    ties = ties_embeddings(params)
+    return known if ties is None else known | {"tie_word_embeddings": str(ties).lower()}
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,1 @@
+"""The supervision of students by the trajectory of a teacher."""

@@ -1,7 +1,9 @@
-"""`python -m benchmarks.blocked`: milliseconds of a batch-1 step of the MLP, in blocks and step by step, beside PyTorch.
+"""`python -m benchmarks.blocked`: milliseconds of a batch-1 step of the MLP, in blocks and step by
+step, beside PyTorch.
 
-Each side runs in turn, several rounds; the tables show medians. "2 products" is what no blocked engine can do without: the pre-activations of a block
-and the update of the hidden weights, as two matrix products of that size and nothing else, a step's share of them.
+Each side runs in turn, several rounds; the tables show medians. "2 products" is what no blocked
+engine can do without: the pre-activations of a block and the update of the hidden weights, as two
+matrix products of that size and nothing else, a step's share of them.
 """
 
 import itertools
@@ -48,7 +50,12 @@ class BenchCommand:
 def main(args: list[str]) -> None:
     """Time and print."""
     set_up_devices()
-    command = parse(BenchCommand, args, prog="benchmarks.blocked", description="Milliseconds of a batch-1 step: PyTorch, scan, blocked.")
+    command = parse(
+        BenchCommand,
+        args,
+        prog="benchmarks.blocked",
+        description="Milliseconds of a batch-1 step: PyTorch, scan, blocked.",
+    )
     console = Console(soft_wrap=True)
     for width in command.widths:
         console.print(engines_table(command, width))
@@ -61,14 +68,20 @@ def engines_table(command: BenchCommand, width: int) -> Table:
     sides = {
         **peers.sides(d, K, width, 1, RATE, steps, len(jax.devices())),
         "scan": engine_side(ScanEngine(teacher_problem(config_of(d, width, 1))), steps),
-        "scan" + many: engine_side(ScanEngine(teacher_problem(config_of(d, width, command.seeds))), steps),
+        "scan" + many: engine_side(
+            ScanEngine(teacher_problem(config_of(d, width, command.seeds))), steps
+        ),
         "blocked": engine_side(BlockedEngine(teacher_problem(config_of(d, width, 1))), steps),
-        "blocked" + many: engine_side(BlockedEngine(teacher_problem(config_of(d, width, command.seeds))), steps),
+        "blocked" + many: engine_side(
+            BlockedEngine(teacher_problem(config_of(d, width, command.seeds))), steps
+        ),
         "2 products": products_side(d, width, BLOCK_ROWS, steps),
     }
     seconds = measure(sides, command.rounds)
     fastest_peer = min(value for name, value in seconds.items() if "PyTorch" in name)
-    title = f"d={d}, width {width}, batch 1, {len(jax.devices())} cores; times are per step and seed"
+    title = (
+        f"d={d}, width {width}, batch 1, {len(jax.devices())} cores; times are per step and seed"
+    )
     table = Table("", "ms", "x fastest PyTorch", title=title, title_justify="left")
     for name, value in seconds.items():
         per_seed = value / (command.seeds if "seeds" in name else 1)
@@ -78,17 +91,52 @@ def engines_table(command: BenchCommand, width: int) -> Table:
 
 def blocks_table(command: BenchCommand) -> Table:
     """The cost of a blocked step against inputs, width, block and seeds."""
-    table = Table("d", "width", "block", "seeds", "ms a seed", "2 products, ms", "ratio", "peak MB", title="blocked", title_justify="left")
+    table = Table(
+        "d",
+        "width",
+        "block",
+        "seeds",
+        "ms a seed",
+        "2 products, ms",
+        "ratio",
+        "peak MB",
+        title="blocked",
+        title_justify="left",
+    )
     for d, width in itertools.product(sorted({32, command.d}), command.widths):
         steps = steps_of(d, width)
-        shapes = [(rows, 1) for rows in command.blocks] + [(BLOCK_ROWS, command.seeds), (BLOCK_ROWS, 2 * len(jax.devices()))]
-        engines = {(rows, seeds): BlockedEngine(teacher_problem(config_of(d, width, seeds)), block_rows=rows) for rows, seeds in shapes}
+        shapes = [(rows, 1) for rows in command.blocks] + [
+            (BLOCK_ROWS, command.seeds),
+            (BLOCK_ROWS, 2 * len(jax.devices())),
+        ]
+        engines = {
+            (rows, seeds): BlockedEngine(
+                teacher_problem(config_of(d, width, seeds)), block_rows=rows
+            )
+            for rows, seeds in shapes
+        }
         sides = {f"{shape}": engine_side(engine, steps) for shape, engine in engines.items()}
-        seconds = measure(sides | {f"products {rows}": products_side(d, width, rows, steps) for rows, _ in shapes}, command.rounds)
+        seconds = measure(
+            sides
+            | {f"products {rows}": products_side(d, width, rows, steps) for rows, _ in shapes},
+            command.rounds,
+        )
         for (rows, seeds), engine in engines.items():
-            ours, floor = 1e3 * seconds[f"{rows, seeds}"] / steps / seeds, 1e3 * seconds[f"products {rows}"] / steps
+            ours, floor = (
+                1e3 * seconds[f"{rows, seeds}"] / steps / seeds,
+                1e3 * seconds[f"products {rows}"] / steps,
+            )
             peak = f"{peak_bytes(engine, steps) / 1e6:.1f}" if rows == BLOCK_ROWS else ""
-            table.add_row(str(d), str(width), str(rows), str(seeds), f"{ours:.4f}", f"{floor:.4f}", f"{ours / floor:.1f}", peak)
+            table.add_row(
+                str(d),
+                str(width),
+                str(rows),
+                str(seeds),
+                f"{ours:.4f}",
+                f"{floor:.4f}",
+                f"{ours / floor:.1f}",
+                peak,
+            )
     return table
 
 
@@ -96,17 +144,25 @@ def peak_bytes(engine: BlockedEngine, steps: int) -> int:
     """Memory of the compiled steps on one device: state, batches and everything in between."""
     analysis = engine.compiled(engine.init(), None, steps).memory_analysis()
     assert analysis is not None
-    return analysis.argument_size_in_bytes + analysis.temp_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+    return (
+        analysis.argument_size_in_bytes
+        + analysis.temp_size_in_bytes
+        + analysis.output_size_in_bytes
+        - analysis.alias_size_in_bytes
+    )
 
 
 def steps_of(d: int, width: int) -> int:
-    """Steps in a round: a multiple of every block here, and about as much work whatever the shape."""
+    """Steps in a round: a multiple of every block here, and about as much work whatever the
+    shape."""
     return 128 * max(1, min(16, 10_000_000 // (d * width) // 128))
 
 
 def config_of(d: int, width: int, num_seeds: int) -> TrainConfig:
     """A teacher on batches of one."""
-    training = TrainingConfig(steps=10_000, batch_size=1, eval_every=10_000, eval_examples=256, num_seeds=num_seeds)
+    training = TrainingConfig(
+        steps=10_000, batch_size=1, eval_every=10_000, eval_examples=256, num_seeds=num_seeds
+    )
     return TrainConfig(ParityData(d, K), MLPConfig(width), OptimConfig((RATE,)), training)
 
 
@@ -121,16 +177,21 @@ def engine_side(engine: ScanEngine, steps: int) -> Callable[[], None]:
 
 
 def products_side(d: int, width: int, rows: int, steps: int) -> Callable[[], None]:
-    """The two products of `steps` steps; the result of each goes into the next, so that none is left out."""
+    """The two products of `steps` steps; the result of each goes into the next, so that none is
+    left out."""
     key = jax.random.key(0)
     x_RxI = 1e-3 * jax.random.normal(key, (rows, d + 1))
     state = [(jax.random.normal(key, (d + 1, width)), jnp.zeros((rows, width)))]
 
-    def block(carry: tuple[jax.Array, jax.Array], _: None) -> tuple[tuple[jax.Array, jax.Array], None]:
+    def block(
+        carry: tuple[jax.Array, jax.Array], _: None
+    ) -> tuple[tuple[jax.Array, jax.Array], None]:
         w1_IxM, deltas_RxM = carry
         return (w1_IxM - x_RxI.T @ deltas_RxM, x_RxI @ w1_IxM), None
 
-    blocks = jax.jit(lambda carry: jax.lax.scan(block, carry, None, length=steps // rows)[0], donate_argnums=0)
+    blocks = jax.jit(
+        lambda carry: jax.lax.scan(block, carry, None, length=steps // rows)[0], donate_argnums=0
+    )
 
     def advance() -> None:
         state[0] = jax.block_until_ready(blocks(state[0]))

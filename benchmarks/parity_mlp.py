@@ -1,7 +1,9 @@
-"""`python -m benchmarks.parity_mlp`: examples per second of a preset's teacher and student step, beside PyTorch.
+"""`python -m benchmarks.parity_mlp`: examples per second of a preset's teacher and student step,
+beside PyTorch.
 
-Each side runs in turn, several rounds; the table shows medians, and ratios to the fastest plain PyTorch loop: small operations run faster on one
-thread than on all, so both are tried. "10 seeds" counts the examples of all seeds that train together.
+Each side runs in turn, several rounds; the table shows medians, and ratios to the fastest plain
+PyTorch loop: small operations run faster on one thread than on all, so both are tried. "10 seeds"
+counts the examples of all seeds that train together.
 """
 
 import statistics
@@ -38,10 +40,18 @@ def main(args: list[str]) -> None:
     """Time and print."""
     set_up_devices()
     experiment = chosen_preset(args, PRESETS).config
-    command = parse(BenchCommand, args, prog="benchmarks.parity_mlp", description="Examples/s of the MLP training steps, beside PyTorch.")
+    command = parse(
+        BenchCommand,
+        args,
+        prog="benchmarks.parity_mlp",
+        description="Examples/s of the MLP training steps, beside PyTorch.",
+    )
     console = Console(soft_wrap=True)
     for role in ("teacher", "student"):
-        sides = {**our_sides(experiment, role, command.steps), **peer_sides(experiment, role, command.steps)}
+        sides = {
+            **our_sides(experiment, role, command.steps),
+            **peer_sides(experiment, role, command.steps),
+        }
         seconds = measure(sides, command.rounds)
         console.print(table_of(experiment, role, seconds, command.steps))
 
@@ -53,10 +63,16 @@ def our_sides(experiment: Experiment, role: str, steps: int) -> dict[str, Callab
         problem, config = problem_of(experiment, role, num_seeds), experiment.teacher
         engine = ScanEngine(problem)
         init = functional_model(config).init
-        teachers_L = engine.place(jax.vmap(init)(jax.random.split(jax.random.key(1), num_seeds))) if role == "student" else None
+        teachers_L = (
+            engine.place(jax.vmap(init)(jax.random.split(jax.random.key(1), num_seeds)))
+            if role == "student"
+            else None
+        )
         state = [engine.init()]
 
-        def advance(engine: ScanEngine = engine, state: list = state, teachers_L: dict | None = teachers_L) -> None:
+        def advance(
+            engine: ScanEngine = engine, state: list = state, teachers_L: dict | None = teachers_L
+        ) -> None:
             state[0] = jax.block_until_ready(engine.advance(state[0], teachers_L, steps))
 
         sides[f"this laboratory, {num_seeds} seed{'s' if num_seeds > 1 else ''}"] = advance
@@ -67,20 +83,39 @@ def problem_of(experiment: Experiment, role: str, num_seeds: int) -> Problem:
     """The preset's problem with another number of seeds."""
     if role == "teacher":
         config = experiment.teacher
-        return teacher_problem(replace(config, training=replace(config.training, num_seeds=num_seeds)))
+        return teacher_problem(
+            replace(config, training=replace(config.training, num_seeds=num_seeds))
+        )
     student = experiment.student
-    return student_problem(replace(student, training=replace(student.training, num_seeds=num_seeds)), experiment.teacher)
+    return student_problem(
+        replace(student, training=replace(student.training, num_seeds=num_seeds)),
+        experiment.teacher,
+    )
 
 
 def peer_sides(experiment: Experiment, role: str, steps: int) -> dict[str, Callable[[], None]]:
     """The same step in PyTorch."""
-    config, teacher_width = (experiment.teacher, None) if role == "teacher" else (experiment.student, experiment.teacher.model.width)
+    config, teacher_width = (
+        (experiment.teacher, None)
+        if role == "teacher"
+        else (experiment.student, experiment.teacher.model.width)
+    )
     data, rate = config.data, config.optim.learning_rate[0]
-    return peers.sides(data.d, data.k, config.model.width, config.training.batch_size, rate, steps, len(jax.devices()), teacher_width)
+    return peers.sides(
+        data.d,
+        data.k,
+        config.model.width,
+        config.training.batch_size,
+        rate,
+        steps,
+        len(jax.devices()),
+        teacher_width,
+    )
 
 
 def measure(sides: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
-    """Median seconds of each side; the sides take turns, so that a slow moment of the machine hits all of them."""
+    """Median seconds of each side; the sides take turns, so that a slow moment of the machine hits
+    all of them."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for i in range(rounds + 1):
         for name, run in sides.items():
@@ -94,7 +129,9 @@ def measure(sides: dict[str, Callable[[], None]], rounds: int) -> dict[str, floa
 def table_of(experiment: Experiment, role: str, seconds: dict[str, float], steps: int) -> Table:
     """Examples per second, and how many times the PyTorch loop that is."""
     config = experiment.teacher if role == "teacher" else experiment.student
-    what = f"{role}: d={config.data.d}, width {config.model.width}, batch {config.training.batch_size}"
+    what = (
+        f"{role}: d={config.data.d}, width {config.model.width}, batch {config.training.batch_size}"
+    )
     table = Table("", "examples/s", "x PyTorch", title=what, title_justify="left")
     fastest_peer = min(value for name, value in seconds.items() if "PyTorch" in name)
     for name, value in seconds.items():

@@ -1,7 +1,9 @@
-"""`python -m benchmarks.pcfg_sampler`: sentences per second of the sampler on one core, beside plain recursions over the grammar.
+"""`python -m benchmarks.pcfg_sampler`: sentences per second of the sampler on one core, beside
+plain recursions over the grammar.
 
-The plain recursion draws every rule with `numpy.random.choice`, as one writes it at first (and as the published create_mlm.py does); the faster one
-with `random.choices`, which is made for single draws. Each side runs in turn, several rounds; the table shows medians.
+The plain recursion draws every rule with `numpy.random.choice`, as one writes it at first (and as
+the published create_mlm.py does); the faster one with `random.choices`, which is made for single
+draws. Each side runs in turn, several rounds; the table shows medians.
 """
 
 import os
@@ -39,23 +41,42 @@ class BenchCommand:
 
 def main(args: list[str]) -> None:
     """Time and print."""
-    command = parse(BenchCommand, args, prog="benchmarks.pcfg_sampler", description="Sentences/s of the sampler, beside plain recursions.")
+    command = parse(
+        BenchCommand,
+        args,
+        prog="benchmarks.pcfg_sampler",
+        description="Sentences/s of the sampler, beside plain recursions.",
+    )
     use_one_core()
     grammar = load(command.grammar)
-    sampler, batches, few = make_sampler(grammar), -(-command.sentences // command.batch_size), -(-command.sentences // 64)
+    sampler, batches, few = (
+        make_sampler(grammar),
+        -(-command.sentences // command.batch_size),
+        -(-command.sentences // 64),
+    )
     sides = {
         RECURSION: recursion_side(grammar, numpy_choice, few),
         FAST_RECURSION: recursion_side(grammar, python_choice, few),
-        "here, tokens": sampler_side(sampler, command.batch_size, batches, lambda sentences: sentences.tokens_BxT),
-        "here, tokens and derivations": sampler_side(sampler, command.batch_size, batches, lambda sentences: sentences),
+        "here, tokens": sampler_side(
+            sampler, command.batch_size, batches, lambda sentences: sentences.tokens_BxT
+        ),
+        "here, tokens and derivations": sampler_side(
+            sampler, command.batch_size, batches, lambda sentences: sentences
+        ),
     }
-    drawn = {name: few if name in (RECURSION, FAST_RECURSION) else batches * command.batch_size for name in sides}
-    rates = {name: drawn[name] / seconds for name, seconds in measure(sides, command.rounds).items()}
+    drawn = {
+        name: few if name in (RECURSION, FAST_RECURSION) else batches * command.batch_size
+        for name in sides
+    }
+    rates = {
+        name: drawn[name] / seconds for name, seconds in measure(sides, command.rounds).items()
+    }
     Console(soft_wrap=True).print(table_of(grammar, command.batch_size, rates))
 
 
 def use_one_core() -> None:
-    """Keep this process, and whatever threads it starts from now on, on one core where the system lets it. Call before anything is computed."""
+    """Keep this process, and whatever threads it starts from now on, on one core where the system
+    lets it. Call before anything is computed."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
@@ -70,7 +91,9 @@ def python_choice(rules: tuple[Rule, ...]) -> Rule:
     return random.choices(rules, [rule.probability for rule in rules])[0]
 
 
-def recursion_side(grammar: Grammar, choose: Callable[[tuple[Rule, ...]], Rule], num_sentences: int) -> Callable[[], None]:
+def recursion_side(
+    grammar: Grammar, choose: Callable[[tuple[Rule, ...]], Rule], num_sentences: int
+) -> Callable[[], None]:
     """Lists of terminals, one sentence after the other."""
 
     def expand(symbol: str) -> list[str]:
@@ -88,7 +111,9 @@ def recursion_side(grammar: Grammar, choose: Callable[[tuple[Rule, ...]], Rule],
     return draw
 
 
-def sampler_side(sampler: Sampler, batch_size: int, batches: int, wanted: Callable[[Sentences], object]) -> Callable[[], None]:
+def sampler_side(
+    sampler: Sampler, batch_size: int, batches: int, wanted: Callable[[Sentences], object]
+) -> Callable[[], None]:
     """Compiled batches, of which the caller uses what is wanted."""
     sample = jax.jit(lambda key: wanted(sampler.sample(key, batch_size)))
     keys = jax.random.split(jax.random.key(0), batches)
@@ -103,10 +128,18 @@ def sampler_side(sampler: Sampler, batch_size: int, batches: int, wanted: Callab
 def table_of(grammar: Grammar, batch_size: int, rates: dict[str, float]) -> Table:
     """Sentences per second, and how many times either recursion that is."""
     shortest, longest = grammar.length_bounds()
-    title = f"{grammar.name}, sentences of {shortest} to {longest} tokens, batches of {batch_size}, one core"
+    title = (
+        f"{grammar.name}, sentences of {shortest} to {longest} tokens, batches of {batch_size}, one"
+        " core"
+    )
     table = Table("", "sentences/s", "x plain", "x faster", title=title, title_justify="left")
     for name, rate in rates.items():
-        table.add_row(name, f"{rate:,.0f}", f"{rate / rates[RECURSION]:.1f}", f"{rate / rates[FAST_RECURSION]:.1f}")
+        table.add_row(
+            name,
+            f"{rate:,.0f}",
+            f"{rate / rates[RECURSION]:.1f}",
+            f"{rate / rates[FAST_RECURSION]:.1f}",
+        )
     return table
 
 

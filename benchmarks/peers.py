@@ -38,19 +38,40 @@ def loaded_batches(d: int, k: int, batch_size: int) -> Iterator[Batch]:
 
 
 def sides(
-    d: int, k: int, width: int, batch_size: int, rate: float, steps: int, cores: int, teacher_width: int | None = None
+    d: int,
+    k: int,
+    width: int,
+    batch_size: int,
+    rate: float,
+    steps: int,
+    cores: int,
+    teacher_width: int | None = None,
 ) -> dict[str, Callable[[], None]]:
-    """`steps` updates of one model: batches drawn whole, with one thread and with all cores, and through a DataLoader."""
+    """`steps` updates of one model: batches drawn whole, with one thread and with all cores, and
+    through a DataLoader."""
     model, teacher = mlp(d, width), None if teacher_width is None else mlp(d, teacher_width)
     whole, loaded = fresh_batches(d, k, batch_size), loaded_batches(d, k, batch_size)
-    ways = {"1 thread": (whole, 1), f"{cores} threads": (whole, cores), "DataLoader, 1 thread": (loaded, 1)}
+    ways = {
+        "1 thread": (whole, 1),
+        f"{cores} threads": (whole, cores),
+        "DataLoader, 1 thread": (loaded, 1),
+    }
     return {
-        f"PyTorch loop, {name}": lambda batches=batches, threads=threads: train(model, teacher, batches, rate, steps, threads)
+        f"PyTorch loop, {name}": lambda batches=batches, threads=threads: train(
+            model, teacher, batches, rate, steps, threads
+        )
         for name, (batches, threads) in ways.items()
     }
 
 
-def train(model: nn.Module, teacher: nn.Module | None, batches: Iterator[Batch], rate: float, steps: int, threads: int) -> None:
+def train(
+    model: nn.Module,
+    teacher: nn.Module | None,
+    batches: Iterator[Batch],
+    rate: float,
+    steps: int,
+    threads: int,
+) -> None:
     """`steps` updates of SGD on the labels, or on a teacher's hard labels."""
     torch.set_num_threads(threads)
     optimizer, loss_fn = torch.optim.SGD(model.parameters(), lr=rate), nn.CrossEntropyLoss()

@@ -1,4 +1,5 @@
-"""What all experiments share: configuration, the training loop, trajectories, run directories, statistics."""
+"""What all experiments share: configuration, the training loop, trajectories, run directories,
+statistics."""
 
 from common.base.environment import import_jax
 

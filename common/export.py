@@ -1,4 +1,5 @@
-"""`python -m common.export RUN --step N --out FILE`: a checkpoint as safetensors, with PyTorch's parameter names."""
+"""`python -m common.export RUN --step N --out FILE`: a checkpoint as safetensors, with PyTorch's
+parameter names."""
 
 from common.base.errors import run_command
 from common.runs.export import main

@@ -1,4 +1,5 @@
-"""What hidden states hold of the derivation: the non-terminals above every token, read off teachers and students by probes."""
+"""What hidden states hold of the derivation: the non-terminals above every token, read off teachers
+and students by probes."""
 
 from pathlib import Path
 
@@ -31,9 +32,9 @@ def draw(home: Path, folder: Path) -> Path:
 def caption(home: Path) -> str:
     """What the figure shows."""
     text = (
-        "How well the non-terminals above every token can be read off the last hidden layer (level 0 is"
-        " the start symbol): off the token's own position (linear), or off all positions, weighted by"
-        " position (mixing)."
+        "How well the non-terminals above every token can be read off the last hidden layer (level"
+        " 0 is the start symbol): off the token's own position (linear), or off all positions,"
+        " weighted by position (mixing)."
     )
     has_margin = students_of(home).seed.nunique() >= MIN_SEEDS_OF_MEAN
     return f"{text} Intervals of the students: 95% over seeds." if has_margin else text
@@ -46,22 +47,37 @@ def students_of(home: Path) -> pd.DataFrame:
 
 
 def draw_probes(axes: Axes, table: pd.DataFrame, grammar: str) -> None:
-    """How well each probe reads each level's ancestors off the teacher, untrained and trained, mean over seeds."""
+    """How well each probe reads each level's ancestors off the teacher, untrained and trained, mean
+    over seeds."""
     mean = table.groupby(["probe", "step", "level"])["accuracy"].mean()
-    bars = [(probe, step) for probe in ("linear", "mixing") for step in (table.step.min(), table.step.max())]
+    bars = [
+        (probe, step)
+        for probe in ("linear", "mixing")
+        for step in (table.step.min(), table.step.max())
+    ]
     colors = (style.GREY, style.BLACK, style.SKY, style.BLUE)
     for i, ((probe, step), color) in enumerate(zip(bars, colors, strict=True)):
         own, state = mean[probe][step], "untrained" if step == 0 else "trained"
-        axes.bar(own.index + 0.2 * (i - 1.5), own, width=0.19, color=color, label=f"{probe}, {state}")
+        axes.bar(
+            own.index + 0.2 * (i - 1.5), own, width=0.19, color=color, label=f"{probe}, {state}"
+        )
     by_level(axes, table, width=0.8)
     axes.set_title(f"Teacher, by probe ({grammar})")
 
 
 def draw_checkpoints(axes: Axes, table: pd.DataFrame) -> None:
-    """The linear probe over the teacher's training, mean over seeds; the untrained model at the left."""
+    """The linear probe over the teacher's training, mean over seeds; the untrained model at the
+    left."""
     for i, (level, own) in enumerate(table.groupby("level")):
         curve = own.groupby("step").accuracy.mean()
-        axes.plot(curve.index, curve, "o-", markersize=4, color=style.series_color(i), label=f"level {level}")
+        axes.plot(
+            curve.index,
+            curve,
+            "o-",
+            markersize=4,
+            color=style.series_color(i),
+            label=f"level {level}",
+        )
         axes.axhline(own.chance.iloc[0], color=style.series_color(i), linewidth=1, linestyle=":")
     axes.set_ylim(0, 1.35)
     axes.set_yticks(np.linspace(0, 1, 5))
@@ -72,13 +88,28 @@ def draw_checkpoints(axes: Axes, table: pd.DataFrame) -> None:
 
 
 def draw_students(axes: Axes, table: pd.DataFrame) -> None:
-    """The linear probe on the trained students, mean over seeds with Student's 95% interval; the untrained student beside them."""
-    trained, untrained = table[table.step > 0], table[(table.step == 0) & (table.strategy == STRATEGIES[0])]  # all begin with the same weights
+    """The linear probe on the trained students, mean over seeds with Student's 95% interval; the
+    untrained student beside them."""
+    trained, untrained = (
+        table[table.step > 0],
+        table[(table.step == 0) & (table.strategy == STRATEGIES[0])],
+    )  # all begin with the same weights
     groups = [(style.GREY, "untrained", untrained)]
-    groups += [(style.STRATEGY[name], style.LABEL[name], trained[trained.strategy == name]) for name in STRATEGIES]
+    groups += [
+        (style.STRATEGY[name], style.LABEL[name], trained[trained.strategy == name])
+        for name in STRATEGIES
+    ]
     for i, (color, label, own) in enumerate(groups):
         mean, margin = mean_and_margin(own, "level", "accuracy")
-        axes.bar(mean.index + 0.16 * (i - 2), mean, width=0.15, yerr=margin, capsize=2, color=color, label=label)
+        axes.bar(
+            mean.index + 0.16 * (i - 2),
+            mean,
+            width=0.15,
+            yerr=margin,
+            capsize=2,
+            color=color,
+            label=label,
+        )
     by_level(axes, table, width=0.8)
     axes.set_title("Students, linear probe")
 
@@ -86,7 +117,14 @@ def draw_students(axes: Axes, table: pd.DataFrame) -> None:
 def by_level(axes: Axes, table: pd.DataFrame, width: float) -> None:
     """Groups of bars, one a level, with the accuracy of always giving its commonest symbol."""
     chance = table.groupby("level").chance.first()
-    axes.hlines(chance, chance.index - width / 2, chance.index + width / 2, color=style.RED, linewidth=2, label="commonest symbol")
+    axes.hlines(
+        chance,
+        chance.index - width / 2,
+        chance.index + width / 2,
+        color=style.RED,
+        linewidth=2,
+        label="commonest symbol",
+    )
     axes.set_axisbelow(True)
     axes.set_xticks(chance.index, [f"level {level}" for level in chance.index])
     axes.set_ylim(0, 1.35)

@@ -1,4 +1,5 @@
-"""Which first checkpoints make a two-shot student learn, and what they carry: a figure that the paper does not have."""
+"""Which first checkpoints make a two-shot student learn, and what they carry: a figure that the
+paper does not have."""
 
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,9 @@ def draw(home: Path, folder: Path) -> Path:
 def caption(home: Path) -> str:
     """What the figure shows."""
     if students_of(home).empty:
-        return "Two-shot students of first checkpoints: no teacher has a transition to take them from."
+        return (
+            "Two-shot students of first checkpoints: no teacher has a transition to take them from."
+        )
     return (
         "Two-shot students of first checkpoints across the transition. Left: share that learns (95%"
         " intervals) and the checkpoint's accuracy. Middle: its correlations with the support's"
@@ -44,20 +47,44 @@ def caption(home: Path) -> str:
 
 def students_of(home: Path) -> pd.DataFrame:
     """The sweep over first checkpoints, one row a student and degree."""
-    columns = ("teacher_seed", "offset", "degree", "learnt", "teacher_accuracy", "in_support", "off_support")
+    columns = (
+        "teacher_seed",
+        "offset",
+        "degree",
+        "learnt",
+        "teacher_accuracy",
+        "in_support",
+        "off_support",
+    )
     return loaders.table_of(home / "first_checkpoints.csv", *columns)
 
 
 def draw_students(axes: Axes, table: pd.DataFrame) -> None:
-    """Share of students that learn, with exact 95% intervals, and the accuracy of the checkpoint that taught them first."""
+    """Share of students that learn, with exact 95% intervals, and the accuracy of the checkpoint
+    that taught them first."""
     by_offset = table.groupby("away")
     away = np.asarray(sorted(table.away.unique()))
     shares = [proportion(int(own.learnt.sum()), len(own)) for _, own in by_offset]
     value, low, high = np.asarray([[share.value, share.low, share.high] for share in shares]).T
-    axes.errorbar(away, value, [value - low, high - value], fmt="o-", color=style.RED, capsize=3, label="2-shot students that learn")
+    axes.errorbar(
+        away,
+        value,
+        [value - low, high - value],
+        fmt="o-",
+        color=style.RED,
+        capsize=3,
+        label="2-shot students that learn",
+    )
     accuracy = by_offset.teacher_accuracy
     axes.plot(away, accuracy.mean(), color=style.BLACK, label="accuracy of the first checkpoint")
-    axes.fill_between(away, accuracy.quantile(0.25), accuracy.quantile(0.75), color=style.BLACK, alpha=0.12, linewidth=0)
+    axes.fill_between(
+        away,
+        accuracy.quantile(0.25),
+        accuracy.quantile(0.75),
+        color=style.BLACK,
+        alpha=0.12,
+        linewidth=0,
+    )
     axes.set_ylim(-0.03, 1.3)
     axes.set_yticks(np.linspace(0, 1, 6))
     axes.set_title("Students, by their first checkpoint")
@@ -65,12 +92,26 @@ def draw_students(axes: Axes, table: pd.DataFrame) -> None:
 
 
 def draw_correlations(axes: Axes, table: pd.DataFrame) -> None:
-    """Mean |correlation| with the support's monomials of each degree, averaged over teachers; degree 1 off the support beside it."""
+    """Mean |correlation| with the support's monomials of each degree, averaged over teachers;
+    degree 1 off the support beside it."""
     for i, (degree, own) in enumerate(table.groupby("degree")):
         by_offset = own.groupby("away")
-        axes.plot(sorted(own.away.unique()), by_offset.in_support.mean(), "o-", markersize=4, color=style.series_color(i), label=f"degree {degree}")
+        axes.plot(
+            sorted(own.away.unique()),
+            by_offset.in_support.mean(),
+            "o-",
+            markersize=4,
+            color=style.series_color(i),
+            label=f"degree {degree}",
+        )
         if degree == 1:
-            axes.plot(sorted(own.away.unique()), by_offset.off_support.mean(), color=style.GREY, linestyle="--", label="degree 1, off the support")
+            axes.plot(
+                sorted(own.away.unique()),
+                by_offset.off_support.mean(),
+                color=style.GREY,
+                linestyle="--",
+                label="degree 1, off the support",
+            )
     axes.set_yscale("log")
     axes.set_ylim(top=30)  # room for the legend; no correlation exceeds 1, so no tick does
     axes.set_yticks([10.0**power for power in range(-4, 1) if 10.0**power >= axes.get_ylim()[0]])
@@ -88,7 +129,15 @@ def draw_areas(axes: Axes, claims: list[dict[str, Any]]) -> None:
             continue
         few = item["low"] is None  # of too few teachers there is no interval
         error = None if few else [[item["value"] - item["low"]], [item["high"] - item["value"]]]
-        axes.errorbar(i + 1, item["value"], error, fmt="o", color=style.series_color(i), capsize=4, markersize=9)
+        axes.errorbar(
+            i + 1,
+            item["value"],
+            error,
+            fmt="o",
+            color=style.series_color(i),
+            capsize=4,
+            markersize=9,
+        )
     axes.axhline(0.5, color=style.GREY, linewidth=1, linestyle=":")
     axes.set_xticks(range(1, len(measured) + 1))
     axes.set_xlim(0.5, len(measured) + 0.5)

@@ -25,7 +25,12 @@ def fingerprint(homes: Iterable[Path], subject: str) -> str:
     digest = hashlib.sha256(subject.encode())
     for package in _DRAWN_BY:
         digest.update(f"{package} {importlib.metadata.version(package)}\n".encode())
-    code = [path for folder in _SOURCES for pattern in ("*.py", "*.jinja", "*.csv") for path in folder.rglob(pattern)]
+    code = [
+        path
+        for folder in _SOURCES
+        for pattern in ("*.py", "*.jinja", "*.csv")
+        for path in folder.rglob(pattern)
+    ]
     files = [path for home in homes for pattern in _READ for path in home.rglob(pattern)]
     for path in sorted(code) + sorted(files):
         digest.update(f"{path}\n".encode())

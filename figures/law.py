@@ -1,4 +1,5 @@
-"""`python -m figures.law`: learning time against d at fixed k, every seed, medians, fitted exponents and the theory's slopes."""
+"""`python -m figures.law`: learning time against d at fixed k, every seed, medians, fitted
+exponents and the theory's slopes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,9 @@ from common.runs.lineage import refuse_stale_judgement
 from figures import loaders, report, style, tables
 
 CAPTION = (
-    "Learning time against the dimension d. Dots: seeds; large: their median with its 95% interval; triangles: seeds that did not learn within their"
-    " budget, if any. Lines: fits to the medians, with exponents. Dashed: the theory's slopes, placed by hand. Students' own examples only."
+    "Learning time against the dimension d. Dots: seeds; large: their median with its 95% interval;"
+    " triangles: seeds that did not learn within their budget, if any. Lines: fits to the medians,"
+    " with exponents. Dashed: the theory's slopes, placed by hand. Students' own examples only."
 )
 COMMAND = "python -m parity.law --preset"
 _TABLES = ("learning_times.csv", "tuning.csv", "fits.json")
@@ -42,7 +44,12 @@ class LawCommand:
 
 def main(args: list[str]) -> None:
     """Draw, and copy where asked."""
-    command = parse(LawCommand, args, prog="figures.law", description="Draw learning time against d from the tables of parity.law.")
+    command = parse(
+        LawCommand,
+        args,
+        prog="figures.law",
+        description="Draw learning time against d from the tables of parity.law.",
+    )
     home = command.root / "law" / command.preset
     makes_it = f"{COMMAND} {command.preset} --root {command.root}"
     if not (home / "fits.json").exists():
@@ -62,7 +69,9 @@ def draw(home: Path, folder: Path) -> Path:
         folder: where figures go.
     """
     fits = fits_of(home)["fits"]
-    times = loaders.table_of(home / "learning_times.csv", "k", "d", "strategy", "seed", "t90", "budget")
+    times = loaders.table_of(
+        home / "learning_times.csv", "k", "d", "strategy", "seed", "t90", "budget"
+    )
     ks = sorted({fit["k"] for fit in fits})
     drawing, panels = style.figure(len(ks), width=6.6, height=5.6)
     for axes, k in zip(panels, ks, strict=True):
@@ -82,15 +91,30 @@ def draw_panel(axes: Axes, fits: list[dict[str, Any]], times: pd.DataFrame) -> N
         own, color = times[times.strategy == name], style.STRATEGY[name]
         learnt, censored = own[own.t90.notna()], own[own.t90.isna()]
         axes.plot(learnt.d * _SHIFT[name], learnt.t90, ".", color=color, alpha=0.3, markersize=6)
-        axes.plot(censored.d * _SHIFT[name], censored.budget, "^", color=color, fillstyle="none", markersize=7)
+        axes.plot(
+            censored.d * _SHIFT[name],
+            censored.budget,
+            "^",
+            color=color,
+            fillstyle="none",
+            markersize=7,
+        )
         draw_medians(axes, fit, own.groupby("d").budget.max().to_dict(), color)
         if fit["prefactor"] is not None:
-            axes.plot(sizes, fit["prefactor"] * sizes ** fit["exponent"]["value"], color=color, linewidth=1.6, label=legend_text(fit))
+            axes.plot(
+                sizes,
+                fit["prefactor"] * sizes ** fit["exponent"]["value"],
+                color=color,
+                linewidth=1.6,
+                label=legend_text(fit),
+            )
     draw_guides(axes, fits, sizes)
     axes.plot([], [], color=style.GREY, linewidth=1.2, linestyle="--", label="slopes of the theory")
     axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
     ticks = style.nice_log_ticks(times.t90.dropna().tolist() or [1.0])
-    axes.set_yticks(ticks, [f"{tick / 1e6:g}M" if tick >= 1e6 else f"{tick / 1e3:g}k" for tick in ticks])
+    axes.set_yticks(
+        ticks, [f"{tick / 1e6:g}M" if tick >= 1e6 else f"{tick / 1e3:g}k" for tick in ticks]
+    )
     axes.minorticks_off()
     axes.set_xlabel("dimension d")
     axes.legend(loc="upper left")
@@ -101,37 +125,60 @@ def draw_medians(axes: Axes, fit: dict[str, Any], budgets: dict[int, int], color
     for median in fit["medians"]:
         if median["value"] is not None:
             at = median["d"] * _SHIFT[fit["strategy"]]
-            axes.plot([at, at], [median["low"], median["high"] or budgets[median["d"]]], color=color, linewidth=1.4)
+            axes.plot(
+                [at, at],
+                [median["low"], median["high"] or budgets[median["d"]]],
+                color=color,
+                linewidth=1.4,
+            )
             axes.plot(at, median["value"], "o", color=color, markersize=8)
 
 
 def legend_text(fit: dict[str, Any]) -> str:
     """A strategy with its exponent, typeset."""
     exponent = fit["exponent"]
-    return rf"{style.LABEL[fit['strategy']]}: $d^{{{exponent['value']:.2f}}}$ [{exponent['low']:.2f}, {exponent['high']:.2f}]"
+    return (
+        rf"{style.LABEL[fit['strategy']]}: $d^{{{exponent['value']:.2f}}}$ [{exponent['low']:.2f},"
+        rf" {exponent['high']:.2f}]"
+    )
 
 
 def draw_guides(axes: Axes, fits: list[dict[str, Any]], sizes: np.ndarray) -> None:
-    """The theory's slopes, clear of the fits: that of labels starts above theirs, that of two-shot ends below its own."""
+    """The theory's slopes, clear of the fits: that of labels starts above theirs, that of two-shot
+    ends below its own."""
     for fit in fits:
         if fit["theory"] is not None and fit["prefactor"] is not None:
             factor, at = (1.5, sizes[0]) if fit["strategy"] == "ce" else (0.6, sizes[-1])
-            guide = factor * fit["prefactor"] * at ** fit["exponent"]["value"] * (sizes / at) ** fit["theory"]
+            guide = (
+                factor
+                * fit["prefactor"]
+                * at ** fit["exponent"]["value"]
+                * (sizes / at) ** fit["theory"]
+            )
             color = style.STRATEGY[fit["strategy"]]
             axes.plot(sizes, guide, color=color, linewidth=1.2, linestyle="--", alpha=0.7)
-            text = {"xytext": (14, 0), "textcoords": "offset points", "va": "center", "fontsize": 12, "annotation_clip": False}
+            text = {
+                "xytext": (14, 0),
+                "textcoords": "offset points",
+                "va": "center",
+                "fontsize": 12,
+                "annotation_clip": False,
+            }
             axes.annotate(f"$d^{fit['theory']}$", (sizes[-1], guide[-1]), color=color, **text)
 
 
 def publish(home: Path, png: Path, out: Path, preset: str) -> None:
-    """Keep the small results of a law: tables, figure, provenance, the row for the README's table."""
+    """Keep the small results of a law: tables, figure, provenance, the row for the README's
+    table."""
     refuse_filled(out, _PROVENANCE, ours=(*_TABLES, png.name, _TABLE, _PARAGRAPH))
     out.mkdir(parents=True, exist_ok=True)
     for source in (*(home / name for name in _TABLES), png):
         copy_file(source, out / source.name)
     manifests = manifests_of(home)
     reported = manifests[min(name for name in manifests if Path(name).parts[1:] == ("teacher",))]
-    kept: dict[str, Any] = {name: reported[name] for name in ("device", "packages", "python", "seeds")}
+    kept: dict[str, Any] = {
+        name: reported[name] for name in ("device", "packages", "python", "seeds")
+    }
     kept["commits"] = sorted({str(manifest["commit"]) for manifest in manifests.values()})
     seconds = round(sum(manifest["wall_seconds"] for manifest in manifests.values()))
     write_json(out / _PROVENANCE, kept | {"training_seconds": seconds, "num_runs": len(manifests)})
@@ -140,7 +187,8 @@ def publish(home: Path, png: Path, out: Path, preset: str) -> None:
 
 
 def published_table(folder: Path, preset: str) -> str:
-    """The table of a published law, and below it the commits that made it and what its intervals are."""
+    """The table of a published law, and below it the commits that made it and what its intervals
+    are."""
     values = fits_of(folder)
     return f"{table(values, preset)}\n{tables.label(folder, values['intervals'])}"
 
@@ -183,11 +231,22 @@ def claims(values: dict[str, Any]) -> list[dict[str, Any]]:
     for comparison in values["comparisons"]:
         k = comparison["k"]
         cost = "labels cost a higher power than" if k - 1 > 2 else "labels cost the same power as"
-        measured = [{"name": "labels less 2-shot", "text": interval_text(comparison["ce_minus_two_shot"], ".2f")}]
+        measured = [
+            {
+                "name": "labels less 2-shot",
+                "text": interval_text(comparison["ce_minus_two_shot"], ".2f"),
+            }
+        ]
         for fit in values["fits"]:
             if fit["k"] == k:
-                measured.append({"name": style.LABEL[fit["strategy"]], "text": exponent_text(fit["exponent"])})
-        titles = {"claim": f"law, k={k}", "title": f"in d, {cost} 2-shot", "criterion": values["criterion"]}
+                measured.append(
+                    {"name": style.LABEL[fit["strategy"]], "text": exponent_text(fit["exponent"])}
+                )
+        titles = {
+            "claim": f"law, k={k}",
+            "title": f"in d, {cost} 2-shot",
+            "criterion": values["criterion"],
+        }
         judged.append(titles | {"holds": comparison["holds"], "measured": measured, "notes": []})
     return judged
 
@@ -198,7 +257,10 @@ def table(values: dict[str, Any], preset: str) -> str:
     for claim in claims(values):
         measured = "; ".join(f"{item['name']} {item['text']}" for item in claim["measured"])
         figure = f"[law](results/law-{preset}/law.png)"
-        rows.append(f"| {claim['claim']}: {claim['title']} | `{COMMAND} {preset}` | {figure} | {outcome_in_table(claim['holds'])}: {measured} |")
+        rows.append(
+            f"| {claim['claim']}: {claim['title']} | `{COMMAND} {preset}` | {figure} |"
+            f" {outcome_in_table(claim['holds'])}: {measured} |"
+        )
     return "\n".join(rows) + "\n"
 
 
@@ -211,17 +273,32 @@ def paragraph(values: dict[str, Any]) -> str:
         d_first, d_last = (of_k["ce"]["medians"][i]["d"] for i in (0, -1))
         text = {name: exponent_text(fit["exponent"]) for name, fit in of_k.items()}
         sentences.append(
-            f"At k={k}, d={d_first} to {d_last}, learning time grows as {text['ce']} on labels ({theory_text(of_k['ce'])}), {text['two-shot']}"
-            f" under two checkpoints ({theory_text(of_k['two-shot'])}), {text['progressive']} under all of them, and {text['teacher']} for the"
-            f" teacher; labels less 2-shot {interval_text(comparison['ce_minus_two_shot'], '.2f')}. At d={d_last} labels need {gain} times the"
-            " examples of 2-shot."
+            f"At k={k}, d={d_first} to {d_last}, learning time grows as {text['ce']} on labels"
+            f" ({theory_text(of_k['ce'])}), {text['two-shot']} under two checkpoints"
+            f" ({theory_text(of_k['two-shot'])}), {text['progressive']} under all of them, and"
+            f" {text['teacher']} for the teacher; labels less 2-shot"
+            f" {interval_text(comparison['ce_minus_two_shot'], '.2f')}. At d={d_last} labels need"
+            f" {gain} times the examples of 2-shot."
         )
         total = sum(fit["exponent"]["num_seeds"] * len(fit["medians"]) for fit in of_k.values())
-        sentences.append(f"Of {total} runs {sum(fit['exponent']['num_censored'] for fit in of_k.values())} did not learn within their budget.")
-        for choice, name in (("rates_at_an_end", "rates"), ("first_stages_at_an_end", "first stages")):
-            if ends := [f"{style.LABEL[strategy]} at d={', '.join(map(str, fit[choice]))}" for strategy, fit in of_k.items() if fit[choice]]:
+        sentences.append(
+            f"Of {total} runs {sum(fit['exponent']['num_censored'] for fit in of_k.values())} did"
+            " not learn within their budget."
+        )
+        for choice, name in (
+            ("rates_at_an_end", "rates"),
+            ("first_stages_at_an_end", "first stages"),
+        ):
+            if ends := [
+                f"{style.LABEL[strategy]} at d={', '.join(map(str, fit[choice]))}"
+                for strategy, fit in of_k.items()
+                if fit[choice]
+            ]:
                 sentences.append(f"Chosen {name} at an end of their grid: {'; '.join(ends)}.")
-    sentences.append("Intervals are over seeds; they leave out what another choice of rates, of first stages or of budgets would change.")
+    sentences.append(
+        "Intervals are over seeds; they leave out what another choice of rates, of first stages or"
+        " of budgets would change."
+    )
     return " ".join(sentences) + "\n"
 
 
@@ -230,7 +307,9 @@ def theory_text(fit: dict[str, Any]) -> str:
     exponent, theory = fit["exponent"], fit["theory"]
     if exponent["value"] is None:
         return f"theory: d^{theory}"
-    place = "above" if theory > exponent["high"] else "below" if theory < exponent["low"] else "inside"
+    place = (
+        "above" if theory > exponent["high"] else "below" if theory < exponent["low"] else "inside"
+    )
     return f"theory: d^{theory}, {place} the interval"
 
 
@@ -243,7 +322,10 @@ def exponent_text(exponent: dict[str, Any]) -> str:
 
 def interval_text(estimate: dict[str, Any], digits: str) -> str:
     """A number with its interval; what is infinite or missing lies beyond the budget."""
-    shown = ["beyond budget" if estimate[name] is None else format(estimate[name], digits) for name in ("value", "low", "high")]
+    shown = [
+        "beyond budget" if estimate[name] is None else format(estimate[name], digits)
+        for name in ("value", "low", "high")
+    ]
     return f"{shown[0]} [{shown[1]}, {shown[2]}]"
 
 

@@ -1,4 +1,5 @@
-"""Hierarchical parity: accuracy at each level of the tree of labels over training, and when each level has its transition."""
+"""Hierarchical parity: accuracy at each level of the tree of labels over training, and when each
+level has its transition."""
 
 from pathlib import Path
 
@@ -39,20 +40,34 @@ def caption(home: Path) -> str:
     found = tables.levels(home).groupby("level").middle
     medians = ", ".join(f"{median:,.0f}" for median in found.median().dropna())
     return (
-        "Hierarchical parity: the labels are the leaves of a tree whose inner nodes each own a parity"
-        " of coordinates of their own. Left: accuracy of the most probable node at each level; mean"
-        " and middle half of the seeds. Right: the detected transition of each level, one line a"
-        f" seed; median middles at {medians or 'no'} examples."
+        "Hierarchical parity: the labels are the leaves of a tree whose inner nodes each own a"
+        " parity of coordinates of their own. Left: accuracy of the most probable node at each"
+        " level; mean and middle half of the seeds. Right: the detected transition of each level,"
+        f" one line a seed; median middles at {medians or 'no'} examples."
     )
 
 
 def draw_transitions(axes: Axes, level: int, table: pd.DataFrame, color: str) -> None:
-    """A line from start to end of the transition of each seed, a dot in its middle, a bar at the median; seeds without one are counted."""
+    """A line from start to end of the transition of each seed, a dot in its middle, a bar at the
+    median; seeds without one are counted."""
     seen = table[table.middle.notna()]
-    for (_, row), offset in zip(seen.iterrows(), np.linspace(-0.3, 0.3, max(len(seen), 1)), strict=False):
-        axes.plot([row["start"], row["end"]], [level + offset] * 2, color=color, linewidth=1.5, alpha=0.6)
+    for (_, row), offset in zip(
+        seen.iterrows(), np.linspace(-0.3, 0.3, max(len(seen), 1)), strict=False
+    ):
+        axes.plot(
+            [row["start"], row["end"]], [level + offset] * 2, color=color, linewidth=1.5, alpha=0.6
+        )
         axes.plot(row["middle"], level + offset, "o", color=color, markersize=5)
     if len(seen):
-        axes.plot([seen.middle.median()] * 2, [level - 0.4, level + 0.4], color=style.BLACK, linewidth=2.5)
+        axes.plot(
+            [seen.middle.median()] * 2, [level - 0.4, level + 0.4], color=style.BLACK, linewidth=2.5
+        )
     if missing := len(table) - len(seen):
-        axes.annotate(f"{missing} without", (0.98, level), xycoords=("axes fraction", "data"), ha="right", va="center", fontsize=10)
+        axes.annotate(
+            f"{missing} without",
+            (0.98, level),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va="center",
+            fontsize=10,
+        )

@@ -14,27 +14,47 @@ BY_STRATUM = "correlations_by_stratum.csv"
 BEYOND = "beyond.json"
 """The claims on the runs of `parity.experiment --beyond`; where it is, they are all there."""
 PUBLISHED_SCALE = "paper"
-"""The preset of the published hyper-parameters, beside whose curves the paper's points may stand."""
+"""The preset of the published hyper-parameters, beside whose curves the paper's points may
+stand."""
 _TARGETS = Path(__file__).with_name("targets.csv")
 _MADE_BY = "the experiment's command"
 
 
 def runs_of(home: Path) -> list[str]:
-    """The runs that the claims of an experiment were judged from, the teacher first, then students, then tuning."""
+    """The runs that the claims of an experiment were judged from, the teacher first, then students,
+    then tuning."""
     judgements = [home / name for name in ("claims.json", BEYOND) if (home / name).exists()]
-    judged = {name for judgement in judgements for name in json_of(judgement, "made_from")["made_from"]}
+    judged = {
+        name for judgement in judgements for name in json_of(judgement, "made_from")["made_from"]
+    }
     found = [name for name in judged if is_run(home / name)]
     return sorted(found, key=lambda name: (name != "teacher", name.startswith("tune/"), name))
 
 
 def metrics(run: Path) -> pd.DataFrame:
-    """The metrics of a run, one row for each evaluation and lane: step, examples, lane, seed, learning_rate, and all that was measured."""
+    """The metrics of a run, one row for each evaluation and lane: step, examples, lane, seed,
+    learning_rate, and all that was measured."""
     finished = finished_run(run)
     manifest, rows = finished.manifest, []
     for record in finished.metrics():
-        for lane, (seed, rate) in enumerate(zip(manifest["seeds"], manifest["learning_rates"], strict=True)):
-            values = {name: of_lanes[lane] for name, of_lanes in record.items() if isinstance(of_lanes, list)}
-            rows.append({"step": record["step"], "examples": record["examples"], "lane": lane, "seed": seed, "learning_rate": rate} | values)
+        for lane, (seed, rate) in enumerate(
+            zip(manifest["seeds"], manifest["learning_rates"], strict=True)
+        ):
+            values = {
+                name: of_lanes[lane]
+                for name, of_lanes in record.items()
+                if isinstance(of_lanes, list)
+            }
+            rows.append(
+                {
+                    "step": record["step"],
+                    "examples": record["examples"],
+                    "lane": lane,
+                    "seed": seed,
+                    "learning_rate": rate,
+                }
+                | values
+            )
     return pd.DataFrame(rows)
 
 
@@ -61,12 +81,23 @@ def table_of(path: Path, *columns: str) -> pd.DataFrame:
 
 def strata_of(teacher: Path) -> pd.DataFrame:
     """The correlations of a probed parity run by stratum."""
-    columns = ("seed", "step", "examples", "degree", "overlap", "mean_abs", "low", "high", "noise_floor")
+    columns = (
+        "seed",
+        "step",
+        "examples",
+        "degree",
+        "overlap",
+        "mean_abs",
+        "low",
+        "high",
+        "noise_floor",
+    )
     return table_of(teacher / "probes" / BY_STRATUM, *columns)
 
 
 def claims(home: Path) -> list[dict[str, Any]]:
-    """The judged claims of an experiment, then those on the runs beyond the paper where there are any."""
+    """The judged claims of an experiment, then those on the runs beyond the paper where there are
+    any."""
     beyond = json_of(home / BEYOND, "claims")["claims"] if (home / BEYOND).exists() else []
     return json_of(home / "claims.json", "claims")["claims"] + beyond
 
@@ -77,13 +108,18 @@ def intervals(home: Path) -> str:
 
 
 def has_tree(home: Path) -> bool:
-    """Whether a parity experiment has its run on hierarchical parity, and all others beyond the paper."""
+    """Whether a parity experiment has its run on hierarchical parity, and all others beyond the
+    paper."""
     return (home / BEYOND).exists() and is_run(home / "tree")
 
 
 def replicas(home: Path) -> list[Path]:
     """The further teachers of a parity experiment, once they and their students are all there."""
-    return [path for path in sorted(home.glob("teacher-*")) if is_run(path)] if (home / BEYOND).exists() else []
+    return (
+        [path for path in sorted(home.glob("teacher-*")) if is_run(path)]
+        if (home / BEYOND).exists()
+        else []
+    )
 
 
 def grammar_of(run: Path) -> str:

@@ -11,7 +11,21 @@ from common.base.config import Preset, PresetName, chosen_preset, last_value, pa
 from common.base.errors import UserError, run_command
 from common.runs.files import refuse_filled
 from common.runs.lineage import refuse_stale_judgement
-from figures import ancestors, first, fresh, law, levels, loaders, overview, phases, report, spike, students, transition, width
+from figures import (
+    ancestors,
+    first,
+    fresh,
+    law,
+    levels,
+    loaders,
+    overview,
+    phases,
+    report,
+    spike,
+    students,
+    transition,
+    width,
+)
 from parity.presets import PRESETS as PARITY_PRESETS
 from pcfg.presets import PRESETS as PCFG_PRESETS
 
@@ -21,7 +35,8 @@ ExperimentName = Literal["parity", "pcfg"]
 
 
 class Figure(Protocol):
-    """A module that draws one figure of an experiment's runs, `home`, into a folder, and says what it shows there."""
+    """A module that draws one figure of an experiment's runs, `home`, into a folder, and says what
+    it shows there."""
 
     def draw(self, home: Path, folder: Path) -> Path:
         """Returns the path of the PNG."""
@@ -58,7 +73,8 @@ class Page:
 
 
 def parity_figures(experiment: Any, home: Path) -> list[tuple[str, Figure]]:
-    """All but those of stages that the preset leaves out, or that have not been run: those beyond the paper."""
+    """All but those of stages that the preset leaves out, or that have not been run: those beyond
+    the paper."""
     has_beyond = (home / loaders.BEYOND).exists()
     absent = set()
     if experiment.tree is None or not has_beyond:
@@ -69,10 +85,13 @@ def parity_figures(experiment: Any, home: Path) -> list[tuple[str, Figure]]:
 
 
 def beyond_parity(preset: str) -> tuple[tuple[str, ...], ...]:
-    """First checkpoints, hierarchical parity and further teachers, and the law over d, as far as a preset has them."""
+    """First checkpoints, hierarchical parity and further teachers, and the law over d, as far as a
+    preset has them."""
     runs = (("parity.experiment", "--preset", preset, "--beyond"),)
     law_runs = (("parity.law", "--preset", preset),)
-    return (runs if PARITY_PRESETS[preset].config.goes_beyond else ()) + (law_runs if preset in LAW_SIZES else ())
+    return (runs if PARITY_PRESETS[preset].config.goes_beyond else ()) + (
+        law_runs if preset in LAW_SIZES else ()
+    )
 
 
 def parity_footnote(experiment: Any) -> str:
@@ -122,7 +141,12 @@ class MakeCommand:
 def main(args: list[str]) -> None:
     """Draw everything."""
     name, page, preset = chosen_page(args)
-    command = parse(MakeCommand, args, prog="figures.make", description="Draw every figure and the report of a preset from its run files.")
+    command = parse(
+        MakeCommand,
+        args,
+        prog="figures.make",
+        description="Draw every figure and the report of a preset from its run files.",
+    )
     home, folder = command.root / name / preset.name, command.out / folder_of(name, preset.name)
     makes_it = f"python -m {name}.experiment --preset {preset.name} --root {command.root}"
     if not (home / "claims.json").exists():
@@ -130,7 +154,9 @@ def main(args: list[str]) -> None:
     refuse_stale_judgement(home / "claims.json", makes_it)
     if (home / loaders.BEYOND).exists():
         refuse_stale_judgement(home / loaders.BEYOND, f"{makes_it} --beyond")
-    drawn_names = [f"{figure}.{kind}" for figure in (*PARITY, *PCFG, "law") for kind in ("png", "pdf")]
+    drawn_names = [
+        f"{figure}.{kind}" for figure in (*PARITY, *PCFG, "law") for kind in ("png", "pdf")
+    ]
     refuse_filled(folder, "report.html", ours=("data", fresh.RECORD, *drawn_names))
     law_home = command.root / "law" / preset.name
     console = Console(soft_wrap=True, highlight=False)
@@ -142,11 +168,15 @@ def main(args: list[str]) -> None:
     drawn = [report.Drawn(figure.draw(home, folder), figure.caption(home)) for _, figure in figures]
     additions = []
     if name == "parity" and (law_home / "fits.json").exists():
-        refuse_stale_judgement(law_home / "fits.json", f"{law.COMMAND} {preset.name} --root {command.root}")
+        refuse_stale_judgement(
+            law_home / "fits.json", f"{law.COMMAND} {preset.name} --root {command.root}"
+        )
         drawn.append(report.Drawn(law.draw(law_home, folder), law.caption(law_home)))
         additions.append(law.addition(law_home))
     made_by = f"python -m {name}.experiment --preset {preset.name}"
-    subject = report.Subject(page.title, preset.name, preset.note, made_by, page.footnote(preset.config))
+    subject = report.Subject(
+        page.title, preset.name, preset.note, made_by, page.footnote(preset.config)
+    )
     written = report.write(home, folder, subject, drawn, additions)
     pictures = [figure.png for figure in drawn]
     fresh.keep(folder, inputs, (*pictures, *(png.with_suffix(".pdf") for png in pictures), written))
@@ -162,7 +192,9 @@ def chosen_page(args: Sequence[str]) -> tuple[str, Page, Preset[Any]]:
     """
     name = last_value(args, "--experiment") or "parity"
     if name not in PAGES:
-        raise UserError(f"--experiment {name}: unknown experiment; choose one of {', '.join(PAGES)}")
+        raise UserError(
+            f"--experiment {name}: unknown experiment; choose one of {', '.join(PAGES)}"
+        )
     return name, PAGES[name], chosen_preset(args, PAGES[name].presets)
 
 

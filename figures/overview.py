@@ -1,4 +1,5 @@
-"""Accuracy over examples: the teacher and its students, beside the same panel of the paper (Figure 1, left)."""
+"""Accuracy over examples: the teacher and its students, beside the same panel of the paper (Figure
+1, left)."""
 
 from pathlib import Path
 
@@ -7,7 +8,10 @@ from matplotlib.axes import Axes
 from figures import loaders, style
 from parity.presets import PRESETS
 
-PUBLISHED = {"width": ("mlp_parity", "width 50,000 to 100"), "heads": ("transformer_parity", "32 heads to 4")}
+PUBLISHED = {
+    "width": ("mlp_parity", "width 50,000 to 100"),
+    "heads": ("transformer_parity", "32 heads to 4"),
+}
 """Panel of the paper's figure, and the models in it, by what is varied."""
 
 
@@ -31,28 +35,49 @@ def draw(home: Path, folder: Path) -> Path:
     }
     for name, run in runs.items():
         examples, accuracy_SxT = loaders.curves(run)
-        linestyle = "--" if name == "one-shot" else "-"  # with hard labels it lies on the label student
-        label = f"{style.LABEL[name]} ({len(accuracy_SxT)} seed{'s' if len(accuracy_SxT) > 1 else ''})"
+        linestyle = (
+            "--" if name == "one-shot" else "-"
+        )  # with hard labels it lies on the label student
+        label = (
+            f"{style.LABEL[name]} ({len(accuracy_SxT)} seed{'s' if len(accuracy_SxT) > 1 else ''})"
+        )
         for axes in (ours, zoom):
-            style.curve_with_band(axes, examples, accuracy_SxT, style.STRATEGY[name], label, linestyle)
+            style.curve_with_band(
+                axes, examples, accuracy_SxT, style.STRATEGY[name], label, linestyle
+            )
         widest = max(widest, float(examples[-1]))
     for i, run in enumerate(loaders.replicas(home)):
         examples, accuracy_SxT = loaders.curves(run)
-        ours.plot(examples, accuracy_SxT.T, color=style.BLACK, linewidth=0.8, alpha=0.6, label="further teachers" if i == 0 else None)
+        ours.plot(
+            examples,
+            accuracy_SxT.T,
+            color=style.BLACK,
+            linewidth=0.8,
+            alpha=0.6,
+            label="further teachers" if i == 0 else None,
+        )
         widest = max(widest, float(examples[-1]))
     teacher_budget = float(loaders.curves(home / "teacher")[0][-1])
-    for axes, largest, title in ((ours, widest, "This run"), (zoom, teacher_budget, "This run, the teacher's budget")):
+    for axes, largest, title in (
+        (ours, widest, "This run"),
+        (zoom, teacher_budget, "This run, the teacher's budget"),
+    ):
         style.examples_axis(axes, largest)
         style.accuracy_axis(axes)
         axes.set_title(title)
-    drawing.legend(*ours.get_legend_handles_labels(), loc="outside lower center", ncols=7)  # bands may fill the panels
+    drawing.legend(
+        *ours.get_legend_handles_labels(), loc="outside lower center", ncols=7
+    )  # bands may fill the panels
     draw_published(published, *PUBLISHED[narrowest.name])
     return style.save(drawing, folder, "overview")
 
 
 def caption(home: Path) -> str:
     """What the figure shows."""
-    text = "Accuracy on held-out examples. Lines: mean over seeds; bands: the middle half of the seeds."
+    text = (
+        "Accuracy on held-out examples. Lines: mean over seeds; bands: the middle half of the"
+        " seeds."
+    )
     if loaders.replicas(home):
         text += " Thin: further teachers."
     return f"{text} Right: points of the paper's Figure 1 (left)."
@@ -63,7 +88,15 @@ def draw_published(axes: Axes, panel: str, models: str) -> None:
     table = loaders.targets("overview_acc", panel)
     for series, points in table.groupby("series", sort=False):
         name = str(series).replace("_", "-")
-        axes.plot(points.x, points.y, "o--", color=style.STRATEGY[name], label=style.LABEL[name], linewidth=1.2, markersize=7)
+        axes.plot(
+            points.x,
+            points.y,
+            "o--",
+            color=style.STRATEGY[name],
+            label=style.LABEL[name],
+            linewidth=1.2,
+            markersize=7,
+        )
     style.examples_axis(axes, float(table.x.max()) * 1.03)
     style.accuracy_axis(axes)
     axes.set_title(f"Published (d=100, {models})")

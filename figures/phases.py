@@ -1,4 +1,5 @@
-"""The three phases of masked prediction on a grammar, beside the best n-gram models and the best of all (paper: `curr_pcfg`)."""
+"""The three phases of masked prediction on a grammar, beside the best n-gram models and the best of
+all (paper: `curr_pcfg`)."""
 
 from pathlib import Path
 
@@ -20,14 +21,26 @@ def draw(home: Path, folder: Path) -> Path:
     """
     probes = home / "teacher" / "probes"
     drawing, (loss, robust, close, published) = style.figure(4, width=4.8)
-    draw_loss(loss, home / "teacher", loaders.json_of(probes / "ceiling.json", "plateaus", "plateaus_with_position", "ceiling"))
+    draw_loss(
+        loss,
+        home / "teacher",
+        loaders.json_of(probes / "ceiling.json", "plateaus", "plateaus_with_position", "ceiling"),
+    )
     table, best = distances_of(home)
     for axes, kind, title in (
         (robust, "robust", "Window masked: $M_{robust}$"),
         (close, "close", "All but the window masked: $M_{close}$"),
     ):
-        draw_distances(axes, table[table.kind == kind], best[best.kind == kind].set_index("n")["median"], title)
-    robust.legend(loc="upper left", title="window of (diamond: best of all models)", ncols=2, columnspacing=1, handlelength=1.2)
+        draw_distances(
+            axes, table[table.kind == kind], best[best.kind == kind].set_index("n")["median"], title
+        )
+    robust.legend(
+        loc="upper left",
+        title="window of (diamond: best of all models)",
+        ncols=2,
+        columnspacing=1,
+        handlelength=1.2,
+    )
     for axes in (loss, robust, close):
         shade_drop(axes, home / "teacher")
     draw_published(published)
@@ -37,17 +50,17 @@ def draw(home: Path, folder: Path) -> Path:
 def caption(home: Path) -> str:
     """What the figure shows."""
     text = (
-        "Left: the teacher's loss on held-out sentences, with the exact optimum of a model that sees n"
-        " tokens around a position and nothing else (solid), or also knows the position (dotted), and"
-        " of the best model of all."
+        "Left: the teacher's loss on held-out sentences, with the exact optimum of a model that"
+        " sees n tokens around a position and nothing else (solid), or also knows the position"
+        " (dotted), and of the best model of all."
     )
     if isinstance(drop_of(home / "teacher"), Transition):
         text += " Shaded: the drop that the detector finds in the mean curve; dotted: C1."
     else:
         text += " The detector finds no drop in the mean curve."
     text += (
-        " Then: how far the teacher's prediction moves when a window around the position is masked, or"
-        " all but the window; median over positions, mean and middle half of the seeds."
+        " Then: how far the teacher's prediction moves when a window around the position is masked,"
+        " or all but the window; median over positions, mean and middle half of the seeds."
     )
     table, best = distances_of(home)
     if set(table.n) & set(best.n):
@@ -69,17 +82,44 @@ def drop_of(teacher: Path) -> Transition | NoTransition:
 
 
 def draw_loss(axes: Axes, teacher: Path, exact: dict) -> None:
-    """The validation loss of every seed, with the plateaus of n-gram models (blind to their position, or not) and the ceiling of all models."""
+    """The validation loss of every seed, with the plateaus of n-gram models (blind to their
+    position, or not) and the ceiling of all models."""
     steps, loss_SxT = positive_steps(teacher, "eval_loss")
     for i, loss_T in enumerate(loss_SxT):
-        axes.plot(steps, loss_T, color=style.BLACK, linewidth=1.5, label="teacher, each seed" if i == 0 else None)
+        axes.plot(
+            steps,
+            loss_T,
+            color=style.BLACK,
+            linewidth=1.5,
+            label="teacher, each seed" if i == 0 else None,
+        )
     for n, plateau in exact["plateaus"].items():
         # The labels of all but the first begin with an underscore: none.
         hint, placed = "" if n == "1" else "_", exact["plateaus_with_position"][n]
-        axes.axhline(plateau["cross_entropy"], color=style.SKY, linewidth=1, label=f"{hint}best n-gram model")
-        axes.axhline(placed["cross_entropy"], color=style.BLUE, linewidth=1, linestyle=":", label=f"{hint}the same, knowing its position")
-        axes.annotate(f"n={n}", (steps[0], plateau["cross_entropy"]), fontsize=9, color=style.BLUE, va="bottom")
-    axes.axhline(exact["ceiling"]["cross_entropy_here"], color=style.RED, linewidth=1.2, linestyle="--", label="best of all models")
+        axes.axhline(
+            plateau["cross_entropy"], color=style.SKY, linewidth=1, label=f"{hint}best n-gram model"
+        )
+        axes.axhline(
+            placed["cross_entropy"],
+            color=style.BLUE,
+            linewidth=1,
+            linestyle=":",
+            label=f"{hint}the same, knowing its position",
+        )
+        axes.annotate(
+            f"n={n}",
+            (steps[0], plateau["cross_entropy"]),
+            fontsize=9,
+            color=style.BLUE,
+            va="bottom",
+        )
+    axes.axhline(
+        exact["ceiling"]["cross_entropy_here"],
+        color=style.RED,
+        linewidth=1.2,
+        linestyle="--",
+        label="best of all models",
+    )
     step_axis(axes, steps)
     axes.set_ylim(0, 1.25)
     axes.set_ylabel("validation loss (nats)")
@@ -88,18 +128,33 @@ def draw_loss(axes: Axes, teacher: Path, exact: dict) -> None:
 
 
 def draw_distances(axes: Axes, table: pd.DataFrame, best: pd.Series, title: str) -> None:
-    """The median distance of every window, mean and middle half of the seeds; a diamond at the right is the value of the best model of all."""
+    """The median distance of every window, mean and middle half of the seeds; a diamond at the
+    right is the value of the best model of all."""
     for i, (n, own) in enumerate(table.groupby("n")):
         median_TxS = own[own.step > 0].pivot(index="step", columns="seed", values="median")
-        style.curve_with_band(axes, median_TxS.index.to_numpy(), median_TxS.to_numpy().T, style.series_color(i), f"{n} tokens")
+        style.curve_with_band(
+            axes,
+            median_TxS.index.to_numpy(),
+            median_TxS.to_numpy().T,
+            style.series_color(i),
+            f"{n} tokens",
+        )
         if n in best.index:
-            axes.plot(median_TxS.index[-1] * 1.06, best[n], "D", color=style.series_color(i), markersize=6, clip_on=False)
+            axes.plot(
+                median_TxS.index[-1] * 1.06,
+                best[n],
+                "D",
+                color=style.series_color(i),
+                markersize=6,
+                clip_on=False,
+            )
     axes.set_ylim(-0.02, 0.8)
     step_axis(axes, np.asarray(sorted(table.step[table.step > 0].unique())))
     axes.set_ylabel("median total variation")
-    axes.secondary_yaxis("right", functions=(lambda distance: np.multiply(distance, 2), lambda norm: np.divide(norm, 2))).set_ylabel(
-        "L1 norm, as published"
-    )
+    axes.secondary_yaxis(
+        "right",
+        functions=(lambda distance: np.multiply(distance, 2), lambda norm: np.divide(norm, 2)),
+    ).set_ylabel("L1 norm, as published")
     axes.set_title(title)
 
 
@@ -118,7 +173,9 @@ def draw_published(axes: Axes) -> None:
         ("m_robust_3gram_median", 0.5, style.BLUE, "$M_{robust}$, 3 tokens (total variation)"),
     ):
         points = loaders.targets("curr_pcfg", panel)
-        axes.plot(points.x, scale * points.y, "o--", color=color, label=label, linewidth=1.2, markersize=6)
+        axes.plot(
+            points.x, scale * points.y, "o--", color=color, label=label, linewidth=1.2, markersize=6
+        )
     axes.axvline(1000, color=style.GREY, linewidth=1, linestyle=":", label="C1")
     step_axis(axes, loaders.targets("curr_pcfg", "validation_loss").x.to_numpy())
     axes.set_ylim(-0.02, 1.25)

@@ -1,4 +1,5 @@
-"""`python -m figures.publish`: keep the small results of a preset (claims, tables, figures, provenance) under `results/`, to be committed."""
+"""`python -m figures.publish`: keep the small results of a preset (claims, tables, figures,
+provenance) under `results/`, to be committed."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,39 @@ from figures import loaders, make, tables
 
 TABLE = "table.md"
 _PROVENANCE = "provenance.json"
-_TABLES = ("claims.json", loaders.BEYOND, "learning_times.csv", "tuning.csv", tables.FIRST, "final_accuracy.csv", "student_nonterminals.csv")
-_TABLES += tuple(f"teacher/probes/{name}" for name in ("ngram.csv", "ngram.json", "nonterminals.csv", "ceiling.json", "ceiling.csv"))
-_FIGURE_OF = {"W": "width", "O": "overview", "P": "overview", "S": "spike", "C": "spike", "E": "overview", "F": "first", "R": "transition"}
+_TABLES = (
+    "claims.json",
+    loaders.BEYOND,
+    "learning_times.csv",
+    "tuning.csv",
+    tables.FIRST,
+    "final_accuracy.csv",
+    "student_nonterminals.csv",
+)
+_TABLES += tuple(
+    f"teacher/probes/{name}"
+    for name in ("ngram.csv", "ngram.json", "nonterminals.csv", "ceiling.json", "ceiling.csv")
+)
+_FIGURE_OF = {
+    "W": "width",
+    "O": "overview",
+    "P": "overview",
+    "S": "spike",
+    "C": "spike",
+    "E": "overview",
+    "F": "first",
+    "R": "transition",
+}
 _BEYOND = {"F", "R"}
 """Claims on the runs that the paper does not have."""
-_FIGURE_OF |= {"B1": "phases", "B2": "phases", "B3": "phases", "B4": "students", "B5": "students", "B6": "ancestors"}
+_FIGURE_OF |= {
+    "B1": "phases",
+    "B2": "phases",
+    "B3": "phases",
+    "B4": "students",
+    "B5": "students",
+    "B6": "ancestors",
+}
 
 
 @dataclass(frozen=True)
@@ -43,18 +71,44 @@ def main(args: list[str]) -> None:
     """Draw, then copy."""
     name, page, preset = make.chosen_page(args)
     folder = make.folder_of(name, preset.name)
-    command = parse(PublishCommand, args, prog="figures.publish", description="Keep the small results of a preset, to be committed.")
+    command = parse(
+        PublishCommand,
+        args,
+        prog="figures.publish",
+        description="Keep the small results of a preset, to be committed.",
+    )
     home, site, out = command.root / name / preset.name, command.site / folder, command.out / folder
-    written = [Path(table).name for table in _TABLES] + [f"{figure}.png" for figure in (*make.PARITY, *make.PCFG)]
-    refuse_filled(out, _PROVENANCE, ours=(*written, tables.CURVES, tables.CORRELATIONS, tables.LEVELS, TABLE))
-    make.main(["--experiment", name, "--preset", preset.name, "--root", str(command.root), "--out", str(command.site)])
+    written = [Path(table).name for table in _TABLES] + [
+        f"{figure}.png" for figure in (*make.PARITY, *make.PCFG)
+    ]
+    refuse_filled(
+        out, _PROVENANCE, ours=(*written, tables.CURVES, tables.CORRELATIONS, tables.LEVELS, TABLE)
+    )
+    make.main(
+        [
+            "--experiment",
+            name,
+            "--preset",
+            preset.name,
+            "--root",
+            str(command.root),
+            "--out",
+            str(command.site),
+        ]
+    )
     out.mkdir(parents=True, exist_ok=True)
     copied = [home / name for name in _TABLES if (home / name).exists()]
-    for source in (*copied, *(site / f"{figure}.png" for figure, _ in page.figures(preset.config, home))):
+    for source in (
+        *copied,
+        *(site / f"{figure}.png" for figure, _ in page.figures(preset.config, home)),
+    ):
         copy_file(source, out / source.name)
     write_text(out / tables.CURVES, tables.curves(home).to_csv(index=False, float_format="%.4g"))
     if probed := tables.probed(home):
-        write_text(out / tables.CORRELATIONS, pd.concat(map(tables.correlations, probed)).to_csv(index=False, float_format="%.4g"))
+        write_text(
+            out / tables.CORRELATIONS,
+            pd.concat(map(tables.correlations, probed)).to_csv(index=False, float_format="%.4g"),
+        )
     if name == "parity" and loaders.has_tree(home):
         write_text(out / tables.LEVELS, tables.levels(home).to_csv(index=False))
     write_json(out / _PROVENANCE, provenance(home))
@@ -64,14 +118,21 @@ def main(args: list[str]) -> None:
 def provenance(home: Path) -> dict[str, Any]:
     """Where the numbers come from, and what they cost."""
     manifests = [RunDirectory(home / run).manifest for run in loaders.runs_of(home)]
-    kept = {name: manifests[0][name] for name in ("device", "packages", "python", "supports") if name in manifests[0]}
+    kept = {
+        name: manifests[0][name]
+        for name in ("device", "packages", "python", "supports")
+        if name in manifests[0]
+    }
     kept["commits"] = sorted({str(manifest["commit"]) for manifest in manifests})
     kept["seeds"] = seeds(home)
-    return kept | {"training_seconds": round(sum(manifest["wall_seconds"] for manifest in manifests))}
+    return kept | {
+        "training_seconds": round(sum(manifest["wall_seconds"] for manifest in manifests))
+    }
 
 
 def seeds(home: Path) -> dict[str, list[int]]:
-    """The seeds of all runs by stage, `train` (teachers) and `distill` (students, on labels too), and those of the sweeps, `tune`."""
+    """The seeds of all runs by stage, `train` (teachers) and `distill` (students, on labels too),
+    and those of the sweeps, `tune`."""
     found: dict[str, set[int]] = {}
     for name in loaders.runs_of(home):
         run = RunDirectory(home / name)
@@ -81,21 +142,34 @@ def seeds(home: Path) -> dict[str, list[int]]:
 
 
 def published_table(folder: Path, experiment: str, preset: str) -> str:
-    """The claims table of published results, and below it the commits that made them and what their intervals are."""
-    return f"{claims_table(loaders.claims(folder), experiment, preset)}\n{tables.label(folder, loaders.intervals(folder))}"
+    """The claims table of published results, and below it the commits that made them and what their
+    intervals are."""
+    claims = claims_table(loaders.claims(folder), experiment, preset)
+    return f"{claims}\n{tables.label(folder, loaders.intervals(folder))}"
 
 
 def claims_table(claims: list[dict[str, Any]], experiment: str, preset: str) -> str:
-    """The README's table: claim, command that makes its runs, figure, verdict with every judged number."""
+    """The README's table: claim, command that makes its runs, figure, verdict with every judged
+    number."""
     folder = make.folder_of(experiment, preset)
-    rows = [f"| claim (criterion in the report) | command | figure | measured, `{folder}` |", "| --- | --- | --- | --- |"]
+    rows = [
+        f"| claim (criterion in the report) | command | figure | measured, `{folder}` |",
+        "| --- | --- | --- | --- |",
+    ]
     for claim in claims:
-        measured = "; ".join(f"{item['name']} {item['text']}" for item in claim["measured"] if "not judged" not in item["name"])
+        measured = "; ".join(
+            f"{item['name']} {item['text']}"
+            for item in claim["measured"]
+            if "not judged" not in item["name"]
+        )
         name = claim["claim"]
         beyond = " --beyond" if name in _BEYOND else ""
         command = f"`python -m {experiment}.experiment --preset {preset}{beyond}`"
         figure = f"[{_FIGURE_OF[name]}](results/{folder}/{_FIGURE_OF[name]}.png)"
-        rows.append(f"| {name}: {claim['title']} | {command} | {figure} | {outcome_in_table(claim['holds'])}: {measured} |")
+        rows.append(
+            f"| {name}: {claim['title']} | {command} | {figure} |"
+            f" {outcome_in_table(claim['holds'])}: {measured} |"
+        )
     return "\n".join(rows) + "\n"
 
 

@@ -86,9 +86,15 @@ def blocked_table(results: Path) -> str:
     table = table[table.run == "first"]
     problems = list(dict.fromkeys(zip(table.d, table.seeds, strict=True)))
     heads = [f"d={d}, {seeds} seed{'s' if seeds != '1' else ''}" for d, seeds in problems]
-    rows = [f"| ms a step and seed (memory of the step) | {' | '.join(heads)} |", "| --- |" + " --- |" * len(heads)]
+    rows = [
+        f"| ms a step and seed (memory of the step) | {' | '.join(heads)} |",
+        "| --- |" + " --- |" * len(heads),
+    ]
     for width, of_width in table.groupby("width", sort=False):
-        cells = [f"{row.ms} ({row.megabytes} MB)" if row.megabytes else row.ms for _, row in of_width.iterrows()]
+        cells = [
+            f"{row.ms} ({row.megabytes} MB)" if row.megabytes else row.ms
+            for _, row in of_width.iterrows()
+        ]
         rows.append(f"| width {_thousands(str(width))} | {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
 
@@ -102,7 +108,9 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "transformer-quick": lambda results: parity_claims(results, "transformer-quick"),
     "law-quick": lambda results: law_claims(results, "quick"),
     "pcfg-laptop": lambda results: pcfg_claims(results, "laptop"),
-    "pcfg-laptop beside the published students": lambda results: students.beside_published(results / "pcfg-laptop"),
+    "pcfg-laptop beside the published students": lambda results: students.beside_published(
+        results / "pcfg-laptop"
+    ),
     "speed of steps": steps_table,
     "speed of blocked steps": blocked_table,
 }

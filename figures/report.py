@@ -1,4 +1,5 @@
-"""The report page: claims, figures, settings, cost and provenance in one self-contained HTML file beside its data."""
+"""The report page: claims, figures, settings, cost and provenance in one self-contained HTML file
+beside its data."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -26,10 +27,16 @@ _DATA = {
     "teacher/probes/ngram.csv": "M_robust and M_close of every checkpoint",
     "student_nonterminals.csv": "accuracy of the non-terminal probes on students",
     "teacher/probes/nonterminals.csv": "the same on the teacher's checkpoints",
-    "teacher/probes/ceiling.json": "exact accuracy and loss of the best model, and of the best n-gram models",
+    "teacher/probes/ceiling.json": (
+        "exact accuracy and loss of the best model, and of the best n-gram models"
+    ),
     "teacher/probes/ceiling.csv": "M_robust and M_close of the best model",
-    "teacher/probes/correlations_in_support.csv": "correlation of every checkpoint with every subset of the support",
-    f"teacher/probes/{loaders.BY_STRATUM}": "absolute correlations by degree and overlap with the support",
+    "teacher/probes/correlations_in_support.csv": (
+        "correlation of every checkpoint with every subset of the support"
+    ),
+    f"teacher/probes/{loaders.BY_STRATUM}": (
+        "absolute correlations by degree and overlap with the support"
+    ),
 }
 
 
@@ -68,7 +75,13 @@ class Subject:
     """How to read the claims."""
 
 
-def write(home: Path, folder: Path, subject: Subject, drawn: Sequence[Drawn], additions: Sequence[Addition] = ()) -> Path:
+def write(
+    home: Path,
+    folder: Path,
+    subject: Subject,
+    drawn: Sequence[Drawn],
+    additions: Sequence[Addition] = (),
+) -> Path:
     """Write `report.html` and a `data/` folder beside it.
 
     Args:
@@ -82,13 +95,24 @@ def write(home: Path, folder: Path, subject: Subject, drawn: Sequence[Drawn], ad
     runs = {name: RunDirectory(home / name) for name in loaders.runs_of(home)}
     provenance = runs["teacher"].manifest
     rows = [run_row(name, run) for name, run in runs.items()]
-    rows += [{"name": addition.runs, "seconds": f"{addition.seconds:,.0f}"} for addition in additions]
-    seconds = sum(run.manifest["wall_seconds"] for run in runs.values()) + sum(addition.seconds for addition in additions)
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined)
+    rows += [
+        {"name": addition.runs, "seconds": f"{addition.seconds:,.0f}"} for addition in additions
+    ]
+    seconds = sum(run.manifest["wall_seconds"] for run in runs.values()) + sum(
+        addition.seconds for addition in additions
+    )
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
     page = environment.get_template("report.html.jinja").render(
         subject=subject,
         outcome=outcome,
-        claims=[*loaders.claims(home), *(claim for addition in additions for claim in addition.claims)],
+        claims=[
+            *loaders.claims(home),
+            *(claim for addition in additions for claim in addition.claims),
+        ],
         intervals=loaders.intervals(home),
         figures=[_embedded(figure) for figure in drawn],
         data=data,
@@ -98,8 +122,22 @@ def write(home: Path, folder: Path, subject: Subject, drawn: Sequence[Drawn], ad
             ("commit", provenance["commit"]),
             ("device", ", ".join(f"{key} {value}" for key, value in provenance["device"].items())),
             ("python", provenance["python"]),
-            ("packages", ", ".join(f"{name} {version}" for name, version in provenance["packages"].items())),
-            *([("support", "; ".join(", ".join(map(str, support)) for support in provenance["supports"]))] if "supports" in provenance else []),
+            (
+                "packages",
+                ", ".join(f"{name} {version}" for name, version in provenance["packages"].items()),
+            ),
+            *(
+                [
+                    (
+                        "support",
+                        "; ".join(
+                            ", ".join(map(str, support)) for support in provenance["supports"]
+                        ),
+                    )
+                ]
+                if "supports" in provenance
+                else []
+            ),
             ("command", subject.command),
         ],
     )
@@ -108,7 +146,8 @@ def write(home: Path, folder: Path, subject: Subject, drawn: Sequence[Drawn], ad
 
 
 def copy_data(home: Path, folder: Path, additions: Sequence[Addition]) -> list[dict[str, str]]:
-    """Copy the tables that the figures were drawn from, and every student's and the teacher's curves as one CSV."""
+    """Copy the tables that the figures were drawn from, and every student's and the teacher's
+    curves as one CSV."""
     target = folder / "data"
     target.mkdir(parents=True, exist_ok=True)
     links = []
@@ -127,11 +166,19 @@ def copy_data(home: Path, folder: Path, additions: Sequence[Addition]) -> list[d
         for source in sorted(teacher.glob("probes/*.csv")):
             keep(f"{teacher.name}_{source.name}", f"the same of {teacher.name}", source)
     if loaders.has_tree(home):
-        keep(tables.LEVELS, "the transition of every level of hierarchical parity and seed", tables.levels(home))
+        keep(
+            tables.LEVELS,
+            "the transition of every level of hierarchical parity and seed",
+            tables.levels(home),
+        )
     for addition in additions:
         for source, name, text in addition.tables:
             keep(name, text, source)
-    curves = [loaders.metrics(home / run).assign(run=run) for run in loaders.runs_of(home) if not run.startswith("tune/")]
+    curves = [
+        loaders.metrics(home / run).assign(run=run)
+        for run in loaders.runs_of(home)
+        if not run.startswith("tune/")
+    ]
     keep(tables.CURVES, "accuracy and loss of every seed at every evaluation", pd.concat(curves))
     return links
 
@@ -139,7 +186,11 @@ def copy_data(home: Path, folder: Path, additions: Sequence[Addition]) -> list[d
 def run_row(name: str, run: RunDirectory) -> dict[str, str]:
     """One line of the settings table."""
     config, manifest = run.record["config"], run.manifest
-    seeds, rates, training = sorted(set(manifest["seeds"])), sorted(set(manifest["learning_rates"])), config["training"]
+    seeds, rates, training = (
+        sorted(set(manifest["seeds"])),
+        sorted(set(manifest["learning_rates"])),
+        config["training"],
+    )
     return {
         "name": name,
         "model": size_of(config["model"]).text(","),
@@ -154,4 +205,9 @@ def run_row(name: str, run: RunDirectory) -> dict[str, str]:
 
 def _embedded(figure: Drawn) -> dict[str, str]:
     data = base64.b64encode(figure.png.read_bytes()).decode()
-    return {"name": figure.png.stem, "caption": figure.caption, "data": data, "links": f"{figure.png.name}, {figure.png.stem}.pdf"}
+    return {
+        "name": figure.png.stem,
+        "caption": figure.caption,
+        "data": data,
+        "links": f"{figure.png.name}, {figure.png.stem}.pdf",
+    }

@@ -1,7 +1,9 @@
-"""`python -m figures.reproduce`: every experiment of a size end to end, then its figures and its report.
+"""`python -m figures.reproduce`: every experiment of a size end to end, then its figures and its
+report.
 
-What has been done is found done, so that the same command goes on after an interruption. What is run and drawn are the commands
-that a person would type: `python -m EXPERIMENT.experiment --preset NAME` and `python -m figures.make`.
+What has been done is found done, so that the same command goes on after an interruption. What is
+run and drawn are the commands that a person would type: `python -m EXPERIMENT.experiment --preset
+NAME` and `python -m figures.make`.
 """
 
 import importlib
@@ -22,9 +24,11 @@ class ReproduceCommand:
     """Arguments of `python -m figures.reproduce`."""
 
     preset: str = "quick"
-    """A size, quick, laptop or paper: the presets of that name and those on Transformers; or one preset by its own name."""
+    """A size, quick, laptop or paper: the presets of that name and those on Transformers; or one
+    preset by its own name."""
     beyond: bool = False
-    """What the paper does not have instead: the law over d, hierarchical parity, first checkpoints, further teachers."""
+    """What the paper does not have instead: the law over d, hierarchical parity, first checkpoints,
+    further teachers."""
     root: Path = Path("runs")
     """Where runs are kept."""
     out: Path = Path("site")
@@ -43,7 +47,10 @@ class Part:
 
 def main(args: list[str]) -> None:
     """Run what has not been run, draw what has not been drawn."""
-    text = "Run every experiment of a size from the teachers to the claims, and draw its figures. Start it again to go on."
+    text = (
+        "Run every experiment of a size from the teachers to the claims, and draw its figures."
+        " Start it again to go on."
+    )
     command = parse(ReproduceCommand, args, prog="figures.reproduce", description=text)
     parts = list(parts_of(command.preset, beyond=command.beyond))
     if not parts:
@@ -55,18 +62,37 @@ def main(args: list[str]) -> None:
     for part in parts:
         for module, *rest in part.commands:
             importlib.import_module(module).main([*rest, *where, *runtime])
-        make.main(["--experiment", part.experiment, "--preset", part.preset, *where, "--out", str(command.out)])
-    reports = [command.out / make.folder_of(part.experiment, part.preset) / "report.html" for part in parts]
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"reports: {', '.join(map(str, reports))}")
+        make.main(
+            [
+                "--experiment",
+                part.experiment,
+                "--preset",
+                part.preset,
+                *where,
+                "--out",
+                str(command.out),
+            ]
+        )
+    reports = [
+        command.out / make.folder_of(part.experiment, part.preset) / "report.html" for part in parts
+    ]
+    Console(stderr=True, soft_wrap=True, highlight=False).print(
+        f"reports: {', '.join(map(str, reports))}"
+    )
 
 
 def parts_of(size: str, *, beyond: bool) -> Iterator[Part]:
-    """What a size consists of, in order; beyond the paper only presets that have something there."""
+    """What a size consists of, in order; beyond the paper only presets that have something
+    there."""
     for experiment, page in PAGES.items():
         for preset in (size, f"transformer-{size}"):
             if preset not in page.presets:
                 continue
-            commands = page.beyond(preset) if beyond else ((f"{experiment}.experiment", "--preset", preset),)
+            commands = (
+                page.beyond(preset)
+                if beyond
+                else ((f"{experiment}.experiment", "--preset", preset),)
+            )
             if commands:
                 yield Part(experiment, preset, commands)
 

@@ -1,4 +1,5 @@
-"""Students of masked prediction on a grammar: accuracy by strategy, length of the run and first checkpoint, and the published accuracies."""
+"""Students of masked prediction on a grammar: accuracy by strategy, length of the run and first
+checkpoint, and the published accuracies."""
 
 from pathlib import Path
 
@@ -23,16 +24,33 @@ def draw(home: Path, folder: Path) -> Path:
         folder: where figures go.
     """
     drawing, (training, lengths, firsts, published) = style.figure(4, width=4.8)
-    exact = loaders.json_of(home / "teacher" / "probes" / "ceiling.json", "plateaus", "plateaus_with_position", "ceiling")
+    exact = loaders.json_of(
+        home / "teacher" / "probes" / "ceiling.json",
+        "plateaus",
+        "plateaus_with_position",
+        "ceiling",
+    )
     ceiling = exact["ceiling"]["accuracy_here"]
     final = final_of(home)
     draw_training(training, home)
     draw_plateaus(training, exact)
     draw_lengths(lengths, final)
-    draw_firsts(firsts, loaders.table_of(home / "first_checkpoints.csv", "offset", "seed", "first_step", "in_drop", "accuracy"))
+    draw_firsts(
+        firsts,
+        loaders.table_of(
+            home / "first_checkpoints.csv", "offset", "seed", "first_step", "in_drop", "accuracy"
+        ),
+    )
     for axes in (training, lengths, firsts):
         axes.axhline(ceiling, color=style.GREY, linestyle="--", linewidth=1.2)
-        axes.annotate("best of all models", (0.02, ceiling - 0.015), xycoords=("axes fraction", "data"), fontsize=9, color=style.GREY, va="top")
+        axes.annotate(
+            "best of all models",
+            (0.02, ceiling - 0.015),
+            xycoords=("axes fraction", "data"),
+            fontsize=9,
+            color=style.GREY,
+            va="top",
+        )
     training.legend(loc="lower right")
     draw_published(published)
     return style.save(drawing, folder, "students")
@@ -45,11 +63,11 @@ def caption(home: Path) -> str:
     lengths = "runs of several lengths" if students.examples.nunique() > 1 else "the runs"
     margin = " with its 95% interval" if students.seed.nunique() >= MIN_SEEDS_OF_MEAN else ""
     return (
-        "From the left: accuracy on the selected tokens of held-out sentences, mean over seeds and the"
-        " middle half of them; thin lines: the best models that see n tokens (solid), or also know the"
-        f" position (dotted). Accuracy at the end of {lengths}, mean over seeds{margin}. Accuracy of"
-        f" 2-shot students by their first checkpoint{', the same' if margin else ''}. Points of the"
-        " paper's Figure 1 (right)."
+        "From the left: accuracy on the selected tokens of held-out sentences, mean over seeds and"
+        " the middle half of them; thin lines: the best models that see n tokens (solid), or also"
+        f" know the position (dotted). Accuracy at the end of {lengths}, mean over seeds{margin}."
+        f" Accuracy of 2-shot students by their first checkpoint{', the same' if margin else ''}."
+        " Points of the paper's Figure 1 (right)."
     )
 
 
@@ -65,7 +83,13 @@ def draw_training(axes: Axes, home: Path) -> None:
     longest = 0.0
     for name, run in runs.items():
         examples, accuracy_SxT = loaders.curves(run)
-        style.curve_with_band(axes, examples, accuracy_SxT, style.STRATEGY[name], f"{style.LABEL[name]} ({len(accuracy_SxT)} seeds)")
+        style.curve_with_band(
+            axes,
+            examples,
+            accuracy_SxT,
+            style.STRATEGY[name],
+            f"{style.LABEL[name]} ({len(accuracy_SxT)} seeds)",
+        )
         longest = float(examples[-1])  # of a student: its teacher's training may be much longer
     style.examples_axis(axes, longest)
     axes.set_xlabel(axes.get_xlabel().replace("examples", "sentences"))
@@ -75,16 +99,25 @@ def draw_training(axes: Axes, home: Path) -> None:
 
 
 def draw_plateaus(axes: Axes, exact: dict) -> None:
-    """The accuracy of the best n-gram models, blind to their position (solid) and knowing it (dotted)."""
+    """The accuracy of the best n-gram models, blind to their position (solid) and knowing it
+    (dotted)."""
     for n, plateau in exact["plateaus"].items():
         placed = exact["plateaus_with_position"][n]["accuracy"]
         axes.axhline(plateau["accuracy"], color=style.SKY, linewidth=0.8, zorder=1)
         axes.axhline(placed, color=style.BLUE, linewidth=0.8, linestyle=":", zorder=1)
-        axes.annotate(f"n={n}", (0.01, plateau["accuracy"]), xycoords=("axes fraction", "data"), fontsize=8, color=style.BLUE, va="bottom")
+        axes.annotate(
+            f"n={n}",
+            (0.01, plateau["accuracy"]),
+            xycoords=("axes fraction", "data"),
+            fontsize=8,
+            color=style.BLUE,
+            va="bottom",
+        )
 
 
 def draw_lengths(axes: Axes, final: pd.DataFrame) -> None:
-    """Final accuracy against the length of the run, mean over seeds with Student's 95% interval; every point is a run of its own.
+    """Final accuracy against the length of the run, mean over seeds with Student's 95% interval;
+    every point is a run of its own.
 
     Students of further sizes are dashed, with another marker for each size.
     """
@@ -92,10 +125,21 @@ def draw_lengths(axes: Axes, final: pd.DataFrame) -> None:
     for i, name in enumerate((*STRATEGIES, "teacher")):
         own = final[final.strategy == name]
         shift = 1.02 ** (i - 1.5)  # so that intervals can be told apart
-        for heads, marks in zip(own.heads.unique(), ("o-", "s--", "^--", "v--"), strict=False):  # the student's own size comes first
+        for heads, marks in zip(
+            own.heads.unique(), ("o-", "s--", "^--", "v--"), strict=False
+        ):  # the student's own size comes first
             mean, margin = mean_and_margin(own[own.heads == heads], "examples", "accuracy")
             label = f"{style.LABEL[name]}, {size_of({'heads': heads}).text()}"
-            axes.errorbar(mean.index * shift, mean, margin, fmt=marks, color=style.STRATEGY[name], label=label, capsize=3, markersize=6)
+            axes.errorbar(
+                mean.index * shift,
+                mean,
+                margin,
+                fmt=marks,
+                color=style.STRATEGY[name],
+                label=label,
+                capsize=3,
+                markersize=6,
+            )
     if final[final.strategy != "teacher"].heads.nunique() > 1:
         axes.legend(fontsize=8)
     axes.set_xscale("log")
@@ -108,16 +152,35 @@ def draw_lengths(axes: Axes, final: pd.DataFrame) -> None:
 
 
 def draw_firsts(axes: Axes, table: pd.DataFrame) -> None:
-    """Final accuracy of 2-shot students against the teacher step of their first checkpoint, in units of C1, ours and published (`curr_pcfg`)."""
+    """Final accuracy of 2-shot students against the teacher step of their first checkpoint, in
+    units of C1, ours and published (`curr_pcfg`)."""
     mean, margin = mean_and_margin(table, "offset", "accuracy")
     c1_of = table[table.offset == 0].set_index("seed").first_step
     steps = (table.first_step / table.seed.map(c1_of)).groupby(table.offset).mean()
-    axes.errorbar(steps, mean, margin, fmt="o-", color=style.RED, capsize=3, markersize=6, label="ours")
+    axes.errorbar(
+        steps, mean, margin, fmt="o-", color=style.RED, capsize=3, markersize=6, label="ours"
+    )
     in_drop = table.groupby("offset").in_drop.mean() > 0.5
-    axes.plot(steps[in_drop], mean[in_drop], "o", color=style.YELLOW, markersize=12, zorder=0, label="ours, in the drop of most teachers")
+    axes.plot(
+        steps[in_drop],
+        mean[in_drop],
+        "o",
+        color=style.YELLOW,
+        markersize=12,
+        zorder=0,
+        label="ours, in the drop of most teachers",
+    )
     published = loaders.targets("curr_pcfg", "two_shot_final_accuracy")
     c1 = float(published.x.iloc[int(published.y.argmax())])  # the best one, as its note says
-    axes.plot(published.x / c1, published.y, "o--", color=style.GREY, linewidth=1.2, markersize=6, label="published (cfg3b, 32 heads to 8)")
+    axes.plot(
+        published.x / c1,
+        published.y,
+        "o--",
+        color=style.GREY,
+        linewidth=1.2,
+        markersize=6,
+        label="published (cfg3b, 32 heads to 8)",
+    )
     axes.legend(loc="lower right")
     axes.axvline(1, color=style.GREY, linewidth=1, linestyle=":")
     axes.set_xscale("log")
@@ -131,19 +194,33 @@ def draw_firsts(axes: Axes, table: pd.DataFrame) -> None:
 
 
 def mean_and_margin(table: pd.DataFrame, by: str, column: str) -> tuple[pd.Series, np.ndarray]:
-    """Mean of a column for each value of another, and half the width of Student's 95% interval; 0 for fewer than `MIN_SEEDS_OF_MEAN` values."""
+    """Mean of a column for each value of another, and half the width of Student's 95% interval; 0
+    for fewer than `MIN_SEEDS_OF_MEAN` values."""
     groups = table.groupby(by)[column]
     count = groups.size().to_numpy()
     quantile = scipy.special.stdtrit(np.maximum(count - 1, 1), 0.975)
-    return groups.mean(), np.where(count >= MIN_SEEDS_OF_MEAN, quantile * groups.std().fillna(0).to_numpy() / np.sqrt(count), 0.0)
+    return groups.mean(), np.where(
+        count >= MIN_SEEDS_OF_MEAN,
+        quantile * groups.std().fillna(0).to_numpy() / np.sqrt(count),
+        0.0,
+    )
 
 
 def draw_published(axes: Axes) -> None:
-    """Final accuracy against the length of the run (paper, Figure 1 right: the whole of cfg3b, 32 heads to 8)."""
+    """Final accuracy against the length of the run (paper, Figure 1 right: the whole of cfg3b, 32
+    heads to 8)."""
     table = loaders.targets("overview_acc", "pcfg_bert")
     for series, points in table.groupby("series", sort=False):
         name = str(series).replace("_", "-")
-        axes.plot(points.x, points.y, "o--", color=style.STRATEGY[name], label=style.LABEL[name], linewidth=1.2, markersize=7)
+        axes.plot(
+            points.x,
+            points.y,
+            "o--",
+            color=style.STRATEGY[name],
+            label=style.LABEL[name],
+            linewidth=1.2,
+            markersize=7,
+        )
     axes.set_xscale("log")
     axes.set_xticks(sorted(table.x.unique()), [f"{x:,.0f}" for x in sorted(table.x.unique())])
     axes.minorticks_off()
@@ -154,7 +231,8 @@ def draw_published(axes: Axes) -> None:
 
 
 def beside_published(folder: Path) -> str:
-    """The final accuracies of a published preset beside the paper's (Figure 1 right, and its panel of 2-shot), as a Markdown table.
+    """The final accuracies of a published preset beside the paper's (Figure 1 right, and its panel
+    of 2-shot), as a Markdown table.
 
     Args:
         folder: `results/pcfg-PRESET`; students of the first length and all others have one teacher.
@@ -163,16 +241,44 @@ def beside_published(folder: Path) -> str:
     mean = final.groupby(["strategy", "examples"]).accuracy.mean()
     (teacher,) = mean["teacher"]
     best = loaders.json_of(folder / "ceiling.json", "ceiling")["ceiling"]["accuracy"]
-    heads = ("final accuracy", "labels", "one-shot", "progressive", "2-shot", "teacher", "best possible")
+    heads = (
+        "final accuracy",
+        "labels",
+        "one-shot",
+        "progressive",
+        "2-shot",
+        "teacher",
+        "best possible",
+    )
     rows = [heads, ("---",) * len(heads)]
     for sentences in sorted(mean[STRATEGIES[0]].index):
         ours = [f"{mean[name][sentences]:.3f}" for name in STRATEGIES]
         rows.append((f"here, {sentences:,} sentences", *ours, f"{teacher:.3f}", f"{best:.3f}"))
-    points = loaders.targets("overview_acc", "pcfg_bert").pivot(index="x", columns="series", values="y")
+    points = loaders.targets("overview_acc", "pcfg_bert").pivot(
+        index="x", columns="series", values="y"
+    )
     for steps, point in points.iterrows():
         theirs = [f"{point[name]:.3f}" for name in ("ce", "one_shot", "progressive")]
-        rows.append((f"published, {float(str(steps)):.0f} batches of 512", *theirs, "", f"{point['teacher']:.3f}", ""))
+        rows.append(
+            (
+                f"published, {float(str(steps)):.0f} batches of 512",
+                *theirs,
+                "",
+                f"{point['teacher']:.3f}",
+                "",
+            )
+        )
     panel = loaders.targets("curr_pcfg", "two_shot_final_accuracy").set_index("note").y
-    rows.append(("published, panel of 2-shot", "", f"{panel['= one-shot']:.3f}", "", f"{panel['best, = C1']:.3f}", "", ""))
+    rows.append(
+        (
+            "published, panel of 2-shot",
+            "",
+            f"{panel['= one-shot']:.3f}",
+            "",
+            f"{panel['best, = C1']:.3f}",
+            "",
+            "",
+        )
+    )
     cells = [[f" {cell} " if cell else " " for cell in row] for row in rows]
     return "".join(f"|{'|'.join(row)}|\n" for row in cells)

@@ -17,10 +17,26 @@ from common.runs.files import write_bytes
 
 mpl.use("Agg")
 
-BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
+    "#000000",
+    "#E69F00",
+    "#56B4E9",
+    "#009E73",
+    "#F0E442",
+    "#0072B2",
+    "#D55E00",
+    "#CC79A7",
+)
 GREY = "#8c8c8c"
 _SERIES = (SKY, BLUE, BLACK, ORANGE, GREEN, PURPLE, RED)
-STRATEGY = {"teacher": BLACK, "ce": BLUE, "one-shot": ORANGE, "progressive": GREEN, "two-shot": RED, "projections": PURPLE}
+STRATEGY = {
+    "teacher": BLACK,
+    "ce": BLUE,
+    "one-shot": ORANGE,
+    "progressive": GREEN,
+    "two-shot": RED,
+    "projections": PURPLE,
+}
 CANDIDATE = {"before": SKY, "during": RED, "after": PURPLE}
 LABEL = {
     "teacher": "teacher",
@@ -31,7 +47,8 @@ LABEL = {
     "projections": "projections",
 }
 
-# In force while panels are made and saved, not while they are drawn in: what matplotlib looks up then (legends, lines, titles) is its default.
+# In force while panels are made and saved, not while they are drawn in: what matplotlib looks up
+# then (legends, lines, titles) is its default.
 STYLE: dict[Any, Any] = {
     "font.size": 13,
     "axes.labelsize": 13,
@@ -58,10 +75,20 @@ def figure(columns: int, width: float = 5.6, height: float = 4.3) -> tuple[Figur
     return drawing, list(axes[0])
 
 
-def grid(rows: int, columns: int, width: float = 5.6, height: float = 3.4) -> tuple[Figure, list[list[Axes]]]:
-    """Rows of panels in the shared style; those of a row share their y axis, those of a column their x axis."""
+def grid(
+    rows: int, columns: int, width: float = 5.6, height: float = 3.4
+) -> tuple[Figure, list[list[Axes]]]:
+    """Rows of panels in the shared style; those of a row share their y axis, those of a column
+    their x axis."""
     with mpl.rc_context(STYLE):
-        drawing, axes = plt.subplots(rows, columns, figsize=(columns * width, rows * height), squeeze=False, sharex="col", sharey="row")
+        drawing, axes = plt.subplots(
+            rows,
+            columns,
+            figsize=(columns * width, rows * height),
+            squeeze=False,
+            sharex="col",
+            sharey="row",
+        )
     return drawing, [list(row) for row in axes]
 
 
@@ -77,20 +104,47 @@ def save(drawing: Figure, folder: Path, name: str) -> Path:
     return folder / f"{name}.png"
 
 
-def curve_with_band(axes: Axes, x: np.ndarray, values_SxT: np.ndarray, color: str, label: str, linestyle: str = "-") -> None:
+def curve_with_band(
+    axes: Axes, x: np.ndarray, values_SxT: np.ndarray, color: str, label: str, linestyle: str = "-"
+) -> None:
     """Mean over seeds, and the band that holds the middle half of them."""
     axes.plot(x, np.nanmean(values_SxT, axis=0), color=color, label=label, linestyle=linestyle)
-    axes.fill_between(x, *np.nanquantile(values_SxT, [0.25, 0.75], axis=0), color=color, alpha=0.15, linewidth=0)
+    axes.fill_between(
+        x, *np.nanquantile(values_SxT, [0.25, 0.75], axis=0), color=color, alpha=0.15, linewidth=0
+    )
 
 
-def diamonds(axes: Axes, x: Sequence[float] | pd.Series, y: Sequence[float] | pd.Series, color: str, label: str, **options: Any) -> None:
-    """Points of a published figure, unconnected: they are too far apart to say what lies between them."""
-    axes.plot(x, y, "D", color=color, label=label, **{"markersize": 8, "markerfacecolor": "none", "markeredgewidth": 2, "zorder": 4, **options})
+def diamonds(
+    axes: Axes,
+    x: Sequence[float] | pd.Series,
+    y: Sequence[float] | pd.Series,
+    color: str,
+    label: str,
+    **options: Any,
+) -> None:
+    """Points of a published figure, unconnected: they are too far apart to say what lies between
+    them."""
+    axes.plot(
+        x,
+        y,
+        "D",
+        color=color,
+        label=label,
+        **{
+            "markersize": 8,
+            "markerfacecolor": "none",
+            "markeredgewidth": 2,
+            "zorder": 4,
+            **options,
+        },
+    )
 
 
 def examples_axis(axes: Axes, largest: float) -> None:
     """Label an axis that counts examples, in thousands or millions, starting at zero."""
-    unit, name = (1e6, "million ") if largest >= 2e6 else (1e3, "thousand ") if largest >= 2e3 else (1, "")
+    unit, name = (
+        (1e6, "million ") if largest >= 2e6 else (1e3, "thousand ") if largest >= 2e3 else (1, "")
+    )
     axes.xaxis.set_major_formatter(lambda value, _: f"{value / unit:g}")
     axes.set_xlabel(f"training examples ({name.strip()}s)" if name else "training examples")
     axes.set_xlim(0, largest)

@@ -1,4 +1,5 @@
-"""The small tables of a preset that are published under `results/`, made from its run directories."""
+"""The small tables of a preset that are published under `results/`, made from its run
+directories."""
 
 from pathlib import Path
 
@@ -17,18 +18,27 @@ _NUM_POINTS = 100
 
 
 def curves(home: Path) -> pd.DataFrame:
-    """Every teacher and student at 100 evenly spaced evaluations (all, where there are fewer): run, seed, step, examples, accuracy, eval_loss.
+    """Every teacher and student at 100 evenly spaced evaluations (all, where there are fewer): run,
+    seed, step, examples, accuracy, eval_loss.
 
     The many students of a sweep are left out: `first_checkpoints.csv` has what became of them.
     """
-    return pd.concat([curve(home, run) for run in loaders.runs_of(home) if not run.startswith(("tune/", "first/"))])
+    return pd.concat(
+        [
+            curve(home, run)
+            for run in loaders.runs_of(home)
+            if not run.startswith(("tune/", "first/"))
+        ]
+    )
 
 
 def curve(home: Path, run: str) -> pd.DataFrame:
     """The rows of `curves` that are of one run."""
     table = loaders.metrics(home / run)
     evaluations = table.step.unique()
-    kept = evaluations[np.unique(np.linspace(0, len(evaluations) - 1, _NUM_POINTS).round().astype(int))]
+    kept = evaluations[
+        np.unique(np.linspace(0, len(evaluations) - 1, _NUM_POINTS).round().astype(int))
+    ]
     columns = ["seed", "step", "examples", "accuracy", "eval_loss"]
     return table.loc[table.step.isin(kept), columns].assign(run=run)[["run", *columns]]
 
@@ -40,24 +50,32 @@ def probed(home: Path) -> list[Path]:
 
 
 def correlations(teacher: Path) -> pd.DataFrame:
-    """Mean |correlation| of a teacher's checkpoints with the monomials of the support, and with those wholly outside it, for every degree."""
+    """Mean |correlation| of a teacher's checkpoints with the monomials of the support, and with
+    those wholly outside it, for every degree."""
     table = loaders.strata_of(teacher)
     keys = ["seed", "examples", "degree"]
     inside = table[table.overlap == table.degree].set_index(keys)
     outside = table[table.overlap == 0].set_index(keys)
-    columns = {"in_support": inside.mean_abs, "off_support": outside.mean_abs, "noise_floor": inside.noise_floor}
+    columns = {
+        "in_support": inside.mean_abs,
+        "off_support": outside.mean_abs,
+        "noise_floor": inside.noise_floor,
+    }
     return pd.DataFrame(columns).reset_index().assign(run=teacher.name)[["run", *keys, *columns]]
 
 
 def levels(home: Path) -> pd.DataFrame:
-    """The transition of every level and seed of hierarchical parity, in examples: level, seed, start, middle, end; empty where there is none."""
+    """The transition of every level and seed of hierarchical parity, in examples: level, seed,
+    start, middle, end; empty where there is none."""
     depth = loaders.config_of(home / "tree")["data"]["depth"]
     seeds = RunDirectory(home / "tree").manifest["seeds"]
     rows = []
     for level in range(1, depth + 1):
         examples, values_SxT = level_curves(home, level, depth)
         for seed, values_T in zip(seeds, values_SxT, strict=True):
-            found = detect_on_metric(examples.tolist(), values_T.tolist(), DetectorConfig(floor=0.5**level))
+            found = detect_on_metric(
+                examples.tolist(), values_T.tolist(), DetectorConfig(floor=0.5**level)
+            )
             row = {"level": level, "seed": seed}
             if isinstance(found, Transition):
                 row |= {"start": found.start, "middle": found.middle, "end": found.end}
@@ -67,8 +85,11 @@ def levels(home: Path) -> pd.DataFrame:
 
 
 def level_curves(home: Path, level: int, depth: int) -> tuple[np.ndarray, np.ndarray]:
-    """Examples `(T,)` and accuracy `(S, T)` of the most probable node at one level; at the last it is the label."""
-    return loaders.curves(home / "tree", "accuracy" if level == depth else f"accuracy_level_{level}")
+    """Examples `(T,)` and accuracy `(S, T)` of the most probable node at one level; at the last it
+    is the label."""
+    return loaders.curves(
+        home / "tree", "accuracy" if level == depth else f"accuracy_level_{level}"
+    )
 
 
 def label(folder: Path, intervals: str) -> str:

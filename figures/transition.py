@@ -1,4 +1,5 @@
-"""`python -m figures.transition results/PRESET`: accuracy and correlations of the teachers, close around their transitions.
+"""`python -m figures.transition results/PRESET`: accuracy and correlations of the teachers, close
+around their transitions.
 
 Drawn from the published tables alone, so that it can be drawn again where the runs are gone.
 """
@@ -39,7 +40,8 @@ class Tables:
     curves: pd.DataFrame
     correlations: pd.DataFrame
     first: pd.DataFrame | None
-    """The sweep over first checkpoints, where there is one: it has their accuracy, at a finer spacing than a long run's thinned curve."""
+    """The sweep over first checkpoints, where there is one: it has their accuracy, at a finer
+    spacing than a long run's thinned curve."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,21 @@ class Teacher:
 
 def main(args: list[str]) -> None:
     """Draw beside the tables."""
-    folder = parse(TransitionCommand, args, prog="figures.transition", description="Draw the transitions of published teachers.").folder
+    folder = parse(
+        TransitionCommand,
+        args,
+        prog="figures.transition",
+        description="Draw the transitions of published teachers.",
+    ).folder
     if folder.name not in PRESETS:
         raise UserError(f"{folder} is not named after a parity preset ({', '.join(PRESETS)})")
-    if missing := [name for name in (tables.CURVES, tables.CORRELATIONS) if not (folder / name).exists()]:
-        raise UserError(f"{folder} has no {' and no '.join(missing)}; `python -m figures.publish` writes them where the runs are")
+    if missing := [
+        name for name in (tables.CURVES, tables.CORRELATIONS) if not (folder / name).exists()
+    ]:
+        raise UserError(
+            f"{folder} has no {' and no '.join(missing)}; `python -m figures.publish` writes them"
+            " where the runs are"
+        )
     published = Tables(_curves(folder), _correlations(folder), _first(folder))
     with tempfile.TemporaryDirectory() as scratch:
         png = folder / f"{NAME}.png"
@@ -86,16 +98,16 @@ def caption(home: Path) -> str:
     if not teachers(tables_of(home), batch_size):
         return "The transitions of teachers: none has one."
     text = (
-        f"At most {_MOST} teachers around their transitions (shaded; dotted: the detected checkpoint)."
-        " Above: accuracy. Middle: mean |correlation| with 2p - 1 of the coordinates of the support"
-        " and of the others. Below: of the support's monomials of higher degrees."
+        f"At most {_MOST} teachers around their transitions (shaded; dotted: the detected"
+        " checkpoint). Above: accuracy. Middle: mean |correlation| with 2p - 1 of the coordinates"
+        " of the support and of the others. Below: of the support's monomials of higher degrees."
     )
     if home.name != loaders.PUBLISHED_SCALE:
         return text
     return (
-        f"{text} Diamonds: the paper's points, read by eye; its correlations are with p and are shown"
-        " doubled, and its checkpoint inside the transition, of 75% accuracy, is laid on the detected"
-        " one; its checkpoints lie 100k examples apart."
+        f"{text} Diamonds: the paper's points, read by eye; its correlations are with p and are"
+        " shown doubled, and its checkpoint inside the transition, of 75% accuracy, is laid on the"
+        " detected one; its checkpoints lie 100k examples apart."
     )
 
 
@@ -104,20 +116,39 @@ def draw_tables(found: Tables, preset: str, folder: Path) -> Path:
     having = teachers(found, PRESETS[preset].config.teacher.training.batch_size)
     shown = having[:_MOST]
     drawing, rows = style.grid(3, max(len(shown), 1), width=5.8)
-    window = _MARGIN * max((teacher.transition.end - teacher.transition.start for teacher in shown), default=1)
+    window = _MARGIN * max(
+        (teacher.transition.end - teacher.transition.start for teacher in shown), default=1
+    )
     for teacher, column in zip(shown, zip(*rows, strict=True), strict=False):
         draw_teacher(column, teacher, window)
         if preset == loaders.PUBLISHED_SCALE:
             draw_published(*column[:2])
     if shown:
         for row in rows[1:]:
-            row[0].set_ylim(bottom=found.correlations.noise_floor.min())  # what lies lower is noise, and only stretches the axis
+            row[0].set_ylim(
+                bottom=found.correlations.noise_floor.min()
+            )  # what lies lower is noise, and only stretches the axis
         for row in rows:
             row[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=12)
-    for row, label in zip(rows, ("accuracy", "mean |correlation with 2p - 1|,\ndegree 1", "the same, in the support,\nhigher degrees"), strict=True):
+    for row, label in zip(
+        rows,
+        (
+            "accuracy",
+            "mean |correlation with 2p - 1|,\ndegree 1",
+            "the same, in the support,\nhigher degrees",
+        ),
+        strict=True,
+    ):
         row[0].set_ylabel(label)
-    which = f"The first {len(shown)} of {len(having)} teachers" if len(having) > len(shown) else "Teachers"
-    drawing.suptitle(f"{which} around their transitions (shaded)" if shown else "No teacher has a transition", fontsize=14)
+    which = (
+        f"The first {len(shown)} of {len(having)} teachers"
+        if len(having) > len(shown)
+        else "Teachers"
+    )
+    drawing.suptitle(
+        f"{which} around their transitions (shaded)" if shown else "No teacher has a transition",
+        fontsize=14,
+    )
     drawing.supxlabel("thousand examples from the detected checkpoint", fontsize=13)
     return style.save(drawing, folder, NAME)
 
@@ -127,7 +158,12 @@ def teachers(found: Tables, batch_size: int) -> list[Teacher]:
     seen = found.curves[["run", "seed", "examples", "accuracy"]]
     if found.first is not None:
         examples = found.first.first_step * batch_size
-        finer = found.first.assign(run=found.first.teacher, seed=found.first.teacher_seed, examples=examples, accuracy=found.first.teacher_accuracy)
+        finer = found.first.assign(
+            run=found.first.teacher,
+            seed=found.first.teacher_seed,
+            examples=examples,
+            accuracy=found.first.teacher_accuracy,
+        )
         seen = pd.concat([seen, finer[seen.columns]])
     result = []
     for (run, seed), correlations in found.correlations.groupby(["run", "seed"]):
@@ -140,11 +176,15 @@ def teachers(found: Tables, batch_size: int) -> list[Teacher]:
 
 
 def published_points() -> pd.DataFrame:
-    """The paper's points in our units: panel, series, away (examples from its checkpoint inside the transition), value.
+    """The paper's points in our units: panel, series, away (examples from its checkpoint inside the
+    transition), value.
 
     Its correlations are with p, ours with 2p - 1: twice as large.
     """
-    accuracy, degree_1 = (loaders.targets("spike_parity", panel) for panel in ("teacher_accuracy", "degree1_correlation"))
+    accuracy, degree_1 = (
+        loaders.targets("spike_parity", panel)
+        for panel in ("teacher_accuracy", "degree1_correlation")
+    )
     during = accuracy[accuracy.note == "during"].x.item()
     both = pd.concat([accuracy.assign(value=accuracy.y), degree_1.assign(value=2 * degree_1.y)])
     return both.assign(away=both.x - during)[["panel", "series", "away", "value"]]
@@ -154,23 +194,50 @@ def draw_teacher(column: Sequence[Axes], teacher: Teacher, window: float) -> Non
     """One teacher: accuracy, degree-1 correlations, those of higher degrees."""
     accuracy, degree_1, higher = column
     found = teacher.transition
-    accuracy.plot(teacher.accuracy.index - found.chosen, teacher.accuracy, ".-", color=style.BLACK, label="teacher")
+    accuracy.plot(
+        teacher.accuracy.index - found.chosen,
+        teacher.accuracy,
+        ".-",
+        color=style.BLACK,
+        label="teacher",
+    )
     accuracy.axhline(0.5, color=style.GREY, linewidth=1, linestyle=":")
     accuracy.set_ylim(0.44, 1.03)
     accuracy.set_title(f"Seed {teacher.seed}: detected at {_number(found.chosen)} examples")
     near = teacher.correlations.assign(away=teacher.correlations.examples - found.chosen)
     for degree, own in near.groupby("degree"):
         if degree == 1:
-            degree_1.plot(own.away, own.in_support, ".-", color=style.RED, linewidth=1, markersize=5, label="in the support")
+            degree_1.plot(
+                own.away,
+                own.in_support,
+                ".-",
+                color=style.RED,
+                linewidth=1,
+                markersize=5,
+                label="in the support",
+            )
             degree_1.plot(own.away, own.off_support, color=style.BLUE, label="off the support")
             for axes in (degree_1, higher):
-                axes.plot(own.away, own.noise_floor, color=style.BLACK, linestyle=":", label="noise floor")
+                axes.plot(
+                    own.away, own.noise_floor, color=style.BLACK, linestyle=":", label="noise floor"
+                )
         else:
-            higher.plot(own.away, own.in_support, color=style.series_color(int(str(degree)) - 1), label=f"degree {degree}")
+            higher.plot(
+                own.away,
+                own.in_support,
+                color=style.series_color(int(str(degree)) - 1),
+                label=f"degree {degree}",
+            )
     for axes in (degree_1, higher):
         axes.set_yscale("log")
     for axes in column:
-        axes.axvspan(found.start - found.chosen, found.end - found.chosen, color=style.YELLOW, alpha=0.2, linewidth=0)
+        axes.axvspan(
+            found.start - found.chosen,
+            found.end - found.chosen,
+            color=style.YELLOW,
+            alpha=0.2,
+            linewidth=0,
+        )
         axes.axvline(0, color=style.GREY, linewidth=1, linestyle=":")
         axes.set_xlim(-window, window)
     higher.xaxis.set_major_formatter(lambda value, _: f"{value / 1e3:+g}" if value else "0")
@@ -183,7 +250,13 @@ def draw_published(accuracy: Axes, degree_1: Axes) -> None:
     style.diamonds(accuracy, of_teacher.away, of_teacher.value, style.GREY, "published")
     for series, color, where in (("in_support", style.RED, "in"), ("rest", style.BLUE, "off")):
         own = points[points.series == series]
-        style.diamonds(degree_1, own.away, own.value, color, f"published, {where}\nthe support\n(with p, doubled)")
+        style.diamonds(
+            degree_1,
+            own.away,
+            own.value,
+            color,
+            f"published, {where}\nthe support\n(with p, doubled)",
+        )
 
 
 def _number(examples: int) -> str:

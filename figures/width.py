@@ -1,4 +1,5 @@
-"""Learning time on labels against the size of the model: every seed at the best learning rate, and the sweep it was chosen from."""
+"""Learning time on labels against the size of the model: every seed at the best learning rate, and
+the sweep it was chosen from."""
 
 from pathlib import Path
 
@@ -20,8 +21,22 @@ def draw(home: Path, folder: Path) -> Path:
         own = times[times.run == run]
         learnt, censored = own[own.t90.notna()], own[own.t90.isna()]
         jitter = np.linspace(-0.12, 0.12, len(own)) if len(own) > 1 else np.zeros(1)
-        by_size.plot(i + jitter[: len(learnt)], learnt.t90, "o", color=style.series_color(i), alpha=0.75, markersize=7)
-        by_size.plot(i + jitter[len(learnt) :], censored.budget, "^", color=style.series_color(i), fillstyle="none", markersize=9)
+        by_size.plot(
+            i + jitter[: len(learnt)],
+            learnt.t90,
+            "o",
+            color=style.series_color(i),
+            alpha=0.75,
+            markersize=7,
+        )
+        by_size.plot(
+            i + jitter[len(learnt) :],
+            censored.budget,
+            "^",
+            color=style.series_color(i),
+            fillstyle="none",
+            markersize=9,
+        )
         middle = own.t90.fillna(np.inf).median()
         if np.isfinite(middle):
             by_size.plot([i - 0.25, i + 0.25], [middle, middle], color=style.RED, linewidth=3)
@@ -32,8 +47,12 @@ def draw(home: Path, folder: Path) -> Path:
     _time_axis(by_size, shown.t90.fillna(shown.budget))
     path = home / "tuning.csv"
     columns = ("run", "learning_rate", "median_t90")
-    table = loaders.table_of(path, *columns) if path.exists() else pd.DataFrame(columns=list(columns))
-    by_size.set_title(f"Seeds at the {'given' if table.empty else 'best'} rate (bar: median; ^: censored)")
+    table = (
+        loaders.table_of(path, *columns) if path.exists() else pd.DataFrame(columns=list(columns))
+    )
+    by_size.set_title(
+        f"Seeds at the {'given' if table.empty else 'best'} rate (bar: median; ^: censored)"
+    )
     draw_sweep(sweep, table, list(runs))
     return style.save(drawing, folder, "width")
 
@@ -41,25 +60,39 @@ def draw(home: Path, folder: Path) -> Path:
 def caption(home: Path) -> str:
     """What the figure shows."""
     config = PRESETS[home.name].config
-    text = "Learning time on labels. Left: each seed, by the size of the model; bar: their median, where most have learnt."
+    text = (
+        "Learning time on labels. Left: each seed, by the size of the model; bar: their median,"
+        " where most have learnt."
+    )
     if config.tuning is None:
         return f"{text} There is no sweep: the preset gives the learning rates."
     return (
         f"{text} Each size has its best learning rate. Right: the sweep that chose it, on other"
-        " seeds; where a point is missing, too few of them had learnt when the sweep ended, which it"
-        " does at twice the best median."
+        " seeds; where a point is missing, too few of them had learnt when the sweep ended, which"
+        " it does at twice the best median."
     )
 
 
 def draw_sweep(axes: Axes, table: pd.DataFrame, sizes: list[Size]) -> None:
-    """Median learning time against learning rate, on the tuning seeds; a size without a sweep was not tuned."""
+    """Median learning time against learning rate, on the tuning seeds; a size without a sweep was
+    not tuned."""
     for i, size in enumerate(sizes):
         own = table[(table.run == f"ce-{size.tag}") & table.median_t90.notna()]
         if len(own):
-            axes.plot(own.learning_rate, own.median_t90, "o-", color=style.series_color(i), label=size.text())
+            axes.plot(
+                own.learning_rate,
+                own.median_t90,
+                "o-",
+                color=style.series_color(i),
+                label=size.text(),
+            )
     shown = table[table.run.str.startswith("ce-") & table.median_t90.notna()]
     if shown.empty:
-        text = "no sweep: rates as the preset gives them" if table.empty else "at no rate did half of the tuning seeds learn"
+        text = (
+            "no sweep: rates as the preset gives them"
+            if table.empty
+            else "at no rate did half of the tuning seeds learn"
+        )
         axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes)
         axes.set_xticks([])
         axes.set_yticks([])
@@ -77,6 +110,8 @@ def draw_sweep(axes: Axes, table: pd.DataFrame, sizes: list[Size]) -> None:
 def _time_axis(axes: Axes, times: pd.Series) -> None:
     axes.set_yscale("log")
     ticks = style.nice_log_ticks(times.tolist() or [1.0])
-    axes.set_yticks(ticks, [f"{tick / 1e6:g}M" if tick >= 1e6 else f"{tick / 1e3:g}k" for tick in ticks])
+    axes.set_yticks(
+        ticks, [f"{tick / 1e6:g}M" if tick >= 1e6 else f"{tick / 1e3:g}k" for tick in ticks]
+    )
     axes.minorticks_off()
     axes.set_ylabel("examples to 90% accuracy")

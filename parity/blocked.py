@@ -1,11 +1,15 @@
-"""Exact SGD on the two-layer MLP, a block of steps at a time: what step-by-step SGD computes, up to rounding, in less time.
+"""Exact SGD on the two-layer MLP, a block of steps at a time: what step-by-step SGD computes, up to
+rounding, in less time.
 
-A step on one example changes the hidden weights by a term of rank one, -rate * delta_s x_s^T. So the pre-activations of step t of a block are those
-of the block's first weights, W x_t, less the sum over s < t of rate * delta_s (x_s . x_t), with the bias as the weight of a constant input. All W x_t
-are one matrix product, all x_s . x_t another; T cheap steps in order touch only activations and the second layer; a third product updates W.
-The hidden weights are read and written once a block, not once a step.
+A step on one example changes the hidden weights by a term of rank one, -rate * delta_s x_s^T. So
+the pre-activations of step t of a block are those of the block's first weights, W x_t, less the sum
+over s < t of rate * delta_s (x_s . x_t), with the bias as the weight of a constant input. All W x_t
+are one matrix product, all x_s . x_t another; T cheap steps in order touch only activations and the
+second layer; a third product updates W. The hidden weights are read and written once a block, not
+once a step.
 
-Shapes: L lanes in G groups; N steps at a time, in full blocks; T steps of B examples make a block of R = T x B rows; D inputs and a constant one,
+Shapes: L lanes in G groups; N steps at a time, in full blocks; T steps of B examples make a block
+    of R = T x B rows; D inputs and a constant one,
 I = D + 1; M hidden units; C classes.
 """
 
@@ -23,12 +27,13 @@ from common.train.lanes import LaneArrays
 from common.train.losses import masked_mean
 
 BLOCK_ROWS = 32
-"""Examples in a block. The steps in order cost more with longer blocks, the products with shorter ones
-(`python -m benchmarks.blocked`). Blocks within blocks were tried, and were no faster."""
+"""Examples in a block. The steps in order cost more with longer blocks, the products with shorter
+ones (`python -m benchmarks.blocked`). Blocks within blocks were tried, and were no faster."""
 
 
 class Network(NamedTuple):
-    """The MLP's parameters with the hidden units last, which is the axis every operation of the inner loop runs along."""
+    """The MLP's parameters with the hidden units last, which is the axis every operation of the
+    inner loop runs along."""
 
     w1_IxM: jax.Array
     """Weights of the D inputs, then the biases."""
@@ -39,8 +44,9 @@ class Network(NamedTuple):
 class BlockedEngine(ScanEngine):
     """`ScanEngine` with the steps taken in blocks; the states of the two are interchangeable.
 
-    Lanes on one device are trained one after another, because stacking them is no faster on a CPU: a wide network fills the cores by itself, and the
-    small operations of a narrow one take longer when batched.
+    Lanes on one device are trained one after another, because stacking them is no faster on a CPU:
+    a wide network fills the cores by itself, and the small operations of a narrow one take longer
+    when batched.
     """
 
     def __init__(self, problem: Problem, group_size: int = 1, block_rows: int = BLOCK_ROWS) -> None:
@@ -58,13 +64,23 @@ class BlockedEngine(ScanEngine):
         super().__init__(problem, group_size)
         self.block_rows = block_rows
 
-    def advance(self, state: TrainState, teacher_params: Params | None, num_steps: int, layer: int | None = None) -> TrainState:
+    def advance(
+        self,
+        state: TrainState,
+        teacher_params: Params | None,
+        num_steps: int,
+        layer: int | None = None,
+    ) -> TrainState:
         """One compiled chunk; asynchronous. Steps of a hidden layer are taken one by one."""
         if layer is not None:
             return super().advance(state, teacher_params, num_steps, layer)
-        return self.program("blocks", self._make_blocks)(self.lanes, state, teacher_params, num_steps)
+        return self.program("blocks", self._make_blocks)(
+            self.lanes, state, teacher_params, num_steps
+        )
 
-    def compiled(self, state: TrainState, teacher_params: Params | None, num_steps: int) -> jax.stages.Compiled:
+    def compiled(
+        self, state: TrainState, teacher_params: Params | None, num_steps: int
+    ) -> jax.stages.Compiled:
         """The program of one chunk, to be asked what it costs."""
         return self._make_blocks().lower(self.lanes, state, teacher_params, num_steps).compile()
 
@@ -76,15 +92,29 @@ class BlockedEngine(ScanEngine):
         problem, block_rows = self.problem, self.block_rows
 
         @functools.partial(jax.jit, static_argnames="num_steps", donate_argnames="state")
-        def advance(lanes: LaneArrays, state: TrainState, teacher_params: Params | None, num_steps: int) -> TrainState:
-            def local_advance(lanes: LaneArrays, state: TrainState, teacher_params_G: Params | None) -> TrainState:
+        def advance(
+            lanes: LaneArrays, state: TrainState, teacher_params: Params | None, num_steps: int
+        ) -> TrainState:
+            def local_advance(
+                lanes: LaneArrays, state: TrainState, teacher_params_G: Params | None
+            ) -> TrainState:
                 teacher_logits_LxNxBxC = None
                 if teacher_params_G is not None and problem.teacher_apply is not None:
-                    groups = (lanes.streams_L[:: self.group_size], state.step_L[:: self.group_size], teacher_params_G)
-                    teacher_logits_GxNxBxC = jax.lax.map(lambda group: teach_group(problem, block_rows, num_steps, *group), groups)
-                    teacher_logits_LxNxBxC = jnp.repeat(teacher_logits_GxNxBxC, self.group_size, axis=0)
+                    groups = (
+                        lanes.streams_L[:: self.group_size],
+                        state.step_L[:: self.group_size],
+                        teacher_params_G,
+                    )
+                    teacher_logits_GxNxBxC = jax.lax.map(
+                        lambda group: teach_group(problem, block_rows, num_steps, *group), groups
+                    )
+                    teacher_logits_LxNxBxC = jnp.repeat(
+                        teacher_logits_GxNxBxC, self.group_size, axis=0
+                    )
                 of_lanes = (lanes.streams_L, lanes.rates_L, state, teacher_logits_LxNxBxC)
-                return jax.lax.map(lambda lane: advance_lane(problem, block_rows, num_steps, *lane), of_lanes)
+                return jax.lax.map(
+                    lambda lane: advance_lane(problem, block_rows, num_steps, *lane), of_lanes
+                )
 
             return self._over_devices(local_advance)(lanes, state, teacher_params)
 
@@ -92,33 +122,59 @@ class BlockedEngine(ScanEngine):
 
 
 def advance_lane(
-    problem: Problem, block_rows: int, num_steps: int, stream: jax.Array, rate: jax.Array, state: TrainState, teacher_logits_NxBxC: jax.Array | None
+    problem: Problem,
+    block_rows: int,
+    num_steps: int,
+    stream: jax.Array,
+    rate: jax.Array,
+    state: TrainState,
+    teacher_logits_NxBxC: jax.Array | None,
 ) -> TrainState:
     """`num_steps` updates of one lane; N is `num_steps` rounded up to full blocks."""
     data_key = lane_key(problem, stream, "train-data")
-    momentary_rates = jax.vmap(functools.partial(momentary_rate, problem.make_optimizer(rate)), (None, 0))
+    momentary_rates = jax.vmap(
+        functools.partial(momentary_rate, problem.make_optimizer(rate)), (None, 0)
+    )
     block_steps = steps_in_block(problem, block_rows)
     num_blocks = -(-num_steps // block_steps)
     stop = state.step_L + num_steps
 
-    def advance_block(carry: tuple[Network, TrainState], teacher_logits_TxBxC: jax.Array | None) -> tuple[tuple[Network, TrainState], None]:
+    def advance_block(
+        carry: tuple[Network, TrainState], teacher_logits_TxBxC: jax.Array | None
+    ) -> tuple[tuple[Network, TrainState], None]:
         network, state = carry
         ahead_T = jnp.arange(block_steps)
         steps_T = state.step_L + ahead_T
-        counted_T = steps_T < stop  # the last block goes on at rate zero, so that there is only one size of block to compile
+        counted_T = (
+            steps_T < stop
+        )  # the last block goes on at rate zero, so that there is only one size of block to compile
         rates_T = jnp.where(counted_T, momentary_rates(state.opt_state, ahead_T), 0.0)
         batch_T = jax.vmap(lambda step: problem.sample(jax.random.fold_in(data_key, step)))(steps_T)
-        network, losses_T = block_of_steps(problem, network, batch_T, teacher_logits_TxBxC, steps_T, rates_T)
+        network, losses_T = block_of_steps(
+            problem, network, batch_T, teacher_logits_TxBxC, steps_T, rates_T
+        )
         return (network, count_steps(state, losses_T, counted_T)), None
 
-    blocks = None if teacher_logits_NxBxC is None else teacher_logits_NxBxC.reshape(num_blocks, block_steps, *teacher_logits_NxBxC.shape[1:])
+    blocks = (
+        None
+        if teacher_logits_NxBxC is None
+        else teacher_logits_NxBxC.reshape(num_blocks, block_steps, *teacher_logits_NxBxC.shape[1:])
+    )
     carry = (to_network(state.params), state._replace(params={}))
     (network, state), _ = jax.lax.scan(advance_block, carry, blocks, length=num_blocks)
     return state._replace(params=to_params(network))
 
 
-def teach_group(problem: Problem, block_rows: int, num_steps: int, stream: jax.Array, step: jax.Array, params: Params) -> jax.Array:
-    """The teacher's logits `(N, B, C)` on the next inputs of a group, a block at a time; N as above."""
+def teach_group(
+    problem: Problem,
+    block_rows: int,
+    num_steps: int,
+    stream: jax.Array,
+    step: jax.Array,
+    params: Params,
+) -> jax.Array:
+    """The teacher's logits `(N, B, C)` on the next inputs of a group, a block at a time; N as
+    above."""
     data_key = lane_key(problem, stream, "train-data")
     apply = problem.teacher_apply
     assert apply is not None
@@ -127,39 +183,71 @@ def teach_group(problem: Problem, block_rows: int, num_steps: int, stream: jax.A
     def teach(step: jax.Array) -> jax.Array:
         return apply(params, problem.sample(jax.random.fold_in(data_key, step)).inputs)
 
-    return jax.lax.map(teach, step + jnp.arange(-(-num_steps // block_steps) * block_steps), batch_size=block_steps)
+    return jax.lax.map(
+        teach, step + jnp.arange(-(-num_steps // block_steps) * block_steps), batch_size=block_steps
+    )
 
 
 def block_of_steps(
-    problem: Problem, network: Network, batch_T: Batch, teacher_logits_TxBxC: jax.Array | None, steps_T: jax.Array, rates_T: jax.Array
+    problem: Problem,
+    network: Network,
+    batch_T: Batch,
+    teacher_logits_TxBxC: jax.Array | None,
+    steps_T: jax.Array,
+    rates_T: jax.Array,
 ) -> tuple[Network, jax.Array]:
     """T steps of SGD in order, and the loss `(T,)` before each of them."""
     num_steps, batch_size = batch_T.labels.shape
-    x_RxI = jnp.pad(batch_T.inputs.reshape(num_steps * batch_size, -1), ((0, 0), (0, 1)), constant_values=1.0)
+    x_RxI = jnp.pad(
+        batch_T.inputs.reshape(num_steps * batch_size, -1), ((0, 0), (0, 1)), constant_values=1.0
+    )
     pre_TxBxM = (x_RxI @ network.w1_IxM).reshape(num_steps, batch_size, -1)
     gram_TxBxR = (x_RxI @ x_RxI.T).reshape(num_steps, batch_size, -1)
 
-    def step(carry: tuple[jax.Array, jax.Array, jax.Array], now: tuple[Any, ...]) -> tuple[tuple[jax.Array, jax.Array, jax.Array], jax.Array]:
+    def step(
+        carry: tuple[jax.Array, jax.Array, jax.Array], now: tuple[Any, ...]
+    ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], jax.Array]:
         deltas_RxM, w2_CxM, b2_C = carry
         t, pre_BxM, gram_BxR, batch, teacher_logits_BxC, step, rate = now
         pre_BxM = pre_BxM - gram_BxR @ deltas_RxM  # rows from t on are still zero
         h_BxM = jax.nn.relu(pre_BxM)
 
         def loss_fn(logits_BxC: jax.Array) -> jax.Array:
-            taught_BxC = jax.lax.stop_gradient(logits_BxC) if teacher_logits_BxC is None else teacher_logits_BxC
+            taught_BxC = (
+                jax.lax.stop_gradient(logits_BxC)
+                if teacher_logits_BxC is None
+                else teacher_logits_BxC
+            )
             return masked_mean(problem.loss(logits_BxC, batch.labels, taught_BxC, step), batch.mask)
 
         loss, grad_BxC = jax.value_and_grad(loss_fn)((w2_CxM @ h_BxM.T).T + b2_C[None])
         scaled_BxC = rate * grad_BxC
-        back_BxM = functools.reduce(jnp.add, (scaled_B[:, None] * w2_M[None] for scaled_B, w2_M in zip(scaled_BxC.T, w2_CxM, strict=True)))
+        back_BxM = functools.reduce(
+            jnp.add,
+            (
+                scaled_B[:, None] * w2_M[None]
+                for scaled_B, w2_M in zip(scaled_BxC.T, w2_CxM, strict=True)
+            ),
+        )
         delta_BxM = jnp.where(pre_BxM > 0, back_BxM, 0.0)
         deltas_RxM = jax.lax.dynamic_update_slice_in_dim(deltas_RxM, delta_BxM, t * batch_size, 0)
         return (deltas_RxM, w2_CxM - scaled_BxC.T @ h_BxM, b2_C - jnp.sum(scaled_BxC, axis=0)), loss
 
     deltas_RxM = jnp.zeros_like(pre_TxBxM).reshape(num_steps * batch_size, -1)
-    now_T = (jnp.arange(num_steps), pre_TxBxM, gram_TxBxR, batch_T, teacher_logits_TxBxC, steps_T, rates_T)
-    # Unrolled, because a narrow network's step is bound by the number of operations, those of the loop itself among them.
-    (deltas_RxM, w2_CxM, b2_C), losses_T = jax.lax.scan(step, (deltas_RxM, network.w2_CxM, network.b2_C), now_T, unroll=4)
+    now_T = (
+        jnp.arange(num_steps),
+        pre_TxBxM,
+        gram_TxBxR,
+        batch_T,
+        teacher_logits_TxBxC,
+        steps_T,
+        rates_T,
+    )
+    # Unrolled, because a narrow network's step is bound by the number of operations, those of the
+    # loop itself among them.
+    (deltas_RxM, w2_CxM, b2_C), losses_T = jax.lax.scan(
+        step, (deltas_RxM, network.w2_CxM, network.b2_C), now_T, unroll=4
+    )
     return Network(network.w1_IxM - x_RxI.T @ deltas_RxM, w2_CxM, b2_C), losses_T
 
 
@@ -173,11 +261,15 @@ def count_steps(state: TrainState, losses_T: jax.Array, counted_T: jax.Array) ->
         step_L=state.step_L + num_steps,
         loss_sum_L=state.loss_sum_L + jnp.sum(jnp.where(counted_T, losses_T, 0.0)),
         loss_count_L=state.loss_count_L + num_steps,
-        diverged_at_L=jnp.where(first_bad, state.step_L + 1 + jnp.argmax(bad_T).astype(jnp.int32), state.diverged_at_L),
+        diverged_at_L=jnp.where(
+            first_bad, state.step_L + 1 + jnp.argmax(bad_T).astype(jnp.int32), state.diverged_at_L
+        ),
     )
 
 
-def momentary_rate(optimizer: optax.GradientTransformation, opt_state: Any, ahead: jax.Array) -> jax.Array:
+def momentary_rate(
+    optimizer: optax.GradientTransformation, opt_state: Any, ahead: jax.Array
+) -> jax.Array:
     """The learning rate of plain SGD some steps ahead: what becomes of a gradient of one."""
     update, _ = optimizer.update(jnp.ones(()), jax.tree.map(lambda count: count + ahead, opt_state))
     return -jnp.asarray(update)
@@ -192,7 +284,11 @@ def steps_in_block(problem: Problem, block_rows: int) -> int:
 def to_network(params: Params) -> Network:
     """The MLP's parameters as the inner loop wants them."""
     hidden, output = params["hidden"], params["output"]
-    return Network(jnp.concatenate([hidden["kernel"], hidden["bias"][None]]), output["kernel"].T, output["bias"])
+    return Network(
+        jnp.concatenate([hidden["kernel"], hidden["bias"][None]]),
+        output["kernel"].T,
+        output["bias"],
+    )
 
 
 def to_params(network: Network) -> Params:
@@ -202,18 +298,26 @@ def to_params(network: Network) -> Params:
 
 
 def check_applies(problem: Problem) -> None:
-    """Raise a ValueError unless the model is the two-layer MLP and the optimiser multiplies the gradient by a rate that only the step decides."""
+    """Raise a ValueError unless the model is the two-layer MLP and the optimiser multiplies the
+    gradient by a rate that only the step decides."""
     params = jax.eval_shape(problem.model.init, jax.random.key(0))
     layer = {"kernel", "bias"}
     if set(params) != {"hidden", "output"} or any(set(params[name]) != layer for name in params):
-        raise ValueError("the blocked engine trains a two-layer MLP and no other model; use --engine scan")
+        raise ValueError(
+            "the blocked engine trains a two-layer MLP and no other model; use --engine scan"
+        )
     optimizer = problem.make_optimizer(jnp.float32(1.0))
     grads = jax.tree.map(lambda leaf: jnp.full(leaf.shape[-1:], 1e3), params)
     opt_state = optimizer.init(grads)
     plain = optax.sgd(optax.constant_schedule(1.0)).init(grads)
     if jax.tree.structure(opt_state) == jax.tree.structure(plain):
-        updates, _ = optimizer.update(grads, jax.tree.map(lambda count: count + 1, opt_state), grads)
+        updates, _ = optimizer.update(
+            grads, jax.tree.map(lambda count: count + 1, opt_state), grads
+        )
         rate = momentary_rate(optimizer, opt_state, jnp.int32(1))
         if all(bool(jnp.all(update == -rate * 1e3)) for update in jax.tree.leaves(updates)):
             return
-    raise ValueError("the blocked engine needs plain SGD, without momentum, weight decay or clipping; use --engine scan")
+    raise ValueError(
+        "the blocked engine needs plain SGD, without momentum, weight decay or clipping; use"
+        " --engine scan"
+    )

@@ -1,4 +1,5 @@
-"""What `python -m parity.train` and `python -m parity.distill` have in common on the command line."""
+"""What `python -m parity.train` and `python -m parity.distill` have in common on the command
+line."""
 
 from dataclasses import dataclass
 
@@ -14,9 +15,11 @@ class RunCommand(TrainingCommand[ConfigT]):
     preset: PresetName = "quick"
     """Sets the defaults of the flags that describe the run."""
     model: ModelName | None = None
-    """Instead of the preset's model: sets the defaults of --model.* and --optim.* to the published ones."""
+    """Instead of the preset's model: sets the defaults of --model.* and --optim.* to the published
+    ones."""
     compat: Compat = "none"
-    """authors: follow the published code where it deviates (support, evaluation examples, weights of reverse KL, length of a cosine schedule)."""
+    """authors: follow the published code where it deviates (support, evaluation examples, weights
+    of reverse KL, length of a cosine schedule)."""
 
     def validated(self) -> ConfigT:
         """The configuration, with the published code's deviations where they are asked for.

@@ -33,12 +33,17 @@ VOCABULARY = 2
 
 
 def _model_tag(value: object) -> str:
-    is_transformer = "heads" in value if isinstance(value, Mapping) else isinstance(value, TransformerConfig)
+    is_transformer = (
+        "heads" in value if isinstance(value, Mapping) else isinstance(value, TransformerConfig)
+    )
     return "(transformer)" if is_transformer else "(mlp)"
 
 
 ModelConfig = tyro.conf.AvoidSubcommands[
-    Annotated[Annotated[MLPConfig, Tag("(mlp)")] | Annotated[TransformerConfig, Tag("(transformer)")], Discriminator(_model_tag)]
+    Annotated[
+        Annotated[MLPConfig, Tag("(mlp)")] | Annotated[TransformerConfig, Tag("(transformer)")],
+        Discriminator(_model_tag),
+    ]
 ]
 """A configuration says which of them it is by its fields; on the command line by --model."""
 ModelName = Literal["mlp", "transformer"]
@@ -53,7 +58,8 @@ class TrainConfig:
     optim: OptimConfig
     training: TrainingConfig
     engine: EngineName = "auto"
-    """scan: step by step. blocked: the same steps in blocks (MLP, SGD, batches of at most 8); only rounding differs. auto: where possible."""
+    """scan: step by step. blocked: the same steps in blocks (MLP, SGD, batches of at most 8); only
+    rounding differs. auto: where possible."""
 
     def __post_init__(self) -> None:
         _check_engine(self)
@@ -73,11 +79,14 @@ class StudentConfig:
     schedule: ScheduleName = "progressive"
     """Which teacher checkpoint supervises which student step."""
     teacher_seed: Seed | None = None
-    """The teacher lane that teaches every student; without it student and teacher are paired by equal seeds."""
+    """The teacher lane that teaches every student; without it student and teacher are paired by
+    equal seeds."""
     shared_stream: bool = False
-    """All seeds see the same examples, so that one teacher (--teacher-seed) answers once for all; they differ in their initial weights only."""
+    """All seeds see the same examples, so that one teacher (--teacher-seed) answers once for all;
+    they differ in their initial weights only."""
     engine: EngineName = "auto"
-    """scan: step by step. blocked: the same steps in blocks (MLP, SGD, batches of at most 8); only rounding differs. auto: where possible."""
+    """scan: step by step. blocked: the same steps in blocks (MLP, SGD, batches of at most 8); only
+    rounding differs. auto: where possible."""
 
     def __post_init__(self) -> None:
         _check_engine(self)
@@ -88,30 +97,51 @@ ModelDefaults = Mapping[str, tuple[ModelConfig, OptimConfig]]
 """Of each ModelName, in the same order as in the configurations."""
 TEACHER_DEFAULTS: ModelDefaults = {
     "mlp": (MLPConfig(50_000), OptimConfig((0.005,))),
-    "transformer": (TransformerConfig(heads=32, dropout=0.1), OptimConfig((3e-4,), schedule="cosine", kind="adam")),
+    "transformer": (
+        TransformerConfig(heads=32, dropout=0.1),
+        OptimConfig((3e-4,), schedule="cosine", kind="adam"),
+    ),
 }
 STUDENT_DEFAULTS: ModelDefaults = {
     "mlp": (MLPConfig(100), OptimConfig((0.01,), schedule="cosine")),
-    "transformer": (TransformerConfig(heads=4, dropout=0.1), OptimConfig((1e-4,), schedule="cosine", kind="adam")),
+    "transformer": (
+        TransformerConfig(heads=4, dropout=0.1),
+        OptimConfig((1e-4,), schedule="cosine", kind="adam"),
+    ),
 }
-"""Published models with their published optimisers (paper section 3); warm-up counts updates, `--compat authors` examples."""
+"""Published models with their published optimisers (paper section 3); warm-up counts updates,
+`--compat authors` examples."""
 OLDER_EMITTERS = {"xla_cpu_use_fusion_emitters": False}
-"""Of loops: these models compile in half the time, and are as fast. (BERT is not: there they are the slower ones.)"""
+"""Of loops: these models compile in half the time, and are as fast. (BERT is not: there they are
+the slower ones.)"""
 Compat = Literal["none", "authors"]
-"""Whose deviations from the paper's text to follow: nobody's, or those of the authors' code where they change numbers."""
+"""Whose deviations from the paper's text to follow: nobody's, or those of the authors' code where
+they change numbers."""
 
 
 def as_published(config: ConfigT) -> ConfigT:
     """The same run with the deviations of the published code that change its numbers.
 
-    The support (unless it is a tree's) is drawn with replacement (utils.py), accuracy is measured on 250 examples (boolean_expts.py), reverse KL is
-    weighted by raw logits (boolean_distill_expts.py), and a cosine schedule is as long as there are examples (see `counted_in_examples`). The rest
-    concerns a single update of millions (a warm-up whose first update has a rate of zero), or the dropout that stayed on in a Transformer's
-    evaluation and in its teacher's answers, which no flag brings back.
+    The support (unless it is a tree's) is drawn with replacement (utils.py), accuracy is measured
+    on 250 examples (boolean_expts.py), reverse KL is weighted by raw logits
+    (boolean_distill_expts.py), and a cosine schedule is as long as there are examples (see
+    `counted_in_examples`). The rest concerns a single update of millions (a warm-up whose first
+    update has a rate of zero), or the dropout that stayed on in a Transformer's evaluation and in
+    its teacher's answers, which no flag brings back.
     """
-    drawn = config.data.support is None and config.data.depth == 1  # the published trees' supports are disjoint, as ours are
-    data, training = replace(config.data, with_replacement=drawn), replace(config.training, eval_examples=250)
-    config = replace(config, data=data, training=training, optim=counted_in_examples(config.optim, training.batch_size))
+    drawn = (
+        config.data.support is None and config.data.depth == 1
+    )  # the published trees' supports are disjoint, as ours are
+    data, training = (
+        replace(config.data, with_replacement=drawn),
+        replace(config.training, eval_examples=250),
+    )
+    config = replace(
+        config,
+        data=data,
+        training=training,
+        optim=counted_in_examples(config.optim, training.batch_size),
+    )
     if isinstance(config, TrainConfig):
         return config
     direction = "forward" if config.loss.direction == "forward" else "reverse-raw"
@@ -119,9 +149,11 @@ def as_published(config: ConfigT) -> ConfigT:
 
 
 def counted_in_examples(optim: OptimConfig, batch_size: int) -> OptimConfig:
-    """The optimiser where a cosine schedule is as long as the run has examples, although only updates advance it (boolean_expts.py, n_steps).
+    """The optimiser where a cosine schedule is as long as the run has examples, although only
+    updates advance it (boolean_expts.py, n_steps).
 
-    With the published batches of 32 the run ends before the warm-up does: the rate rises in a line, to 0.52 of its peak if the warm-up is 6%.
+    With the published batches of 32 the run ends before the warm-up does: the rate rises in a line,
+    to 0.52 of its peak if the warm-up is 6%.
 
     Raises:
         UserError: the run ends within the cosine.
@@ -131,14 +163,20 @@ def counted_in_examples(optim: OptimConfig, batch_size: int) -> OptimConfig:
     warmup_of_updates = optim.warmup_fraction * batch_size
     if warmup_of_updates < 1:
         raise UserError(
-            f"--compat authors: the published schedule, {batch_size} times as long as the run, would end within its cosine; it is followed only"
-            " where training.batch_size x optim.warmup_fraction >= 1, or with --optim.schedule constant"
+            f"--compat authors: the published schedule, {batch_size} times as long as the run,"
+            " would end within its cosine; it is followed only where training.batch_size x"
+            " optim.warmup_fraction >= 1, or with --optim.schedule constant"
         )
-    return replace(optim, learning_rate=tuple(rate / warmup_of_updates for rate in optim.learning_rate), warmup_fraction=1.0)
+    return replace(
+        optim,
+        learning_rate=tuple(rate / warmup_of_updates for rate in optim.learning_rate),
+        warmup_fraction=1.0,
+    )
 
 
 def with_model(config: ConfigT, args: Sequence[str], defaults: ModelDefaults) -> ConfigT:
-    """The preset's configuration, or with `--model NAME` of another kind than the preset's that model and its optimiser in their place."""
+    """The preset's configuration, or with `--model NAME` of another kind than the preset's that
+    model and its optimiser in their place."""
     name = last_value(args, "--model")
     if name is None or name not in defaults or isinstance(config.model, type(defaults[name][0])):
         return config
@@ -147,7 +185,8 @@ def with_model(config: ConfigT, args: Sequence[str], defaults: ModelDefaults) ->
 
 
 def with_chance(config: StudentConfig) -> StudentConfig:
-    """The configuration with chance as the detector's floor, unless another floor is given; the default, 0.5, is that of two labels."""
+    """The configuration with chance as the detector's floor, unless another floor is given; the
+    default, 0.5, is that of two labels."""
     if config.detector.floor != DetectorConfig.floor:
         return config
     return replace(config, detector=replace(config.detector, floor=1 / config.data.num_classes))
@@ -155,7 +194,9 @@ def with_chance(config: StudentConfig) -> StudentConfig:
 
 def lanes(config: TrainConfig | StudentConfig) -> tuple[Lane, ...]:
     """Seeds x learning rates."""
-    stream = config.training.seed if isinstance(config, StudentConfig) and config.shared_stream else None
+    stream = (
+        config.training.seed if isinstance(config, StudentConfig) and config.shared_stream else None
+    )
     return lanes_of(config.training.seeds, config.optim.learning_rate, stream)
 
 
@@ -171,9 +212,13 @@ def student_problem(config: StudentConfig, teacher: TrainConfig | None) -> Probl
     return _problem(config, "student", teacher.model, config.loss)
 
 
-def make_engine(config: TrainConfig | StudentConfig, problem: Problem, group_size: int = 1) -> Engine:
+def make_engine(
+    config: TrainConfig | StudentConfig, problem: Problem, group_size: int = 1
+) -> Engine:
     """The engine that the configuration asks for."""
-    blocked = config.engine == "blocked" or (config.engine == "auto" and not _why_not_blocked(config))
+    blocked = config.engine == "blocked" or (
+        config.engine == "auto" and not _why_not_blocked(config)
+    )
     return (BlockedEngine if blocked else ScanEngine)(problem, group_size)
 
 
@@ -189,7 +234,9 @@ def model_of(data: ParityData, model: ModelConfig) -> Functional:
     """
     if isinstance(model, MLPConfig):
         return functional_mlp(model, data.d, data.num_classes)
-    transformer = functional_transformer(model, VOCABULARY, data.d, data.num_classes, last_only=True)
+    transformer = functional_transformer(
+        model, VOCABULARY, data.d, data.num_classes, last_only=True
+    )
 
     def apply(params: Params, inputs: jax.Array, key: jax.Array | None = None) -> jax.Array:
         return transformer.apply(params, (inputs < 0).astype(jnp.int32), key)
@@ -214,14 +261,19 @@ def _forward_flops(data: ParityData, model: ModelConfig) -> float:
     return transformer_flops(model, data.num_classes, data.d, answers=1)
 
 
-def apply_model(config: TrainConfig | StudentConfig, params: Params, inputs_BxD: jax.Array) -> jax.Array:
+def apply_model(
+    config: TrainConfig | StudentConfig, params: Params, inputs_BxD: jax.Array
+) -> jax.Array:
     """Logits `(B, 2^depth)` of the configured model."""
     return functional_model(config).apply(params, inputs_BxD)
 
 
 def _check_engine(config: TrainConfig | StudentConfig) -> None:
     if isinstance(config.model, TransformerConfig) and config.model.head != "linear":
-        raise ValueError(f"model.head = {config.model.head} answers with a token at every position; parity needs model.head = linear")
+        raise ValueError(
+            f"model.head = {config.model.head} answers with a token at every position; parity needs"
+            " model.head = linear"
+        )
     if config.engine == "blocked" and (reason := _why_not_blocked(config)):
         raise ValueError(f"engine = blocked trains {reason}; use --engine auto")
 
@@ -235,13 +287,25 @@ def _why_not_blocked(config: TrainConfig | StudentConfig) -> str:
     if config.optim.clip_norm is not None:
         return "without clipping, optim.clip_norm is given"
     batch_size = config.training.batch_size
-    return f"on batches of at most {MAX_BLOCKED_BATCH}, training.batch_size is {batch_size}" if batch_size > MAX_BLOCKED_BATCH else ""
+    return (
+        f"on batches of at most {MAX_BLOCKED_BATCH}, training.batch_size is {batch_size}"
+        if batch_size > MAX_BLOCKED_BATCH
+        else ""
+    )
 
 
-def _problem(config: TrainConfig | StudentConfig, role: str, teacher_model: ModelConfig | None, loss: DistillationLoss | None) -> Problem:
+def _problem(
+    config: TrainConfig | StudentConfig,
+    role: str,
+    teacher_model: ModelConfig | None,
+    loss: DistillationLoss | None,
+) -> Problem:
     optim = replace(config.optim, learning_rate=(1.0,))  # a rate belongs to its lane
     size = ProblemSize.of(config.training)
-    return replace(_without_lanes(role, config.data, config.model, optim, size, teacher_model, loss), lanes=lanes(config))
+    return replace(
+        _without_lanes(role, config.data, config.model, optim, size, teacher_model, loss),
+        lanes=lanes(config),
+    )
 
 
 @functools.lru_cache(maxsize=KEPT_PROBLEMS)
@@ -254,7 +318,8 @@ def _without_lanes(
     teacher_model: ModelConfig | None,
     loss: DistillationLoss | None,
 ) -> Problem:
-    """A problem whose lanes are to be filled in; made once, so that runs that differ in nothing else share its compiled programs."""
+    """A problem whose lanes are to be filled in; made once, so that runs that differ in nothing
+    else share its compiled programs."""
     supports = supports_of(data)
     ours = model_of(data, model)
     theirs = None if teacher_model is None else model_of(data, teacher_model)

@@ -1,8 +1,11 @@
-"""Correlations of a model's output with monomials of its input: which easy features does a checkpoint leak? (paper section 3, "correlation probe")
+"""Correlations of a model's output with monomials of its input: which easy features does a
+checkpoint leak? (paper section 3, "correlation probe")
 
-For a set A of coordinates the probe reads |mean_x chi_A(x) p(x)| with chi_A(x) = prod_{i in A} x_i and p the probability of class 1. Since p lies in
-[0, 1] it cannot exceed 1/2 for a non-empty A; with 2p - 1 in place of p it reaches 1. Subsets of the support are read one by one for every
-degree 1..k; all others are sampled, stratified by degree and by how many coordinates they share with the support.
+For a set A of coordinates the probe reads |mean_x chi_A(x) p(x)| with chi_A(x) = prod_{i in A} x_i
+and p the probability of class 1. Since p lies in [0, 1] it cannot exceed 1/2 for a non-empty A;
+with 2p - 1 in place of p it reaches 1. Subsets of the support are read one by one for every degree
+1..k; all others are sampled, stratified by degree and by how many coordinates they share with the
+support.
 """
 
 import itertools
@@ -36,24 +39,43 @@ class Monomial:
 def monomials_in_support(support: tuple[int, ...]) -> list[Monomial]:
     """All 2^k - 1 non-empty subsets of the support, by degree."""
     degrees = range(1, len(support) + 1)
-    return [Monomial(subset, len(subset)) for degree in degrees for subset in itertools.combinations(sorted(support), degree)]
+    return [
+        Monomial(subset, len(subset))
+        for degree in degrees
+        for subset in itertools.combinations(sorted(support), degree)
+    ]
 
 
-def monomials_off_support(d: int, support: tuple[int, ...], per_stratum: int, seed: int) -> list[Monomial]:
-    """Sets of degree 1..k not inside the support: for each degree and each smaller overlap, all of them or `per_stratum` distinct random ones."""
+def monomials_off_support(
+    d: int, support: tuple[int, ...], per_stratum: int, seed: int
+) -> list[Monomial]:
+    """Sets of degree 1..k not inside the support: for each degree and each smaller overlap, all of
+    them or `per_stratum` distinct random ones."""
     rng = np.random.default_rng(seed)
     inside, outside = sorted(support), sorted(set(range(d)) - set(support))
     found = []
     for degree in range(1, len(support) + 1):
         for overlap in range(degree):
-            found += [Monomial(chosen, overlap) for chosen in _stratum(inside, outside, overlap, degree - overlap, per_stratum, rng)]
+            found += [
+                Monomial(chosen, overlap)
+                for chosen in _stratum(inside, outside, overlap, degree - overlap, per_stratum, rng)
+            ]
     return found
 
 
-def _stratum(inside: list[int], outside: list[int], overlap: int, rest: int, wanted: int, rng: np.random.Generator) -> list[tuple[int, ...]]:
+def _stratum(
+    inside: list[int],
+    outside: list[int],
+    overlap: int,
+    rest: int,
+    wanted: int,
+    rng: np.random.Generator,
+) -> list[tuple[int, ...]]:
     size = math.comb(len(inside), overlap) * math.comb(len(outside), rest)
     if size <= wanted:
-        pairs = itertools.product(itertools.combinations(inside, overlap), itertools.combinations(outside, rest))
+        pairs = itertools.product(
+            itertools.combinations(inside, overlap), itertools.combinations(outside, rest)
+        )
         return [tuple(sorted((*a, *b))) for a, b in pairs]
     chosen: set[tuple[int, ...]] = set()
     while len(chosen) < wanted:
@@ -63,27 +85,35 @@ def _stratum(inside: list[int], outside: list[int], overlap: int, rest: int, wan
 
 
 class Correlator:
-    """Correlations with a fixed list of monomials over a fixed set of inputs; the monomials' values are computed once and kept."""
+    """Correlations with a fixed list of monomials over a fixed set of inputs; the monomials' values
+    are computed once and kept."""
 
     def __init__(self, x_NxD: jax.Array, monomials: Sequence[Monomial]) -> None:
         groups = itertools.groupby(monomials, key=lambda monomial: monomial.degree)
         members = [jnp.asarray([monomial.coordinates for monomial in group]) for _, group in groups]
-        self.chi_NxA = jnp.concatenate([_monomial_values(x_NxD, members_GxK) for members_GxK in members], axis=1)
+        self.chi_NxA = jnp.concatenate(
+            [_monomial_values(x_NxD, members_GxK) for members_GxK in members], axis=1
+        )
         self.mean_A = np.asarray(jnp.mean(self.chi_NxA, axis=0), np.float64)
         """Correlations with the constant 1 on these inputs."""
 
     def __call__(self, outputs_NxC: jax.Array) -> np.ndarray:
-        """mean_x chi_A(x) f_c(x), signed, for every monomial A and C functions given by their values at the inputs; `(A, C)` float64."""
+        """mean_x chi_A(x) f_c(x), signed, for every monomial A and C functions given by their
+        values at the inputs; `(A, C)` float64."""
         return np.asarray(_mean_products(self.chi_NxA, outputs_NxC), np.float64)
 
 
 def noise_floor(outputs_NxC: np.ndarray) -> np.ndarray:
-    """Expected |mean_x chi_A(x) f(x)| over N examples of a function whose true correlation is zero: sqrt(2/pi) rms(f) / sqrt(N); `(C,)`."""
-    return np.sqrt(2 / np.pi) * np.sqrt(np.mean(np.square(outputs_NxC, dtype=np.float64), axis=0) / len(outputs_NxC))
+    """Expected |mean_x chi_A(x) f(x)| over N examples of a function whose true correlation is zero:
+    sqrt(2/pi) rms(f) / sqrt(N); `(C,)`."""
+    return np.sqrt(2 / np.pi) * np.sqrt(
+        np.mean(np.square(outputs_NxC, dtype=np.float64), axis=0) / len(outputs_NxC)
+    )
 
 
 def floor_of_mean(floor: float, count: int, quantile_z: float = 1.645) -> float:
-    """Upper 95% limit of the mean of `count` absolute correlations that are truly zero: independent half-normals with mean `floor`."""
+    """Upper 95% limit of the mean of `count` absolute correlations that are truly zero: independent
+    half-normals with mean `floor`."""
     return floor * (1 + quantile_z * math.sqrt((math.pi / 2 - 1) / count))
 
 

@@ -1,8 +1,11 @@
-"""Sparse parity: x uniform on {-1,+1}^d, labelled by the product of the k coordinates in a support (paper section 3).
+"""Sparse parity: x uniform on {-1,+1}^d, labelled by the product of the k coordinates in a support
+(paper section 3).
 
-Its hierarchical generalisation has 2^depth labels, the leaves of a complete binary tree. Each inner node owns a support of k coordinates, disjoint
-from all others; its parity says which child comes next, + the left one (the published code's utils.py: the label of the largest sum of signed
-parities along its path). A label's bits, highest first, are the parities from the root down, so that depth 1 is plain parity.
+Its hierarchical generalisation has 2^depth labels, the leaves of a complete binary tree. Each inner
+node owns a support of k coordinates, disjoint from all others; its parity says which child comes
+next, + the left one (the published code's utils.py: the label of the largest sum of signed parities
+along its path). A label's bits, highest first, are the parities from the root down, so that depth 1
+is plain parity.
 """
 
 from typing import Annotated
@@ -18,12 +21,14 @@ from common.base.keys import seed_key
 from common.train.engine import Batch
 
 Supports = tuple[tuple[int, ...], ...]
-"""The supports of all inner nodes in heap order (the children of node n are 2n + 1, left, and 2n + 2), each in increasing order."""
+"""The supports of all inner nodes in heap order (the children of node n are 2n + 1, left, and 2n +
+2), each in increasing order."""
 
 
 @configuration
 class ParityData:
-    """One parity problem. The supports are given or drawn from the data seed, which no run seed touches."""
+    """One parity problem. The supports are given or drawn from the data seed, which no run seed
+    touches."""
 
     d: PositiveInt
     """Number of coordinates."""
@@ -32,26 +37,43 @@ class ParityData:
     depth: Annotated[int, Field(ge=1, le=10)] = 1
     """Depth of the tree of labels; 1 is plain parity."""
     support: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = None
-    """The coordinates whose product is the label (with --data.depth > 1: of all inner nodes, in heap order); drawn from --data.seed if not given."""
+    """The coordinates whose product is the label (with --data.depth > 1: of all inner nodes, in
+    heap order); drawn from --data.seed if not given."""
     with_replacement: bool = False
-    """Draw the support with replacement, as the published code does: a coordinate drawn twice cancels, so the degree may come out below k."""
+    """Draw the support with replacement, as the published code does: a coordinate drawn twice
+    cancels, so the degree may come out below k."""
     seed: Seed = 0
     """Seed of the supports and of the evaluation set."""
 
     def __post_init__(self) -> None:
         size = self.num_nodes * self.k
         if size > self.d:
-            nodes = f"{self.num_nodes} disjoint supports of data.k = {self.k}" if self.depth > 1 else f"data.k = {self.k}"
-            raise ValueError(f"{nodes} coordinates: larger than data.d = {self.d}; {size} coordinates are chosen out of d")
+            nodes = (
+                f"{self.num_nodes} disjoint supports of data.k = {self.k}"
+                if self.depth > 1
+                else f"data.k = {self.k}"
+            )
+            raise ValueError(
+                f"{nodes} coordinates: larger than data.d = {self.d}; {size} coordinates are chosen"
+                " out of d"
+            )
         if self.with_replacement and self.depth > 1:
-            raise ValueError("data.with_replacement needs data.depth = 1: the supports of a tree are disjoint")
+            raise ValueError(
+                "data.with_replacement needs data.depth = 1: the supports of a tree are disjoint"
+            )
         if self.support is not None:
             if len(self.support) != size:
-                raise ValueError(f"data.support = {self.support} has {len(self.support)} coordinates, but {size} are needed (data.k = {self.k})")
+                raise ValueError(
+                    f"data.support = {self.support} has {len(self.support)} coordinates, but {size}"
+                    f" are needed (data.k = {self.k})"
+                )
             if len(set(self.support)) != size:
                 raise ValueError(f"data.support = {self.support} names a coordinate twice")
             if max(self.support) >= self.d or min(self.support) < 0:
-                raise ValueError(f"data.support = {self.support}: coordinates are numbered 0 to d-1 = {self.d - 1}")
+                raise ValueError(
+                    f"data.support = {self.support}: coordinates are numbered 0 to d-1 ="
+                    f" {self.d - 1}"
+                )
 
     @property
     def num_nodes(self) -> int:
@@ -74,44 +96,64 @@ def supports_of(data: ParityData) -> Supports:
         chosen = np.asarray(data.support)
     else:
         size = (data.num_nodes * data.k,)
-        chosen = np.asarray(jax.random.choice(seed_key(data.seed, "support"), data.d, size, replace=data.with_replacement))
+        chosen = np.asarray(
+            jax.random.choice(
+                seed_key(data.seed, "support"), data.d, size, replace=data.with_replacement
+            )
+        )
     supports = []
     for members in chosen.reshape(data.num_nodes, data.k):
         coordinates, counts = np.unique(members, return_counts=True)
         supports.append(tuple(int(i) for i in coordinates[counts % 2 == 1]))
     if not all(supports):
-        raise UserError(f"data.seed = {data.seed} draws every coordinate an even number of times, so that all labels are equal; choose another")
+        raise UserError(
+            f"data.seed = {data.seed} draws every coordinate an even number of times, so that all"
+            " labels are equal; choose another"
+        )
     return tuple(supports)
 
 
 def sample(key: jax.Array, data: ParityData, supports: Supports, num_examples: int) -> Batch:
-    """Draw examples: inputs `(B, d)` in {-1,+1} as float32, labels `(B,)`; of depth 1, class 1 where the product over the support is +1."""
+    """Draw examples: inputs `(B, d)` in {-1,+1} as float32, labels `(B,)`; of depth 1, class 1
+    where the product over the support is +1."""
     num_words = -(-data.d // 32)
     words_BxW = jax.random.bits(key, (num_examples, num_words), jnp.uint32)
-    bits_BxD = ((words_BxW[:, :, None] >> jnp.arange(32, dtype=jnp.uint32)[None, None, :]) & 1).reshape(num_examples, -1)[:, : data.d]
+    bits_BxD = (
+        (words_BxW[:, :, None] >> jnp.arange(32, dtype=jnp.uint32)[None, None, :]) & 1
+    ).reshape(num_examples, -1)[:, : data.d]
     # A set bit is the coordinate -1, so a node's parity is +1 where it sees an even number of them.
-    is_plus_BxN = jnp.stack([1 - jnp.sum(bits_BxD[:, jnp.asarray(support)], axis=1) % 2 for support in supports], axis=1).astype(jnp.int32)
+    is_plus_BxN = jnp.stack(
+        [1 - jnp.sum(bits_BxD[:, jnp.asarray(support)], axis=1) % 2 for support in supports], axis=1
+    ).astype(jnp.int32)
     labels_B = is_plus_BxN[:, 0]
     for level in range(1, data.depth):
-        # Labels so far number the nodes of this level from the all-minus path up; in heap order the all-plus path comes first.
+        # Labels so far number the nodes of this level from the all-minus path up; in heap order the
+        # all-plus path comes first.
         node_B = 2 ** (level + 1) - 2 - labels_B
         labels_B = 2 * labels_B + jnp.take_along_axis(is_plus_BxN, node_B[:, None], axis=1)[:, 0]
-    return Batch(1.0 - 2.0 * bits_BxD.astype(jnp.float32), labels_B, jnp.ones(num_examples, jnp.float32))
+    return Batch(
+        1.0 - 2.0 * bits_BxD.astype(jnp.float32), labels_B, jnp.ones(num_examples, jnp.float32)
+    )
 
 
 def eval_batch(data: ParityData, supports: Supports, num_examples: int) -> Batch:
-    """The fixed evaluation set: the same for all runs on these data, from a stream that training never uses."""
+    """The fixed evaluation set: the same for all runs on these data, from a stream that training
+    never uses."""
     return sample(seed_key(data.seed, "evaluation"), data, supports, num_examples)
 
 
 def level_correct(data: ParityData, logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array]:
-    """Whether the most probable node at each inner level of the tree is the right one; `(..., 2^depth)` and `(...)` to `(...)` each.
+    """Whether the most probable node at each inner level of the tree is the right one; `(...,
+    2^depth)` and `(...)` to `(...)` each.
 
-    A node's probability is the sum over the labels below it. The last level is the label itself, which is the accuracy.
+    A node's probability is the sum over the labels below it. The last level is the label itself,
+    which is the accuracy.
     """
     probabilities = jax.nn.softmax(logits)
     found = {}
     for level in range(1, data.depth):
         nodes = jnp.sum(probabilities.reshape(*logits.shape[:-1], 2**level, -1), axis=-1)
-        found[f"accuracy_level_{level}"] = jnp.argmax(nodes, axis=-1) == labels >> (data.depth - level)
+        found[f"accuracy_level_{level}"] = jnp.argmax(nodes, axis=-1) == labels >> (
+            data.depth - level
+        )
     return found

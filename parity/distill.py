@@ -1,11 +1,20 @@
-"""`python -m parity.distill`: train students under a supervision schedule from a teacher's trajectory."""
+"""`python -m parity.distill`: train students under a supervision schedule from a teacher's
+trajectory."""
 
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.base.config import SETS_DEFAULTS, chosen_preset, describe_presets, from_dict, parse, validate, with_flags
+from common.base.config import (
+    SETS_DEFAULTS,
+    chosen_preset,
+    describe_presets,
+    from_dict,
+    parse,
+    validate,
+    with_flags,
+)
 from common.base.errors import UserError, run_command
 from common.base.mesh import set_up_devices
 from common.judge.transition import Watch
@@ -45,12 +54,26 @@ def main(args: list[str]) -> None:
     set_up_devices()
     preset = chosen_preset(args, PRESETS)
     default = with_model(preset.config.student, args, STUDENT_DEFAULTS)
-    text = "Train students on sparse parity under a supervision schedule (ce, one-shot, progressive, two-shot, ...)."
+    text = (
+        "Train students on sparse parity under a supervision schedule (ce, one-shot, progressive,"
+        " two-shot, ...)."
+    )
     text = describe_presets(text, SETS_DEFAULTS, PRESETS)
-    command = parse(DistillCommand, args, prog="parity.distill", description=text, default=DistillCommand(default))
+    command = parse(
+        DistillCommand,
+        args,
+        prog="parity.distill",
+        description=text,
+        default=DistillCommand(default),
+    )
     command.check_rate(args)
     check_flags(args, command.config)
-    if command.dry_run and command.config.schedule != "ce" and command.teacher is not None and not command.teacher.is_dir():
+    if (
+        command.dry_run
+        and command.config.schedule != "ce"
+        and command.teacher is not None
+        and not command.teacher.is_dir()
+    ):
         plan_without_teacher(command, preset.config.teacher)
         return
     stage, available = distill_stage(command)
@@ -65,7 +88,8 @@ def distill_stage(command: DistillCommand) -> tuple[Stage, tuple[int, ...]]:
     """The run that a command asks for, and the steps of the teacher's checkpoints.
 
     Raises:
-        UserError: the teacher is missing, unfinished, or was trained on other data; or there is one, and labels supervise.
+        UserError: the teacher is missing, unfinished, or was trained on other data; or there is
+            one, and labels supervise.
     """
     config = with_chance(command.resolved())
     distillation = Distillation(
@@ -94,10 +118,13 @@ def shared_layers(config: StudentConfig, teacher: TrainConfig) -> int:
         UserError: --schedule projections, and student and teacher are built differently.
     """
     ours, theirs = functional_model(config).num_layers, functional_model(teacher).num_layers
-    if config.schedule == "projections" and (type(config.model) is not type(teacher.model) or ours != theirs):
+    if config.schedule == "projections" and (
+        type(config.model) is not type(teacher.model) or ours != theirs
+    ):
         raise UserError(
-            "--schedule projections pairs the hidden layers of student and teacher, which must be of one kind and depth: the student's model is"
-            f" {_kind(config)} with {ours}, the teacher's {_kind(teacher)} with {theirs}"
+            "--schedule projections pairs the hidden layers of student and teacher, which must be"
+            f" of one kind and depth: the student's model is {_kind(config)} with {ours}, the"
+            f" teacher's {_kind(teacher)} with {theirs}"
         )
     return ours
 
@@ -118,28 +145,40 @@ def read_teacher_config(student: StudentConfig, run: RunDirectory) -> TrainConfi
         mine, theirs = getattr(student.data, name), getattr(teacher.data, name)
         if mine != theirs:
             raise UserError(
-                f"the teacher {path} was trained with data.{name} = {theirs}, the student asks for data.{name} = {mine}; give --data.{name} {theirs}"
+                f"the teacher {path} was trained with data.{name} = {theirs}, the student asks for"
+                f" data.{name} = {mine}; give --data.{name} {theirs}"
             )
     if supports_of(student.data) != supports_of(teacher.data):
         raise UserError(
-            f"the teacher {path} learnt the parity of {supports_of(teacher.data)}, the student asks for {supports_of(student.data)};"
-            " give both the same --data.support or --data.seed"
+            f"the teacher {path} learnt the parity of {supports_of(teacher.data)}, the student asks"
+            f" for {supports_of(student.data)}; give both the same --data.support or --data.seed"
         )
     return teacher
 
 
 def plan_without_teacher(command: DistillCommand, teacher: TrainConfig) -> None:
-    """Dry run before the teacher exists: the schedule as it would be with the preset's teacher, every checkpoint missing."""
+    """Dry run before the teacher exists: the schedule as it would be with the preset's teacher,
+    every checkpoint missing."""
     config = command.validated()
     if config.schedule == "two-shot":
         raise UserError(
-            f"the teacher {command.teacher} does not exist, and two-shot reads its first checkpoint off the teacher's transition; train it first"
+            f"the teacher {command.teacher} does not exist, and two-shot reads its first checkpoint"
+            " off the teacher's transition; train it first"
         )
     last = teacher.training.steps
-    built = schedule.build(config.schedule, config.supervision, config.training.steps, last, None, shared_layers(config, teacher))
+    built = schedule.build(
+        config.schedule,
+        config.supervision,
+        config.training.steps,
+        last,
+        None,
+        shared_layers(config, teacher),
+    )
     num_lanes = len(lanes(config))
     problem = student_problem(config, teacher)
-    Stage(command.run_dir, {}, problem, config.training, Supervision((built,) * num_lanes, None), {}).dry_run(())
+    Stage(
+        command.run_dir, {}, problem, config.training, Supervision((built,) * num_lanes, None), {}
+    ).dry_run(())
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ class Evidence:
         """One run of the experiment.
 
         Raises:
-            UserError: it is missing or unfinished: a seed that is still training has not failed to learn.
+            UserError: it is missing or unfinished: a seed that is still training has not failed to
+                learn.
         """
         return finished_run(self.home / name)
 
@@ -49,7 +50,8 @@ class Evidence:
         return self.t90(self.label_run(self.experiment.student.model.size))
 
     def gain_over_labels(self, student: str) -> tuple[Estimate, bool | None]:
-        """How many times the examples of a student its model needs on labels, and whether that is at least `GAIN`.
+        """How many times the examples of a student its model needs on labels, and whether that is
+        at least `GAIN`.
 
         Labels that are beyond their budget need more than it, which may not tell: None then.
         """

@@ -1,4 +1,5 @@
-"""Exponents of learning time in d, from a table of learning times; beside them what the theory asks."""
+"""Exponents of learning time in d, from a table of learning times; beside them what the theory
+asks."""
 
 import math
 from collections.abc import Sequence
@@ -7,12 +8,19 @@ from typing import Any
 
 import pandas as pd
 
-from common.judge.stats import INTERVALS, Estimate, exponent_difference, fit_power_law, median_over_seeds, ratio_of_medians
+from common.judge.stats import (
+    INTERVALS,
+    Estimate,
+    exponent_difference,
+    fit_power_law,
+    median_over_seeds,
+    ratio_of_medians,
+)
 
 STRATEGIES = ("teacher", "ce", "progressive", "two-shot")
 CRITERION = (
-    "k with d^(k-1) above d^2: the exponent of labels exceeds that of two-shot, the 95% interval of the difference above zero;"
-    " k with the two equal: that interval contains zero."
+    "k with d^(k-1) above d^2: the exponent of labels exceeds that of two-shot, the 95% interval of"
+    " the difference above zero; k with the two equal: that interval contains zero."
 )
 
 
@@ -21,11 +29,15 @@ def theory(k: int, strategy: str) -> int | None:
     return {"ce": k - 1, "two-shot": 2}.get(strategy)
 
 
-def fits(times: pd.DataFrame, learning_rates: Sequence[float], first_stages: Sequence[int]) -> dict[str, Any]:
-    """Power laws of every k and strategy, and labels against two-shot, as JSON values; None where a number does not exist.
+def fits(
+    times: pd.DataFrame, learning_rates: Sequence[float], first_stages: Sequence[int]
+) -> dict[str, Any]:
+    """Power laws of every k and strategy, and labels against two-shot, as JSON values; None where a
+    number does not exist.
 
     Args:
-        times: columns k, d, strategy, seed, learning_rate, first_stage, budget and t90 (missing where censored).
+        times: columns k, d, strategy, seed, learning_rate, first_stage, budget and t90 (missing
+            where censored).
         learning_rates: the grid of the sweeps.
         first_stages: two-shot's first stages to choose from, as divisors of its budget.
     """
@@ -35,13 +47,28 @@ def fits(times: pd.DataFrame, learning_rates: Sequence[float], first_stages: Seq
         times_DxS = {strategy: times_of(of_k, strategy) for strategy in STRATEGIES}
         for strategy, values_DxS in times_DxS.items():
             law = fit_power_law(sizes_D, values_DxS)
-            medians = [{"d": d} | plain(median_over_seeds(values_S)) for d, values_S in zip(sizes_D, values_DxS, strict=True)]
+            medians = [
+                {"d": d} | plain(median_over_seeds(values_S))
+                for d, values_S in zip(sizes_D, values_DxS, strict=True)
+            ]
             chosen = of_k[of_k.strategy == strategy].groupby("d").first()
             divisors = chosen.budget / chosen.first_stage.astype("Float64")
             laws.append(
-                {"k": k, "strategy": strategy, "theory": theory(int(str(k)), strategy), "exponent": plain(law.exponent)}
-                | {"prefactor": finite(law.prefactor), "num_sizes": law.num_sizes, "medians": medians}
-                | {"rates_at_an_end": at_an_end(chosen.learning_rate, learning_rates), "first_stages_at_an_end": at_an_end(divisors, first_stages)}
+                {
+                    "k": k,
+                    "strategy": strategy,
+                    "theory": theory(int(str(k)), strategy),
+                    "exponent": plain(law.exponent),
+                }
+                | {
+                    "prefactor": finite(law.prefactor),
+                    "num_sizes": law.num_sizes,
+                    "medians": medians,
+                }
+                | {
+                    "rates_at_an_end": at_an_end(chosen.learning_rate, learning_rates),
+                    "first_stages_at_an_end": at_an_end(divisors, first_stages),
+                }
             )
         difference = exponent_difference(sizes_D, times_DxS["two-shot"], times_DxS["ce"])
         low, high = difference.low, difference.high
@@ -51,17 +78,25 @@ def fits(times: pd.DataFrame, learning_rates: Sequence[float], first_stages: Seq
         gain = ratio_of_medians(times_DxS["two-shot"][-1], times_DxS["ce"][-1])
         exponents = {"k": k, "holds": holds, "ce_minus_two_shot": plain(difference)}
         comparisons.append(exponents | {"largest_d": sizes_D[-1], "ce_over_two_shot": plain(gain)})
-    return {"criterion": CRITERION, "intervals": INTERVALS, "fits": laws, "comparisons": comparisons}
+    return {
+        "criterion": CRITERION,
+        "intervals": INTERVALS,
+        "fits": laws,
+        "comparisons": comparisons,
+    }
 
 
 def at_an_end(chosen: pd.Series, grid: Sequence[float]) -> list[int]:
-    """At which sizes, the index of `chosen`, the smallest or the largest of a grid was chosen: the best may lie beyond."""
+    """At which sizes, the index of `chosen`, the smallest or the largest of a grid was chosen: the
+    best may lie beyond."""
     return chosen.index[chosen.isin([min(grid), max(grid)])].tolist()
 
 
 def times_of(of_k: pd.DataFrame, strategy: str) -> list[list[float]]:
     """Learning times `(D, S)` of one strategy, inf where censored."""
-    table = of_k[of_k.strategy == strategy].assign(t90=lambda rows: rows.t90.astype("Float64").fillna(math.inf))
+    table = of_k[of_k.strategy == strategy].assign(
+        t90=lambda rows: rows.t90.astype("Float64").fillna(math.inf)
+    )
     return table.pivot(index="d", columns="seed", values="t90").to_numpy(float).tolist()
 
 

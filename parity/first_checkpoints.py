@@ -1,4 +1,5 @@
-"""What a first checkpoint must carry to teach a two-shot student (claim F): a sweep that the paper does not have."""
+"""What a first checkpoint must carry to teach a two-shot student (claim F): a sweep that the paper
+does not have."""
 
 import math
 from collections.abc import Iterator
@@ -42,25 +43,46 @@ def first_checkpoint_claim(evidence: Evidence) -> Verdict:
     best = max((area.value for degree, area in areas.items() if degree > 1), default=math.nan)
     holds = areas[1].value >= 0.8 and areas[1].value >= best
     one = table[table.degree == 1]
-    # A coordinate off the support has a correlation of its own, left by the random initial weights: what rises above it may tell more.
+    # A coordinate off the support has a correlation of its own, left by the random initial weights:
+    # what rises above it may tell more.
     ratio = _area(one, one.in_support / one.off_support)
-    measurements = [Measurement(f"area under ROC of degree {degree}", area) for degree, area in areas.items()]
-    measurements.append(Measurement("area under ROC of degree 1, in over off support (not judged: thought of after the first results)", ratio))
+    measurements = [
+        Measurement(f"area under ROC of degree {degree}", area) for degree, area in areas.items()
+    ]
+    measurements.append(
+        Measurement(
+            "area under ROC of degree 1, in over off support (not judged: thought of after the"
+            " first results)",
+            ratio,
+        )
+    )
     # Baseline: it takes no probe to see that a checkpoint answers better than chance.
-    measurements.append(Measurement("area under ROC of the first checkpoint's accuracy (not judged: a baseline)", _area(one, one.teacher_accuracy)))
-    early = int((one.t90.astype(float) <= switch(evidence)).sum())  # at the switch the final checkpoint has not taught yet
-    note = f"{int(one.learnt.sum())} of {len(one)} students learnt, {early} of them before the switch, from the first checkpoint alone (not judged)"
+    measurements.append(
+        Measurement(
+            "area under ROC of the first checkpoint's accuracy (not judged: a baseline)",
+            _area(one, one.teacher_accuracy),
+        )
+    )
+    early = int(
+        (one.t90.astype(float) <= switch(evidence)).sum()
+    )  # at the switch the final checkpoint has not taught yet
+    note = (
+        f"{int(one.learnt.sum())} of {len(one)} students learnt, {early} of them before the switch,"
+        " from the first checkpoint alone (not judged)"
+    )
     return Verdict("F", holds, tuple(measurements), (note,))
 
 
 def switch(evidence: Evidence) -> int:
-    """Student examples after which the sweep's students leave their first checkpoint for the final one."""
+    """Student examples after which the sweep's students leave their first checkpoint for the final
+    one."""
     assert evidence.experiment.first is not None
     return evidence.experiment.first.first_steps * evidence.experiment.student.training.batch_size
 
 
 def first_areas(table: pd.DataFrame) -> dict[int, Estimate]:
-    """For each degree, how well the in-support correlations of a first checkpoint tell whether its student learns."""
+    """For each degree, how well the in-support correlations of a first checkpoint tell whether its
+    student learns."""
     return {int(str(degree)): _area(own, own.in_support) for degree, own in table.groupby("degree")}
 
 
@@ -69,16 +91,26 @@ def _area(table: pd.DataFrame, scores: pd.Series) -> Estimate:
 
 
 def first_table(evidence: Evidence) -> pd.DataFrame:
-    """One row for each two-shot student of the sweep and each degree; none of students whose teacher has no transition to begin from.
+    """One row for each two-shot student of the sweep and each degree; none of students whose
+    teacher has no transition to begin from.
 
-    Columns: teacher, teacher_seed, seed, offset (asked for), first_step, after_detected (teacher steps), teacher_accuracy (of the first checkpoint),
-    t90 (empty where censored), learnt, final_accuracy, degree, in_support and off_support (mean |correlation| with 2p - 1).
+    Columns: teacher, teacher_seed, seed, offset (asked for), first_step, after_detected (teacher
+        steps), teacher_accuracy (of the first checkpoint),
+    t90 (empty where censored), learnt, final_accuracy, degree, in_support and off_support (mean
+    |correlation| with 2p - 1).
     """
     assert evidence.experiment.first is not None
     names = teachers(evidence)
-    rows = [row for name in names for offset in evidence.experiment.first.offsets for row in _students(evidence, evidence.run(name), name, offset)]
+    rows = [
+        row
+        for name in names
+        for offset in evidence.experiment.first.offsets
+        for row in _students(evidence, evidence.run(name), name, offset)
+    ]
     correlations = pd.concat([_correlations(evidence, name) for name in names])
-    return pd.DataFrame(rows, columns=_Student._fields).merge(correlations, on=["teacher", "teacher_seed", "first_step"])
+    return pd.DataFrame(rows, columns=_Student._fields).merge(
+        correlations, on=["teacher", "teacher_seed", "first_step"]
+    )
 
 
 def teachers(evidence: Evidence) -> list[str]:
@@ -96,13 +128,17 @@ def first_run(teacher: str, offset: int) -> str:
     return f"first/{teacher}/at{offset:+d}"
 
 
-def _students(evidence: Evidence, teacher: RunDirectory, name: str, offset: int) -> Iterator[_Student]:
+def _students(
+    evidence: Evidence, teacher: RunDirectory, name: str, offset: int
+) -> Iterator[_Student]:
     run = evidence.run(first_run(name, offset))
     schedules, final = run.manifest["schedules"], run.metrics()[-1]["accuracy"]
     config = run.record["config"]
     detected = transitions(teacher, evidence.experiment.student.detector)
     accuracy = {record["step"]: record["accuracy"] for record in teacher.metrics()}
-    for lane, (seed, time) in enumerate(zip(run.manifest["seeds"], learning_times(run), strict=True)):
+    for lane, (seed, time) in enumerate(
+        zip(run.manifest["seeds"], learning_times(run), strict=True)
+    ):
         teacher_seed = seed if config["teacher_seed"] is None else config["teacher_seed"]
         teacher_lane = teacher.manifest["seeds"].index(teacher_seed)
         first = schedules["distinct"][schedules["of_lane"][lane]]["segments"][0]["teacher_step"]
@@ -125,7 +161,9 @@ def _students(evidence: Evidence, teacher: RunDirectory, name: str, offset: int)
 
 def _correlations(evidence: Evidence, teacher: str) -> pd.DataFrame:
     table = read_strata(evidence.home / teacher)
-    strata = table.rename(columns={"seed": "teacher_seed", "step": "first_step"}).assign(teacher=teacher)
+    strata = table.rename(columns={"seed": "teacher_seed", "step": "first_step"}).assign(
+        teacher=teacher
+    )
     key = ["teacher", "teacher_seed", "first_step", "degree"]
     inside = strata[strata.overlap == strata.degree].rename(columns={"mean_abs": "in_support"})
     outside = strata[strata.overlap == 0].rename(columns={"mean_abs": "off_support"})

@@ -1,14 +1,18 @@
-"""`python -m parity.law`: learning time against the dimension d at fixed k, for the teacher, labels, progressive and two-shot, with fitted exponents.
+"""`python -m parity.law`: learning time against the dimension d at fixed k, for the teacher,
+labels, progressive and two-shot, with fitted exponents.
 
-    runs/law/<preset>/k3-d32/tune/...      sweeps over learning rates (and over the length of two-shot's first stage), on seeds of their own
+    runs/law/<preset>/k3-d32/tune/...      sweeps over learning rates, and over the length of
+                                           two-shot's first stage, on seeds of their own
     runs/law/<preset>/k3-d32/teacher       the teacher's trajectory
-    runs/law/<preset>/k3-d32/student/...   one run for each strategy; two-shot once for each length of its first stage
+    runs/law/<preset>/k3-d32/student/...   one run for each strategy; two-shot once for each length
+                                           of its first stage
     runs/law/<preset>/fits.json            exponents, beside learning_times.csv and tuning.csv
 
-The paper's theory asks d^(k-1) examples of whoever learns from labels, or from the final teacher, and d^2 up to logarithms of a student of
-two checkpoints. The teacher's own examples are not counted there, nor here. Every schedule scales with the teacher: its budget is about 2.5 times
-its learning time at each d, checkpoints lie 1/32 of that budget apart, and two-shot's first stage is the one of `LawConfig.first_stages` that
-was fastest on the tuning seeds.
+The paper's theory asks d^(k-1) examples of whoever learns from labels, or from the final teacher,
+and d^2 up to logarithms of a student of two checkpoints. The teacher's own examples are not counted
+there, nor here. Every schedule scales with the teacher: its budget is about 2.5 times its learning
+time at each d, checkpoints lie 1/32 of that budget apart, and two-shot's first stage is the one of
+`LawConfig.first_stages` that was fastest on the tuning seeds.
 """
 
 import itertools
@@ -25,14 +29,38 @@ from typing import Annotated, Literal
 import pandas as pd
 from pydantic import Field
 
-from common.base.config import IS_EXPERIMENT, PositiveFloat, PositiveInt, Preset, Runtime, Seed, chosen_preset, configuration, describe_presets, parse
+from common.base.config import (
+    IS_EXPERIMENT,
+    PositiveFloat,
+    PositiveInt,
+    Preset,
+    Runtime,
+    Seed,
+    chosen_preset,
+    configuration,
+    describe_presets,
+    parse,
+)
 from common.base.errors import RunError, UserError, run_command
 from common.base.interruption import STOP_SIGNALS, Notes, Preempted, exit_code, noting
-from common.experiment.plan import StageCommand, made_from, print_plan, refuse_stale, run_stages, sweeps
+from common.experiment.plan import (
+    StageCommand,
+    made_from,
+    print_plan,
+    refuse_stale,
+    run_stages,
+    sweeps,
+)
 from common.runs.directory import DONE, RunDirectory
 from common.runs.files import write_json, write_text
 from common.runs.lineage import MADE_FROM
-from common.runs.tuning import SWEEP_STOP_AFTER, learning_times, preference, rate_results, tuning_table
+from common.runs.tuning import (
+    SWEEP_STOP_AFTER,
+    learning_times,
+    preference,
+    rate_results,
+    tuning_table,
+)
 from parity.exponents import STRATEGIES, fits
 
 TIMES, TUNING, FITS = "learning_times.csv", "tuning.csv", "fits.json"
@@ -41,12 +69,14 @@ EVALUATIONS, CHECKPOINTS = 128, 32
 WAITING_SECONDS = 0.05
 """From one look at the processes that run side by side to the next."""
 STOP_AFTER = 1.25
-"""Of the reported students, of which nothing but their learning times is asked; a time counts once three evaluations confirm it."""
+"""Of the reported students, of which nothing but their learning times is asked; a time counts once
+three evaluations confirm it."""
 
 
 @configuration
 class LawPoint:
-    """One problem and the budget in steps of its teacher and of the students under it; labels get `LawConfig.label_factor` times as much."""
+    """One problem and the budget in steps of its teacher and of the students under it; labels get
+    `LawConfig.label_factor` times as much."""
 
     k: PositiveInt
     d: PositiveInt
@@ -74,24 +104,36 @@ class LawConfig:
     """Lengths of two-shot's first stage to choose from, as divisors of the teacher's budget."""
 
     def __post_init__(self) -> None:
-        if max(self.seed, self.tuning_seed) < min(self.seed + self.num_seeds, self.tuning_seed + self.num_tuning_seeds):
+        if max(self.seed, self.tuning_seed) < min(
+            self.seed + self.num_seeds, self.tuning_seed + self.num_tuning_seeds
+        ):
             raise ValueError("the tuning seeds overlap the seeds that are reported")
         if any(EVALUATIONS % divisor for divisor in self.first_stages):
-            raise ValueError(f"first_stages = {self.first_stages}: each must divide {EVALUATIONS}, so that the stage ends at an evaluation")
+            raise ValueError(
+                f"first_stages = {self.first_stages}: each must divide {EVALUATIONS}, so that the"
+                " stage ends at an evaluation"
+            )
 
 
 LAW_PRESETS: dict[str, Preset[LawConfig]] = {
     "quick": Preset(
         "quick",
-        "k=3 at d=24 to 96 and k=4 at d=16 to 48, width 256 to 32, batch 32, 8 seeds; every rate and two-shot's first stage chosen on 6 other seeds."
-        " 6 minutes on two slow CPU cores. Expect d^1.8 (labels) and d^1.3 to 1.5 (2-shot) at k=3, d^2.1 to 2.2 and"
-        " d^1.0 to 1.2 at k=4."
-        " The same on seeds 1206 to 1219 gave 1.7, 1.4, 2.6 and 1.1: the difference at k=4 stands, that at k=3 then had an interval with zero in it."
-        " Command: python -m parity.law --preset quick.",
+        "k=3 at d=24 to 96 and k=4 at d=16 to 48, width 256 to 32, batch 32, 8 seeds; every rate"
+        " and two-shot's first stage chosen on 6 other seeds. 6 minutes on two slow CPU cores."
+        " Expect d^1.8 (labels) and d^1.3 to 1.5 (2-shot) at k=3, d^2.1 to 2.2 and d^1.0 to 1.2 at"
+        " k=4. The same on seeds 1206 to 1219 gave 1.7, 1.4, 2.6 and 1.1: the difference at k=4"
+        " stands, that at k=3 then had an interval with zero in it. Command: python -m parity.law"
+        " --preset quick.",
         LawConfig(
             points=(
-                *(LawPoint(3, d, steps) for d, steps in ((24, 256), (32, 384), (48, 768), (64, 1024), (96, 2048))),
-                *(LawPoint(4, d, steps) for d, steps in ((16, 512), (20, 768), (24, 1152), (32, 2048), (48, 4096))),
+                *(
+                    LawPoint(3, d, steps)
+                    for d, steps in ((24, 256), (32, 384), (48, 768), (64, 1024), (96, 2048))
+                ),
+                *(
+                    LawPoint(4, d, steps)
+                    for d, steps in ((16, 512), (20, 768), (24, 1152), (32, 2048), (48, 4096))
+                ),
             ),
             learning_rate=(0.3, 0.5, 0.8, 1.3, 2.0, 3.2),
             seed=600,
@@ -102,12 +144,34 @@ LAW_PRESETS: dict[str, Preset[LawConfig]] = {
     ),
     "laptop": Preset(
         "laptop",
-        "k=3 at d=24 to 192 and k=4 at d=16 to 96, as quick but with 16 seeds, 8 for tuning and a wider grid. Ten times the operations of quick: half"
-        " an hour on two idle cores by that count; not run yet. Command: python -m parity.law --preset laptop.",
+        "k=3 at d=24 to 192 and k=4 at d=16 to 96, as quick but with 16 seeds, 8 for tuning and a"
+        " wider grid. Ten times the operations of quick: half an hour on two idle cores by that"
+        " count; not run yet. Command: python -m parity.law --preset laptop.",
         LawConfig(
             points=(
-                *(LawPoint(3, d, n) for d, n in ((24, 256), (32, 384), (48, 768), (64, 1280), (96, 2560), (128, 4096), (192, 8192))),
-                *(LawPoint(4, d, n) for d, n in ((16, 640), (24, 1280), (32, 2560), (48, 5120), (64, 10_240), (96, 24_576))),
+                *(
+                    LawPoint(3, d, n)
+                    for d, n in (
+                        (24, 256),
+                        (32, 384),
+                        (48, 768),
+                        (64, 1280),
+                        (96, 2560),
+                        (128, 4096),
+                        (192, 8192),
+                    )
+                ),
+                *(
+                    LawPoint(4, d, n)
+                    for d, n in (
+                        (16, 640),
+                        (24, 1280),
+                        (32, 2560),
+                        (48, 5120),
+                        (64, 10_240),
+                        (96, 24_576),
+                    )
+                ),
             ),
             learning_rate=(0.2, 0.3, 0.5, 0.8, 1.3, 2.0, 3.2),
             seed=620,
@@ -128,7 +192,8 @@ class LawCommand:
     root: Path = Path("runs")
     """Where runs are kept."""
     k: int | None = None
-    """Only the runs of this k, and no fit; without it one process for each k, side by side, then the fit."""
+    """Only the runs of this k, and no fit; without it one process for each k, side by side, then
+    the fit."""
     dry_run: bool = False
     """Print every command and whether it has been done or is stale, and why, and stop."""
     runtime: Runtime = Runtime()
@@ -137,7 +202,11 @@ class LawCommand:
 def main(args: list[str]) -> None:
     """Run what has not been run yet, then fit."""
     preset = chosen_preset(args, LAW_PRESETS)
-    text = describe_presets("Learning time against d at fixed k, and its exponents. Start it again to go on.", IS_EXPERIMENT, LAW_PRESETS)
+    text = describe_presets(
+        "Learning time against d at fixed k, and its exponents. Start it again to go on.",
+        IS_EXPERIMENT,
+        LAW_PRESETS,
+    )
     command = parse(LawCommand, args, prog="parity.law", description=text)
     config, home = preset.config, command.root / "law" / preset.name
     ks = sorted({point.k for point in config.points})
@@ -150,40 +219,63 @@ def main(args: list[str]) -> None:
         run_stages(stages[command.k], command.runtime)
     else:
         every = [stage for k in ks for stage in stages[k]]
-        to_do = {stage.output for stage, state in zip(every, refuse_stale(every), strict=True) if state.word != "done"}
+        to_do = {
+            stage.output
+            for stage, state in zip(every, refuse_stale(every), strict=True)
+            if state.word != "done"
+        }
         if missing := [k for k in ks if any(stage.output in to_do for stage in stages[k])]:
-            flags = ("--preset", preset.name, "--root", str(command.root), "--runtime.resume-seconds", str(command.runtime.resume_seconds))
-            run_side_by_side([[sys.executable, "-m", "parity.law", *flags, "--k", str(k)] for k in missing])
+            flags = (
+                "--preset",
+                preset.name,
+                "--root",
+                str(command.root),
+                "--runtime.resume-seconds",
+                str(command.runtime.resume_seconds),
+            )
+            run_side_by_side(
+                [[sys.executable, "-m", "parity.law", *flags, "--k", str(k)] for k in missing]
+            )
             refuse_stale(every)
         write_tables(config, home, preset.name, made_from([stage.output for stage in every], home))
 
 
 def run_side_by_side(commands: list[list[str]]) -> None:
-    """Run commands at the same time and wait for all; every signal that asks to stop is passed on to them.
+    """Run commands at the same time and wait for all; every signal that asks to stop is passed on
+    to them.
 
     Raises:
         Preempted: one has stopped them; each has said what is saved.
         RunError: one of them failed; it has said why.
     """
-    environment = os.environ | {"TTY_COMPATIBLE": "0"}  # no progress bars, which would overwrite each other
+    environment = os.environ | {
+        "TTY_COMPATIBLE": "0"
+    }  # no progress bars, which would overwrite each other
     with noting(second_interrupt_ends=False) as signals:
         # In groups of their own: a terminal's Ctrl-C reaches them once, by way of this process.
-        children = [subprocess.Popen(command, env=environment, process_group=0) for command in commands]
+        children = [
+            subprocess.Popen(command, env=environment, process_group=0) for command in commands
+        ]
         try:
             wait_for(children, signals)
         finally:
             for child in children:
                 child.terminate()
         codes = [child.returncode for child in children]
-        stopped_by = next((number for number in STOP_SIGNALS if {exit_code(number), -number} & {*codes}), None)
+        stopped_by = next(
+            (number for number in STOP_SIGNALS if {exit_code(number), -number} & {*codes}), None
+        )
         if stopped_by is not None:
-            raise Preempted(stopped_by, "the runs have said what is saved; the same command goes on from there")
+            raise Preempted(
+                stopped_by, "the runs have said what is saved; the same command goes on from there"
+            )
     if any(codes):
         raise RunError("a run failed, see above; the same command goes on from there")
 
 
 def wait_for(children: Sequence[subprocess.Popen[bytes]], signals: Notes) -> None:
-    """Wait until all processes have ended; meanwhile each of them gets every signal that arrives."""
+    """Wait until all processes have ended; meanwhile each of them gets every signal that
+    arrives."""
     num_passed_on = 0
     while any(child.poll() is None for child in children):
         for number in signals.numbers[num_passed_on:]:
@@ -195,7 +287,12 @@ def wait_for(children: Sequence[subprocess.Popen[bytes]], signals: Notes) -> Non
 
 def plan(config: LawConfig, home: Path, k: int) -> list[StageCommand]:
     """Every stage of one k, each after those it needs."""
-    return [stage for point in config.points if point.k == k for stage in plan_point(config, point, home / folder_of(point))]
+    return [
+        stage
+        for point in config.points
+        if point.k == k
+        for stage in plan_point(config, point, home / folder_of(point))
+    ]
 
 
 def folder_of(point: LawPoint) -> str:
@@ -207,27 +304,65 @@ def plan_point(config: LawConfig, point: LawPoint, home: Path) -> list[StageComm
     """Every stage of one problem."""
     interval = point.steps // CHECKPOINTS
     problem = ("--data.k", point.k, "--data.d", point.d)
-    training = ("--training.batch-size", config.batch_size, "--training.eval-every", point.steps // EVALUATIONS)
+    training = (
+        "--training.batch-size",
+        config.batch_size,
+        "--training.eval-every",
+        point.steps // EVALUATIONS,
+    )
     training = (*training, "--training.eval-examples", config.eval_examples)
-    tuning_seeds = ("--training.seed", config.tuning_seed, "--training.num-seeds", config.num_tuning_seeds)
-    sweep = ("--optim.learning-rate", *(f"{rate:g}" for rate in config.learning_rate), *tuning_seeds, "--training.stop-after", SWEEP_STOP_AFTER)
+    tuning_seeds = (
+        "--training.seed",
+        config.tuning_seed,
+        "--training.num-seeds",
+        config.num_tuning_seeds,
+    )
+    sweep = (
+        "--optim.learning-rate",
+        *(f"{rate:g}" for rate in config.learning_rate),
+        *tuning_seeds,
+        "--training.stop-after",
+        SWEEP_STOP_AFTER,
+    )
     seeds = ("--training.seed", config.seed, "--training.num-seeds", config.num_seeds)
     teacher = ("--model.width", config.teacher_width, "--training.steps", point.steps)
     student = ("--model.width", config.student_width)
     stages: list[StageCommand] = []
 
     def add(name: str, module: str, *args: object) -> None:
-        typed = tuple(map(str, ("--preset", "quick", "--run-dir", home / name, *problem, *training, *args)))
-        needs = tuple(Path(value) / DONE for flag, value in itertools.pairwise(typed) if flag in ("--teacher", "--tuned-by"))
+        typed = tuple(
+            map(str, ("--preset", "quick", "--run-dir", home / name, *problem, *training, *args))
+        )
+        needs = tuple(
+            Path(value) / DONE
+            for flag, value in itertools.pairwise(typed)
+            if flag in ("--teacher", "--tuned-by")
+        )
         stages.append(StageCommand(f"{home.name}/{name}", module, typed, home / name / DONE, needs))
 
     add("tune/teacher-rate", "parity.train", *teacher, *sweep, "--training.checkpoint-every", 0)
     for name, of_teacher in (("tune/teacher", tuning_seeds), ("teacher", seeds)):
-        add(name, "parity.train", *teacher, "--tuned-by", home / "tune" / "teacher-rate", *of_teacher, "--training.checkpoint-every", interval)
+        add(
+            name,
+            "parity.train",
+            *teacher,
+            "--tuned-by",
+            home / "tune" / "teacher-rate",
+            *of_teacher,
+            "--training.checkpoint-every",
+            interval,
+        )
     for name, schedule in student_schedules(config, point.steps).items():
         tuned = ("--tuned-by", home / "tune" / name, *seeds, "--training.stop-after", STOP_AFTER)
         for folder, lanes in (("tune", sweep), ("student", tuned)):
-            from_teacher = () if name == "ce" else ("--teacher", home / "tune" / "teacher" if folder == "tune" else home / "teacher")
+            from_teacher = (
+                ()
+                if name == "ce"
+                else (
+                    "--teacher",
+                    home / "tune" / "teacher" if folder == "tune" else home / "teacher",
+                )
+            )
             add(f"{folder}/{name}", "parity.distill", *student, *schedule, *from_teacher, *lanes)
     return stages
 
@@ -236,14 +371,31 @@ def student_schedules(config: LawConfig, steps: int) -> dict[str, tuple[object, 
     """Flags of every student run of one problem."""
     two_shot: dict[str, tuple[object, ...]] = {
         two_shot_name(divisor): (
-            *("--schedule", "two-shot", "--supervision.first-steps", steps // divisor, "--training.steps", steps),
-            *("--supervision.without-transition", "final"),  # a teacher that has not learnt must not end the law; its student is counted
+            *(
+                "--schedule",
+                "two-shot",
+                "--supervision.first-steps",
+                steps // divisor,
+                "--training.steps",
+                steps,
+            ),
+            *(
+                "--supervision.without-transition",
+                "final",
+            ),  # a teacher that has not learnt must not end the law; its student is counted
         )
         for divisor in config.first_stages
     }
     return {
         "ce": ("--schedule", "ce", "--training.steps", steps * config.label_factor),
-        "progressive": ("--schedule", "progressive", "--supervision.interval", steps // CHECKPOINTS, "--training.steps", steps),
+        "progressive": (
+            "--schedule",
+            "progressive",
+            "--supervision.interval",
+            steps // CHECKPOINTS,
+            "--training.steps",
+            steps,
+        ),
         **two_shot,
     }
 
@@ -254,36 +406,72 @@ def two_shot_name(divisor: int) -> str:
 
 
 def chosen_run(config: LawConfig, home: Path, strategy: str) -> str:
-    """The reported run of a strategy at one problem; of two-shot the one whose first stage was fastest on the tuning seeds."""
+    """The reported run of a strategy at one problem; of two-shot the one whose first stage was
+    fastest on the tuning seeds."""
     if strategy == "teacher":
         return "teacher"
     if strategy != "two-shot":
         return f"student/{strategy}"
-    best = {name: min(rate_results(RunDirectory(home / "tune" / name)), key=preference) for name in map(two_shot_name, config.first_stages)}
+    best = {
+        name: min(rate_results(RunDirectory(home / "tune" / name)), key=preference)
+        for name in map(two_shot_name, config.first_stages)
+    }
     return f"student/{min(best, key=lambda name: preference(best[name]))}"
 
 
 def times_table(config: LawConfig, home: Path) -> pd.DataFrame:
-    """Every reported learning time: k, d, strategy, seed, learning rate; two-shot's first stage, t90 (empty if censored) and budget in examples."""
+    """Every reported learning time: k, d, strategy, seed, learning rate; two-shot's first stage,
+    t90 (empty if censored) and budget in examples."""
     rows = []
     for point in config.points:
         for strategy in STRATEGIES:
-            run = RunDirectory(home / folder_of(point) / chosen_run(config, home / folder_of(point), strategy))
+            run = RunDirectory(
+                home / folder_of(point) / chosen_run(config, home / folder_of(point), strategy)
+            )
             budget = run.metrics()[-1]["examples"]
-            first = run.record["config"]["supervision"]["first_steps"] * config.batch_size if strategy == "two-shot" else None
-            for seed, rate, time in zip(run.manifest["seeds"], run.manifest["learning_rates"], learning_times(run), strict=True):
-                where = {"k": point.k, "d": point.d, "strategy": strategy, "seed": seed, "learning_rate": rate, "first_stage": first}
-                rows.append(where | {"t90": None if math.isinf(time) else int(time), "budget": budget})
+            first = (
+                run.record["config"]["supervision"]["first_steps"] * config.batch_size
+                if strategy == "two-shot"
+                else None
+            )
+            for seed, rate, time in zip(
+                run.manifest["seeds"],
+                run.manifest["learning_rates"],
+                learning_times(run),
+                strict=True,
+            ):
+                where = {
+                    "k": point.k,
+                    "d": point.d,
+                    "strategy": strategy,
+                    "seed": seed,
+                    "learning_rate": rate,
+                    "first_stage": first,
+                }
+                rows.append(
+                    where | {"t90": None if math.isinf(time) else int(time), "budget": budget}
+                )
     return pd.DataFrame(rows).astype({"t90": "Int64", "first_stage": "Int64"})
 
 
-def write_tables(config: LawConfig, home: Path, preset: str, runs: Mapping[str, str | None]) -> None:
+def write_tables(
+    config: LawConfig, home: Path, preset: str, runs: Mapping[str, str | None]
+) -> None:
     """Write the learning times, the sweeps and the fits, which say of which runs they are."""
     times = times_table(config, home)
-    tables = [tuning_table(sweeps(plan_point(config, point, home / folder_of(point)))).assign(k=point.k, d=point.d) for point in config.points]
+    tables = [
+        tuning_table(sweeps(plan_point(config, point, home / folder_of(point)))).assign(
+            k=point.k, d=point.d
+        )
+        for point in config.points
+    ]
     write_text(home / TIMES, times.to_csv(index=False))
     write_text(home / TUNING, pd.concat(tables).to_csv(index=False))
-    write_json(home / FITS, {"preset": preset, MADE_FROM: runs} | fits(times, config.learning_rate, config.first_stages))
+    write_json(
+        home / FITS,
+        {"preset": preset, MADE_FROM: runs}
+        | fits(times, config.learning_rate, config.first_stages),
+    )
 
 
 if __name__ == "__main__":

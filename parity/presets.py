@@ -22,7 +22,8 @@ class TuningConfig(SweepConfig):
     """The sweeps, and whether the teacher's rate is chosen by one."""
 
     teacher: bool = True
-    """False: the teacher keeps the preset's rate, because the rate at which it learns soonest is over before its transition could teach anybody."""
+    """False: the teacher keeps the preset's rate, because the rate at which it learns soonest is
+    over before its transition could teach anybody."""
 
 
 @configuration
@@ -37,7 +38,8 @@ class TreeConfig:
 
 @configuration
 class FirstCheckpointConfig:
-    """Two-shot students for each of several first checkpoints: which of them teach, and what do they carry?"""
+    """Two-shot students for each of several first checkpoints: which of them teach, and what do
+    they carry?"""
 
     offsets: Annotated[tuple[int, ...], Field(min_length=2)]
     """Teacher steps from the detected checkpoint."""
@@ -51,12 +53,14 @@ class FirstCheckpointConfig:
 
 @configuration
 class ReplicaConfig:
-    """A further teacher, trained as a run of its own because one is all that a machine can take at a time."""
+    """A further teacher, trained as a run of its own because one is all that a machine can take at
+    a time."""
 
     seed: Seed
     steps: PositiveInt
     stop_after: Annotated[float, Field(ge=1)]
-    """It ends sooner than the first: only checkpoints of the transition, and a final one that answers without errors, are asked of it."""
+    """It ends sooner than the first: only checkpoints of the transition, and a final one that
+    answers without errors, are asked of it."""
 
 
 @configuration
@@ -67,9 +71,11 @@ class Experiment:
     student: StudentConfig
     """Defaults of `python -m parity.distill`; its budget is that of progressive and two-shot."""
     label_steps: PositiveInt
-    """Budget of the student's model on labels and of one-shot, long enough for most seeds to learn."""
+    """Budget of the student's model on labels and of one-shot, long enough for most seeds to
+    learn."""
     sizes: tuple[tuple[PositiveInt, PositiveInt], ...]
-    """Widths of an MLP, or heads of a Transformer, trained on labels and compared with each other (claim W), each with its budget in steps."""
+    """Widths of an MLP, or heads of a Transformer, trained on labels and compared with each other
+    (claim W), each with its budget in steps."""
     tuning: TuningConfig | None
     """None: the published learning rates are used as they are."""
     probe_examples: PositiveInt
@@ -87,11 +93,24 @@ class Experiment:
         if self.teacher.model.size.name != self.student.model.size.name:
             raise ValueError("teacher and student are models of two kinds")
         if self.replicas and self.first is None:
-            raise ValueError("replicas are further teachers for the sweep over first checkpoints, which this experiment leaves out")
-        if self.teacher.model.size in self.label_budgets and self.tuning is not None and not self.tuning.teacher:
-            raise ValueError(f"the teacher's {self.teacher.model.size.text()} cannot be compared with tuned models: its rate is not tuned")
+            raise ValueError(
+                "replicas are further teachers for the sweep over first checkpoints, which this"
+                " experiment leaves out"
+            )
+        if (
+            self.teacher.model.size in self.label_budgets
+            and self.tuning is not None
+            and not self.tuning.teacher
+        ):
+            raise ValueError(
+                f"the teacher's {self.teacher.model.size.text()} cannot be compared with tuned"
+                " models: its rate is not tuned"
+            )
         if self.compared_budgets.get(self.student.model.size, self.label_steps) != self.label_steps:
-            raise ValueError(f"sizes gives the student's {self.student.model.size.text()} another budget than label_steps")
+            raise ValueError(
+                f"sizes gives the student's {self.student.model.size.text()} another budget than"
+                " label_steps"
+            )
 
     @property
     def goes_beyond(self) -> bool:
@@ -110,16 +129,24 @@ class Experiment:
 
     @property
     def label_runs(self) -> dict[Size, str]:
-        """Which run trains on labels at each of these sizes, narrowest first: the teacher is one where its size is compared."""
+        """Which run trains on labels at each of these sizes, narrowest first: the teacher is one
+        where its size is compared."""
         teacher = self.teacher.model.size
-        return {size: "teacher" if size == teacher else f"student/ce-{size.tag}" for size in sorted(self.label_budgets)}
+        return {
+            size: "teacher" if size == teacher else f"student/ce-{size.tag}"
+            for size in sorted(self.label_budgets)
+        }
 
 
 def _quick() -> Experiment:
     data = ParityData(d=32, k=6)
-    budget = TrainingConfig(steps=6144, batch_size=32, eval_every=128, eval_examples=2048, seed=200, num_seeds=10)
+    budget = TrainingConfig(
+        steps=6144, batch_size=32, eval_every=128, eval_examples=2048, seed=200, num_seeds=10
+    )
     return Experiment(
-        teacher=TrainConfig(data, MLPConfig(1000), OptimConfig((0.6,)), replace(budget, checkpoint_every=128)),
+        teacher=TrainConfig(
+            data, MLPConfig(1000), OptimConfig((0.6,)), replace(budget, checkpoint_every=128)
+        ),
         student=StudentConfig(
             data,
             MLPConfig(50),
@@ -132,15 +159,25 @@ def _quick() -> Experiment:
         tuning=TuningConfig((0.2, 0.4, 0.6, 0.8), seed=1000, num_seeds=6),
         probe_examples=32_768,
         tree=TreeConfig(k=4, depth=3, steps=5120, eval_every=64),
-        first=FirstCheckpointConfig((-1536, -1024, -512, 0, 512, 1024, 1536), first_steps=2432, steps=6144, eval_every=128, num_seeds=10),
+        first=FirstCheckpointConfig(
+            (-1536, -1024, -512, 0, 512, 1024, 1536),
+            first_steps=2432,
+            steps=6144,
+            eval_every=128,
+            num_seeds=10,
+        ),
     )
 
 
 def _laptop() -> Experiment:
     data = ParityData(d=50, k=6)
-    budget = TrainingConfig(steps=24_576, batch_size=64, eval_every=128, eval_examples=4096, seed=300, num_seeds=10)
+    budget = TrainingConfig(
+        steps=24_576, batch_size=64, eval_every=128, eval_examples=4096, seed=300, num_seeds=10
+    )
     return Experiment(
-        teacher=TrainConfig(data, MLPConfig(2000), OptimConfig((0.6,)), replace(budget, checkpoint_every=128)),
+        teacher=TrainConfig(
+            data, MLPConfig(2000), OptimConfig((0.6,)), replace(budget, checkpoint_every=128)
+        ),
         student=StudentConfig(
             data,
             MLPConfig(50),
@@ -152,18 +189,40 @@ def _laptop() -> Experiment:
         sizes=((100, 131_072), (300, 65_536), (1000, 49_152)),
         tuning=TuningConfig((0.3, 0.5, 0.7, 1.0), seed=1000, num_seeds=8),
         probe_examples=16_384,
-        first=FirstCheckpointConfig((-3072, -2048, -1024, 0, 1024, 2048, 3072), first_steps=4096, steps=24_576, eval_every=128, num_seeds=10),
+        first=FirstCheckpointConfig(
+            (-3072, -2048, -1024, 0, 1024, 2048, 3072),
+            first_steps=4096,
+            steps=24_576,
+            eval_every=128,
+            num_seeds=10,
+        ),
     )
 
 
 def _paper() -> Experiment:
     data = ParityData(d=100, k=6)
-    # A published transition takes 3 of these checkpoints; the ring keeps it at 5k steps, however long after its start the coarse grid would see it.
+    # A published transition takes 3 of these checkpoints; the ring keeps it at 5k steps, however
+    # long after its start the coarse grid would see it.
     grid = TrainingConfig(
-        steps=20_000_000, batch_size=1, eval_every=5_000, eval_examples=4096, checkpoint_every=100_000, stop_after=2.5, seed=0, num_seeds=1
+        steps=20_000_000,
+        batch_size=1,
+        eval_every=5_000,
+        eval_examples=4096,
+        checkpoint_every=100_000,
+        stop_after=2.5,
+        seed=0,
+        num_seeds=1,
     )
     teacher = replace(grid, ring_every=5_000, ring_size=60)
-    student = TrainingConfig(steps=20_000_000, batch_size=1, eval_every=100_000, eval_examples=4096, stop_after=2.5, seed=0, num_seeds=3)
+    student = TrainingConfig(
+        steps=20_000_000,
+        batch_size=1,
+        eval_every=100_000,
+        eval_examples=4096,
+        stop_after=2.5,
+        seed=0,
+        num_seeds=3,
+    )
     return Experiment(
         teacher=TrainConfig(data, MLPConfig(50_000), OptimConfig((0.005,)), teacher),
         student=StudentConfig(
@@ -198,15 +257,24 @@ def _gpt2(heads: int) -> TransformerConfig:
 
 def _transformer_quick() -> Experiment:
     data = ParityData(d=16, k=4)
-    budget = TrainingConfig(steps=9600, batch_size=32, eval_every=160, eval_examples=1024, seed=440, num_seeds=8)
-    # At this rate the teacher's transition lasts some 500 updates. A student learns from a checkpoint inside it that stays for some hundred updates,
-    # and not from a new one every 40.
-    teacher = TrainConfig(data, _gpt2(16), OptimConfig((1e-4,), kind="adam"), replace(budget, checkpoint_every=160))
+    budget = TrainingConfig(
+        steps=9600, batch_size=32, eval_every=160, eval_examples=1024, seed=440, num_seeds=8
+    )
+    # At this rate the teacher's transition lasts some 500 updates. A student learns from a
+    # checkpoint inside it that stays for some hundred updates, and not from a new one every 40.
+    teacher = TrainConfig(
+        data, _gpt2(16), OptimConfig((1e-4,), kind="adam"), replace(budget, checkpoint_every=160)
+    )
     supervision = ScheduleConfig(interval=320, first_steps=1920, projection_steps=320)
     return Experiment(
         teacher=teacher,
         student=StudentConfig(
-            data, _gpt2(4), OptimConfig((1e-3,), kind="adam"), replace(budget, stop_after=1.25), supervision, DistillationLoss(labels="soft")
+            data,
+            _gpt2(4),
+            OptimConfig((1e-3,), kind="adam"),
+            replace(budget, stop_after=1.25),
+            supervision,
+            DistillationLoss(labels="soft"),
         ),
         label_steps=24_000,  # enough to judge P whenever progressive learns within its budget
         sizes=((12, 8000), (18, 3200), (24, 3200)),
@@ -234,12 +302,16 @@ def _transformer_laptop() -> Experiment:
 def _transformer_paper() -> Experiment:
     data = ParityData(d=100, k=6)
     # 8M examples; a checkpoint every 100k of them, as in the preset `paper`.
-    budget = TrainingConfig(steps=250_000, batch_size=32, eval_every=3125, eval_examples=4096, seed=0, num_seeds=3)
+    budget = TrainingConfig(
+        steps=250_000, batch_size=32, eval_every=3125, eval_examples=4096, seed=0, num_seeds=3
+    )
     teacher = replace(budget, num_seeds=1, eval_every=625, checkpoint_every=3125)
     supervision = ScheduleConfig(interval=3125, first_steps=31_250, projection_steps=3125)
     return Experiment(
         teacher=TrainConfig(data, *TEACHER_DEFAULTS["transformer"], teacher),
-        student=StudentConfig(data, *STUDENT_DEFAULTS["transformer"], budget, supervision, teacher_seed=0),
+        student=StudentConfig(
+            data, *STUDENT_DEFAULTS["transformer"], budget, supervision, teacher_seed=0
+        ),
         label_steps=250_000,
         sizes=((4, 250_000), (8, 250_000), (32, 250_000)),
         tuning=None,
@@ -248,52 +320,66 @@ def _transformer_paper() -> Experiment:
 
 
 QUICK_NOTE = (
-    "d=32, k=6, width 1000 to 50, batch 32, hard labels, 10 seeds; every learning rate chosen on 6 other seeds."
-    " Judges six claims in 4 to 5 minutes on two slow CPU cores; with --beyond F as well, and hierarchical parity beside it."
-    " Expect t90 of about 92k examples (teacher), 125k (progressive), 98k (2-shot) and"
-    " 508k (labels, and one-shot, which coincides with them: a teacher without errors has their hard labels); W, O, P, S and E hold, C and F do not."
+    "d=32, k=6, width 1000 to 50, batch 32, hard labels, 10 seeds; every learning rate chosen on 6"
+    " other seeds. Judges six claims in 4 to 5 minutes on two slow CPU cores; with --beyond F as"
+    " well, and hierarchical parity beside it. Expect t90 of about 92k examples (teacher), 125k"
+    " (progressive), 98k (2-shot) and 508k (labels, and one-shot, which coincides with them: a"
+    " teacher without errors has their hard labels); W, O, P, S and E hold, C and F do not."
     " Command: python -m parity.experiment --preset quick."
 )
 LAPTOP_NOTE = (
-    "d=50, k=6, width 2000 to 50, batch 64, hard labels, 10 seeds; every learning rate chosen on 8 other seeds. The same claims on a harder problem,"
-    " in 54 minutes on two busy CPU cores. Expect labels to need 8 times the examples of progressive, which keeps up with its teacher; W, O, P and S"
-    " hold, C does not. Command: python -m parity.experiment --preset laptop."
+    "d=50, k=6, width 2000 to 50, batch 64, hard labels, 10 seeds; every learning rate chosen on 8"
+    " other seeds. The same claims on a harder problem, in 54 minutes on two busy CPU cores. Expect"
+    " labels to need 8 times the examples of progressive, which keeps up with its teacher; W, O, P"
+    " and S hold, C does not. Command: python -m parity.experiment --preset laptop."
 )
 PAPER_NOTE = (
-    "The published hyper-parameters: d=100, k=6, width 50,000 to 100, batch 1, learning rate 0.005 (teacher, constant) and 0.01 (students, cosine"
-    " with 6% warm-up), 20M steps (two-shot and projections 2M) or 2.5 times those by which a run has learnt; a checkpoint every 100k, and every"
-    " 5k through the teacher's transition; two more teachers, which end at 1.1 times that, for the sweep over first checkpoints. The seeds of the"
-    " students share one stream of examples, so the teacher answers once for all. Some twelve hours on two CPU cores: 100k steps of a teacher"
-    " took 45 s on one core, of its three students 10 to 24 s on two. Expect P and S to hold, C and F not to, and W, O and E not to be judged;"
-    " teachers learnt by 3.0M, 8.5M and 10.3M examples (published: 10.2M), 2-shot by 1.1M, labels and one-shot within 20M in no seed. Command:"
-    " python -m parity.experiment --preset paper."
+    "The published hyper-parameters: d=100, k=6, width 50,000 to 100, batch 1, learning rate 0.005"
+    " (teacher, constant) and 0.01 (students, cosine with 6% warm-up), 20M steps (two-shot and"
+    " projections 2M) or 2.5 times those by which a run has learnt; a checkpoint every 100k, and"
+    " every 5k through the teacher's transition; two more teachers, which end at 1.1 times that,"
+    " for the sweep over first checkpoints. The seeds of the students share one stream of examples,"
+    " so the teacher answers once for all. Some twelve hours on two CPU cores: 100k steps of a"
+    " teacher took 45 s on one core, of its three students 10 to 24 s on two. Expect P and S to"
+    " hold, C and F not to, and W, O and E not to be judged; teachers learnt by 3.0M, 8.5M and"
+    " 10.3M examples (published: 10.2M), 2-shot by 1.1M, labels and one-shot within 20M in no seed."
+    " Command: python -m parity.experiment --preset paper."
 )
 TRANSFORMER_QUICK_NOTE = (
-    "GPT-2 of one layer, initial weights wide for its width, d=16, k=4, 16 heads of size 4 to 4, batch 32, soft labels, 8 seeds. No sweep: the"
-    " students' rate, the interval, the first stage and the budgets were chosen on seeds 1180 to 1187, the teacher's rate so low that its"
-    " transition lasts some 500 updates. A student follows a checkpoint that stays for some hundred updates, not a new one every 40. The fourth"
-    " setting; the first three are in results/README.md. 5 minutes on two CPU cores. Expect t90 of 195k examples (teacher), 248k (progressive), 84k,"
-    " 41k and 26k (labels at 12, 18 and 24 heads), labels and one-shot at 4 heads in 3 of 8 seeds within 768k, 2-shot in 6 of 8, by 92k, and its"
-    " controls in one: W and P hold, S fails by one seed. Command: python -m parity.experiment --preset transformer-quick."
+    "GPT-2 of one layer, initial weights wide for its width, d=16, k=4, 16 heads of size 4 to 4,"
+    " batch 32, soft labels, 8 seeds. No sweep: the students' rate, the interval, the first stage"
+    " and the budgets were chosen on seeds 1180 to 1187, the teacher's rate so low that its"
+    " transition lasts some 500 updates. A student follows a checkpoint that stays for some hundred"
+    " updates, not a new one every 40. The fourth setting; the first three are in"
+    " results/README.md. 5 minutes on two CPU cores. Expect t90 of 195k examples (teacher), 248k"
+    " (progressive), 84k, 41k and 26k (labels at 12, 18 and 24 heads), labels and one-shot at 4"
+    " heads in 3 of 8 seeds within 768k, 2-shot in 6 of 8, by 92k, and its controls in one: W and P"
+    " hold, S fails by one seed. Command: python -m parity.experiment --preset transformer-quick."
 )
 TRANSFORMER_LAPTOP_NOTE = (
-    "transformer-quick with 10 seeds, every student's rate chosen from four on 4 others, labels and one-shot of 512k examples, 2-shot and projections"
-    " of 128k. Run once, in 14 minutes on two CPU cores. Expect t90 of 113k examples (teacher), 123k (progressive), 67k (2-shot, 8 of 10 seeds, its"
-    " controls none), 46k, 56k and 28k (labels at 12, 18 and 24 heads), labels and one-shot at 4 heads in 2 of 10 seeds within 512k: P and S hold,"
-    " W, C and E do not; two of the ten teachers do not learn. Command: python -m parity.experiment --preset transformer-laptop."
+    "transformer-quick with 10 seeds, every student's rate chosen from four on 4 others, labels and"
+    " one-shot of 512k examples, 2-shot and projections of 128k. Run once, in 14 minutes on two CPU"
+    " cores. Expect t90 of 113k examples (teacher), 123k (progressive), 67k (2-shot, 8 of 10 seeds,"
+    " its controls none), 46k, 56k and 28k (labels at 12, 18 and 24 heads), labels and one-shot at"
+    " 4 heads in 2 of 10 seeds within 512k: P and S hold, W, C and E do not; two of the ten"
+    " teachers do not learn. Command: python -m parity.experiment --preset transformer-laptop."
 )
 TRANSFORMER_PAPER_NOTE = (
-    "The published hyper-parameters: GPT-2 of two layers with 32 heads of size 8 to 4, d=100, k=6, dropout 0.1, Adam, batch 32, learning rate 3e-4"
-    " (teacher) and 1e-4 (students), 6% warm-up and cosine over 250k updates (8M examples), a checkpoint every 100k examples; activations in bfloat16"
-    " on an accelerator. Published: the teacher at 60% by 3.2M examples and 99% by 3.6M, progressive beside it, labels and one-shot at chance after"
-    " 8M; there the rate only rose, to 0.52 of its peak (--compat authors). Started, not run: the teacher alone takes 8e15 operations, a GPU's work."
-    " Command: python -m parity.experiment --preset transformer-paper."
+    "The published hyper-parameters: GPT-2 of two layers with 32 heads of size 8 to 4, d=100, k=6,"
+    " dropout 0.1, Adam, batch 32, learning rate 3e-4 (teacher) and 1e-4 (students), 6% warm-up and"
+    " cosine over 250k updates (8M examples), a checkpoint every 100k examples; activations in"
+    " bfloat16 on an accelerator. Published: the teacher at 60% by 3.2M examples and 99% by 3.6M,"
+    " progressive beside it, labels and one-shot at chance after 8M; there the rate only rose, to"
+    " 0.52 of its peak (--compat authors). Started, not run: the teacher alone takes 8e15"
+    " operations, a GPU's work. Command: python -m parity.experiment --preset transformer-paper."
 )
 PRESETS: dict[str, Preset[Experiment]] = {
     "quick": Preset("quick", QUICK_NOTE, _quick()),
     "laptop": Preset("laptop", LAPTOP_NOTE, _laptop()),
     "paper": Preset("paper", PAPER_NOTE, _paper()),
     "transformer-quick": Preset("transformer-quick", TRANSFORMER_QUICK_NOTE, _transformer_quick()),
-    "transformer-laptop": Preset("transformer-laptop", TRANSFORMER_LAPTOP_NOTE, _transformer_laptop()),
+    "transformer-laptop": Preset(
+        "transformer-laptop", TRANSFORMER_LAPTOP_NOTE, _transformer_laptop()
+    ),
     "transformer-paper": Preset("transformer-paper", TRANSFORMER_PAPER_NOTE, _transformer_paper()),
 }

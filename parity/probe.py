@@ -1,4 +1,5 @@
-"""`python -m parity.probe RUN`: correlations of every checkpoint of a run with monomials, as CSV files inside the run directory."""
+"""`python -m parity.probe RUN`: correlations of every checkpoint of a run with monomials, as CSV
+files inside the run directory."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -11,7 +12,16 @@ import numpy as np
 import pandas as pd
 import tyro
 
-from common.base.config import PositiveInt, Seed, configuration, from_dict, parse, to_dict, validate, with_flags
+from common.base.config import (
+    PositiveInt,
+    Seed,
+    configuration,
+    from_dict,
+    parse,
+    to_dict,
+    validate,
+    with_flags,
+)
 from common.base.errors import UserError, run_command
 from common.base.keys import seed_key
 from common.base.mesh import over_lanes, set_up_devices
@@ -23,16 +33,25 @@ from common.runs.files import write_text
 from common.runs.probing import FOLDER, opened_probe, probed_run
 from common.runs.trajectory import Trajectory
 from parity.config import StudentConfig, TrainConfig, apply_model
-from parity.correlations import Correlator, Monomial, monomials_in_support, monomials_off_support, noise_floor
+from parity.correlations import (
+    Correlator,
+    Monomial,
+    monomials_in_support,
+    monomials_off_support,
+    noise_floor,
+)
 from parity.data import sample, supports_of
 
 IN_SUPPORT = "correlations_in_support.csv"
 BY_STRATUM = "correlations_by_stratum.csv"
 NAME = "correlations"
 SUMMARY = f"{NAME}.json"
-_CHUNK = 128  # at most so many examples' hidden layers are in memory at one time, so that they stay in a core's cache ...
-_SEQUENCE_CHUNK = 64  # ... or of a Transformer's, which has one hidden layer and one row of attention for every coordinate
-_TOGETHER = 8  # checkpoints that share one pass over the monomials' values, which are far larger than the caches
+_CHUNK = 128
+"""Examples whose hidden layers are in memory at one time: they are to stay in a core's cache."""
+_SEQUENCE_CHUNK = 64
+"""The same of a Transformer, which has a hidden layer for each coordinate."""
+_TOGETHER = 8
+"""Checkpoints that share one pass over the monomials' values, which are larger than the caches."""
 
 
 @configuration
@@ -59,7 +78,12 @@ class ProbeCommand:
 def main(args: list[str]) -> None:
     """Parse and probe."""
     set_up_devices()
-    command = parse(ProbeCommand, args, prog="parity.probe", description="Correlate every checkpoint of a run with monomials of its input.")
+    command = parse(
+        ProbeCommand,
+        args,
+        prog="parity.probe",
+        description="Correlate every checkpoint of a run with monomials of its input.",
+    )
     probe(command.run_dir, validate(command.config))
 
 
@@ -69,21 +93,32 @@ def planned_settings(args: Sequence[str]) -> dict[str, Any]:
 
 
 def probe(path: Path, config: ProbeConfig) -> None:
-    """Write `probes/correlations*` of a finished run; goes on where an interrupted probe stopped, and does nothing when all is there.
+    """Write `probes/correlations*` of a finished run; goes on where an interrupted probe stopped,
+    and does nothing when all is there.
 
     Raises:
-        UserError: the run is missing, unfinished, in use, of another experiment, or was probed with other settings.
+        UserError: the run is missing, unfinished, in use, of another experiment, or was probed with
+            other settings.
     """
     run = probed_run(path, "parity")
-    model = from_dict(TrainConfig if run.record["stage"] == "train" else StudentConfig, run.record["config"], path / "config.json")
+    model = from_dict(
+        TrainConfig if run.record["stage"] == "train" else StudentConfig,
+        run.record["config"],
+        path / "config.json",
+    )
     if model.data.depth > 1:
-        raise UserError(f"{path} has {model.data.num_classes} labels; the correlation probe reads the probability of one of two")
+        raise UserError(
+            f"{path} has {model.data.num_classes} labels; the correlation probe reads the"
+            " probability of one of two"
+        )
     with opened_probe(run, NAME, asdict(config)) as opened:
         if opened is None:
             return
         (support,) = supports_of(model.data)
         off_support = monomials_off_support(model.data.d, support, config.per_stratum, config.seed)
-        monomials = sorted(monomials_in_support(support) + off_support, key=lambda monomial: monomial.degree)
+        monomials = sorted(
+            monomials_in_support(support) + off_support, key=lambda monomial: monomial.degree
+        )
         compute = _correlations(Trajectory(run), model, config, monomials)
         parts = opened.over(Trajectory(run).steps(), compute, _TOGETHER)
         _write_tables(run, model, monomials, parts, opened.folder)
@@ -97,43 +132,66 @@ def read_strata(run: Path) -> pd.DataFrame:
 
 
 def _correlations(
-    trajectory: Trajectory, model: TrainConfig | StudentConfig, config: ProbeConfig, monomials: list[Monomial]
+    trajectory: Trajectory,
+    model: TrainConfig | StudentConfig,
+    config: ProbeConfig,
+    monomials: list[Monomial],
 ) -> Callable[[Sequence[int]], dict[str, np.ndarray]]:
-    x_NxD = sample(seed_key(config.seed, "probe"), model.data, supports_of(model.data), config.num_examples).inputs
+    x_NxD = sample(
+        seed_key(config.seed, "probe"), model.data, supports_of(model.data), config.num_examples
+    ).inputs
     correlator = Correlator(x_NxD, monomials)
     forward = _forward(model, len(trajectory.run.manifest["seeds"]))
 
     def compute(steps: Sequence[int]) -> dict[str, np.ndarray]:
-        p_NxC = jnp.concatenate([forward(trajectory.restore(step), x_NxD).T for step in steps], axis=1)
+        p_NxC = jnp.concatenate(
+            [forward(trajectory.restore(step), x_NxD).T for step in steps], axis=1
+        )
         # 2p - 1 by linearity.
         with_p_AxC = correlator(p_NxC)
         values_2xAxC = np.stack([with_p_AxC, 2 * with_p_AxC - correlator.mean_A[:, None]])
-        floors_2xC = np.stack([noise_floor(np.asarray(p_NxC)), noise_floor(np.asarray(2 * p_NxC - 1))])
+        floors_2xC = np.stack(
+            [noise_floor(np.asarray(p_NxC)), noise_floor(np.asarray(2 * p_NxC - 1))]
+        )
         return {
-            "values_Tx2xLxA": values_2xAxC.reshape(2, len(monomials), len(steps), -1).transpose(2, 0, 3, 1),
+            "values_Tx2xLxA": (
+                values_2xAxC.reshape(2, len(monomials), len(steps), -1).transpose(2, 0, 3, 1)
+            ),
             "floors_Tx2xL": floors_2xC.reshape(2, len(steps), -1).transpose(1, 0, 2),
         }
 
     return compute
 
 
-def _forward(model: TrainConfig | StudentConfig, num_lanes: int) -> Callable[[Params, jax.Array], jax.Array]:
-    """p(class 1) of every lane, `(L, N)`, with one chunk of hidden activations in memory at a time."""
+def _forward(
+    model: TrainConfig | StudentConfig, num_lanes: int
+) -> Callable[[Params, jax.Array], jax.Array]:
+    """p(class 1) of every lane, `(L, N)`, with one chunk of hidden activations in memory at a
+    time."""
     limit = _CHUNK if isinstance(model.model, MLPConfig) else _SEQUENCE_CHUNK
 
     def lane_forward(params: Params, x_NxD: jax.Array) -> jax.Array:
         chunks = in_parts(x_NxD, part_size(len(x_NxD), limit))
-        p_CxB = jax.lax.map(lambda x_BxD: jax.nn.softmax(apply_model(model, params, x_BxD))[:, 1], chunks)
+        p_CxB = jax.lax.map(
+            lambda x_BxD: jax.nn.softmax(apply_model(model, params, x_BxD))[:, 1], chunks
+        )
         return p_CxB.reshape(-1)[: len(x_NxD)]
 
     return over_lanes(lane_forward, num_lanes)
 
 
 def _write_tables(
-    run: RunDirectory, model: TrainConfig | StudentConfig, monomials: list[Monomial], parts: list[dict[str, np.ndarray]], folder: Path
+    run: RunDirectory,
+    model: TrainConfig | StudentConfig,
+    monomials: list[Monomial],
+    parts: list[dict[str, np.ndarray]],
+    folder: Path,
 ) -> None:
     in_support, by_stratum = [], []
-    values, floors = (np.concatenate([part[name] for part in parts]) for name in ("values_Tx2xLxA", "floors_Tx2xL"))
+    values, floors = (
+        np.concatenate([part[name] for part in parts])
+        for name in ("values_Tx2xLxA", "floors_Tx2xL")
+    )
     for step, values_2xLxA, floors_2xL in zip(Trajectory(run).steps(), values, floors, strict=True):
         where = {"step": step, "examples": step * model.training.batch_size}
         for table, rows in (
@@ -141,7 +199,10 @@ def _write_tables(
             (by_stratum, _stratum_rows(values_2xLxA, floors_2xL, monomials)),
         ):
             lane = rows.pop("lane")
-            seeds, rates = np.asarray(run.manifest["seeds"])[lane], np.asarray(run.manifest["learning_rates"])[lane]
+            seeds, rates = (
+                np.asarray(run.manifest["seeds"])[lane],
+                np.asarray(run.manifest["learning_rates"])[lane],
+            )
             table.append(pd.DataFrame(where | {"seed": seeds, "learning_rate": rates} | rows))
     for name, tables in ((IN_SUPPORT, in_support), (BY_STRATUM, by_stratum)):
         write_text(folder / name, pd.concat(tables).to_csv(index=False, float_format="%.6g"))
@@ -161,12 +222,17 @@ def _in_support_rows(values_2xLxA: np.ndarray, monomials: list[Monomial]) -> dic
     }
 
 
-def _stratum_rows(values_2xLxA: np.ndarray, floors_2xL: np.ndarray, monomials: list[Monomial]) -> dict[str, Any]:
-    """Columns of the table of strata, strata x lanes: absolute correlations with 2p - 1, their spread, and the noise floors."""
+def _stratum_rows(
+    values_2xLxA: np.ndarray, floors_2xL: np.ndarray, monomials: list[Monomial]
+) -> dict[str, Any]:
+    """Columns of the table of strata, strata x lanes: absolute correlations with 2p - 1, their
+    spread, and the noise floors."""
     strata, num_lanes = _strata(monomials), values_2xLxA.shape[1]
     absolute_2xLxA = np.abs(values_2xLxA)
     of_strata = [absolute_2xLxA[:, :, members] for members in strata.values()]
-    low, high = np.concatenate([np.quantile(of_one[1], [0.05, 0.95], axis=-1) for of_one in of_strata], axis=1)
+    low, high = np.concatenate(
+        [np.quantile(of_one[1], [0.05, 0.95], axis=-1) for of_one in of_strata], axis=1
+    )
     return {
         "lane": np.tile(np.arange(num_lanes), len(strata)),
         "degree": np.repeat([degree for degree, _ in strata], num_lanes),

@@ -1,11 +1,20 @@
-"""`python -m parity.train`: train a teacher (or any model) on the labels of sparse parity and keep its trajectory."""
+"""`python -m parity.train`: train a teacher (or any model) on the labels of sparse parity and keep
+its trajectory."""
 
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from common.base.config import SETS_DEFAULTS, chosen_preset, describe_presets, parse, to_dict, validate, with_flags
+from common.base.config import (
+    SETS_DEFAULTS,
+    chosen_preset,
+    describe_presets,
+    parse,
+    to_dict,
+    validate,
+    with_flags,
+)
 from common.base.errors import run_command
 from common.base.mesh import set_up_devices
 from common.judge.transition import DetectorConfig, Watch
@@ -31,7 +40,9 @@ def main(args: list[str]) -> None:
     default = with_model(preset.config.teacher, args, TEACHER_DEFAULTS)
     text = "Train an MLP or a Transformer on sparse parity with the data's labels: the teacher."
     text = describe_presets(text, SETS_DEFAULTS, PRESETS)
-    command = parse(TrainCommand, args, prog="parity.train", description=text, default=TrainCommand(default))
+    command = parse(
+        TrainCommand, args, prog="parity.train", description=text, default=TrainCommand(default)
+    )
     command.check_rate(args)
     stage = train_stage(command)
     if command.dry_run:
@@ -49,7 +60,9 @@ def train_stage(command: TrainCommand) -> Stage:
         record=record_of(config) | {"paths": {"tuned_by": str(command.tuned_by or "")}},
         problem=problem,
         training=config.training,
-        supervision=Supervision(tuple(schedule.ce(config.training.steps) for _ in problem.lanes), None),
+        supervision=Supervision(
+            tuple(schedule.ce(config.training.steps) for _ in problem.lanes), None
+        ),
         provenance={"supports": supports_of(config.data), MADE_FROM: command.made_from(config)},
         engine=functools.partial(make_engine, config),
         watch=Watch(detector=DetectorConfig(floor=1 / config.data.num_classes)),
@@ -63,7 +76,9 @@ def record_of(config: TrainConfig) -> dict[str, Any]:
 
 def planned_run(args: Sequence[str]) -> PlannedRun:
     """The run that a planned command makes."""
-    return PlannedRun(record_of(with_flags(chosen_preset(args, PRESETS).config.teacher, args)), "time")
+    return PlannedRun(
+        record_of(with_flags(chosen_preset(args, PRESETS).config.teacher, args)), "time"
+    )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,15 @@
-"""`python -m pcfg.ceiling RUN`: what the best possible model scores on a run's own evaluation set, and how it depends on n-grams.
+"""`python -m pcfg.ceiling RUN`: what the best possible model scores on a run's own evaluation set,
+and how it depends on n-grams.
 
-probes/ceiling.json    accuracy and loss of the Bayes-optimal prediction; of the best model that sees an n-gram only (the plateaus), with and
-                       without its position in the sentence, which a model of absolute positions knows;
-probes/ceiling.csv     M_robust and M_close of the Bayes-optimal prediction, to which the curves of `pcfg.probe` must converge: means and quantiles
+probes/ceiling.json    accuracy and loss of the Bayes-optimal prediction; of the best model that
+                       sees an n-gram only (the plateaus), with and without its position in the
+                       sentence, which a model of absolute positions knows;
+probes/ceiling.csv     M_robust and M_close of the Bayes-optimal prediction, to which the curves of
+                       `pcfg.probe` must converge: means and quantiles
 
-The best prediction is that of a model trained on this run's masking. Unless selected tokens were hidden, such a model cannot know that the tokens it
-sees are the true ones, not even on the clean sentences of the probe. Beside the distances of its optimum stand those of one that does know
+The best prediction is that of a model trained on this run's masking. Unless selected tokens were
+hidden, such a model cannot know that the tokens it sees are the true ones, not even on the clean
+sentences of the probe. Beside the distances of its optimum stand those of one that does know
 (`median_known_clean`, `mean_known_clean`); the two are the same where selected tokens were hidden.
 """
 
@@ -38,7 +42,8 @@ from pcfg.window import window_distances
 NAME = "ceiling"
 TABLE = f"{NAME}.csv"
 PLATEAUS = {"plateaus": False, "plateaus_with_position": True}
-"""Entries of the JSON file, and whether their n-gram models know where in the sentence they look."""
+"""Entries of the JSON file, and whether their n-gram models know where in the sentence they
+look."""
 
 
 @configuration
@@ -72,7 +77,10 @@ class CeilingCommand:
 def main(args: list[str]) -> None:
     """Parse and compute."""
     set_up_devices()
-    text = "Compute what the best possible model scores on a run's evaluation set, exactly, and how it depends on n-grams."
+    text = (
+        "Compute what the best possible model scores on a run's evaluation set, exactly, and how it"
+        " depends on n-grams."
+    )
     command = parse(CeilingCommand, args, prog="pcfg.ceiling", description=text)
     compute(command.run_dir, validate(command.config))
 
@@ -83,16 +91,19 @@ def planned_settings(args: Sequence[str]) -> dict[str, Any]:
 
 
 def compute(path: Path, config: CeilingConfig) -> None:
-    """Write `probes/ceiling.*` of a finished run; goes on where an interrupted computation stopped, window by window.
+    """Write `probes/ceiling.*` of a finished run; goes on where an interrupted computation stopped,
+    window by window.
 
     Raises:
-        UserError: the run is missing, unfinished, in use, of another experiment, was scored on BOS and EOS too, or has been done with other settings.
+        UserError: the run is missing, unfinished, in use, of another experiment, was scored on BOS
+            and EOS too, or has been done with other settings.
     """
     run = probed_run(path, "pcfg")
     model = config_of(run)
     if model.masking.select_special:
         raise UserError(
-            f"{path} is scored on BOS and EOS too (--masking.select-special), which the exact reference of the grammar's words leaves out"
+            f"{path} is scored on BOS and EOS too (--masking.select-special), which the exact"
+            " reference of the grammar's words leaves out"
         )
     grammar = model.data.load()
     sampler = make_sampler(grammar)
@@ -105,27 +116,70 @@ def compute(path: Path, config: CeilingConfig) -> None:
         selection: Selection = "hidden" if hidden else "unknown"
         channel = channel_of(model.masking)
         # From the first terminal on: BOS is no part of the grammar.
-        words, targets = np.asarray(pairs.tokens_PxT)[:, 1:], [(i, int(position) - 1) for i, position in enumerate(pairs.position_P)]
+        words, targets = (
+            np.asarray(pairs.tokens_PxT)[:, 1:],
+            [(i, int(position) - 1) for i, position in enumerate(pairs.position_P)],
+        )
 
         def distances(sizes: Sequence[int]) -> dict[str, np.ndarray]:
-            compute_with = functools.partial(window_distances, grammar, words, lengths_of(words, len(grammar.terminals)), targets, sizes[0], channel)
+            compute_with = functools.partial(
+                window_distances,
+                grammar,
+                words,
+                lengths_of(words, len(grammar.terminals)),
+                targets,
+                sizes[0],
+                channel,
+            )
             best = compute_with(selection)
-            return {"best_2xP": np.stack(best), "known_2xP": np.stack(best if hidden else compute_with("known"))}
+            return {
+                "best_2xP": np.stack(best),
+                "known_2xP": np.stack(best if hidden else compute_with("known")),
+            }
 
         # First, because they take nearly all the time, and are kept should this be interrupted.
         rows = []
-        for n, part in zip(config.sizes, opened.over(config.sizes, distances, unit="windows"), strict=True):
-            for kind, values_P, known_P in zip(KINDS, part["best_2xP"], part["known_2xP"], strict=True):
-                known = {"median_known_clean": float(np.median(known_P)), "mean_known_clean": float(np.mean(known_P))}
-                rows.append({"kind": kind, "n": n} | describe(values_P, pairs.sentence_P, config.probe.seed) | known)
-        write_text(opened.folder / TABLE, pd.DataFrame(rows).to_csv(index=False, float_format="%.6g"))
+        for n, part in zip(
+            config.sizes, opened.over(config.sizes, distances, unit="windows"), strict=True
+        ):
+            for kind, values_P, known_P in zip(
+                KINDS, part["best_2xP"], part["known_2xP"], strict=True
+            ):
+                known = {
+                    "median_known_clean": float(np.median(known_P)),
+                    "mean_known_clean": float(np.mean(known_P)),
+                }
+                rows.append(
+                    {"kind": kind, "n": n}
+                    | describe(values_P, pairs.sentence_P, config.probe.seed)
+                    | known
+                )
+        write_text(
+            opened.folder / TABLE, pd.DataFrame(rows).to_csv(index=False, float_format="%.6g")
+        )
 
-        batch = jax.jit(lambda: eval_batch(model.data, sampler, model.masking, model.training.eval_examples))()
-        true, seen, selected = (np.asarray(leaf)[: config.num_sentences, 1:] for leaf in (batch.labels, batch.inputs.tokens_BxL, batch.mask > 0))
-        best = ceiling(grammar, true, seen, selected, lengths_of(true, len(grammar.terminals)), channel, selection)
+        batch = jax.jit(
+            lambda: eval_batch(model.data, sampler, model.masking, model.training.eval_examples)
+        )()
+        true, seen, selected = (
+            np.asarray(leaf)[: config.num_sentences, 1:]
+            for leaf in (batch.labels, batch.inputs.tokens_BxL, batch.mask > 0)
+        )
+        best = ceiling(
+            grammar,
+            true,
+            seen,
+            selected,
+            lengths_of(true, len(grammar.terminals)),
+            channel,
+            selection,
+        )
         opened.summary.update(ceiling=asdict(best))
         for name, knows_position in PLATEAUS.items():
-            opened.summary[name] = {str(n): asdict(window_optimum(grammar, n, channel, knows_position, hidden)) for n in config.windows}
+            opened.summary[name] = {
+                str(n): asdict(window_optimum(grammar, n, channel, knows_position, hidden))
+                for n in config.windows
+            }
 
 
 def channel_of(masking: MaskingConfig) -> Channel:

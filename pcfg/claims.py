@@ -1,6 +1,8 @@
-"""`python -m pcfg.claims`: judge the claims of a preset from its run files, by criteria fixed before the runs.
+"""`python -m pcfg.claims`: judge the claims of a preset from its run files, by criteria fixed
+before the runs.
 
-B1 to B3 are about the teacher, B4 to B6 about its students, see `CLAIMS`. Reads metrics and probe tables; loads no model.
+B1 to B3 are about the teacher, B4 to B6 about its students, see `CLAIMS`. Reads metrics and probe
+tables; loads no model.
 """
 
 import itertools
@@ -31,7 +33,15 @@ from pcfg.experiment import CLAIMS as OUTPUT
 from pcfg.experiment import plan
 from pcfg.presets import PRESETS, PCFGPresetName
 from pcfg.probe import read_distances
-from pcfg.students import Evidence, accuracy_claim, final_table, first_table, structure_claim, structure_table, sweep_claim
+from pcfg.students import (
+    Evidence,
+    accuracy_claim,
+    final_table,
+    first_table,
+    structure_claim,
+    structure_table,
+    sweep_claim,
+)
 
 FINAL = "final_accuracy.csv"
 FIRST = "first_checkpoints.csv"
@@ -41,32 +51,39 @@ _SMOOTHING = 3  # points of a moving average: curves of single seeds are jagged
 CLAIMS = {
     "B1": Claim(
         "A teacher's loss has three phases",
-        "The detector finds a plateau, a drop and a tail in the validation loss of every teacher seed, with C1 inside the drop. (C1 is the drop's"
-        " middle, which lies inside it by construction; how far it is from marks that the detector does not look at stands beside it.)",
+        "The detector finds a plateau, a drop and a tail in the validation loss of every teacher"
+        " seed, with C1 inside the drop. (C1 is the drop's middle, which lies inside it by"
+        " construction; how far it is from marks that the detector does not look at stands beside"
+        " it.)",
     ),
     "B2": Claim(
         "The teacher passes through a 3-gram stage",
-        "For every teacher seed the median of M_robust(3) peaks within the drop, and ends at no more than a fifth of its peak.",
+        "For every teacher seed the median of M_robust(3) peaks within the drop, and ends at no"
+        " more than a fifth of its peak.",
     ),
     "B3": Claim(
         "The teacher is done with short windows first",
-        "For every teacher seed the step from which the median of M_close(n) stays below half its peak rises with n, over n = 3 and all longer"
-        " windows; those that do not get there by the end of training count as last, and at least two must get there.",
+        "For every teacher seed the step from which the median of M_close(n) stays below half its"
+        " peak rises with n, over n = 3 and all longer windows; those that do not get there by the"
+        " end of training count as last, and at least two must get there.",
     ),
     "B4": Claim(
         "Progressive distillation brings a student further",
-        "Accuracy at the end, paired over seeds: progressive less one-shot, and progressive less labels, each with its 95% interval above 0.",
+        "Accuracy at the end, paired over seeds: progressive less one-shot, and progressive less"
+        " labels, each with its 95% interval above 0.",
     ),
     "B5": Claim(
         "The best first checkpoint of 2-shot lies in the teacher's drop",
-        "Of the first checkpoints from plateau to tail the one with the best mean accuracy lies in the drop of most teachers, and its students beat"
-        " those of the earliest and of the latest, paired over seeds, each with its 95% interval above 0. (The best is chosen and tested on the same"
-        " seeds; C1, which is not chosen by its students, stands beside it.)",
+        "Of the first checkpoints from plateau to tail the one with the best mean accuracy lies in"
+        " the drop of most teachers, and its students beat those of the earliest and of the latest,"
+        " paired over seeds, each with its 95% interval above 0. (The best is chosen and tested on"
+        " the same seeds; C1, which is not chosen by its students, stands beside it.)",
     ),
     "B6": Claim(
         "What students know of the derivation follows the same order",
-        "Linear probe of the non-terminals, mean over levels with more than one symbol, paired over seeds: progressive less one-shot, and progressive"
-        " less labels, each with its 95% interval above 0. (The published probe, mixing, is measured beside it by the same contrasts.)",
+        "Linear probe of the non-terminals, mean over levels with more than one symbol, paired over"
+        " seeds: progressive less one-shot, and progressive less labels, each with its 95% interval"
+        " above 0. (The published probe, mixing, is measured beside it by the same contrasts.)",
     ),
 }
 
@@ -84,8 +101,16 @@ class ClaimsCommand:
 def main(args: list[str]) -> None:
     """Judge and print."""
     preset = chosen_preset(args, PRESETS)
-    command = parse(ClaimsCommand, args, prog="pcfg.claims", description="Judge the claims of a PCFG experiment from its run files.")
-    stages, home = plan(preset.name, preset.config, command.root), command.root / "pcfg" / preset.name
+    command = parse(
+        ClaimsCommand,
+        args,
+        prog="pcfg.claims",
+        description="Judge the claims of a PCFG experiment from its run files.",
+    )
+    stages, home = (
+        plan(preset.name, preset.config, command.root),
+        command.root / "pcfg" / preset.name,
+    )
     refuse_stale(stages)
     phases = transitions(finished_run(home / "teacher"), preset.config.student.detector)
     evidence = Evidence(home, preset.config, phases)
@@ -97,7 +122,11 @@ def main(args: list[str]) -> None:
     if preset.config.tuning is not None:
         write_text(home / TUNING, tuning_table(sweeps(stages)).to_csv(index=False))
     # Last, because it marks the end of the experiment.
-    judged = {"preset": preset.name, "intervals": INTERVALS, "claims": [plain(verdict, CLAIMS) for verdict in verdicts]}
+    judged = {
+        "preset": preset.name,
+        "intervals": INTERVALS,
+        "claims": [plain(verdict, CLAIMS) for verdict in verdicts],
+    }
     write_json(home / OUTPUT, judged | {MADE_FROM: made_from(stages[-1].needs, home)})
     Console(soft_wrap=True).print(verdict_table(verdicts, CLAIMS))
 
@@ -118,35 +147,65 @@ def phases_claim(home: Path, phases: list[Transition | NoTransition]) -> Verdict
         ("the steepest fall of the loss", steepest_falls(home)),
         ("the peak of M_robust(3)", [peak_of(curve).step for curve in curves]),
     ):
-        after = [float(phase.chosen - mark) for phase, mark in zip(phases, marks, strict=True) if isinstance(phase, Transition)]
-        measurements.append(Measurement(f"C1 less {name} (not judged)", median_over_seeds(after), "steps"))
+        after = [
+            float(phase.chosen - mark)
+            for phase, mark in zip(phases, marks, strict=True)
+            if isinstance(phase, Transition)
+        ]
+        measurements.append(
+            Measurement(f"C1 less {name} (not judged)", median_over_seeds(after), "steps")
+        )
     for plateaus, kind in zip(ceiling.PLATEAUS, ("", " with positions"), strict=True):
         if above := above_bigrams(home, phases, plateaus):
             measurements.append(
-                Measurement(f"loss at the end of the plateau, less the best 2-gram model's{kind} (not judged)", median_over_seeds(above))
+                Measurement(
+                    f"loss at the end of the plateau, less the best 2-gram model's{kind} (not"
+                    " judged)",
+                    median_over_seeds(above),
+                )
             )
-    reasons = [f"seed {seed}: {phase.reason}" for seed, phase in zip(seeds, phases, strict=True) if isinstance(phase, NoTransition)]
+    reasons = [
+        f"seed {seed}: {phase.reason}"
+        for seed, phase in zip(seeds, phases, strict=True)
+        if isinstance(phase, NoTransition)
+    ]
     return Verdict("B1", share.value == 1, tuple(measurements), tuple(reasons))
 
 
-def above_bigrams(home: Path, phases: Sequence[Transition | NoTransition], plateaus: str) -> list[float]:
-    """How far each teacher's loss at the end of its plateau lies above the least that a model can reach that sees two tokens, nats.
+def above_bigrams(
+    home: Path, phases: Sequence[Transition | NoTransition], plateaus: str
+) -> list[float]:
+    """How far each teacher's loss at the end of its plateau lies above the least that a model can
+    reach that sees two tokens, nats.
 
-    The one is of a sample of sentences, the other of all; empty if the least was not computed. `plateaus` is one of `pcfg.ceiling.PLATEAUS`.
+    The one is of a sample of sentences, the other of all; empty if the least was not computed.
+    `plateaus` is one of `pcfg.ceiling.PLATEAUS`.
     """
-    of_size = read_object(home / "teacher" / "probes" / f"{ceiling.NAME}.json", (plateaus,), "`python -m pcfg.ceiling`")[plateaus]
+    of_size = read_object(
+        home / "teacher" / "probes" / f"{ceiling.NAME}.json",
+        (plateaus,),
+        "`python -m pcfg.ceiling`",
+    )[plateaus]
     if "2" not in of_size:
         return []
     least = of_size["2"]["cross_entropy"]
     loss_of = {row["step"]: row["eval_loss"] for row in RunDirectory(home / "teacher").metrics()}
-    return [loss_of[phase.start][lane] - least for lane, phase in enumerate(phases) if isinstance(phase, Transition)]
+    return [
+        loss_of[phase.start][lane] - least
+        for lane, phase in enumerate(phases)
+        if isinstance(phase, Transition)
+    ]
 
 
 def steepest_falls(home: Path) -> list[int]:
-    """The step at which each teacher's smoothed loss falls fastest over the logarithm of the step."""
+    """The step at which each teacher's smoothed loss falls fastest over the logarithm of the
+    step."""
     records = [record for record in RunDirectory(home / "teacher").metrics() if record["step"] > 0]
     steps = np.asarray([record["step"] for record in records])
-    falls = (np.gradient(smooth(loss_T, _SMOOTHING), np.log(steps)) for loss_T in zip(*(record["eval_loss"] for record in records), strict=True))
+    falls = (
+        np.gradient(smooth(loss_T, _SMOOTHING), np.log(steps))
+        for loss_T in zip(*(record["eval_loss"] for record in records), strict=True)
+    )
     return [int(steps[np.argmin(slope_T)]) for slope_T in falls]
 
 
@@ -163,14 +222,21 @@ def trigram_curves(home: Path) -> list[pd.Series]:
     """The median of M_robust(3) by step, for every teacher."""
     table = read_distances(home / "teacher")
     table = table[(table.kind == "robust") & (table.n == 3)]
-    return [table[table.seed == seed].set_index("step")["median"] for seed in RunDirectory(home / "teacher").manifest["seeds"]]
+    return [
+        table[table.seed == seed].set_index("step")["median"]
+        for seed in RunDirectory(home / "teacher").manifest["seeds"]
+    ]
 
 
 def peak_of(curve: pd.Series, smoothing: int = 1) -> Peak:
     """The peak of a curve by step, after a moving average of so many points."""
     smoothed = smooth(curve.to_numpy(), smoothing)
     peak = int(smoothed.argmax())
-    return Peak(int(curve.index[peak]), float(smoothed[peak]), float(smoothed[peak] / smoothed[-1]) if smoothed[-1] > 0 else math.inf)
+    return Peak(
+        int(curve.index[peak]),
+        float(smoothed[peak]),
+        float(smoothed[peak] / smoothed[-1]) if smoothed[-1] > 0 else math.inf,
+    )
 
 
 def trigram_claim(home: Path, phases: list[Transition | NoTransition]) -> Verdict:
@@ -179,16 +245,28 @@ def trigram_claim(home: Path, phases: list[Transition | NoTransition]) -> Verdic
     raw, smoothed = ([peak_of(curve, width) for curve in curves] for width in (1, _SMOOTHING))
 
     def within(peaks: Sequence[Peak]) -> int:
-        return sum(isinstance(phase, Transition) and phase.start <= peak.step <= phase.end for peak, phase in zip(peaks, phases, strict=True))
+        return sum(
+            isinstance(phase, Transition) and phase.start <= peak.step <= phase.end
+            for peak, phase in zip(peaks, phases, strict=True)
+        )
 
     holds = within(raw) == len(phases) and min(peak.ratio for peak in raw) >= 5
     measurements = (
         Measurement("peak within the drop", proportion(within(raw), len(phases))),
-        Measurement("peak of the median of M_robust(3), total variation (not judged)", median_over_seeds([peak.height for peak in raw])),
+        Measurement(
+            "peak of the median of M_robust(3), total variation (not judged)",
+            median_over_seeds([peak.height for peak in raw]),
+        ),
         Measurement("peak / end", median_over_seeds([peak.ratio for peak in raw])),
-        Measurement("smoothed peak within the drop (not judged)", proportion(within(smoothed), len(phases))),
-        Measurement("smoothed peak (not judged)", median_over_seeds([peak.height for peak in smoothed])),
-        Measurement("smoothed peak / end (not judged)", median_over_seeds([peak.ratio for peak in smoothed])),
+        Measurement(
+            "smoothed peak within the drop (not judged)", proportion(within(smoothed), len(phases))
+        ),
+        Measurement(
+            "smoothed peak (not judged)", median_over_seeds([peak.height for peak in smoothed])
+        ),
+        Measurement(
+            "smoothed peak / end (not judged)", median_over_seeds([peak.ratio for peak in smoothed])
+        ),
     )
     return Verdict("B2", holds, measurements)
 
@@ -197,19 +275,35 @@ def closing_claim(home: Path) -> Verdict:
     """B3: M_close falls first for short windows."""
     table = read_distances(home / "teacher")
     table = table[(table.kind == "close") & (table.n >= 3)]
-    steps_SxN = table.groupby(["seed", "n"]).apply(lambda curve: closing_step(curve["step"].tolist(), curve["median"].tolist())).unstack("n")
+    steps_SxN = (
+        table.groupby(["seed", "n"])
+        .apply(lambda curve: closing_step(curve["step"].tolist(), curve["median"].tolist()))
+        .unstack("n")
+    )
     in_order = [shortest_first(steps.tolist()) for _, steps in steps_SxN.iterrows()]
-    measurements = [Measurement("teachers in which short windows come first", proportion(sum(in_order), len(in_order)))]
+    measurements = [
+        Measurement(
+            "teachers in which short windows come first", proportion(sum(in_order), len(in_order))
+        )
+    ]
     measurements += [
-        Measurement(f"below half its peak for good, n={n}", median_over_seeds(steps.tolist()), "steps") for n, steps in steps_SxN.items()
+        Measurement(
+            f"below half its peak for good, n={n}", median_over_seeds(steps.tolist()), "steps"
+        )
+        for n, steps in steps_SxN.items()
     ]
     return Verdict("B3", all(in_order), tuple(measurements))
 
 
 def shortest_first(steps: Sequence[float]) -> bool:
-    """Whether steps, ordered by n, rise strictly; those that never come (inf) may only be at the end, and at least two must come."""
+    """Whether steps, ordered by n, rise strictly; those that never come (inf) may only be at the
+    end, and at least two must come."""
     come = [step for step in steps if math.isfinite(step)]
-    return len(come) >= 2 and list(steps[: len(come)]) == come and all(earlier < later for earlier, later in itertools.pairwise(come))
+    return (
+        len(come) >= 2
+        and list(steps[: len(come)]) == come
+        and all(earlier < later for earlier, later in itertools.pairwise(come))
+    )
 
 
 def closing_step(steps: Sequence[int], values: Sequence[float]) -> float:

@@ -59,9 +59,11 @@ class StudentConfig:
     schedule: ScheduleName = "progressive"
     """Which teacher checkpoint supervises which student step."""
     teacher_seed: Seed | None = None
-    """The teacher lane that teaches every student; without it student and teacher are paired by equal seeds."""
+    """The teacher lane that teaches every student; without it student and teacher are paired by
+    equal seeds."""
     shared_stream: bool = False
-    """All seeds see the same sentences and masks, so that one teacher (--teacher-seed) answers once for all; they differ in their initial weights."""
+    """All seeds see the same sentences and masks, so that one teacher (--teacher-seed) answers once
+    for all; they differ in their initial weights."""
 
     def __post_init__(self) -> None:
         _check_model(self.model)
@@ -69,29 +71,53 @@ class StudentConfig:
 
 def _check_model(model: TransformerConfig) -> None:
     if model.causal:
-        raise ValueError("model.causal = True: a masked token is predicted from both sides; give --model.no-causal")
+        raise ValueError(
+            "model.causal = True: a masked token is predicted from both sides; give"
+            " --model.no-causal"
+        )
 
 
-def bert(heads: int, *, layers: int = 4, dropout: float = 0.1, head_size: int = 8) -> TransformerConfig:
+def bert(
+    heads: int, *, layers: int = 4, dropout: float = 0.1, head_size: int = 8
+) -> TransformerConfig:
     """The published model (paper section 4): BERT with heads of size 8."""
-    return TransformerConfig(heads, head_size, layers, causal=False, norm="post", gelu="exact", head="bert", dropout=dropout)
+    return TransformerConfig(
+        heads,
+        head_size,
+        layers,
+        causal=False,
+        norm="post",
+        gelu="exact",
+        head="bert",
+        dropout=dropout,
+    )
 
 
 def config_of(run: RunDirectory) -> TrainConfig | StudentConfig:
     """The configuration of a run of either stage.
 
     Raises:
-        UserError: its grammar is not the one that the run learnt: the file was edited or replaced, or the vocabulary is another.
+        UserError: its grammar is not the one that the run learnt: the file was edited or replaced,
+            or the vocabulary is another.
     """
-    config = from_dict(TrainConfig if run.record["stage"] == "train" else StudentConfig, run.record["config"], run.path / "config.json")
+    config = from_dict(
+        TrainConfig if run.record["stage"] == "train" else StudentConfig,
+        run.record["config"],
+        run.path / "config.json",
+    )
     if run.record["grammar"] != identity(config.data.load()):
-        raise UserError(f"{run.path} was trained on other rules than grammar {config.data.grammar} has now; put the grammar back as it was")
+        raise UserError(
+            f"{run.path} was trained on other rules than grammar {config.data.grammar} has now; put"
+            " the grammar back as it was"
+        )
     return config
 
 
 def lanes(config: TrainConfig | StudentConfig) -> tuple[Lane, ...]:
     """Seeds x learning rates."""
-    stream = config.training.seed if isinstance(config, StudentConfig) and config.shared_stream else None
+    stream = (
+        config.training.seed if isinstance(config, StudentConfig) and config.shared_stream else None
+    )
     return lanes_of(config.training.seeds, config.optim.learning_rate, stream)
 
 
@@ -101,15 +127,20 @@ def functional_model(config: TrainConfig | StudentConfig, sampler: Sampler) -> F
 
 
 def model_of(model: TransformerConfig, sampler: Sampler) -> Functional:
-    """A model of a grammar's sentences; `apply` takes `TokenInputs` to logits `(B, T, V)` over all token ids."""
+    """A model of a grammar's sentences; `apply` takes `TokenInputs` to logits `(B, T, V)` over all
+    token ids."""
     size = sampler.vocabulary.size
     return functional_transformer(model, size, sampler.longest + 2, size)
 
 
-def work_of(sampler: Sampler, model: TransformerConfig, teacher_model: TransformerConfig | None = None) -> Work:
+def work_of(
+    sampler: Sampler, model: TransformerConfig, teacher_model: TransformerConfig | None = None
+) -> Work:
     """What a sentence costs in training."""
     vocabulary, length = sampler.vocabulary.size, sampler.longest + 2
-    of_teacher = 0.0 if teacher_model is None else transformer_flops(teacher_model, vocabulary, length)
+    of_teacher = (
+        0.0 if teacher_model is None else transformer_flops(teacher_model, vocabulary, length)
+    )
     return training_work(transformer_flops(model, vocabulary, length), of_teacher, length)
 
 
@@ -119,17 +150,26 @@ def teacher_problem(config: TrainConfig) -> Problem:
 
 
 def student_problem(config: StudentConfig, teacher: TrainConfig | None) -> Problem:
-    """The pure functions of a student; without a teacher (schedule ce) the sentences supervise it."""
+    """The pure functions of a student; without a teacher (schedule ce) the sentences supervise
+    it."""
     if teacher is None:
         return _problem(config, "student", None, None)
     return _problem(config, "student", teacher.model, config.loss)
 
 
-def _problem(config: TrainConfig | StudentConfig, role: str, teacher_model: TransformerConfig | None, loss: DistillationLoss | None) -> Problem:
+def _problem(
+    config: TrainConfig | StudentConfig,
+    role: str,
+    teacher_model: TransformerConfig | None,
+    loss: DistillationLoss | None,
+) -> Problem:
     optim = replace(config.optim, learning_rate=(1.0,))  # a rate belongs to its lane
     data = _Data(make_sampler(config.data.load()), config.masking, config.data)
     size = ProblemSize.of(config.training)
-    return replace(_without_lanes(role, data, config.model, optim, size, teacher_model, loss), lanes=lanes(config))
+    return replace(
+        _without_lanes(role, data, config.model, optim, size, teacher_model, loss),
+        lanes=lanes(config),
+    )
 
 
 class _Data(NamedTuple):
@@ -148,14 +188,18 @@ def _without_lanes(
     teacher_model: TransformerConfig | None,
     loss: DistillationLoss | None,
 ) -> Problem:
-    """A problem whose lanes are to be filled in; made once, so that runs that differ in nothing else share its compiled programs."""
+    """A problem whose lanes are to be filled in; made once, so that runs that differ in nothing
+    else share its compiled programs."""
     ours = model_of(model, data.sampler)
     theirs = None if teacher_model is None else model_of(teacher_model, data.sampler)
 
-    def hidden_loss(params: Params, teacher_params: Params, inputs: Inputs, layer: int, key: jax.Array) -> jax.Array:
+    def hidden_loss(
+        params: Params, teacher_params: Params, inputs: Inputs, layer: int, key: jax.Array
+    ) -> jax.Array:
         assert theirs is not None
         loss_BxT = projection_loss(ours, theirs, params, teacher_params, inputs, layer, key)
-        # The mean over all positions is to be the mean over those that are seen, and zero where none is.
+        # The mean over all positions is to be the mean over those that are seen, and zero where
+        # none is.
         num_seen = jnp.sum(inputs.visible_BxL, dtype=jnp.float32)
         return loss_BxT * inputs.visible_BxL * (inputs.visible_BxL.size / jnp.maximum(num_seen, 1))
 
@@ -164,7 +208,9 @@ def _without_lanes(
         role=role,
         model=ours,
         sample=lambda key: sample(key, data.sampler, data.masking, size.batch_size),
-        eval_batch=jax.jit(lambda: eval_batch(data.config, data.sampler, data.masking, size.eval_examples)),
+        eval_batch=jax.jit(
+            lambda: eval_batch(data.config, data.sampler, data.masking, size.eval_examples)
+        ),
         make_optimizer=functools.partial(make_optimizer, optim, size.steps),
         teacher_apply=None if theirs is None else theirs.apply,
         loss=on_labels if loss is None else loss.over(size.steps),

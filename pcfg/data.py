@@ -19,9 +19,11 @@ class PCFGData:
     """The sentences of one grammar, or of a part of it."""
 
     grammar: str = "cfg3b"
-    """A shipped grammar (cfg3b, cfg3b_original, cfg3f, cfg3g, cfg3h, cfg3i), or the path of a file of your own."""
+    """A shipped grammar (cfg3b, cfg3b_original, cfg3f, cfg3g, cfg3h, cfg3i), or the path of a file
+    of your own."""
     start_level: NonNegativeInt = 0
-    """Sentences begin so many levels below the grammar's start, at any symbol of that level; every level makes them shorter."""
+    """Sentences begin so many levels below the grammar's start, at any symbol of that level; every
+    level makes them shorter."""
     start_symbol: str | None = None
     """Begin at this non-terminal instead."""
     seed: Seed = 0
@@ -42,26 +44,42 @@ class PCFGData:
 
 def identity(grammar: Grammar) -> str:
     """SHA-256 of a grammar's rules: a file that has been edited is another grammar."""
-    lines = [f"{symbol} -> {' '.join(rule.children)} [{rule.probability!r}]" for symbol, rules in grammar.rules.items() for rule in rules]
+    lines = [
+        f"{symbol} -> {' '.join(rule.children)} [{rule.probability!r}]"
+        for symbol, rules in grammar.rules.items()
+        for rule in rules
+    ]
     return hashlib.sha256("\n".join((" ".join(grammar.levels[0]), *lines)).encode()).hexdigest()
 
 
 def sample(key: jax.Array, sampler: Sampler, masking: MaskingConfig, num_sentences: int) -> Batch:
-    """Draw masked sentences: tokens and what may be attended to, the sentences themselves as labels, and the selected positions; `(B, T)` each."""
+    """Draw masked sentences: tokens and what may be attended to, the sentences themselves as
+    labels, and the selected positions; `(B, T)` each."""
     tokens_BxT = sampler.sample(purpose_key(key, "sentences"), num_sentences).tokens_BxT
     return masked(purpose_key(key, "masks"), sampler, masking, tokens_BxT)
 
 
-def masked(key: jax.Array, sampler: Sampler, masking: MaskingConfig, tokens_BxT: jax.Array) -> Batch:
+def masked(
+    key: jax.Array, sampler: Sampler, masking: MaskingConfig, tokens_BxT: jax.Array
+) -> Batch:
     """Mask given sentences."""
     vocabulary = sampler.vocabulary
     is_word_BxT = vocabulary.is_terminal(tokens_BxT)
     inputs_BxT, selected_BxT, visible_BxT = mask_tokens(
-        key, tokens_BxT, is_word_BxT, masking, mask_id=vocabulary.mask, pad_id=vocabulary.pad, word_ids=vocabulary.terminal_ids
+        key,
+        tokens_BxT,
+        is_word_BxT,
+        masking,
+        mask_id=vocabulary.mask,
+        pad_id=vocabulary.pad,
+        word_ids=vocabulary.terminal_ids,
     )
     return Batch(TokenInputs(inputs_BxT, visible_BxT), tokens_BxT, selected_BxT.astype(jnp.float32))
 
 
-def eval_batch(data: PCFGData, sampler: Sampler, masking: MaskingConfig, num_sentences: int) -> Batch:
-    """The fixed evaluation set: the same for all runs on these data, from a stream that training never uses."""
+def eval_batch(
+    data: PCFGData, sampler: Sampler, masking: MaskingConfig, num_sentences: int
+) -> Batch:
+    """The fixed evaluation set: the same for all runs on these data, from a stream that training
+    never uses."""
     return sample(seed_key(data.seed, "evaluation"), sampler, masking, num_sentences)

@@ -1,4 +1,5 @@
-"""Probabilistic context-free grammars whose derivations all have one depth (Allen-Zhu and Li 2023, arXiv 2305.13673), and their text format.
+"""Probabilistic context-free grammars whose derivations all have one depth (Allen-Zhu and Li 2023,
+arXiv 2305.13673), and their text format.
 
     # A comment. The left side of the first rule is the start symbol.
     S -> A B | B A          # alternatives of equal probability
@@ -6,7 +7,8 @@
     B -> x [0.5]
     B -> y y [0.5]          # the alternatives of a symbol may stand on several lines
 
-Symbols are words; a symbol without a rule is a terminal. Every symbol belongs to one level: level 0 is the start, the last level are the terminals.
+Symbols are words; a symbol without a rule is a terminal. Every symbol belongs to one level: level 0
+is the start, the last level are the terminals.
 """
 
 import math
@@ -24,7 +26,8 @@ _PROBABILITY = re.compile(r"\[(.*)\]$")
 
 @dataclass(frozen=True)
 class Rule:
-    """One alternative of a symbol: what it becomes, with what probability, and the line it stands on."""
+    """One alternative of a symbol: what it becomes, with what probability, and the line it stands
+    on."""
 
     children: tuple[str, ...]
     probability: float
@@ -33,12 +36,13 @@ class Rule:
 
 @dataclass(frozen=True)
 class Grammar:
-    """A validated grammar: all symbols reachable, all derivations of one depth, probabilities of every symbol's alternatives summing to 1."""
+    """A validated grammar: all symbols reachable, all derivations of one depth, probabilities of
+    every symbol's alternatives summing to 1."""
 
     name: str
     levels: tuple[tuple[str, ...], ...]
-    """Symbols by level: levels[0] the start symbols (equally probable), levels[-1] the terminals. Each level in the order of the file's rules,
-    terminals sorted."""
+    """Symbols by level: levels[0] the start symbols (equally probable), levels[-1] the terminals.
+    Each level in the order of the file's rules, terminals sorted."""
     rules: Mapping[str, tuple[Rule, ...]]
     """Alternatives of every non-terminal."""
 
@@ -61,27 +65,43 @@ class Grammar:
 
     def width_bounds(self, level: int) -> tuple[int, int]:
         """The fewest and the most symbols of one level in a derivation."""
-        shortest, longest = dict.fromkeys(self.levels[level], 1), dict.fromkeys(self.levels[level], 1)
+        shortest, longest = (
+            dict.fromkeys(self.levels[level], 1),
+            dict.fromkeys(self.levels[level], 1),
+        )
         for above in reversed(self.levels[:level]):
             for symbol in above:
-                shortest[symbol] = min(sum(shortest[child] for child in rule.children) for rule in self.rules[symbol])
-                longest[symbol] = max(sum(longest[child] for child in rule.children) for rule in self.rules[symbol])
-        return min(shortest[symbol] for symbol in self.levels[0]), max(longest[symbol] for symbol in self.levels[0])
+                shortest[symbol] = min(
+                    sum(shortest[child] for child in rule.children) for rule in self.rules[symbol]
+                )
+                longest[symbol] = max(
+                    sum(longest[child] for child in rule.children) for rule in self.rules[symbol]
+                )
+        return min(shortest[symbol] for symbol in self.levels[0]), max(
+            longest[symbol] for symbol in self.levels[0]
+        )
 
     def entered_at(self, level: int = 0, symbol: str | None = None) -> "Grammar":
-        """The grammar of the sentences below one symbol, or below the symbols of one level, equally probable; smaller versions of the same problem.
+        """The grammar of the sentences below one symbol, or below the symbols of one level, equally
+        probable; smaller versions of the same problem.
 
         Raises:
             UserError: there is no such level or non-terminal.
         """
         if not 0 <= level < self.depth:
-            raise UserError(f"grammar {self.name} has non-terminals at levels 0 to {self.depth - 1}; there is no start level {level}")
+            raise UserError(
+                f"grammar {self.name} has non-terminals at levels 0 to {self.depth - 1}; there is"
+                f" no start level {level}"
+            )
         if symbol is None:
             return _restricted(self, level, self.levels[level])
         for depth, symbols in enumerate(self.levels[:-1]):
             if symbol in symbols:
                 return _restricted(self, depth, (symbol,))
-        raise UserError(f"grammar {self.name} has no non-terminal {symbol!r} to start from; it has {', '.join(self.rules)}")
+        raise UserError(
+            f"grammar {self.name} has no non-terminal {symbol!r} to start from; it has"
+            f" {', '.join(self.rules)}"
+        )
 
 
 def load(name_or_path: str) -> Grammar:
@@ -97,7 +117,9 @@ def load(name_or_path: str) -> Grammar:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         names = ", ".join(sorted(shipped.stem for shipped in SHIPPED.glob("*.txt")))
-        raise UserError(f"{name_or_path}: neither a shipped grammar ({names}) nor a readable file ({error})") from None
+        raise UserError(
+            f"{name_or_path}: neither a shipped grammar ({names}) nor a readable file ({error})"
+        ) from None
     return parse_grammar(text, path.stem, str(path))
 
 
@@ -119,32 +141,52 @@ def parse_grammar(text: str, name: str, source: str) -> Grammar:
             _parse_line(content, f"{source}, line {number}", number, rules, given)
     if not rules:
         raise UserError(f"{source}: no rules; a rule is written `S -> A B | B A`")
-    normalised = {symbol: _normalised(symbol, alternatives, source) for symbol, alternatives in rules.items()}
+    normalised = {
+        symbol: _normalised(symbol, alternatives, source) for symbol, alternatives in rules.items()
+    }
     start = next(iter(normalised))
     return Grammar(name, _levels(start, normalised, source), normalised)
 
 
-def _parse_line(content: str, where: str, number: int, rules: dict[str, list[Rule]], given: dict[str, bool]) -> None:
+def _parse_line(
+    content: str, where: str, number: int, rules: dict[str, list[Rule]], given: dict[str, bool]
+) -> None:
     left, arrow, right = content.partition("->")
     parent = left.split()
     if not arrow or len(parent) != 1:
-        raise UserError(f"{where}: `{content}` is not a rule; write one symbol, `->`, and its alternatives, as in `S -> A B | B A`")
+        raise UserError(
+            f"{where}: `{content}` is not a rule; write one symbol, `->`, and its alternatives, as"
+            " in `S -> A B | B A`"
+        )
     symbol = parent[0]
     for alternative in right.split("|"):
         body = alternative.strip()
         match = _PROBABILITY.search(body)
         children = tuple(_PROBABILITY.sub("", body).split())
         if not children:
-            raise UserError(f"{where}: `{content}` has an empty alternative; every alternative needs at least one symbol")
+            raise UserError(
+                f"{where}: `{content}` has an empty alternative; every alternative needs at least"
+                " one symbol"
+            )
         if match is not None and not _is_probability(match[1]):
-            raise UserError(f"{where}: `{body}`: the probability [{match[1]}] is not a number above 0 and at most 1")
+            raise UserError(
+                f"{where}: `{body}`: the probability [{match[1]}] is not a number above 0 and at"
+                " most 1"
+            )
         if stray := [child for child in children if child == "->" or "[" in child or "]" in child]:
-            raise UserError(f"{where}: `{body}`: {stray[0]} is no symbol; one rule a line, and a probability, as in [0.25], ends its alternative")
+            raise UserError(
+                f"{where}: `{body}`: {stray[0]} is no symbol; one rule a line, and a probability,"
+                " as in [0.25], ends its alternative"
+            )
         if given.setdefault(symbol, match is not None) != (match is not None):
-            raise UserError(f"{where}: `{body}`: give all alternatives of {symbol} a probability, or none")
+            raise UserError(
+                f"{where}: `{body}`: give all alternatives of {symbol} a probability, or none"
+            )
         if any(rule.children == children for rule in rules.get(symbol, [])):
             raise UserError(f"{where}: `{symbol} -> {' '.join(children)}` is given twice")
-        rules.setdefault(symbol, []).append(Rule(children, float(match[1]) if match else math.nan, number))
+        rules.setdefault(symbol, []).append(
+            Rule(children, float(match[1]) if match else math.nan, number)
+        )
 
 
 def _is_probability(text: str) -> bool:
@@ -159,12 +201,18 @@ def _normalised(symbol: str, alternatives: list[Rule], source: str) -> tuple[Rul
         return tuple(Rule(rule.children, 1 / len(alternatives), rule.line) for rule in alternatives)
     total = sum(rule.probability for rule in alternatives)
     if abs(total - 1) > 1e-3:
-        raise UserError(f"{source}, line {alternatives[0].line}: the probabilities of {symbol} sum to {total:.6g}, not to 1")
+        raise UserError(
+            f"{source}, line {alternatives[0].line}: the probabilities of {symbol} sum to"
+            f" {total:.6g}, not to 1"
+        )
     return tuple(Rule(rule.children, rule.probability / total, rule.line) for rule in alternatives)
 
 
-def _levels(start: str, rules: Mapping[str, tuple[Rule, ...]], source: str) -> tuple[tuple[str, ...], ...]:
-    """The level of every symbol: its distance from the start, which must be the same along every path."""
+def _levels(
+    start: str, rules: Mapping[str, tuple[Rule, ...]], source: str
+) -> tuple[tuple[str, ...], ...]:
+    """The level of every symbol: its distance from the start, which must be the same along every
+    path."""
     _refuse_cycles(start, rules, source)
     level_of, frontier, depth = {start: 0}, {start: rules[start][0].line}, 0
     last_use = {start: rules[start][0].line}
@@ -174,35 +222,59 @@ def _levels(start: str, rules: Mapping[str, tuple[Rule, ...]], source: str) -> t
             for rule in rules.get(symbol, ()):
                 for child in rule.children:
                     if level_of.get(child, depth + 1) != depth + 1:
-                        here = f"`{symbol} -> {' '.join(rule.children)}` uses {child} {depth + 1} level(s) below {start}"
-                        there = f"line {last_use[child]} uses it {level_of[child]} below; every symbol must have one depth"
+                        here = (
+                            f"`{symbol} -> {' '.join(rule.children)}` uses {child} {depth + 1}"
+                            f" level(s) below {start}"
+                        )
+                        there = (
+                            f"line {last_use[child]} uses it {level_of[child]} below; every symbol"
+                            " must have one depth"
+                        )
                         raise UserError(f"{source}, line {rule.line}: {here}, but {there}")
                     level_of[child], last_use[child] = depth + 1, rule.line
                     below[child] = rule.line
         frontier, depth = below, depth + 1
     if unreachable := [symbol for symbol in rules if symbol not in level_of]:
-        raise UserError(f"{source}, line {rules[unreachable[0]][0].line}: {unreachable[0]} cannot be reached from the start symbol {start}")
+        raise UserError(
+            f"{source}, line {rules[unreachable[0]][0].line}: {unreachable[0]} cannot be reached"
+            f" from the start symbol {start}"
+        )
     bottom = max(level_of.values())
     for symbol, level in level_of.items():
         if symbol not in rules and level < bottom:
             what = f"{symbol} has no rule, so that it is a terminal, {level} level(s) below {start}"
-            raise UserError(f"{source}, line {last_use[symbol]}: {what}; other terminals lie {bottom} below, and all must be equally deep")
+            raise UserError(
+                f"{source}, line {last_use[symbol]}: {what}; other terminals lie {bottom} below,"
+                " and all must be equally deep"
+            )
     order = {symbol: i for i, symbol in enumerate(rules)}
-    inner = [tuple(sorted((s for s in rules if level_of[s] == level), key=order.__getitem__)) for level in range(bottom)]
-    return (*inner, tuple(sorted((s for s in level_of if level_of[s] == bottom), key=lambda s: (len(s), s))))
+    inner = [
+        tuple(sorted((s for s in rules if level_of[s] == level), key=order.__getitem__))
+        for level in range(bottom)
+    ]
+    return (
+        *inner,
+        tuple(sorted((s for s in level_of if level_of[s] == bottom), key=lambda s: (len(s), s))),
+    )
 
 
 def _refuse_cycles(start: str, rules: Mapping[str, tuple[Rule, ...]], source: str) -> None:
     order = [start, *(symbol for symbol in rules if symbol != start)]
     try:
-        TopologicalSorter({symbol: [child for rule in rules[symbol] for child in rule.children] for symbol in order}).prepare()
+        TopologicalSorter(
+            {
+                symbol: [child for rule in rules[symbol] for child in rule.children]
+                for symbol in order
+            }
+        ).prepare()
     except CycleError as error:
         cycle = error.args[1][::-1]  # from parent to child
         first = min(range(len(cycle) - 1), key=lambda i: order.index(cycle[i]))
         cycle = [*cycle[first:-1], *cycle[: first + 1]]
         line = next(rule.line for rule in rules[cycle[-2]] if cycle[-1] in rule.children)
         raise UserError(
-            f"{source}, line {line}: the rules go in a circle, {' -> '.join(cycle)}; derivations must end, all at the same depth"
+            f"{source}, line {line}: the rules go in a circle, {' -> '.join(cycle)}; derivations"
+            " must end, all at the same depth"
         ) from None
 
 
@@ -210,6 +282,11 @@ def _restricted(grammar: Grammar, level: int, start: tuple[str, ...]) -> Grammar
     levels, rules = [start], {}
     for below in grammar.levels[level + 1 :]:
         rules |= {symbol: grammar.rules[symbol] for symbol in levels[-1]}
-        used = {child for symbol in levels[-1] for rule in grammar.rules[symbol] for child in rule.children}
+        used = {
+            child
+            for symbol in levels[-1]
+            for rule in grammar.rules[symbol]
+            for child in rule.children
+        }
         levels.append(tuple(symbol for symbol in below if symbol in used))
     return Grammar(grammar.name, tuple(levels), rules)

@@ -1,15 +1,20 @@
-"""The inside recursion of a layered grammar, and with its gradient what all the other positions say about each token.
+"""The inside recursion of a layered grammar, and with its gradient what all the other positions say
+about each token.
 
-The inside value of a span and a symbol is the probability that the symbol expands to a string of that length, times the likelihood of what was
-observed there. All derivations have one depth, so level l + 1 gives level l, and a symbol's spans have bounded lengths: a level is a band of
-starts x lengths rather than a table of all pairs of positions. A rule of q children is a chain of products of a child and a suffix of q - 1 children:
+The inside value of a span and a symbol is the probability that the symbol expands to a string of
+that length, times the likelihood of what was observed there. All derivations have one depth, so
+level l + 1 gives level l, and a symbol's spans have bounded lengths: a level is a band of starts x
+lengths rather than a table of all pairs of positions. A rule of q children is a chain of products
+of a child and a suffix of q - 1 children:
 
     suffix[i, n] = sum_k child[i, k] * suffix'[i + k, n - k]
 
-Values are linear, not logarithms, with one exponent for each start (the true value is `values * exp(scale)`): products stay products, zeros stay
-zeros, and the gradient with respect to evidence that is zero exists, which a recursion on logarithms loses. The exponents are a choice of units and
-take no part in differentiation. What remains is the range within one start, from its most to its least probable span that matters. On the full cfg3b
-that is above exp(87), the range of 32 bits, and far below exp(708), that of 64 bits: the recursion is computed in 64 bits, also on a GPU.
+Values are linear, not logarithms, with one exponent for each start (the true value is `values *
+exp(scale)`): products stay products, zeros stay zeros, and the gradient with respect to evidence
+that is zero exists, which a recursion on logarithms loses. The exponents are a choice of units and
+take no part in differentiation. What remains is the range within one start, from its most to its
+least probable span that matters. On the full cfg3b that is above exp(87), the range of 32 bits, and
+far below exp(708), that of 64 bits: the recursion is computed in 64 bits, also on a GPU.
 """
 
 import functools
@@ -24,11 +29,13 @@ from common.base.errors import UserError
 from pcfg.grammar import Grammar
 
 PART_BYTES = 2**22
-"""About so many bytes of the widest band are computed at one time: those that fit a processor's cache make the fastest parts."""
+"""About so many bytes of the widest band are computed at one time: those that fit a processor's
+cache make the fastest parts."""
 
 
 class Band(NamedTuple):
-    """Inside values of N symbols (or suffixes of rules) for R starts and W consecutive lengths, the first of which is `low`."""
+    """Inside values of N symbols (or suffixes of rules) for R starts and W consecutive lengths, the
+    first of which is `low`."""
 
     values_NxRxWxB: jax.Array
     scale_RxB: jax.Array
@@ -43,7 +50,8 @@ class LevelPlan:
     num_starts: int
     """Starts 0 ... num_starts - 1 of the level's symbols can occur in a sentence."""
     suffixes: tuple[tuple[tuple[int, ...], ...], ...]
-    """suffixes[q - 1]: the distinct last q children of all rules, as indices into the level below."""
+    """suffixes[q - 1]: the distinct last q children of all rules, as indices into the level
+    below."""
     rules: tuple[tuple[int, tuple[int, ...], float], ...]
     """Symbol (index into the level), children (indices into the level below), probability."""
     low: int
@@ -54,7 +62,8 @@ class LevelPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """The recursion of one grammar on arrays of one width, from the lowest non-terminals up to the start."""
+    """The recursion of one grammar on arrays of one width, from the lowest non-terminals up to the
+    start."""
 
     num_positions: int
     num_terminals: int
@@ -69,22 +78,39 @@ def make_plan(grammar: Grammar, num_positions: int) -> Plan:
     """
     shortest = grammar.length_bounds()[0]
     if num_positions < shortest:
-        raise UserError(f"the shortest sentence of {grammar.name} has {shortest} tokens, but the arrays are only {num_positions} wide")
-    bounds = [grammar.entered_at(level).length_bounds() for level in range(grammar.depth)] + [(1, 1)]
+        raise UserError(
+            f"the shortest sentence of {grammar.name} has {shortest} tokens, but the arrays are"
+            f" only {num_positions} wide"
+        )
+    bounds = [grammar.entered_at(level).length_bounds() for level in range(grammar.depth)] + [
+        (1, 1)
+    ]
     levels, num_starts = [], 1
     for level in range(grammar.depth):
-        symbols, below = grammar.levels[level], {symbol: i for i, symbol in enumerate(grammar.levels[level + 1])}
-        rules = [(i, tuple(below[c] for c in r.children), r.probability) for i, symbol in enumerate(symbols) for r in grammar.rules[symbol]]
+        symbols, below = (
+            grammar.levels[level],
+            {symbol: i for i, symbol in enumerate(grammar.levels[level + 1])},
+        )
+        rules = [
+            (i, tuple(below[c] for c in r.children), r.probability)
+            for i, symbol in enumerate(symbols)
+            for r in grammar.rules[symbol]
+        ]
         most = max(len(children) for _, children, _ in rules)
-        suffixes = tuple(tuple(sorted({c[-q:] for _, c, _ in rules if len(c) >= q})) for q in range(1, most + 1))
+        suffixes = tuple(
+            tuple(sorted({c[-q:] for _, c, _ in rules if len(c) >= q})) for q in range(1, most + 1)
+        )
         levels.append(LevelPlan(num_starts, suffixes, tuple(rules), *bounds[level]))
         low, high = bounds[level + 1]
         num_starts = max(1, min(num_starts + (most - 1) * high, num_positions - low + 1))
     return Plan(num_positions, len(grammar.terminals), tuple(reversed(levels)))
 
 
-def inside(plan: Plan, evidence_VxTxB: jax.Array, length_B: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """P(evidence, length) as `values_B * exp(scale_B)`; differentiable in the linear evidence, of which any dtype will do.
+def inside(
+    plan: Plan, evidence_VxTxB: jax.Array, length_B: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """P(evidence, length) as `values_B * exp(scale_B)`; differentiable in the linear evidence, of
+    which any dtype will do.
 
     Start symbols are equally probable. A length that the grammar does not have gives zero.
     """
@@ -93,54 +119,72 @@ def inside(plan: Plan, evidence_VxTxB: jax.Array, length_B: jax.Array) -> tuple[
     for i, level in enumerate(plan.levels):
         band = _parents(level, band, plan.num_positions, keep_units=i == len(plan.levels) - 1)
     top_WxB = jnp.mean(band.values_NxRxWxB[:, 0], axis=0)
-    # A comparison instead of an index: a length outside the band must give zero, not the nearest entry.
+    # A comparison instead of an index: a length outside the band must give zero, not the nearest
+    # entry.
     is_length_WxB = band.low + jnp.arange(len(top_WxB))[:, None] == length_B[None]
     return jnp.sum(jnp.where(is_length_WxB, top_WxB, 0), axis=0), band.scale_RxB[0]
 
 
-def log_z_and_others(plan: Plan, evidence_BxTxV: jax.Array, length_B: jax.Array) -> tuple[jax.Array, jax.Array]:
+def log_z_and_others(
+    plan: Plan, evidence_BxTxV: jax.Array, length_B: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """log P(evidence, length) `(B,)`, and P(token at t | evidence elsewhere, length) `(B, T, V)`.
 
-    P(evidence, length) is linear in the evidence of any one position, so its derivative there is the probability of everything else together with
-    each token: the evidence of position t itself drops out. All zeros beyond the length, and where everything else is impossible.
+    P(evidence, length) is linear in the evidence of any one position, so its derivative there is
+    the probability of everything else together with each token: the evidence of position t itself
+    drops out. All zeros beyond the length, and where everything else is impossible.
     """
 
     def total(evidence_VxTxB: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         values_B, scale_B = inside(plan, evidence_VxTxB, length_B)
         return jnp.sum(values_B), (values_B, scale_B)
 
-    # The batch comes last inside: bands are narrow, and the innermost axis is the one that a processor computes in one instruction.
-    others_VxTxB, (values_B, scale_B) = jax.grad(total, has_aux=True)(evidence_BxTxV.transpose(2, 1, 0))
+    # The batch comes last inside: bands are narrow, and the innermost axis is the one that a
+    # processor computes in one instruction.
+    others_VxTxB, (values_B, scale_B) = jax.grad(total, has_aux=True)(
+        evidence_BxTxV.transpose(2, 1, 0)
+    )
     others_BxTxV = others_VxTxB.transpose(2, 1, 0)
     return jnp.log(values_B) + scale_B, normalised(others_BxTxV)
 
 
-def leave_one_out(grammar: Grammar, log_evidence_BxTxV: np.ndarray, length_B: np.ndarray, part: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """log P(evidence, length) in nats, and P(token at t | evidence elsewhere, length), by parts of a batch.
+def leave_one_out(
+    grammar: Grammar, log_evidence_BxTxV: np.ndarray, length_B: np.ndarray, part: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """log P(evidence, length) in nats, and P(token at t | evidence elsewhere, length), by parts of
+    a batch.
 
     Args:
         grammar: what the sentences come from; its start symbols are equally probable.
-        log_evidence_BxTxV: log-likelihood of what was observed at t, if the token there is v; -inf excludes it. Beyond the length it is ignored.
+        log_evidence_BxTxV: log-likelihood of what was observed at t, if the token there is v; -inf
+            excludes it. Beyond the length it is ignored.
         length_B: number of terminals of every sentence.
         part: sentences computed at one time; by default as many as keep the memory bounded.
 
     Returns:
-        `(B,)`, -inf where evidence and length are impossible; and `(B, T, V)`, which sums to 1 over V, or is all zero where no such distribution
-        exists: beyond the length, and where evidence elsewhere is impossible on its own.
+        `(B,)`, -inf where evidence and length are impossible; and `(B, T, V)`, which sums to 1 over
+        V, or is all zero where no such distribution exists: beyond the length, and where evidence
+        elsewhere is impossible on its own.
 
     Raises:
-        UserError: arrays narrower than the shortest sentence, or evidence of another number of terminals.
+        UserError: arrays narrower than the shortest sentence, or evidence of another number of
+            terminals.
     """
     num_sentences, num_positions, num_terminals = log_evidence_BxTxV.shape
     if num_terminals != len(grammar.terminals):
-        raise UserError(f"evidence for {num_terminals} tokens, but grammar {grammar.name} has {len(grammar.terminals)} terminals")
+        raise UserError(
+            f"evidence for {num_terminals} tokens, but grammar {grammar.name} has"
+            f" {len(grammar.terminals)} terminals"
+        )
     plan = make_plan(grammar, num_positions)
     # A power of two, so that few programs serve all sizes of batch.
     size = min(part or part_size(plan), 2 ** (max(num_sentences, 1) - 1).bit_length())
     log_z_B, others_BxTxV = np.zeros(num_sentences), np.zeros(log_evidence_BxTxV.shape)
     with jax.enable_x64(True):
         for start in range(0, num_sentences, size):
-            index = np.minimum(np.arange(start, start + size), num_sentences - 1)  # the last part is filled up: one shape, one compilation
+            index = np.minimum(
+                np.arange(start, start + size), num_sentences - 1
+            )  # the last part is filled up: one shape, one compilation
             evidence = np.exp(log_evidence_BxTxV[index].astype(np.float64))
             log_z, others = _compiled(plan, evidence, length_B[index].astype(np.int32))
             log_z_B[index], others_BxTxV[index] = np.asarray(log_z), np.asarray(others)
@@ -149,13 +193,18 @@ def leave_one_out(grammar: Grammar, log_evidence_BxTxV: np.ndarray, length_B: np
 
 def part_size(plan: Plan) -> int:
     """Sentences whose widest level takes `PART_BYTES`."""
-    widest = max(len(names) * level.num_starts * level.high for level in plan.levels for names in level.suffixes)
+    widest = max(
+        len(names) * level.num_starts * level.high
+        for level in plan.levels
+        for names in level.suffixes
+    )
     return max(1, min(256, PART_BYTES // (8 * widest)))
 
 
 def normalised(weights_xV: jax.Array) -> jax.Array:
     """Weights as distributions over the last axis; all-zero weights stay zero."""
-    # By the largest weight first: the sum of weights near the end of the range of floating point would overflow or lose digits.
+    # By the largest weight first: the sum of weights near the end of the range of floating point
+    # would overflow or lose digits.
     weights_xV = weights_xV / _safe(jnp.max(weights_xV, axis=-1, keepdims=True))
     return weights_xV / _safe(jnp.sum(weights_xV, axis=-1, keepdims=True))
 
@@ -164,13 +213,20 @@ _compiled = jax.jit(log_z_and_others, static_argnums=0)
 
 
 def _parents(level: LevelPlan, children: Band, num_positions: int, keep_units: bool) -> Band:
-    """The band of a level's symbols from that of the level below; with `keep_units` without choosing new units (the start needs none)."""
+    """The band of a level's symbols from that of the level below; with `keep_units` without
+    choosing new units (the start needs none)."""
     most = len(level.suffixes)
-    suffix = Band(children.values_NxRxWxB[jnp.asarray([s[0] for s in level.suffixes[0]])], children.scale_RxB, children.low)
+    suffix = Band(
+        children.values_NxRxWxB[jnp.asarray([s[0] for s in level.suffixes[0]])],
+        children.scale_RxB,
+        children.low,
+    )
     high = children.low + children.values_NxRxWxB.shape[2] - 1
     chains = [suffix]
     for q in range(2, most + 1):
-        num_starts = max(1, min(level.num_starts + (most - q) * high, num_positions - q * children.low + 1))
+        num_starts = max(
+            1, min(level.num_starts + (most - q) * high, num_positions - q * children.low + 1)
+        )
         rest_of = {rest: i for i, rest in enumerate(level.suffixes[q - 2])}
         first_N = jnp.asarray([names[0] for names in level.suffixes[q - 1]])
         rest_N = jnp.asarray([rest_of[names[1:]] for names in level.suffixes[q - 1]])
@@ -181,59 +237,84 @@ def _parents(level: LevelPlan, children: Band, num_positions: int, keep_units: b
     scale_RxB = functools.reduce(jnp.maximum, scales)
     values = 0
     for q, own_scale_RxB in zip(used, scales, strict=True):
-        weights_SxN = np.zeros((1 + max(symbol for symbol, _, _ in level.rules), len(level.suffixes[q - 1])))
+        weights_SxN = np.zeros(
+            (1 + max(symbol for symbol, _, _ in level.rules), len(level.suffixes[q - 1]))
+        )
         for symbol, names, probability in level.rules:
             if len(names) == q:
                 weights_SxN[symbol, level.suffixes[q - 1].index(names)] += probability
-        band_NxRxWxB = _padded(chains[q - 1].values_NxRxWxB, level.num_starts) * jnp.exp(own_scale_RxB - scale_RxB)[None, :, None]
+        band_NxRxWxB = (
+            _padded(chains[q - 1].values_NxRxWxB, level.num_starts)
+            * jnp.exp(own_scale_RxB - scale_RxB)[None, :, None]
+        )
         weights = jnp.asarray(weights_SxN, band_NxRxWxB.dtype)
         parents_SxRxWxB = jnp.einsum("sn,nrwb->srwb", weights, band_NxRxWxB, precision="highest")
         before = chains[q - 1].low - level.low
         after = level.high - (chains[q - 1].low + band_NxRxWxB.shape[2] - 1)
-        # A suffix band is as wide as its longest and shortest symbols allow, a rule's own lengths may end earlier: what is cut off is zero.
+        # A suffix band is as wide as its longest and shortest symbols allow, a rule's own lengths
+        # may end earlier: what is cut off is zero.
         cut = parents_SxRxWxB[:, :, max(0, -before) : parents_SxRxWxB.shape[2] - max(0, -after)]
         values = values + jnp.pad(cut, ((0, 0), (0, 0), (max(0, before), max(0, after)), (0, 0)))
     band = Band(jnp.asarray(values), scale_RxB, level.low)
     return band if keep_units else _with_own_units(band)
 
 
-def _chain(children: Band, first_N: jax.Array, rest: Band, rest_N: jax.Array, num_starts: int) -> Band:
+def _chain(
+    children: Band, first_N: jax.Array, rest: Band, rest_N: jax.Array, num_starts: int
+) -> Band:
     """A child followed by a shorter suffix: the sum over the child's length. N names both."""
     width = children.values_NxRxWxB.shape[2]
-    scale_KxRxB = _rows(rest.scale_RxB, children.low + np.add.outer(np.arange(width), np.arange(num_starts)))
+    scale_KxRxB = _rows(
+        rest.scale_RxB, children.low + np.add.outer(np.arange(width), np.arange(num_starts))
+    )
     unit_RxB = jnp.max(scale_KxRxB, axis=0)
     first_NxRxWxB = _padded(children.values_NxRxWxB[first_N], num_starts)
     rest_NxRxWxB = _padded(rest.values_NxRxWxB[rest_N], num_starts + children.low + width)
-    child_KxNxRxB = jnp.moveaxis(first_NxRxWxB, 2, 0) * jnp.exp(scale_KxRxB - unit_RxB[None])[:, None]
+    child_KxNxRxB = (
+        jnp.moveaxis(first_NxRxWxB, 2, 0) * jnp.exp(scale_KxRxB - unit_RxB[None])[:, None]
+    )
     rest_width = rest_NxRxWxB.shape[2]
 
-    # A loop, not a sum written out: its compilation takes seconds instead of a minute. Slices are taken again in the backward pass, not kept.
+    # A loop, not a sum written out: its compilation takes seconds instead of a minute. Slices are
+    # taken again in the backward pass, not kept.
     @jax.checkpoint
     def add(total_NxRxWxB: jax.Array, step: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         k, child_NxRxB = step
-        product = child_NxRxB[:, :, None] * jax.lax.dynamic_slice_in_dim(rest_NxRxWxB, children.low + k, num_starts, axis=1)
+        product = child_NxRxB[:, :, None] * jax.lax.dynamic_slice_in_dim(
+            rest_NxRxWxB, children.low + k, num_starts, axis=1
+        )
         so_far = jax.lax.dynamic_slice_in_dim(total_NxRxWxB, k, rest_width, axis=2)
         return jax.lax.dynamic_update_slice_in_dim(total_NxRxWxB, so_far + product, k, axis=2), None
 
-    zeros = jnp.zeros((len(first_N), num_starts, width + rest_width - 1, first_NxRxWxB.shape[-1]), first_NxRxWxB.dtype)
+    zeros = jnp.zeros(
+        (len(first_N), num_starts, width + rest_width - 1, first_NxRxWxB.shape[-1]),
+        first_NxRxWxB.dtype,
+    )
     total, _ = jax.lax.scan(add, zeros, (jnp.arange(width), child_KxNxRxB))
-    return Band(total, _rows(children.scale_RxB, np.arange(num_starts)) + unit_RxB, children.low + rest.low)
+    return Band(
+        total, _rows(children.scale_RxB, np.arange(num_starts)) + unit_RxB, children.low + rest.low
+    )
 
 
 def _with_own_units(band: Band) -> Band:
     """The same band in units of the largest value of every start."""
     size_RxB = _safe(jax.lax.stop_gradient(jnp.max(band.values_NxRxWxB, axis=(0, 2))))
-    return band._replace(values_NxRxWxB=band.values_NxRxWxB / size_RxB[None, :, None], scale_RxB=band.scale_RxB + jnp.log(size_RxB))
+    return band._replace(
+        values_NxRxWxB=band.values_NxRxWxB / size_RxB[None, :, None],
+        scale_RxB=band.scale_RxB + jnp.log(size_RxB),
+    )
 
 
 def _safe(size: jax.Array) -> jax.Array:
-    """A constant to divide by: 1 where all is zero, so that zeros stay zeros and units stay finite."""
+    """A constant to divide by: 1 where all is zero, so that zeros stay zeros and units stay
+    finite."""
     size = jax.lax.stop_gradient(size)
     return jnp.where(size > 0, size, 1)
 
 
 def _rows(scale_RxB: jax.Array, starts: np.ndarray) -> jax.Array:
-    """Exponents of these starts. Those beyond the end belong to zeros; the last one's serves them, so that it sets no unit."""
+    """Exponents of these starts. Those beyond the end belong to zeros; the last one's serves them,
+    so that it sets no unit."""
     return scale_RxB[np.minimum(starts, len(scale_RxB) - 1)]
 
 

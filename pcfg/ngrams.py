@@ -1,9 +1,12 @@
-"""The best a model can do that looks at an n-gram only: the plateaus of the loss before longer context is used.
+"""The best a model can do that looks at an n-gram only: the plateaus of the loss before longer
+context is used.
 
-Expected counts of n-grams are exact, without enumerating sentences: all n-grams of a concatenation lie in its left part, in its right part, or across
-the joint, and those across need only the last n - 1 tokens of the left and the first n - 1 of the right, which are independent given the rule.
-A count is kept by position: an array whose entry i is the expected number of n-grams that start at token i, for which the distribution of
-a part's length is convolved with what follows it. Its sum over positions is the count that a model without positions sees.
+Expected counts of n-grams are exact, without enumerating sentences: all n-grams of a concatenation
+lie in its left part, in its right part, or across the joint, and those across need only the last n
+- 1 tokens of the left and the first n - 1 of the right, which are independent given the rule. A
+count is kept by position: an array whose entry i is the expected number of n-grams that start at
+token i, for which the distribution of a part's length is convolved with what follows it. Its sum
+over positions is the count that a model without positions sees.
 """
 
 from collections import defaultdict
@@ -41,7 +44,8 @@ class Edges:
 
 @dataclass(frozen=True)
 class Plateau:
-    """The best scores of a model that sees an n-gram, on all selected positions and on those that became MASK only (None if none does); in nats."""
+    """The best scores of a model that sees an n-gram, on all selected positions and on those that
+    became MASK only (None if none does); in nats."""
 
     accuracy: float
     cross_entropy: float
@@ -50,42 +54,62 @@ class Plateau:
 
 
 def ngram_counts(grammar: Grammar, n: int) -> ByPosition:
-    """Expected number of n-grams around each position of a sentence `(T,)`, T the longest sentence, by n-gram.
+    """Expected number of n-grams around each position of a sentence `(T,)`, T the longest sentence,
+    by n-gram.
 
-    The window is that of `common.sequence.ngram.window`. Tokens are indices of terminals; V stands for any place before the sentence, V + 1 for any after it.
+    The window is that of `common.sequence.ngram.window`. Tokens are indices of terminals; V stands
+    for any place before the sentence, V + 1 for any after it.
     """
     v = len(grammar.terminals)
     before, after = _repeated(v, n // 2, n), _repeated(v + 1, n - 1 - n // 2, n)
     parts = {terminal: _repeated(i, 1, n) for i, terminal in enumerate(grammar.terminals)}
     for level in reversed(grammar.levels[:-1]):
         for symbol in level:
-            yields = [(rule.probability, _joined([parts[child] for child in rule.children], n)) for rule in grammar.rules[symbol]]
+            yields = [
+                (rule.probability, _joined([parts[child] for child in rule.children], n))
+                for rule in grammar.rules[symbol]
+            ]
             parts[symbol] = _mixed(yields)
-    start = _mixed([(1 / len(grammar.levels[0]), _joined([before, parts[symbol], after], n)) for symbol in grammar.levels[0]])
+    start = _mixed(
+        [
+            (1 / len(grammar.levels[0]), _joined([before, parts[symbol], after], n))
+            for symbol in grammar.levels[0]
+        ]
+    )
     longest = grammar.length_bounds()[1]
-    # The window's first token is n // 2 before its target, and as many were put before the sentence: both count from the same position.
+    # The window's first token is n // 2 before its target, and as many were put before the
+    # sentence: both count from the same position.
     return {word: _plus(np.zeros(longest), count)[:longest] for word, count in start.counts.items()}
 
 
-def window_optimum(grammar: Grammar, n: int, channel: Channel, knows_position: bool = False, hidden: bool = False) -> Plateau:
-    """The Bayes-optimal scores of a model that sees the corrupted n-gram around a scored position and nothing else, exactly.
+def window_optimum(
+    grammar: Grammar, n: int, channel: Channel, knows_position: bool = False, hidden: bool = False
+) -> Plateau:
+    """The Bayes-optimal scores of a model that sees the corrupted n-gram around a scored position
+    and nothing else, exactly.
 
-    Positions are weighted as in a loss over many sentences: each token counts once. What was selected elsewhere is unknown; that the target is
-    selected is known, because it is scored. Places before and after the sentence are seen as such.
+    Positions are weighted as in a loss over many sentences: each token counts once. What was
+    selected elsewhere is unknown; that the target is selected is known, because it is scored.
+    Places before and after the sentence are seen as such.
 
     Args:
         grammar: what the sentences come from.
-        n: width of the window; 1 is the frequency of tokens together with the token's own, possibly corrupted, value.
+        n: width of the window; 1 is the frequency of tokens together with the token's own, possibly
+            corrupted, value.
         channel: what corrupts them.
-        knows_position: whether the model also knows the position in the sentence (but not the sentence's length).
-        hidden: whether nothing is seen of the other selected tokens (`MaskingConfig.hide_selected`).
+        knows_position: whether the model also knows the position in the sentence (but not the
+            sentence's length).
+        hidden: whether nothing is seen of the other selected tokens
+            (`MaskingConfig.hide_selected`).
 
     Raises:
         UserError: the table of observations would be too large.
     """
     v = len(grammar.terminals)
     if v * (v + 3) ** (n - 1) > MAX_CELLS:
-        raise UserError(f"windows of {n} tokens over {v} terminals are too many to list; choose a smaller n")
+        raise UserError(
+            f"windows of {n} tokens over {v} terminals are too many to list; choose a smaller n"
+        )
     counts = ngram_counts(grammar, n)
     words = sorted(counts)
     count_NxT = np.stack([counts[word] for word in words])
@@ -99,34 +123,52 @@ def window_optimum(grammar: Grammar, n: int, channel: Channel, knows_position: b
         for own in range(v + 1):
             totals[own] += _scores(joint_VxO * if_selected[own][:, None])
     accuracy, cross_entropy = np.sum(totals, axis=0)
-    return Plateau(float(accuracy), float(cross_entropy), *(float(total) / channel.mask if channel.mask else None for total in totals[v]))
+    return Plateau(
+        float(accuracy),
+        float(cross_entropy),
+        *(float(total) / channel.mask if channel.mask else None for total in totals[v]),
+    )
 
 
-def _observed_contexts(v: int, n: int, words_NxW: np.ndarray, probability_N: np.ndarray, channel: Channel) -> np.ndarray:
-    """P(true target, observed tokens around it) `(V, O)`: the n-grams' table, passed through the channel along every axis but the target's."""
+def _observed_contexts(
+    v: int, n: int, words_NxW: np.ndarray, probability_N: np.ndarray, channel: Channel
+) -> np.ndarray:
+    """P(true target, observed tokens around it) `(V, O)`: the n-grams' table, passed through the
+    channel along every axis but the target's."""
     target = n // 2
     table = np.zeros([v if i == target else v + 2 for i in range(n)])
     np.add.at(table, tuple(words_NxW.T), probability_N)
-    # Observations: the terminals, MASK, and the two kinds of places outside the sentence, which are never corrupted.
+    # Observations: the terminals, MASK, and the two kinds of places outside the sentence, which are
+    # never corrupted.
     likelihood_OxX = np.zeros((v + 3, v + 2))
     likelihood_OxX[: v + 1, :v] = channel.likelihood(v, selected=None)
     likelihood_OxX[v + 1, v] = likelihood_OxX[v + 2, v + 1] = 1
     table = np.moveaxis(table, target, 0)
     for _ in range(n - 1):
-        table = np.tensordot(table, likelihood_OxX, axes=([1], [1]))  # takes the next axis away from the front and puts its observation last
+        table = np.tensordot(
+            table, likelihood_OxX, axes=([1], [1])
+        )  # takes the next axis away from the front and puts its observation last
     return table.reshape(v, -1)
 
 
 def _scores(joint_VxO: np.ndarray) -> np.ndarray:
-    """Parts of the accuracy and of the conditional entropy that these joint probabilities contribute."""
+    """Parts of the accuracy and of the conditional entropy that these joint probabilities
+    contribute."""
     total_O = np.sum(joint_VxO, axis=0)
-    return np.asarray([np.sum(np.max(joint_VxO, axis=0)), np.sum(entropy(joint_VxO.T)) - np.sum(entropy(total_O[:, None]))])
+    return np.asarray(
+        [
+            np.sum(np.max(joint_VxO, axis=0)),
+            np.sum(entropy(joint_VxO.T)) - np.sum(entropy(total_O[:, None])),
+        ]
+    )
 
 
 def _repeated(token: int, times: int, n: int) -> Edges:
     """The part that is always the same token, `times` times."""
     word = (token,) * min(times, n - 1)
-    counts = {(token,): np.ones(times)} if n == 1 and times else {}  # longer n-grams never lie inside a terminal or an end, which has n - 1 at most
+    counts = (
+        {(token,): np.ones(times)} if n == 1 and times else {}
+    )  # longer n-grams never lie inside a terminal or an end, which has n - 1 at most
     return Edges(_unit(times), {word: 1.0}, {word: _unit(times)}, counts)
 
 
@@ -143,14 +185,28 @@ def _pair(left: Edges, right: Edges, n: int) -> Edges:
     for word, count in right.counts.items():
         counts[word] = _plus(counts.get(word), np.convolve(left.length, count))
     for taken in range(1, n):
-        heads = _grouped(((word[:taken], p) for word, p in right.prefix.items() if len(word) >= taken))
+        heads = _grouped(
+            (word[:taken], p) for word, p in right.prefix.items() if len(word) >= taken
+        )
         kept = n - taken
-        # Where the left part's length is i, an n-gram that takes `kept` tokens of it starts at i - kept.
-        tails = _grouped(((word[-kept:], by_length[kept:]) for word, by_length in left.suffix.items() if len(word) >= kept))
+        # Where the left part's length is i, an n-gram that takes `kept` tokens of it starts at i -
+        # kept.
+        tails = _grouped(
+            (
+                (word[-kept:], by_length[kept:])
+                for word, by_length in left.suffix.items()
+                if len(word) >= kept
+            )
+        )
         for tail, by_start in tails.items():
             for head, p in heads.items():
                 counts[tail + head] = _plus(counts.get(tail + head), p * by_start)
-    return Edges(np.convolve(left.length, right.length), _grouped(_prefixes(left, right, n)), _grouped(_suffixes(left, right, n)), counts)
+    return Edges(
+        np.convolve(left.length, right.length),
+        _grouped(_prefixes(left, right, n)),
+        _grouped(_suffixes(left, right, n)),
+        counts,
+    )
 
 
 def _prefixes(left: Edges, right: Edges, n: int) -> Iterator[tuple[Words, float]]:
@@ -168,18 +224,25 @@ def _suffixes(left: Edges, right: Edges, n: int) -> Iterator[tuple[Words, np.nda
             yield b, np.convolve(left.length, by_length)
         else:
             for a, left_by_length in left.suffix.items():
-                yield (a + b)[max(0, len(a) + len(b) - (n - 1)) :], np.convolve(left_by_length, by_length)
+                yield (
+                    (a + b)[max(0, len(a) + len(b) - (n - 1)) :],
+                    np.convolve(left_by_length, by_length),
+                )
 
 
 def _mixed(parts: list[tuple[float, Edges]]) -> Edges:
     """The part that is one of several, with these probabilities."""
     length = _grouped(((), p * part.length) for p, part in parts)[()]
-    fields = ([(word, p * weight) for p, part in parts for word, weight in getattr(part, name).items()] for name in ("prefix", "suffix", "counts"))
+    fields = (
+        [(word, p * weight) for p, part in parts for word, weight in getattr(part, name).items()]
+        for name in ("prefix", "suffix", "counts")
+    )
     return Edges(length, *(_grouped(field) for field in fields))
 
 
 def _grouped(pairs: Iterable[tuple[Words, Any]]) -> dict[Words, Any]:
-    """Sums of what belongs to the same word; arrays of different lengths count as followed by zeros."""
+    """Sums of what belongs to the same word; arrays of different lengths count as followed by
+    zeros."""
     sums: dict[Words, Any] = defaultdict(lambda: None)
     for word, weight in pairs:
         sums[word] = _plus(sums[word], weight)

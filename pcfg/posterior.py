@@ -1,20 +1,27 @@
-"""Bayes-optimal masked prediction: what the best possible model knows about a token, and the ceiling that it puts on accuracy and loss.
+"""Bayes-optimal masked prediction: what the best possible model knows about a token, and the
+ceiling that it puts on accuracy and loss.
 
-A sentence is drawn, and each position is selected independently with probability s. A selected token becomes MASK, stays, or is replaced by a random
-terminal with probabilities (m, k, r), m + k + r = 1; the loss counts selected positions only. With x_t the true token and o_t the observed one,
+A sentence is drawn, and each position is selected independently with probability s. A selected
+token becomes MASK, stays, or is replaced by a random terminal with probabilities (m, k, r), m + k +
+r = 1; the loss counts selected positions only. With x_t the true token and o_t the observed one,
 
-    position selected:                   P(o | x) = m                                    for o = MASK
-                                         P(o | x) = k [o = x] + r / V                    for o a terminal
-    nobody says what was selected:       P(o | x) = s m                                  for o = MASK
-                                         P(o | x) = (1 - s) [o = x] + s (k [o = x] + r / V)   for o a terminal
+    position selected:
+        P(o | x) = m                                          for o = MASK
+        P(o | x) = k [o = x] + r / V                          for o a terminal
+    nobody says what was selected:
+        P(o | x) = s m                                        for o = MASK
+        P(o | x) = (1 - s) [o = x] + s (k [o = x] + r / V)    for o a terminal
 
-A model is scored at t because t is selected, so that its best prediction there is P(x_t | all of o, length, t selected). Positions are selected
-independently of each other and of the sentence; hence, by Bayes' rule,
+A model is scored at t because t is selected, so that its best prediction there is P(x_t | all of o,
+length, t selected). Positions are selected independently of each other and of the sentence; hence,
+by Bayes' rule,
 
-    P(x_t = v | o, length, t selected)  is proportional to  P(x_t = v | o elsewhere, length) P(o_t | x_t = v, t selected)
+    P(x_t = v | o, length, t selected)
+        is proportional to  P(x_t = v | o elsewhere, length) P(o_t | x_t = v, t selected)
 
-with the second kind of evidence at all other positions and the first kind at t. One pass gives the first factor for every t (see pcfg/inside.py).
-The length is part of what is known because the end-of-sentence token and the padding show it.
+with the second kind of evidence at all other positions and the first kind at t. One pass gives the
+first factor for every t (see pcfg/inside.py). The length is part of what is known because the
+end-of-sentence token and the padding show it.
 """
 
 from dataclasses import dataclass
@@ -27,8 +34,9 @@ from pcfg.grammar import Grammar
 from pcfg.inside import leave_one_out
 
 Selection = Literal["unknown", "known", "hidden"]
-"""What a model is told about the other positions: `unknown`, the corrupted sentence and nothing else, as in BERT; `known`, also which positions were
-selected; `hidden`, which were selected but not what stands there, as with the published code's attention mask, which leaves out all of them. The
+"""What a model is told about the other positions: `unknown`, the corrupted sentence and nothing
+else, as in BERT; `known`, also which positions were selected; `hidden`, which were selected but not
+what stands there, as with the published code's attention mask, which leaves out all of them. The
 token at the scored position itself is seen in all cases."""
 
 
@@ -45,7 +53,10 @@ class Channel:
 
     def __post_init__(self) -> None:
         if not (0 < self.rate <= 1 and min(self.mask, self.random, self.keep) >= -1e-9):
-            raise ValueError(f"{self}: the rate must lie in (0, 1], and mask and random must not be negative or sum to more than 1")
+            raise ValueError(
+                f"{self}: the rate must lie in (0, 1], and mask and random must not be negative or"
+                " sum to more than 1"
+            )
 
     @property
     def keep(self) -> float:
@@ -53,9 +64,12 @@ class Channel:
         return 1 - self.mask - self.random
 
     def likelihood(self, num_terminals: int, selected: bool | None) -> np.ndarray:
-        """P(observed | true) `(V + 1, V)`, the last row for MASK; given that the position is selected or is not, or None: averaged over the two."""
+        """P(observed | true) `(V + 1, V)`, the last row for MASK; given that the position is
+        selected or is not, or None: averaged over the two."""
         same, masked = np.eye(num_terminals), np.full((1, num_terminals), self.mask)
-        if_selected = np.concatenate([max(self.keep, 0) * same + self.random / num_terminals, masked])
+        if_selected = np.concatenate(
+            [max(self.keep, 0) * same + self.random / num_terminals, masked]
+        )
         if_not = np.concatenate([same, np.zeros((1, num_terminals))])
         if selected is None:
             return self.rate * if_selected + (1 - self.rate) * if_not
@@ -69,53 +83,73 @@ class Ceiling:
     accuracy: float
     """Mean probability of the most probable token: the expected accuracy given what is observed."""
     accuracy_here: float
-    """Part of these positions whose most probable token is the true one: the same in expectation, with the luck of this sample."""
+    """Part of these positions whose most probable token is the true one: the same in expectation,
+    with the luck of this sample."""
     cross_entropy: float
     """Mean entropy, nats: the expected loss given what is observed."""
     cross_entropy_here: float
-    """Mean of -ln P(true token), nats: the same in expectation; what a model's loss on these very positions is compared with."""
+    """Mean of -ln P(true token), nats: the same in expectation; what a model's loss on these very
+    positions is compared with."""
     accuracy_error: float
-    """Standard error of `accuracy` as an estimate of the ceiling over all sentences; positions of one sentence are not independent ..."""
+    """Standard error of `accuracy` as an estimate of the ceiling over all sentences; positions of
+    one sentence are not independent ..."""
     cross_entropy_error: float
     """... and of `cross_entropy`."""
     num_positions: int
 
 
 def plain_log_evidence(tokens_BxT: np.ndarray, num_terminals: int) -> np.ndarray:
-    """Log-likelihood `(B, T, V)` of clean tokens: 0 for the one observed and -inf for others, all 0 where it is no terminal (MASK)."""
+    """Log-likelihood `(B, T, V)` of clean tokens: 0 for the one observed and -inf for others, all 0
+    where it is no terminal (MASK)."""
     is_unknown_BxT = (tokens_BxT < 0) | (tokens_BxT >= num_terminals)
     same_BxTxV = tokens_BxT[..., None] == np.arange(num_terminals)[None, None]
     return np.where(same_BxTxV | is_unknown_BxT[..., None], 0.0, -np.inf)
 
 
 def channel_log_evidence(
-    tokens_BxT: np.ndarray, channel: Channel, num_terminals: int, selection: Selection = "unknown", selected_BxT: np.ndarray | None = None
+    tokens_BxT: np.ndarray,
+    channel: Channel,
+    num_terminals: int,
+    selection: Selection = "unknown",
+    selected_BxT: np.ndarray | None = None,
 ) -> np.ndarray:
     """ln P(observed | true token) of every position, for predicting *another* one; `(B, T, V)`.
 
     Args:
-        tokens_BxT: the corrupted sentences from their first terminal on; every id that is no terminal counts as MASK.
+        tokens_BxT: the corrupted sentences from their first terminal on; every id that is no
+            terminal counts as MASK.
         channel: what corrupted them.
         num_terminals: V.
         selection: what is known about which positions were selected.
-        selected_BxT: which they were, unless that is unknown. The factor s or 1 - s of each position, the same for all tokens, is left out then.
+        selected_BxT: which they were, unless that is unknown. The factor s or 1 - s of each
+            position, the same for all tokens, is left out then.
     """
     observed_BxT = _observed(tokens_BxT, num_terminals)
     with np.errstate(divide="ignore"):
         if selection == "unknown":
             return np.log(channel.likelihood(num_terminals, selected=None))[observed_BxT]
         if selected_BxT is None:
-            raise ValueError(f"selection = {selection!r} needs to know which positions were selected")
+            raise ValueError(
+                f"selection = {selection!r} needs to know which positions were selected"
+            )
         if_selected_BxTxV = np.log(channel.likelihood(num_terminals, selected=True))[observed_BxT]
         if selection == "hidden":
             if_selected_BxTxV = np.zeros_like(if_selected_BxTxV)
-        return np.where(selected_BxT[..., None], if_selected_BxTxV, plain_log_evidence(tokens_BxT, num_terminals))
+        return np.where(
+            selected_BxT[..., None],
+            if_selected_BxTxV,
+            plain_log_evidence(tokens_BxT, num_terminals),
+        )
 
 
-def posterior(grammar: Grammar, log_evidence_BxTxV: np.ndarray, length_B: np.ndarray, part: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """log P(evidence, length) in nats `(B,)`, and the posterior marginals P(token at t | all evidence, length) `(B, T, V)`.
+def posterior(
+    grammar: Grammar, log_evidence_BxTxV: np.ndarray, length_B: np.ndarray, part: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """log P(evidence, length) in nats `(B,)`, and the posterior marginals P(token at t | all
+    evidence, length) `(B, T, V)`.
 
-    Where evidence and length are impossible the logarithm is -inf and all marginals are zero; beyond the length they are zero too.
+    Where evidence and length are impossible the logarithm is -inf and all marginals are zero;
+    beyond the length they are zero too.
     """
     log_z_B, others_BxTxV = leave_one_out(grammar, log_evidence_BxTxV, length_B, part=part)
     joint_BxTxV = _times_evidence(others_BxTxV, log_evidence_BxTxV)
@@ -131,22 +165,28 @@ def optimal_prediction(
     selected_BxT: np.ndarray | None = None,
     part: int | None = None,
 ) -> np.ndarray:
-    """P(true token at t | corrupted sentence, length, t selected) for every t `(B, T, V)`, to be read where t is selected; zero beyond the length.
+    """P(true token at t | corrupted sentence, length, t selected) for every t `(B, T, V)`, to be
+    read where t is selected; zero beyond the length.
 
     Args:
         grammar: what the sentences come from.
         tokens_BxT: the corrupted sentences, as in `channel_log_evidence`.
         length_B: number of terminals of every sentence.
         channel: what corrupted them.
-        selection: what is known about the other positions; that t itself is selected is known in all cases, because it is scored.
+        selection: what is known about the other positions; that t itself is selected is known in
+            all cases, because it is scored.
         selected_BxT: which positions were selected, unless that is unknown.
         part: sentences computed at one time.
     """
     num_terminals = len(grammar.terminals)
-    evidence_BxTxV = channel_log_evidence(tokens_BxT, channel, num_terminals, selection, selected_BxT)
+    evidence_BxTxV = channel_log_evidence(
+        tokens_BxT, channel, num_terminals, selection, selected_BxT
+    )
     _, others_BxTxV = leave_one_out(grammar, evidence_BxTxV, length_B, part=part)
     with np.errstate(divide="ignore"):
-        own_BxTxV = np.log(channel.likelihood(num_terminals, selected=True))[_observed(tokens_BxT, num_terminals)]
+        own_BxTxV = np.log(channel.likelihood(num_terminals, selected=True))[
+            _observed(tokens_BxT, num_terminals)
+        ]
     return _times_evidence(others_BxTxV, own_BxTxV)
 
 
@@ -161,7 +201,8 @@ def ceiling(
     only_masked: bool = False,
     part: int | None = None,
 ) -> Ceiling:
-    """The scores of `optimal_prediction` on the selected positions of a set of sentences; no model can expect better ones.
+    """The scores of `optimal_prediction` on the selected positions of a set of sentences; no model
+    can expect better ones.
 
     Args:
         grammar: what the sentences come from.
@@ -175,16 +216,24 @@ def ceiling(
         part: sentences computed at one time.
 
     Raises:
-        UserError: no position is scored, or a sentence cannot have come from the grammar by way of the channel.
+        UserError: no position is scored, or a sentence cannot have come from the grammar by way of
+            the channel.
     """
     scored_BxT = selected_BxT & (np.arange(tokens_BxT.shape[1])[None] < length_B[:, None])
     if only_masked:
-        scored_BxT = scored_BxT & (_observed(tokens_BxT, len(grammar.terminals)) == len(grammar.terminals))
-    prediction_NxV = optimal_prediction(grammar, tokens_BxT, length_B, channel, selection, selected_BxT, part)[scored_BxT]
+        scored_BxT = scored_BxT & (
+            _observed(tokens_BxT, len(grammar.terminals)) == len(grammar.terminals)
+        )
+    prediction_NxV = optimal_prediction(
+        grammar, tokens_BxT, length_B, channel, selection, selected_BxT, part
+    )[scored_BxT]
     if not len(prediction_NxV):
         raise UserError("no position is selected, so that there is nothing to score")
     if not prediction_NxV.any(axis=-1).all():
-        raise UserError(f"a sentence cannot come from grammar {grammar.name} by this corruption; do grammar, start level and masking fit?")
+        raise UserError(
+            f"a sentence cannot come from grammar {grammar.name} by this corruption; do grammar,"
+            " start level and masking fit?"
+        )
     true_N, sentence_N = true_BxT[scored_BxT], np.nonzero(scored_BxT)[0]
     largest_N, entropy_N = np.max(prediction_NxV, axis=1), entropy(prediction_NxV)
     with np.errstate(divide="ignore"):
@@ -202,12 +251,16 @@ def ceiling(
 
 def entropy(probabilities_xV: np.ndarray) -> np.ndarray:
     """Entropy over the last axis, nats."""
-    return -np.sum(probabilities_xV * np.log(np.where(probabilities_xV > 0, probabilities_xV, 1)), axis=-1)
+    return -np.sum(
+        probabilities_xV * np.log(np.where(probabilities_xV > 0, probabilities_xV, 1)), axis=-1
+    )
 
 
 def _clustered_error(score_N: np.ndarray, sentence_N: np.ndarray) -> float:
     """Standard error of the mean of scores that are independent between sentences only."""
-    return float(np.sqrt(np.sum(np.bincount(sentence_N, score_N - np.mean(score_N)) ** 2)) / len(score_N))
+    return float(
+        np.sqrt(np.sum(np.bincount(sentence_N, score_N - np.mean(score_N)) ** 2)) / len(score_N)
+    )
 
 
 def _observed(tokens_BxT: np.ndarray, num_terminals: int) -> np.ndarray:
@@ -216,7 +269,8 @@ def _observed(tokens_BxT: np.ndarray, num_terminals: int) -> np.ndarray:
 
 
 def _times_evidence(others_BxTxV: np.ndarray, log_evidence_BxTxV: np.ndarray) -> np.ndarray:
-    """Normalised product of what is known from elsewhere and from the position itself; zero where they contradict each other."""
+    """Normalised product of what is known from elsewhere and from the position itself; zero where
+    they contradict each other."""
     largest_BxTx1 = np.max(log_evidence_BxTxV, axis=-1, keepdims=True)
     own_BxTxV = np.exp(log_evidence_BxTxV - np.where(np.isfinite(largest_BxTx1), largest_BxTx1, 0))
     joint_BxTxV = others_BxTxV * own_BxTxV

@@ -27,7 +27,8 @@ class WindowConfig:
 
 @configuration
 class AncestorConfig:
-    """What the non-terminal probe is trained and judged on; see `python -m pcfg.nonterminal --help`."""
+    """What the non-terminal probe is trained and judged on; see `python -m pcfg.nonterminal
+    --help`."""
 
     every: NonNegativeInt
     num_train: PositiveInt
@@ -36,7 +37,8 @@ class AncestorConfig:
 
 @configuration
 class BudgetConfig:
-    """A run of the students of another length, and the pace of its supervision (see `python -m pcfg.distill --help`)."""
+    """A run of the students of another length, and the pace of its supervision (see `python -m
+    pcfg.distill --help`)."""
 
     steps: PositiveInt
     interval: PositiveInt
@@ -52,8 +54,16 @@ class FirstCheckpointConfig:
     """Teacher steps from the detected C1; C1 itself is the strategy `two-shot`."""
 
     def __post_init__(self) -> None:
-        if 0 in self.offsets or list(self.offsets) != sorted(set(self.offsets)) or self.offsets[0] > 0 or self.offsets[-1] < 0:
-            raise ValueError(f"first.offsets = {self.offsets}: they must rise from before C1 to after it; C1 itself is the strategy two-shot")
+        if (
+            0 in self.offsets
+            or list(self.offsets) != sorted(set(self.offsets))
+            or self.offsets[0] > 0
+            or self.offsets[-1] < 0
+        ):
+            raise ValueError(
+                f"first.offsets = {self.offsets}: they must rise from before C1 to after it; C1"
+                " itself is the strategy two-shot"
+            )
 
 
 @configuration
@@ -69,10 +79,12 @@ class Experiment:
     nonterminal: AncestorConfig
     """On the teacher; students are probed untrained and trained."""
     exact: WindowConfig
-    """Windows of the Bayes-optimal distances, which are costly for long sentences; `num_sentences` is also that of the ceiling."""
+    """Windows of the Bayes-optimal distances, which are costly for long sentences; `num_sentences`
+    is also that of the ceiling."""
     first: FirstCheckpointConfig
     tuning: SweepConfig | None = None
-    """The students' rates, each strategy's on seeds of their own; None: all run at the student's rate, and no claim about them is judged."""
+    """The students' rates, each strategy's on seeds of their own; None: all run at the student's
+    rate, and no claim about them is judged."""
     budgets: tuple[BudgetConfig, ...] = ()
     """Further lengths of the students' runs, at the rates chosen for the first."""
     heads: tuple[PositiveInt, ...] = ()
@@ -80,23 +92,37 @@ class Experiment:
 
 
 def _adam(rates: tuple[float, ...], warmup_fraction: float = 0.06) -> OptimConfig:
-    # The gradient clip of 1 is what Hugging Face's trainer does unless told otherwise, as in the published runs.
-    return OptimConfig(rates, schedule="cosine", warmup_fraction=warmup_fraction, kind="adam", betas=(0.9, 0.95), clip_norm=1.0)
+    # The gradient clip of 1 is what Hugging Face's trainer does unless told otherwise, as in the
+    # published runs.
+    return OptimConfig(
+        rates,
+        schedule="cosine",
+        warmup_fraction=warmup_fraction,
+        kind="adam",
+        betas=(0.9, 0.95),
+        clip_norm=1.0,
+    )
 
 
 def _quick() -> Experiment:
     data = PCFGData(start_level=3)
-    budget = TrainingConfig(steps=1600, batch_size=64, eval_every=40, eval_examples=1024, seed=702, num_seeds=2)
+    budget = TrainingConfig(
+        steps=1600, batch_size=64, eval_every=40, eval_examples=1024, seed=702, num_seeds=2
+    )
     # A long warm-up, 400 steps, because at the full rate the plateau is over after some fifty.
     optim = _adam((3e-3,), warmup_fraction=0.25)
     return Experiment(
-        teacher=TrainConfig(data, bert(8, layers=3, dropout=0.0), optim, replace(budget, checkpoint_every=40)),
+        teacher=TrainConfig(
+            data, bert(8, layers=3, dropout=0.0), optim, replace(budget, checkpoint_every=40)
+        ),
         student=StudentConfig(
             data,
             bert(2, layers=3, dropout=0.0),
             _adam((0.03,), warmup_fraction=0.2),
             replace(budget, steps=250, eval_every=50),
-            supervision=ScheduleConfig(interval=25, speed=8, first_steps=150, without_transition="final"),
+            supervision=ScheduleConfig(
+                interval=25, speed=8, first_steps=150, without_transition="final"
+            ),
         ),
         probe=WindowConfig((3, 5, 7), spacing=5, num_sentences=640),
         probe_every=4,
@@ -114,7 +140,9 @@ def _laptop() -> Experiment:
         teacher=replace(
             quick.teacher,
             optim=_adam((3e-3,), warmup_fraction=0.2),
-            training=replace(quick.teacher.training, steps=2000, eval_every=20, checkpoint_every=20, **seeds),
+            training=replace(
+                quick.teacher.training, steps=2000, eval_every=20, checkpoint_every=20, **seeds
+            ),
         ),
         student=replace(
             quick.student,
@@ -127,14 +155,21 @@ def _laptop() -> Experiment:
         nonterminal=AncestorConfig(every=10, num_train=4096, num_eval=2048),
         first=FirstCheckpointConfig((-200, -150, -100, -50, 50, 100, 200, 400, 800, 1400)),
         tuning=SweepConfig((0.01, 0.02, 0.03, 0.05), seed=1400, num_seeds=8),
-        budgets=tuple(BudgetConfig(steps, interval=steps // 25, speed=2000 // steps, first_steps=3 * steps // 5) for steps in (500, 1000)),
+        budgets=tuple(
+            BudgetConfig(
+                steps, interval=steps // 25, speed=2000 // steps, first_steps=3 * steps // 5
+            )
+            for steps in (500, 1000)
+        ),
     )
 
 
 def _paper() -> Experiment:
     data = PCFGData()
     supervision = ScheduleConfig(interval=1000, first_steps=2000, without_transition="final")
-    budget = TrainingConfig(steps=8000, batch_size=512, eval_every=200, eval_examples=1024, seed=0, num_seeds=1)
+    budget = TrainingConfig(
+        steps=8000, batch_size=512, eval_every=200, eval_examples=1024, seed=0, num_seeds=1
+    )
     return Experiment(
         teacher=TrainConfig(data, bert(32), _adam((5e-3,)), replace(budget, checkpoint_every=200)),
         student=StudentConfig(data, bert(8), _adam((5e-3,)), budget, supervision=supervision),
@@ -143,35 +178,48 @@ def _paper() -> Experiment:
         nonterminal=AncestorConfig(every=5, num_train=10_240, num_eval=4096),
         exact=WindowConfig((2, 3, 4, 5, 7, 9), spacing=30, num_sentences=256),
         first=FirstCheckpointConfig((-800, -600, -400, -200, 200, 400, 1000, 3000)),
-        # A student that runs for longer than its teacher did has the final checkpoint from then on, as in the published code.
+        # A student that runs for longer than its teacher did has the final checkpoint from then on,
+        # as in the published code.
         budgets=tuple(
-            BudgetConfig(steps, interval=min(steps // 8, 1000), speed=max(8000 // steps, 1), first_steps=steps // 4) for steps in (2000, 4000, 16_000)
+            BudgetConfig(
+                steps,
+                interval=min(steps // 8, 1000),
+                speed=max(8000 // steps, 1),
+                first_steps=steps // 4,
+            )
+            for steps in (2000, 4000, 16_000)
         ),
         heads=(16,),
     )
 
 
 QUICK_NOTE = (
-    "cfg3b from its fourth level down (sentences of 14 to 27 tokens), BERT of 3 layers, 8 heads to 2, batch 64, 1600 steps (students 250), 2 seeds;"
-    " warm-up over 400 steps of the teacher (the paper's is 6% of the run), which stretches the plateau: it and the first half of the drop, to C1,"
-    " lie inside the warm-up. Judges B1 to B3; students run at one rate, untuned, and are measured, not judged."
-    " Command: python -m pcfg.experiment --preset quick."
+    "cfg3b from its fourth level down (sentences of 14 to 27 tokens), BERT of 3 layers, 8 heads to"
+    " 2, batch 64, 1600 steps (students 250), 2 seeds; warm-up over 400 steps of the teacher (the"
+    " paper's is 6% of the run), which stretches the plateau: it and the first half of the drop, to"
+    " C1, lie inside the warm-up. Judges B1 to B3; students run at one rate, untuned, and are"
+    " measured, not judged. Command: python -m pcfg.experiment --preset quick."
 )
 LAPTOP_NOTE = (
-    "quick with 8 seeds, teachers of 2000 steps, students of 250 to 1000 (judged at 250), the rate of each strategy chosen from four on 8 seeds of"
-    " their own, eleven first checkpoints, and all probes over the teacher's training. As in quick, the warm-up is the teacher's first 400 steps"
-    " (paper: 6% of the run): the plateau (to step 250) and the drop (to 590) as far as C1 (400) lie inside it. 46 minutes on two CPU cores. Expect"
-    " B1, B4, B5 and B6 to hold and B2 (by one teacher) and B3 not to; accuracies of 0.59 (labels), 0.60 (one-shot), 0.65 (progressive) and 0.67"
-    " (2-shot) at 250 steps; at 1000 labels and one-shot lead by 0.01. Students' rates, budget and 2-shot's first phase were explored on seeds 1310"
-    " and 1320 to 1335. Command: python -m pcfg.experiment --preset laptop."
+    "quick with 8 seeds, teachers of 2000 steps, students of 250 to 1000 (judged at 250), the rate"
+    " of each strategy chosen from four on 8 seeds of their own, eleven first checkpoints, and all"
+    " probes over the teacher's training. As in quick, the warm-up is the teacher's first 400 steps"
+    " (paper: 6% of the run): the plateau (to step 250) and the drop (to 590) as far as C1 (400)"
+    " lie inside it. 46 minutes on two CPU cores. Expect B1, B4, B5 and B6 to hold and B2 (by one"
+    " teacher) and B3 not to; accuracies of 0.59 (labels), 0.60 (one-shot), 0.65 (progressive) and"
+    " 0.67 (2-shot) at 250 steps; at 1000 labels and one-shot lead by 0.01. Students' rates, budget"
+    " and 2-shot's first phase were explored on seeds 1310 and 1320 to 1335. Command: python -m"
+    " pcfg.experiment --preset laptop."
 )
 PAPER_NOTE = (
-    "The published hyper-parameters: the whole of cfg3b (161 to 432 tokens), BERT of 4 layers with 32 heads of size 8 to 8, dropout 0.1, batches of"
-    " 512 sentences, Adam (0.9, 0.95) at 5e-3 with 6% warm-up and cosine over 8000 steps, a checkpoint every 200; students also"
-    " of 2000, 4000 and 16,000 steps (all under this one teacher), and of 16 heads. Started, not run: the teacher takes"
-    " 4e16 operations, every student under it 2e16, and a step 31 GiB by the compiler's account. On two CPU cores 8 steps of 32 sentences took 140 s"
-    " (20 GFLOP/s), so that the teacher would take 26 days: a GPU's work. With one seed and one rate B4 to B6 are measured, not judged."
-    " Command: python -m pcfg.experiment --preset paper."
+    "The published hyper-parameters: the whole of cfg3b (161 to 432 tokens), BERT of 4 layers with"
+    " 32 heads of size 8 to 8, dropout 0.1, batches of 512 sentences, Adam (0.9, 0.95) at 5e-3 with"
+    " 6% warm-up and cosine over 8000 steps, a checkpoint every 200; students also of 2000, 4000"
+    " and 16,000 steps (all under this one teacher), and of 16 heads. Started, not run: the teacher"
+    " takes 4e16 operations, every student under it 2e16, and a step 31 GiB by the compiler's"
+    " account. On two CPU cores 8 steps of 32 sentences took 140 s (20 GFLOP/s), so that the"
+    " teacher would take 26 days: a GPU's work. With one seed and one rate B4 to B6 are measured,"
+    " not judged. Command: python -m pcfg.experiment --preset paper."
 )
 PRESETS: dict[str, Preset[Experiment]] = {
     "quick": Preset("quick", QUICK_NOTE, _quick()),

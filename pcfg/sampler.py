@@ -1,7 +1,9 @@
-"""Sentences of a grammar, drawn on the device: every level of all derivations is expanded at once, in arrays of fixed shapes.
+"""Sentences of a grammar, drawn on the device: every level of all derivations is expanded at once,
+in arrays of fixed shapes.
 
-A level of one derivation is an array of N symbols, N the most that any derivation has there; of these the first `count` are in use. Each symbol draws
-an alternative; the running sum of the numbers of children tells where each symbol's children stand in the next level, and they are written there.
+A level of one derivation is an array of N symbols, N the most that any derivation has there; of
+these the first `count` are in use. Each symbol draws an alternative; the running sum of the numbers
+of children tells where each symbol's children stand in the next level, and they are written there.
 `benchmarks/pcfg_sampler.py` compares the speed with that of plain recursions.
 """
 
@@ -20,28 +22,33 @@ from pcfg.vocabulary import Vocabulary
 DRAWS = 2**32
 """Values of one draw: a rule's probability is rounded to a multiple of 1 / DRAWS."""
 MAX_LENGTH = 2**20
-"""Tokens of the longest sentence: far more than a model can read, far fewer than fill the memory."""
+"""Tokens of the longest sentence: far more than a model can read, far fewer than fill the
+memory."""
 
 
 class Sentences(NamedTuple):
-    """Sentences and their derivations. T = longest sentence + 2; D = depth of the grammar. What a compiled caller does not use costs nothing."""
+    """Sentences and their derivations. T = longest sentence + 2; D = depth of the grammar. What a
+    compiled caller does not use costs nothing."""
 
     tokens_BxT: jax.Array
     """BOS, terminals, EOS, then PAD; int32."""
     length_B: jax.Array
     """Number of terminals; int32."""
     ancestors_BxTxD: jax.Array
-    """The ancestor of the token at each level above the terminals, as an index into `grammar.levels[level]`; -1 at BOS, EOS and PAD; int8,
-    or int32 where a level has more than 127 symbols."""
+    """The ancestor of the token at each level above the terminals, as an index into
+    `grammar.levels[level]`; -1 at BOS, EOS and PAD; int8, or int32 where a level has more than 127
+    symbols."""
     ends_BxTxD: jax.Array
     """Whether the token is the last one below that ancestor; False at BOS, EOS and PAD."""
 
 
 class LevelTable(NamedTuple):
-    """The rules of one level as arrays, S symbols by A alternatives (by C children), filled up to the largest number."""
+    """The rules of one level as arrays, S symbols by A alternatives (by C children), filled up to
+    the largest number."""
 
     last_draw_SxA: np.ndarray
-    """The largest draw that means this alternative, uint32; DRAWS - 1 from the last alternative on."""
+    """The largest draw that means this alternative, uint32; DRAWS - 1 from the last alternative
+    on."""
     count_SxA: np.ndarray
     """Number of children."""
     children_SxAxC: np.ndarray
@@ -66,9 +73,11 @@ class Sampler:
 
     @functools.partial(jax.jit, static_argnames=("self", "num_sentences"))
     def sample(self, key: jax.Array, num_sentences: int, first: int | jax.Array = 0) -> Sentences:
-        """Draw sentences `first` to `first + num_sentences - 1` of the stream of a key; compiled, on its own or as a part of what calls it.
+        """Draw sentences `first` to `first + num_sentences - 1` of the stream of a key; compiled,
+        on its own or as a part of what calls it.
 
-        Sentence i is a function of fold_in(key, i), so that the stream is the same however it is split into batches or over devices.
+        Sentence i is a function of fold_in(key, i), so that the stream is the same however it is
+        split into batches or over devices.
         """
         indices_B = jnp.asarray(first, jnp.uint32) + jnp.arange(num_sentences, dtype=jnp.uint32)
         return jax.vmap(lambda index: self._sentence(jax.random.fold_in(key, index)))(indices_B)
@@ -78,36 +87,67 @@ class Sampler:
         draws = jax.random.bits(key, (1 + sum(table.width for table in self.tables),), jnp.uint32)
         symbols_N, count = chosen(draws[:1], self.start_draws_A[None]), jnp.int32(1)
         ancestors_NxL = jnp.zeros((1, 0), self.index_type)
-        # Last below one ancestor is last below all lower ones too, so that the highest such level says it all.
+        # Last below one ancestor is last below all lower ones too, so that the highest such level
+        # says it all.
         ends_from_N = jnp.zeros(1, jnp.int32)
         offset, widths = 1, [*(table.width for table in self.tables[1:]), self.longest]
         for level, (table, width) in enumerate(zip(self.tables, widths, strict=True)):
             draws_N, offset = draws[offset : offset + table.width], offset + table.width
             parent_M, child_M, is_last_M, count = _expand(table, width, draws_N, symbols_N, count)
-            ancestors_NxL = _take(jnp.concatenate([ancestors_NxL, symbols_N[:, None].astype(self.index_type)], axis=1), parent_M)
+            ancestors_NxL = _take(
+                jnp.concatenate(
+                    [ancestors_NxL, symbols_N[:, None].astype(self.index_type)], axis=1
+                ),
+                parent_M,
+            )
             ends_from_N = jnp.where(is_last_M, _take(ends_from_N, parent_M), level + 1)
             symbols_N = child_M
-        return self._framed(symbols_N, count, ancestors_NxL, jnp.arange(len(self.tables))[None] >= ends_from_N[:, None])
+        return self._framed(
+            symbols_N,
+            count,
+            ancestors_NxL,
+            jnp.arange(len(self.tables))[None] >= ends_from_N[:, None],
+        )
 
-    def _framed(self, tokens_M: jax.Array, count: jax.Array, ancestors_MxD: jax.Array, ends_MxD: jax.Array) -> Sentences:
+    def _framed(
+        self, tokens_M: jax.Array, count: jax.Array, ancestors_MxD: jax.Array, ends_MxD: jax.Array
+    ) -> Sentences:
         """Between BOS and EOS; what stands beyond `count` is blanked."""
         vocabulary, inside_M = self.vocabulary, jnp.arange(self.longest) < count
-        tokens_T = jnp.pad(jnp.where(inside_M, tokens_M, vocabulary.pad), 1, constant_values=vocabulary.pad)
-        tokens_T = jnp.where(jnp.arange(self.longest + 2) == count + 1, vocabulary.eos, tokens_T).at[0].set(vocabulary.bos)
-        ancestors_MxD, ends_MxD = jnp.where(inside_M[:, None], ancestors_MxD, -1), inside_M[:, None] & ends_MxD
+        tokens_T = jnp.pad(
+            jnp.where(inside_M, tokens_M, vocabulary.pad), 1, constant_values=vocabulary.pad
+        )
+        tokens_T = (
+            jnp.where(jnp.arange(self.longest + 2) == count + 1, vocabulary.eos, tokens_T)
+            .at[0]
+            .set(vocabulary.bos)
+        )
+        ancestors_MxD, ends_MxD = (
+            jnp.where(inside_M[:, None], ancestors_MxD, -1),
+            inside_M[:, None] & ends_MxD,
+        )
         around = ((1, 1), (0, 0))
-        return Sentences(tokens_T.astype(jnp.int32), count, jnp.pad(ancestors_MxD, around, constant_values=-1), jnp.pad(ends_MxD, around))
+        return Sentences(
+            tokens_T.astype(jnp.int32),
+            count,
+            jnp.pad(ancestors_MxD, around, constant_values=-1),
+            jnp.pad(ends_MxD, around),
+        )
 
 
 @functools.lru_cache(maxsize=16)
 def make_sampler(grammar: Grammar) -> Sampler:
-    """The sampler of a grammar; of equal grammars the same one, so that what is compiled with it is shared.
+    """The sampler of a grammar; of equal grammars the same one, so that what is compiled with it is
+    shared.
 
     Raises:
         UserError: its sentences are too long for arrays.
     """
     if (longest := grammar.length_bounds()[1]) > MAX_LENGTH:
-        raise UserError(f"sentences of {grammar.name} may have more than {MAX_LENGTH:,} tokens; begin at a lower level (--data.start-level)")
+        raise UserError(
+            f"sentences of {grammar.name} may have more than {MAX_LENGTH:,} tokens; begin at a"
+            " lower level (--data.start-level)"
+        )
     start = np.full((1, len(grammar.levels[0])), 1 / len(grammar.levels[0]))
     return Sampler(
         vocabulary=Vocabulary(len(grammar.terminals)),
@@ -119,18 +159,26 @@ def make_sampler(grammar: Grammar) -> Sampler:
 
 
 def last_draws(probabilities_SxA: np.ndarray) -> np.ndarray:
-    """Alternative a means the draws after `last_draws[a - 1]` up to and with `last_draws[a]`; uint32, `(S, A)` each.
+    """Alternative a means the draws after `last_draws[a - 1]` up to and with `last_draws[a]`;
+    uint32, `(S, A)` each.
 
-    Every alternative's share of the draws is off by at most 1 / DRAWS. Filled up with alternatives of probability 0, which no draw means.
+    Every alternative's share of the draws is off by at most 1 / DRAWS. Filled up with alternatives
+    of probability 0, which no draw means.
     """
     boundaries_SxA = np.rint(np.cumsum(probabilities_SxA, axis=1) * DRAWS)
     # Sums end at 1 only up to rounding: the last alternative takes the rest, whatever it is.
-    boundaries_SxA[np.arange(probabilities_SxA.shape[1]) >= np.count_nonzero(probabilities_SxA, axis=1, keepdims=True) - 1] = DRAWS
+    boundaries_SxA[
+        np.arange(probabilities_SxA.shape[1])
+        >= np.count_nonzero(probabilities_SxA, axis=1, keepdims=True) - 1
+    ] = DRAWS
     return (np.clip(boundaries_SxA, 1, DRAWS) - 1).astype(np.uint32)
 
 
 def _table(grammar: Grammar, level: int) -> LevelTable:
-    symbols, index = grammar.levels[level], {symbol: i for i, symbol in enumerate(grammar.levels[level + 1])}
+    symbols, index = (
+        grammar.levels[level],
+        {symbol: i for i, symbol in enumerate(grammar.levels[level + 1])},
+    )
     rules = [grammar.rules[symbol] for symbol in symbols]
     most_rules = max(map(len, rules))
     most_children = max(len(rule.children) for alternatives in rules for rule in alternatives)
@@ -141,22 +189,29 @@ def _table(grammar: Grammar, level: int) -> LevelTable:
         for a, rule in enumerate(alternatives):
             probabilities_SxA[s, a], count_SxA[s, a] = rule.probability, len(rule.children)
             children_SxAxC[s, a, : len(rule.children)] = [index[child] for child in rule.children]
-    return LevelTable(last_draws(probabilities_SxA), count_SxA, children_SxAxC, grammar.width_bounds(level)[1])
+    return LevelTable(
+        last_draws(probabilities_SxA), count_SxA, children_SxAxC, grammar.width_bounds(level)[1]
+    )
 
 
 def _expand(
     table: LevelTable, width: int, draws_N: jax.Array, symbols_N: jax.Array, count: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """The next level: each place's parent, symbol, and whether it is its parent's last child, `(width,)` each; and how many places are in use."""
+    """The next level: each place's parent, symbol, and whether it is its parent's last child,
+    `(width,)` each; and how many places are in use."""
     most_rules, most_children = table.children_SxAxC.shape[1:]
     flat_N = symbols_N * most_rules + chosen(draws_N, _take(table.last_draw_SxA, symbols_N))
-    count_N = jnp.where(jnp.arange(table.width) < count, _take(table.count_SxA.reshape(-1), flat_N), 0)
+    count_N = jnp.where(
+        jnp.arange(table.width) < count, _take(table.count_SxA.reshape(-1), flat_N), 0
+    )
     after_N = jnp.cumsum(count_N)
     nth_C = jnp.arange(most_children)[None]
     # A child that there is not goes to the place `width`, which is none.
     place_NxC = jnp.where(nth_C < count_N[:, None], (after_N - count_N)[:, None] + nth_C, width)
     empty_M = jnp.zeros(width, jnp.int32)
-    child_M = empty_M.at[place_NxC].set(_take(table.children_SxAxC.reshape(-1, most_children), flat_N), mode="drop")
+    child_M = empty_M.at[place_NxC].set(
+        _take(table.children_SxAxC.reshape(-1, most_children), flat_N), mode="drop"
+    )
     parent_M = empty_M.at[place_NxC].set(jnp.arange(table.width)[:, None], mode="drop")
     return parent_M, child_M, empty_M.astype(bool).at[after_N - 1].set(True), after_N[-1]
 

@@ -1,10 +1,19 @@
-"""`python -m pcfg.train`: train a teacher (or any model) on masked sentences of a grammar and keep its trajectory."""
+"""`python -m pcfg.train`: train a teacher (or any model) on masked sentences of a grammar and keep
+its trajectory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from common.base.config import SETS_DEFAULTS, chosen_preset, describe_presets, parse, to_dict, validate, with_flags
+from common.base.config import (
+    SETS_DEFAULTS,
+    chosen_preset,
+    describe_presets,
+    parse,
+    to_dict,
+    validate,
+    with_flags,
+)
 from common.base.errors import run_command
 from common.base.mesh import set_up_devices
 from common.runs.lineage import MADE_FROM, PlannedRun
@@ -32,7 +41,13 @@ def main(args: list[str]) -> None:
     preset = chosen_preset(args, PRESETS)
     text = "Train a BERT on masked sentences of a probabilistic context-free grammar: the teacher."
     text = describe_presets(text, SETS_DEFAULTS, PRESETS)
-    command = parse(TrainCommand, args, prog="pcfg.train", description=text, default=TrainCommand(preset.config.teacher))
+    command = parse(
+        TrainCommand,
+        args,
+        prog="pcfg.train",
+        description=text,
+        default=TrainCommand(preset.config.teacher),
+    )
     command.check_rate(args)
     stage = train_stage(command)
     if command.dry_run:
@@ -50,7 +65,9 @@ def train_stage(command: TrainCommand) -> Stage:
         record=record_of(config) | {"paths": {"tuned_by": str(command.tuned_by or "")}},
         problem=problem,
         training=config.training,
-        supervision=Supervision(tuple(schedule.ce(config.training.steps) for _ in problem.lanes), None),
+        supervision=Supervision(
+            tuple(schedule.ce(config.training.steps) for _ in problem.lanes), None
+        ),
         provenance={MADE_FROM: command.made_from(config)},
         watch=watch_of(config),
         tells_speed=True,
@@ -59,12 +76,19 @@ def train_stage(command: TrainCommand) -> Stage:
 
 def record_of(config: TrainConfig) -> dict[str, Any]:
     """What identifies a run."""
-    return {"experiment": "pcfg", "stage": "train", "config": to_dict(config), "grammar": identity(config.data.load())}
+    return {
+        "experiment": "pcfg",
+        "stage": "train",
+        "config": to_dict(config),
+        "grammar": identity(config.data.load()),
+    }
 
 
 def planned_run(args: Sequence[str]) -> PlannedRun:
     """The run that a planned command makes."""
-    return PlannedRun(record_of(with_flags(chosen_preset(args, PRESETS).config.teacher, args)), TUNED_BY)
+    return PlannedRun(
+        record_of(with_flags(chosen_preset(args, PRESETS).config.teacher, args)), TUNED_BY
+    )
 
 
 if __name__ == "__main__":

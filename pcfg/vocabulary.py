@@ -1,4 +1,5 @@
-"""Token ids of masked prediction on a grammar: the terminals in the order of `grammar.terminals`, then the special tokens."""
+"""Token ids of masked prediction on a grammar: the terminals in the order of `grammar.terminals`,
+then the special tokens."""
 
 from dataclasses import dataclass
 
@@ -7,7 +8,8 @@ import jax
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The ids. PAD is an id of its own, whereas in the published code it is the model's default 0, which is also a terminal."""
+    """The ids. PAD is an id of its own, whereas in the published code it is the model's default 0,
+    which is also a terminal."""
 
     num_terminals: int
     """Terminals are 0 to `num_terminals` - 1."""

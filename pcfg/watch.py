@@ -1,7 +1,9 @@
 """Where the loss drops, told while a run trains.
 
-The detector of three phases (common/judge/phases.py) looks at a whole curve and knows no level beforehand. A ring of checkpoints needs one: the plateau is
-that of a model that sees two tokens, whose loss is exact (pcfg/ngrams.py) and lies within a few hundredths of where the teachers' drops begin (B1).
+The detector of three phases (common/judge/phases.py) looks at a whole curve and knows no level
+beforehand. A ring of checkpoints needs one: the plateau is that of a model that sees two tokens,
+whose loss is exact (pcfg/ngrams.py) and lies within a few hundredths of where the teachers' drops
+begin (B1).
 """
 
 from common.base.errors import UserError
@@ -24,7 +26,15 @@ def watch_of(config: TrainConfig | StudentConfig) -> Watch:
     if not config.training.watches:
         return Watch()  # for grammars of many terminals the plateau is costly
     if config.masking.select_special:
-        raise UserError("--training.ring-every and --training.stop-after tell the drop by the loss on words; leave out --masking.select-special")
-    plateau = window_optimum(config.data.load(), PLATEAU_WINDOW, channel_of(config.masking), hidden=config.masking.hide_selected).cross_entropy
+        raise UserError(
+            "--training.ring-every and --training.stop-after tell the drop by the loss on words;"
+            " leave out --masking.select-special"
+        )
+    plateau = window_optimum(
+        config.data.load(),
+        PLATEAU_WINDOW,
+        channel_of(config.masking),
+        hidden=config.masking.hide_selected,
+    ).cross_entropy
     thresholds = DetectorConfig(plateau, 0.0, begin=BEGIN, enter=BEGIN, leave=DONE, done=DONE)
     return Watch("eval_loss", thresholds)

@@ -1,4 +1,5 @@
-"""Tiny grammars and everything about them by enumeration of all derivations, to test exact algorithms against."""
+"""Tiny grammars and everything about them by enumeration of all derivations, to test exact
+algorithms against."""
 
 import itertools
 import random
@@ -8,7 +9,8 @@ import numpy as np
 
 from pcfg.grammar import Grammar, parse_grammar
 
-# Ambiguous (x y z has several derivations from S), probabilities unequal, one to four children, lengths 1 to 8.
+# Ambiguous (x y z has several derivations from S), probabilities unequal, one to four children,
+# lengths 1 to 8.
 AMBIGUOUS = parse_grammar(
     """
     S -> A B [0.5] | B A [0.2] | A [0.1] | B B B [0.2]
@@ -37,7 +39,9 @@ Strings = dict[tuple[int, ...], float]
 
 def strings(grammar: Grammar) -> Strings:
     """Every sentence, as indices of terminals, with its probability: a sum over derivations."""
-    found: dict[str, Strings] = {terminal: {(i,): 1.0} for i, terminal in enumerate(grammar.terminals)}
+    found: dict[str, Strings] = {
+        terminal: {(i,): 1.0} for i, terminal in enumerate(grammar.terminals)
+    }
     for level in reversed(grammar.levels[:-1]):
         for symbol in level:
             total: Strings = defaultdict(float)

@@ -1,7 +1,9 @@
-"""Commands as processes of their own, without starting Python for each: that would take longer than most of them run.
+"""Commands as processes of their own, without starting Python for each: that would take longer than
+most of them run.
 
-A server process imports what commands need and is forked for each (`multiprocessing`'s forkserver). XLA's threads start after the
-fork, so that the child is what `python -m MODULE` would be from its first line on, and signals reach it as they would reach that.
+A server process imports what commands need and is forked for each (`multiprocessing`'s forkserver).
+XLA's threads start after the fork, so that the child is what `python -m MODULE` would be from its
+first line on, and signals reach it as they would reach that.
 """
 
 import multiprocessing
@@ -18,7 +20,10 @@ REPOSITORY = Path(__file__).parent.parent
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     [f"parity.{stage}" for stage in ("train", "distill", "probe", "law", "experiment", "claims")]
-    + [f"pcfg.{stage}" for stage in ("train", "distill", "probe", "nonterminal", "ceiling", "experiment", "claims")]
+    + [
+        f"pcfg.{stage}"
+        for stage in ("train", "distill", "probe", "nonterminal", "ceiling", "experiment", "claims")
+    ]
     + ["common.export", "common.runs.__main__", "figures.reproduce", "figures.publish"]
 )
 
@@ -39,15 +44,24 @@ def start_module(
         cwd: where.
         out: file for what it prints; None: nowhere.
         err: the same for its errors.
-        optimised: compile as a user's commands do, and not as tests (`tests.conftest`): for what takes longer to run than to compile.
+        optimised: compile as a user's commands do, and not as tests (`tests.conftest`): for what
+            takes longer to run than to compile.
     """
     files = [str(path or os.devnull) for path in (out, err)]
-    process = _CONTEXT.Process(target=_run, args=(module, [str(arg) for arg in args], str(cwd), *files, optimised))
+    process = _CONTEXT.Process(
+        target=_run, args=(module, [str(arg) for arg in args], str(cwd), *files, optimised)
+    )
     process.start()
     return process
 
 
-def run_module(module: str, *args: object, cwd: Path = REPOSITORY, optimised: bool = False, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+def run_module(
+    module: str,
+    *args: object,
+    cwd: Path = REPOSITORY,
+    optimised: bool = False,
+    timeout: float = 300,
+) -> subprocess.CompletedProcess[str]:
     """Run `python -m module args` to its end as a user would; see `start_module`."""
     with tempfile.TemporaryDirectory() as scratch:
         out, err = Path(scratch) / "out", Path(scratch) / "err"
@@ -55,8 +69,12 @@ def run_module(module: str, *args: object, cwd: Path = REPOSITORY, optimised: bo
         process.join(timeout)
         if process.is_alive():
             process.kill()
-            raise TimeoutError(f"{module} {args}: still running after {timeout} s\n{err.read_text()}")
-        return subprocess.CompletedProcess([module, *map(str, args)], process.exitcode or 0, out.read_text(), err.read_text())
+            raise TimeoutError(
+                f"{module} {args}: still running after {timeout} s\n{err.read_text()}"
+            )
+        return subprocess.CompletedProcess(
+            [module, *map(str, args)], process.exitcode or 0, out.read_text(), err.read_text()
+        )
 
 
 def _run(module: str, args: list[str], cwd: str, out: str, err: str, optimised: bool) -> None:
@@ -70,5 +88,7 @@ def _run(module: str, args: list[str], cwd: str, out: str, err: str, optimised: 
         os.close(file)
     sys.argv = [module, *args]
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "'.*' found in sys.modules", RuntimeWarning)  # it has been imported, that is the point
+        warnings.filterwarnings(
+            "ignore", "'.*' found in sys.modules", RuntimeWarning
+        )  # it has been imported, that is the point
         runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -1,15 +1,20 @@
-"""Strict numerics for all tests: silent rank promotion is an error, and there are always two devices to shard over.
+"""Strict numerics for all tests: silent rank promotion is an error, and there are always two
+devices to shard over.
 
-Compiling takes most of the time of the tests. Programs are compiled once for all workers, for the commands that they run and for
-the next time (`common.base.mesh.keep_compiled`), by what compiles soonest: without optimisation, and by XLA's older emitters of loops. The
-programs run a little slower for it and round otherwise. Those of the experiments are compiled as they are by `make figures`.
+Compiling takes most of the time of the tests. Programs are compiled once for all workers, for the
+commands that they run and for the next time (`common.base.mesh.keep_compiled`), by what compiles
+soonest: without optimisation, and by XLA's older emitters of loops. The programs run a little
+slower for it and round otherwise. Those of the experiments are compiled as they are by `make
+figures`.
 """
 
 import os
 
 os.environ["JAX_NUM_CPU_DEVICES"] = "2"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+)
 
 import fcntl
 from collections.abc import Callable
@@ -30,15 +35,54 @@ hypothesis.settings.load_profile("default")
 
 # A problem that is learnt in a second: d=8, k=2, width 64.
 TINY = (
-    *("--data.d", "8", "--data.k", "2", "--training.steps", "256", "--training.batch-size", "16", "--training.eval-every", "16"),
-    *("--training.eval-examples", "512", "--seed", "0", "--training.num-seeds", "2", "--optim.learning-rate", "0.5"),
+    *(
+        "--data.d",
+        "8",
+        "--data.k",
+        "2",
+        "--training.steps",
+        "256",
+        "--training.batch-size",
+        "16",
+        "--training.eval-every",
+        "16",
+    ),
+    *(
+        "--training.eval-examples",
+        "512",
+        "--seed",
+        "0",
+        "--training.num-seeds",
+        "2",
+        "--optim.learning-rate",
+        "0.5",
+    ),
 )
 TINY_TEACHER = (*TINY, "--model.width", "64", "--training.checkpoint-every", "16")
-TINY_STUDENT = (*TINY, "--model.width", "16", "--supervision.interval", "16", "--supervision.first-steps", "64", "--training.stop-after", "None")
+TINY_STUDENT = (
+    *TINY,
+    "--model.width",
+    "16",
+    "--supervision.interval",
+    "16",
+    "--supervision.first-steps",
+    "64",
+    "--training.stop-after",
+    "None",
+)
 
 
-# By the time that they take, so that both workers end together; all others after them, as they come.
-LONGEST_FIRST = ("test_readme", "test_pcfg_runs", "test_transformer", "test_pcfg_experiment", "test_experiment", "test_crash", "test_runs")
+# By the time that they take, so that both workers end together; all others after them, as they
+# come.
+LONGEST_FIRST = (
+    "test_readme",
+    "test_pcfg_runs",
+    "test_transformer",
+    "test_pcfg_experiment",
+    "test_experiment",
+    "test_crash",
+    "test_runs",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -50,7 +94,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def random_params(model: Callable[[jax.Array], Any], scale: float) -> Any:
     """Parameters of which none is zero or one, so that each of them matters."""
     rng = np.random.default_rng(0)
-    return jax.tree.map(lambda leaf: np.asarray(leaf + scale * rng.standard_normal(leaf.shape), np.float32), jax.jit(model)(jax.random.key(0)))
+    return jax.tree.map(
+        lambda leaf: np.asarray(leaf + scale * rng.standard_normal(leaf.shape), np.float32),
+        jax.jit(model)(jax.random.key(0)),
+    )
 
 
 def same_run(a: Path, b: Path) -> None:
@@ -61,7 +108,9 @@ def same_run(a: Path, b: Path) -> None:
     assert (a / "metrics.jsonl").read_bytes() == (b / "metrics.jsonl").read_bytes()
     assert RunDirectory(a).manifest["checkpoints"] == RunDirectory(b).manifest["checkpoints"]
     for step in Trajectory(RunDirectory(a)).steps():
-        assert content_hash(Trajectory(RunDirectory(a)).restore(step)) == content_hash(Trajectory(RunDirectory(b)).restore(step))
+        assert content_hash(Trajectory(RunDirectory(a)).restore(step)) == content_hash(
+            Trajectory(RunDirectory(b)).restore(step)
+        )
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +125,8 @@ def tiny_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished tiny experiment, drawn; the first worker that asks for it makes it for all. Change copies of it only."""
+    """The folder of a finished tiny experiment, drawn; the first worker that asks for it makes it
+    for all. Change copies of it only."""
     from tests.tiny_experiment import run_and_draw
 
     shared = tmp_path_factory.getbasetemp()
@@ -93,7 +143,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Call a command's main with bad input; returns the message, after checking that it would exit with code 2."""
+    """Call a command's main with bad input; returns the message, after checking that it would exit
+    with code 2."""
     from common.base.errors import UserError
 
     def call(main: Callable[[list[str]], None], *args: object) -> str:

@@ -1,8 +1,10 @@
-"""`python -m tests.endurance`: commands stopped at random moments by every signal that a user or a scheduler sends.
+"""`python -m tests.endurance`: commands stopped at random moments by every signal that a user or a
+scheduler sends.
 
-A teacher, a student, a probe and an export are started, stopped and started again, with stray files in their folders and a second
-process that looks on; some kills hit a checkpoint while it is written. In the end everything is what an undisturbed run leaves, to
-the bit. The test suite runs a short round of this.
+A teacher, a student, a probe and an export are started, stopped and started again, with stray files
+in their folders and a second process that looks on; some kills hit a checkpoint while it is
+written. In the end everything is what an undisturbed run leaves, to the bit. The test suite runs a
+short round of this.
 """
 
 import os
@@ -29,16 +31,34 @@ from tests.conftest import TINY_STUDENT, TINY_TEACHER, same_run
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, *(signal.SIGKILL,) * 4)
 """Half of them kill: the others let a process save itself."""
-TEXT = "Stop commands at random moments by every signal, and compare what is left in the end with what an undisturbed run leaves."
+TEXT = (
+    "Stop commands at random moments by every signal, and compare what is left in the end with what"
+    " an undisturbed run leaves."
+)
 STRAY = (".DS_Store", "Thumbs.db", "notes.txt")
 FOLDERS = (".", "checkpoints", "resume", "probes")
-RING = ("--training.ring-every", "16", "--training.ring-size", "4", "--runtime.resume-seconds", "0.01")
+RING = (
+    "--training.ring-every",
+    "16",
+    "--training.ring-size",
+    "4",
+    "--runtime.resume-seconds",
+    "0.01",
+)
 TEACHER = (*TINY_TEACHER, "--training.checkpoint-every", "64", *RING)
-SCHEDULE = ("--schedule", "till-saturate", "--supervision.patience", "128", "--supervision.interval", "64")
+SCHEDULE = (
+    "--schedule",
+    "till-saturate",
+    "--supervision.patience",
+    "128",
+    "--supervision.interval",
+    "64",
+)
 STUDENT = (*TINY_STUDENT, *SCHEDULE, "--runtime.resume-seconds", "0.01")
 PROBE = ("--num-examples", "65536")
 STEPS_PER_START = 64
-"""So many that no process that is stopped after its next few evaluations reaches the end of its run."""
+"""So many that no process that is stopped after its next few evaluations reaches the end of its
+run."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +91,9 @@ def main(args: list[str]) -> None:
     with TemporaryDirectory() as scratch:
         tally = endure(Path(scratch), command.starts, command.seed)
     print(
-        f"{command.starts} starts, nothing lost, the same bits: stopped by {dict(tally.hits)}, {tally.in_checkpoint} of these"
-        f" inside a checkpoint's writing, under {tally.looks} looks by another process"
+        f"{command.starts} starts, nothing lost, the same bits: stopped by {dict(tally.hits)},"
+        f" {tally.in_checkpoint} of these inside a checkpoint's writing, under {tally.looks} looks"
+        " by another process"
     )
 
 
@@ -113,12 +134,32 @@ def stages_of(home: Path, steps: int) -> dict[str, Stage]:
     """The four commands on runs of so many steps in a folder, each after those it needs."""
     teacher, student, length = home / "teacher", home / "student", ("--training.steps", str(steps))
     train = ("parity.train", "--run-dir", str(teacher), *TEACHER, *length)
-    distill = ("parity.distill", "--run-dir", str(student), "--teacher", str(teacher), *STUDENT, *length)
-    export = ("common.export", str(teacher), "--step", str(steps), "--out", str(home / "teacher.safetensors"), "--overwrite")
+    distill = (
+        "parity.distill",
+        "--run-dir",
+        str(student),
+        "--teacher",
+        str(teacher),
+        *STUDENT,
+        *length,
+    )
+    export = (
+        "common.export",
+        str(teacher),
+        "--step",
+        str(steps),
+        "--out",
+        str(home / "teacher.safetensors"),
+        "--overwrite",
+    )
     return {
         "teacher": Stage(train, teacher, teacher / "metrics.jsonl"),
         "student": Stage(distill, student, student / "metrics.jsonl"),
-        "probe": Stage(("parity.probe", str(teacher), *PROBE), teacher, teacher / "probes" / "correlations.parts"),
+        "probe": Stage(
+            ("parity.probe", str(teacher), *PROBE),
+            teacher,
+            teacher / "probes" / "correlations.parts",
+        ),
         "export": Stage(export, teacher, home),
     }
 
@@ -130,13 +171,16 @@ def finish(stage: Stage) -> None:
 
 
 def disturb(stage: Stage, rng: random.Random, tally: Tally) -> None:
-    """Start a command and stop it at a random moment; most kills wait for a checkpoint that is being written."""
+    """Start a command and stop it at a random moment; most kills wait for a checkpoint that is
+    being written."""
     scatter(stage.run, rng)
     how = rng.choice(SIGNALS)
     at_checkpoint = how == signal.SIGKILL and rng.random() < 0.9
     wanted = amount(stage.progress) + rng.randint(1, 3)
     process = start_module(*stage.command)
-    while process.is_alive() and not (is_writing(stage.run) if at_checkpoint else amount(stage.progress) >= wanted):
+    while process.is_alive() and not (
+        is_writing(stage.run) if at_checkpoint else amount(stage.progress) >= wanted
+    ):
         time.sleep(0.0005 if at_checkpoint else 0.005)
     if not at_checkpoint:
         time.sleep(rng.uniform(0, 0.1))
@@ -146,7 +190,11 @@ def disturb(stage: Stage, rng: random.Random, tally: Tally) -> None:
         tally.hits[how.name] += 1
         tally.in_checkpoint += how == signal.SIGKILL and caught_writing
     process.join(60)
-    assert process.exitcode in (0, -how, 128 + how), f"{stage.command}: {process.exitcode} after {how.name}"
+    assert process.exitcode in (
+        0,
+        -how,
+        128 + how,
+    ), f"{stage.command}: {process.exitcode} after {how.name}"
 
 
 def scatter(run: Path, rng: random.Random) -> None:
@@ -200,7 +248,9 @@ def compare(whole: Path, disturbed: Path) -> None:
     for name in (probe.IN_SUPPORT, probe.BY_STRATUM):
         path = Path("teacher") / "probes" / name
         assert (whole / path).read_bytes() == (disturbed / path).read_bytes(), path
-    assert (whole / "teacher.safetensors").read_bytes() == (disturbed / "teacher.safetensors").read_bytes()
+    assert (whole / "teacher.safetensors").read_bytes() == (
+        disturbed / "teacher.safetensors"
+    ).read_bytes()
 
 
 if __name__ == "__main__":

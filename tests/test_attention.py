@@ -32,19 +32,28 @@ def dropping(rate: float) -> attention.Drop:
     return nnx.Dropout(rate), nnx.Rngs(dropout=jax.random.key(1))
 
 
-@pytest.mark.parametrize(("rate", "in_slices", "is_causal"), [(None, False, True), (None, True, False), (1e-7, False, False), (1e-7, True, True)])
-def test_nothing_is_gathered_where_nothing_is_seen(rate: float | None, in_slices: bool, is_causal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("rate", "in_slices", "is_causal"),
+    [(None, False, True), (None, True, False), (1e-7, False, False), (1e-7, True, True)],
+)
+def test_nothing_is_gathered_where_nothing_is_seen(
+    rate: float | None, in_slices: bool, is_causal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     q, k, v, mask = arrays()
     if in_slices:
         monkeypatch.setattr(attention, "MAX_WEIGHTS", 1)
 
     def gather(*qkv: jax.Array) -> jax.Array:
         q, k, v = qkv
-        return attention.gather_in_slices(q, k, v, mask, is_causal, None if rate is None else dropping(rate))
+        return attention.gather_in_slices(
+            q, k, v, mask, is_causal, None if rate is None else dropping(rate)
+        )
 
     @jax.jit
     def with_gradients(*qkv: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-        return gather(*qkv), jax.grad(lambda *qkv: jnp.sum(gather(*qkv) ** 2), argnums=(0, 1, 2))(*qkv)
+        return gather(*qkv), jax.grad(lambda *qkv: jnp.sum(gather(*qkv) ** 2), argnums=(0, 1, 2))(
+            *qkv
+        )
 
     y_BxQxHxK, gradients = with_gradients(q, k, v)
     np.testing.assert_array_equal(y_BxQxHxK[SEES_NOTHING], 0)
@@ -57,14 +66,18 @@ def test_nothing_is_gathered_where_nothing_is_seen(rate: float | None, in_slices
 
 
 def test_a_causal_query_whose_own_past_is_hidden_gathers_nothing() -> None:
-    """Padding before a sentence: the first queries see hidden keys, and keys that are yet to come."""
+    """Padding before a sentence: the first queries see hidden keys, and keys that are yet to
+    come."""
     q, k, v, _ = arrays()
     mask = jnp.broadcast_to(jnp.arange(LENGTH) >= 2, (4, 1, 1, LENGTH))
 
     @jax.jit
     def gather_all() -> list[jax.Array]:
         past = attention.gather(q[:, 2:], k[:, 2:], v[:, 2:], None, True, None)
-        return [past, *(attention.gather(q, k, v, mask, True, drop) for drop in (None, dropping(1e-7)))]
+        return [
+            past,
+            *(attention.gather(q, k, v, mask, True, drop) for drop in (None, dropping(1e-7))),
+        ]
 
     past_BxQxHxK, *found = gather_all()
     for y_BxQxHxK in found:
@@ -93,25 +106,50 @@ def test_models_agree_on_a_sentence_that_is_hidden_altogether() -> None:
             model(1e-7, last_only=True)(params, inputs, key),
         )
 
-    whole, *others = by_all_paths(random_params(functional_transformer(TransformerConfig(heads=2, layers=1), vocabulary, LENGTH, 3).init, 0.3))
+    whole, *others = by_all_paths(
+        random_params(
+            functional_transformer(
+                TransformerConfig(heads=2, layers=1), vocabulary, LENGTH, 3
+            ).init,
+            0.3,
+        )
+    )
     assert np.isfinite(whole).all()
     for other in others:
         np.testing.assert_allclose(other, whole, rtol=1e-3, atol=1e-4)
 
 
 def test_training_on_sentences_that_are_hidden_altogether() -> None:
-    """Every token is selected and none of the selected may be seen: the loss of a BERT and all its gradients are numbers."""
+    """Every token is selected and none of the selected may be seen: the loss of a BERT and all its
+    gradients are numbers."""
     word, mask, pad = 0, 1, 2
     tokens = jnp.full((4, LENGTH), word)
     masking = MaskingConfig(1.0, hide_selected=True, select_special=True)
-    batch = mask_tokens(jax.random.key(0), tokens, tokens == word, masking, mask_id=mask, pad_id=pad, word_ids=(word,))
+    batch = mask_tokens(
+        jax.random.key(0),
+        tokens,
+        tokens == word,
+        masking,
+        mask_id=mask,
+        pad_id=pad,
+        word_ids=(word,),
+    )
     assert not batch.visible_BxT.any()
     model = functional_transformer(bert(1, layers=1, dropout=0.1), 3, LENGTH, 3)
 
     def loss(params: Params) -> jax.Array:
-        return jnp.mean(label_cross_entropy(model.apply(params, TokenInputs(batch.inputs_BxT, batch.visible_BxT), jax.random.key(1)), tokens))
+        return jnp.mean(
+            label_cross_entropy(
+                model.apply(
+                    params, TokenInputs(batch.inputs_BxT, batch.visible_BxT), jax.random.key(1)
+                ),
+                tokens,
+            )
+        )
 
     value, gradients = jax.jit(jax.value_and_grad(loss))(jax.jit(model.init)(jax.random.key(0)))
     assert np.isfinite(value)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
-    assert (np.abs(gradients["position"]["embedding"]) > 0).any(), "what is left are the positions, and they learn"
+    assert (np.abs(gradients["position"]["embedding"]) > 0).any(), (
+        "what is left are the positions, and they learn"
+    )

@@ -18,8 +18,15 @@ from tests.conftest import random_params
 VOCABULARY, LENGTH = 11, 30
 
 
-def bert_config(heads: int, head_size: int = 8, layers: int = 2, **fields: Any) -> TransformerConfig:
-    return TransformerConfig(heads, head_size, layers, **({"causal": False, "norm": "post", "gelu": "exact", "head": "bert"} | fields))
+def bert_config(
+    heads: int, head_size: int = 8, layers: int = 2, **fields: Any
+) -> TransformerConfig:
+    return TransformerConfig(
+        heads,
+        head_size,
+        layers,
+        **({"causal": False, "norm": "post", "gelu": "exact", "head": "bert"} | fields),
+    )
 
 
 def bert(params: Params, config: TransformerConfig) -> BertForMaskedLM:
@@ -37,21 +44,31 @@ def bert(params: Params, config: TransformerConfig) -> BertForMaskedLM:
         pad_token_id=None,
     )
     model = BertForMaskedLM(theirs)
-    model.load_state_dict({name: torch.from_numpy(np.array(leaf)) for name, leaf in to_torch(params).items()})
+    model.load_state_dict(
+        {name: torch.from_numpy(np.array(leaf)) for name, leaf in to_torch(params).items()}
+    )
     return model
 
 
 @pytest.mark.parametrize(("heads", "head_size", "layers"), [(4, 8, 2), (32, 8, 4), (3, 16, 3)])
 def test_logits_are_those_of_bert(heads: int, head_size: int, layers: int) -> None:
-    """Same weights, tokens and padding, float32: relative difference of the logits at most 1e-5 wherever there is a token."""
+    """Same weights, tokens and padding, float32: relative difference of the logits at most 1e-5
+    wherever there is a token."""
     config = bert_config(heads, head_size, layers)
     model = functional_transformer(config, VOCABULARY, LENGTH, VOCABULARY)
     params = random_params(model.init, 0.1)
     rng = np.random.default_rng(0)
-    tokens, lengths = rng.integers(0, VOCABULARY, (5, LENGTH)), rng.integers(LENGTH // 2, LENGTH + 1, 5)
+    tokens, lengths = (
+        rng.integers(0, VOCABULARY, (5, LENGTH)),
+        rng.integers(LENGTH // 2, LENGTH + 1, 5),
+    )
     visible = np.arange(LENGTH) < lengths[:, None]
     with torch.no_grad():
-        theirs = bert(params, config).eval()(torch.from_numpy(tokens), attention_mask=torch.from_numpy(visible.astype(int))).logits.numpy()
+        theirs = (
+            bert(params, config)
+            .eval()(torch.from_numpy(tokens), attention_mask=torch.from_numpy(visible.astype(int)))
+            .logits.numpy()
+        )
     ours = jax.jit(model.apply)(params, TokenInputs(jnp.asarray(tokens), jnp.asarray(visible)))
     ours, theirs = np.asarray(ours)[visible], theirs[visible]
     assert np.linalg.norm(ours - theirs) / np.linalg.norm(theirs) < 1e-5
@@ -66,7 +83,9 @@ def test_embeddings_are_tied_as_berts_are() -> None:
 
 def test_initial_weights_are_distributed_as_berts() -> None:
     config = bert_config(16, layers=3)
-    params = jax.jit(functional_transformer(config, VOCABULARY, LENGTH, VOCABULARY).init)(jax.random.key(0))
+    params = jax.jit(functional_transformer(config, VOCABULARY, LENGTH, VOCABULARY).init)(
+        jax.random.key(0)
+    )
     ours, theirs = to_torch(params), BertForMaskedLM(bert(params, config).config).state_dict()
     assert ours.keys() == theirs.keys()
     for name, tensor in theirs.items():
@@ -79,7 +98,8 @@ def test_initial_weights_are_distributed_as_berts() -> None:
 @pytest.mark.parametrize("norm", ["pre", "post"])
 @pytest.mark.parametrize("dropout", [False, True])
 def test_what_is_hidden_changes_nothing(norm: str, dropout: bool) -> None:
-    """Other tokens where the mask hides them leave the logits of the rest as they are, to the last bit, in training too."""
+    """Other tokens where the mask hides them leave the logits of the rest as they are, to the last
+    bit, in training too."""
     config = bert_config(2, norm=norm, dropout=0.3 if dropout else 0.0)
     model = functional_transformer(config, VOCABULARY, LENGTH, VOCABULARY)
     params, rng = random_params(model.init, 0.1), np.random.default_rng(1)
@@ -94,12 +114,23 @@ def test_what_is_hidden_changes_nothing(norm: str, dropout: bool) -> None:
 
 
 @pytest.mark.parametrize("num_queries", ["all", "last"])
-def test_attention_in_slices_is_attention(num_queries: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attention_in_slices_is_attention(
+    num_queries: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Logits and gradients, with a batch that is no multiple of the slice."""
-    config = bert_config(2) if num_queries == "all" else bert_config(2, causal=True, norm="pre", head="linear")
-    model = functional_transformer(config, VOCABULARY, LENGTH, VOCABULARY, last_only=num_queries == "last")
+    config = (
+        bert_config(2)
+        if num_queries == "all"
+        else bert_config(2, causal=True, norm="pre", head="linear")
+    )
+    model = functional_transformer(
+        config, VOCABULARY, LENGTH, VOCABULARY, last_only=num_queries == "last"
+    )
     params, rng = random_params(model.init, 0.1), np.random.default_rng(3)
-    tokens, visible = rng.integers(0, VOCABULARY, (7, LENGTH)), np.arange(LENGTH) >= rng.integers(0, LENGTH // 2, (7, 1))
+    tokens, visible = (
+        rng.integers(0, VOCABULARY, (7, LENGTH)),
+        np.arange(LENGTH) >= rng.integers(0, LENGTH // 2, (7, 1)),
+    )
     inputs = TokenInputs(jnp.asarray(tokens), jnp.asarray(visible))
 
     def value_and_gradient() -> tuple[np.ndarray, Params]:
@@ -111,19 +142,32 @@ def test_attention_in_slices_is_attention(num_queries: str, monkeypatch: pytest.
         return np.asarray(logits), gradient
 
     whole, whole_gradient = value_and_gradient()
-    monkeypatch.setattr(attention, "MAX_WEIGHTS", 3 * 2 * LENGTH * (LENGTH if num_queries == "all" else 1))
+    monkeypatch.setattr(
+        attention, "MAX_WEIGHTS", 3 * 2 * LENGTH * (LENGTH if num_queries == "all" else 1)
+    )
     assert " scan[" in str(jax.make_jaxpr(model.apply)(params, inputs))  # lax.map: it is in slices
     sliced, sliced_gradient = value_and_gradient()
     np.testing.assert_allclose(sliced, whole, rtol=1e-5, atol=1e-5)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), sliced_gradient, whole_gradient)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
+        sliced_gradient,
+        whole_gradient,
+    )
 
 
-def test_dropout_in_slices_differs_from_sequence_to_sequence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dropout_in_slices_differs_from_sequence_to_sequence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     model = functional_transformer(bert_config(2, dropout=0.3), VOCABULARY, LENGTH, VOCABULARY)
     params, tokens = random_params(model.init, 0.1), jnp.zeros((5, LENGTH), jnp.int32)
     monkeypatch.setattr(attention, "MAX_WEIGHTS", 2 * 2 * LENGTH**2)
-    assert " scan[" in str(jax.make_jaxpr(model.apply)(params, TokenInputs(tokens), jax.random.key(0)))
-    first, again, other = (np.asarray(jax.jit(model.apply)(params, TokenInputs(tokens), jax.random.key(i))) for i in (0, 0, 1))
+    assert " scan[" in str(
+        jax.make_jaxpr(model.apply)(params, TokenInputs(tokens), jax.random.key(0))
+    )
+    first, again, other = (
+        np.asarray(jax.jit(model.apply)(params, TokenInputs(tokens), jax.random.key(i)))
+        for i in (0, 0, 1)
+    )
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 0.01
     assert min(np.abs(first[i] - first[j]).max() for i in range(5) for j in range(i)) > 0.01
@@ -131,13 +175,22 @@ def test_dropout_in_slices_differs_from_sequence_to_sequence(monkeypatch: pytest
 
 def test_a_mask_of_ones_is_no_mask() -> None:
     model = functional_transformer(bert_config(2), VOCABULARY, LENGTH, VOCABULARY)
-    params, tokens = random_params(model.init, 0.1), np.random.default_rng(2).integers(0, VOCABULARY, (3, LENGTH))
-    masked = jax.jit(model.apply)(params, TokenInputs(jnp.asarray(tokens), jnp.ones(tokens.shape, bool)))
+    params, tokens = (
+        random_params(model.init, 0.1),
+        np.random.default_rng(2).integers(0, VOCABULARY, (3, LENGTH)),
+    )
+    masked = jax.jit(model.apply)(
+        params, TokenInputs(jnp.asarray(tokens), jnp.ones(tokens.shape, bool))
+    )
     np.testing.assert_allclose(masked, jax.jit(model.apply)(params, tokens), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("backend", "expected"), [("cpu", jnp.float32), ("gpu", jnp.bfloat16), ("tpu", jnp.bfloat16)])
-def test_activations_are_bfloat16_on_accelerators(backend: str, expected: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("backend", "expected"), [("cpu", jnp.float32), ("gpu", jnp.bfloat16), ("tpu", jnp.bfloat16)]
+)
+def test_activations_are_bfloat16_on_accelerators(
+    backend: str, expected: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     # Not one that is kept: in earnest a process has one backend.
     model = functional_transformer.__wrapped__(bert_config(2), VOCABULARY, LENGTH, VOCABULARY)

@@ -1,4 +1,5 @@
-"""Blocked SGD is sequential SGD: against float64 numpy, against the scan engine, and through whole runs."""
+"""Blocked SGD is sequential SGD: against float64 numpy, against the scan engine, and through whole
+runs."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -27,14 +28,18 @@ from tests.conftest import TINY, TINY_STUDENT, TINY_TEACHER
 DATA = ParityData(d=20, k=3)
 
 
-def make_problem(labels, width, batch_size, steps, rates=(0.05,), schedule: Any = "cosine", num_seeds=1) -> Problem:
+def make_problem(
+    labels, width, batch_size, steps, rates=(0.05,), schedule: Any = "cosine", num_seeds=1
+) -> Problem:
     training = TrainingConfig(steps, batch_size, steps, eval_examples=64, num_seeds=num_seeds)
     optim = OptimConfig(rates, schedule=schedule)
     teacher = TrainConfig(DATA, MLPConfig(48), optim, training)
     if labels == "data":
         return teacher_problem(replace(teacher, model=MLPConfig(width)))
     loss = DistillationLoss(labels=labels, temperature=2.0)
-    return student_problem(StudentConfig(DATA, MLPConfig(width), optim, training, loss=loss), teacher)
+    return student_problem(
+        StudentConfig(DATA, MLPConfig(width), optim, training, loss=loss), teacher
+    )
 
 
 def make_teacher(num_lanes):
@@ -49,19 +54,32 @@ def softmax(logits):
 
 
 def forward(params, x):
-    return np.maximum(x @ params["hidden"]["kernel"] + params["hidden"]["bias"], 0) @ params["output"]["kernel"] + params["output"]["bias"]
+    return (
+        np.maximum(x @ params["hidden"]["kernel"] + params["hidden"]["bias"], 0)
+        @ params["output"]["kernel"]
+        + params["output"]["bias"]
+    )
 
 
 def sequential_sgd(problem, labels, params, teacher, rates):
     """Step after step, in float64 and in plain numpy."""
-    params, teacher = (jax.tree.map(lambda leaf: np.asarray(leaf[0], np.float64), tree) for tree in (params, teacher))
+    params, teacher = (
+        jax.tree.map(lambda leaf: np.asarray(leaf[0], np.float64), tree)
+        for tree in (params, teacher)
+    )
     hidden, output = params["hidden"], params["output"]
     key = seed_key(0, f"{problem.role}/train-data")
-    batches = jax.jit(jax.vmap(lambda step: problem.sample(jax.random.fold_in(key, step))))(jnp.arange(len(rates)))
+    batches = jax.jit(jax.vmap(lambda step: problem.sample(jax.random.fold_in(key, step))))(
+        jnp.arange(len(rates))
+    )
     losses = []
-    for x, y, rate in zip(np.asarray(batches.inputs, np.float64), np.asarray(batches.labels), rates, strict=True):
+    for x, y, rate in zip(
+        np.asarray(batches.inputs, np.float64), np.asarray(batches.labels), rates, strict=True
+    ):
         z = forward(teacher, x)
-        target = {"data": np.eye(2)[y], "hard": np.eye(2)[z.argmax(-1)], "soft": softmax(z / 2.0)}[labels]
+        target = {"data": np.eye(2)[y], "hard": np.eye(2)[z.argmax(-1)], "soft": softmax(z / 2.0)}[
+            labels
+        ]
         pre = x @ hidden["kernel"] + hidden["bias"]
         h = np.maximum(pre, 0)
         p = softmax(h @ output["kernel"] + output["bias"])
@@ -76,7 +94,11 @@ def sequential_sgd(problem, labels, params, teacher, rates):
 
 
 def relative_errors(ours, theirs):
-    return jax.tree.leaves(jax.tree.map(lambda a, b: float(np.linalg.norm(np.asarray(a) - b) / np.linalg.norm(b)), ours, theirs))
+    return jax.tree.leaves(
+        jax.tree.map(
+            lambda a, b: float(np.linalg.norm(np.asarray(a) - b) / np.linalg.norm(b)), ours, theirs
+        )
+    )
 
 
 @pytest.mark.parametrize(
@@ -94,20 +116,25 @@ def relative_errors(ours, theirs):
     ],
 )
 def test_blocked_sgd_is_sequential_sgd(labels, width, batch_size, block_rows, schedule) -> None:
-    """2,001 steps in float32 blocks, cut where blocks do not end: every parameter within 1e-5 of float64."""
+    """2,001 steps in float32 blocks, cut where blocks do not end: every parameter within 1e-5 of
+    float64."""
     steps, chunk = 2001, 667  # 23 x 29: no block here divides it
     problem = make_problem(labels, width, batch_size, steps, schedule=schedule)
     engine = BlockedEngine(problem, block_rows=block_rows)
     state, teacher = engine.init(), make_teacher(1)
     shape = learning_rate_shape(OptimConfig((0.05,), schedule=schedule), steps)
     rates = [0.05 * float(np.asarray(shape(step))) for step in range(steps)]
-    expected, losses = sequential_sgd(problem, labels, jax.device_get(state.params), jax.device_get(teacher), rates)
+    expected, losses = sequential_sgd(
+        problem, labels, jax.device_get(state.params), jax.device_get(teacher), rates
+    )
     before = jax.device_get(state.params)
     for _ in range(steps // chunk):
         state = engine.advance(state, None if labels == "data" else teacher, chunk)
     ours = jax.tree.map(lambda leaf: leaf[0], jax.device_get(state.params))
     assert max(relative_errors(ours, expected)) < 1e-5
-    assert min(relative_errors(jax.tree.map(lambda leaf: leaf[0], before), expected)) > 1e-2  # the steps led somewhere
+    assert (
+        min(relative_errors(jax.tree.map(lambda leaf: leaf[0], before), expected)) > 1e-2
+    )  # the steps led somewhere
     assert int(state.step_L[0]) == int(state.loss_count_L[0]) == steps
     assert {int(leaf[0]) for leaf in jax.tree.leaves(state.opt_state)} == {steps}
     assert float(state.loss_sum_L[0]) == pytest.approx(losses.sum(), rel=1e-4)
@@ -116,9 +143,14 @@ def test_blocked_sgd_is_sequential_sgd(labels, width, batch_size, block_rows, sc
 
 @pytest.mark.parametrize("group_size", [1, 2])
 def test_states_of_both_engines_are_interchangeable(group_size) -> None:
-    """Lanes of two seeds and two rates, taught: blocked after scan ends where scan alone ends, leaf by leaf."""
+    """Lanes of two seeds and two rates, taught: blocked after scan ends where scan alone ends, leaf
+    by leaf."""
     problem = make_problem("soft", 40, 1, 200, rates=(0.02, 0.05), num_seeds=2)
-    scan, blocked, teacher = ScanEngine(problem, group_size), BlockedEngine(problem, group_size, block_rows=16), make_teacher(4 // group_size)
+    scan, blocked, teacher = (
+        ScanEngine(problem, group_size),
+        BlockedEngine(problem, group_size, block_rows=16),
+        make_teacher(4 // group_size),
+    )
     expected = scan.advance(scan.advance(scan.init(), teacher, 57), teacher, 57)
     state = blocked.advance(scan.advance(blocked.init(), teacher, 57), teacher, 57)
     assert jax.tree.structure(state) == jax.tree.structure(expected)
@@ -143,7 +175,11 @@ def test_divergence_is_found_at_its_step() -> None:
 
 @pytest.mark.parametrize(
     "optimizer",
-    [optax.sgd(0.1, momentum=0.9), optax.adam(0.1), optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_schedule(lambda _: -0.1))],
+    [
+        optax.sgd(0.1, momentum=0.9),
+        optax.adam(0.1),
+        optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_schedule(lambda _: -0.1)),
+    ],
     ids=["momentum", "adam", "clipping"],
 )
 def test_other_optimisers_are_refused(optimizer) -> None:
@@ -165,27 +201,68 @@ def test_other_models_are_refused() -> None:
 
 def test_choice_of_engine(refused, tmp_path: Path) -> None:
     def chosen(engine, batch_size):
-        config = TrainConfig(DATA, MLPConfig(8), OptimConfig((0.1,)), TrainingConfig(10, batch_size, 10, 64), engine=engine)
+        config = TrainConfig(
+            DATA,
+            MLPConfig(8),
+            OptimConfig((0.1,)),
+            TrainingConfig(10, batch_size, 10, 64),
+            engine=engine,
+        )
         return type(make_engine(config, teacher_problem(config)))
 
     assert chosen("auto", 1) is chosen("blocked", 8) is BlockedEngine
     assert chosen("auto", 32) is chosen("scan", 1) is ScanEngine
-    assert "at most 8" in refused(train.main, "--run-dir", tmp_path / "run", *TINY, "--engine", "blocked")
+    assert "at most 8" in refused(
+        train.main, "--run-dir", tmp_path / "run", *TINY, "--engine", "blocked"
+    )
 
 
 def test_runs_of_both_engines_agree(tmp_path: Path) -> None:
-    """Teacher and progressive student at batch size 1, with evaluations, checkpoints and teacher changes off the grid of blocks."""
-    short = ("--training.batch-size", "1", "--training.steps", "120", "--training.eval-every", "40", "--optim.learning-rate", "0.05")
+    """Teacher and progressive student at batch size 1, with evaluations, checkpoints and teacher
+    changes off the grid of blocks."""
+    short = (
+        "--training.batch-size",
+        "1",
+        "--training.steps",
+        "120",
+        "--training.eval-every",
+        "40",
+        "--optim.learning-rate",
+        "0.05",
+    )
     for engine in ("scan", "blocked"):
         teacher, student = tmp_path / f"teacher-{engine}", tmp_path / f"student-{engine}"
         grid = ("--training.checkpoint-every", "60", "--engine", engine)
         train.main(["--run-dir", str(teacher), *TINY_TEACHER, *short, *grid])
-        distill.main(["--run-dir", str(student), "--teacher", str(teacher), *TINY_STUDENT, *short, *grid, "--supervision.interval", "60"])
+        distill.main(
+            [
+                "--run-dir",
+                str(student),
+                "--teacher",
+                str(teacher),
+                *TINY_STUDENT,
+                *short,
+                *grid,
+                "--supervision.interval",
+                "60",
+            ]
+        )
     for stage in ("teacher", "student"):
-        scan, blocked = (RunDirectory(tmp_path / f"{stage}-{engine}") for engine in ("scan", "blocked"))
+        scan, blocked = (
+            RunDirectory(tmp_path / f"{stage}-{engine}") for engine in ("scan", "blocked")
+        )
         assert scan.hash != blocked.hash  # they differ in rounding
-        assert [record["step"] for record in scan.metrics()] == [record["step"] for record in blocked.metrics()]
+        assert [record["step"] for record in scan.metrics()] == [
+            record["step"] for record in blocked.metrics()
+        ]
         for ours, theirs in zip(blocked.metrics()[1:], scan.metrics()[1:], strict=True):
             np.testing.assert_allclose(ours["train_loss"], theirs["train_loss"], rtol=1e-4)
         for step in Trajectory(scan).steps():
-            assert max(relative_errors(Trajectory(blocked).restore(step), Trajectory(scan).restore(step))) < 1e-4
+            assert (
+                max(
+                    relative_errors(
+                        Trajectory(blocked).restore(step), Trajectory(scan).restore(step)
+                    )
+                )
+                < 1e-4
+            )

@@ -1,4 +1,5 @@
-"""Configurations: what is refused and how it is said, checkpoint grids, JSON round trips, identity."""
+"""Configurations: what is refused and how it is said, checkpoint grids, JSON round trips,
+identity."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -39,9 +40,15 @@ def test_checkpoint_grid(steps: int, every: int, log_spaced: bool) -> None:
         with pytest.raises(ValueError, match="checkpoint_log_spaced"):
             TrainingConfig(steps, 1, 1, checkpoint_every=0, checkpoint_log_spaced=True)
         return
-    grid = TrainingConfig(steps, 1, 1, checkpoint_every=every, checkpoint_log_spaced=log_spaced).checkpoint_steps()
+    grid = TrainingConfig(
+        steps, 1, 1, checkpoint_every=every, checkpoint_log_spaced=log_spaced
+    ).checkpoint_steps()
     powers = {2**i for i in range(20) if 2**i < every} if log_spaced else set()
-    expected = {step for step in range(steps + 1) if step in (0, steps) or (every and step % every == 0) or step in powers}
+    expected = {
+        step
+        for step in range(steps + 1)
+        if step in (0, steps) or (every and step % every == 0) or step in powers
+    }
     assert grid == tuple(sorted(expected))
 
 
@@ -51,17 +58,44 @@ def test_log_spaced_checkpoints_are_saved(tmp_path: Path) -> None:
     from parity import train
     from tests.conftest import TINY_TEACHER
 
-    train.main(["--run-dir", str(tmp_path / "run"), *TINY_TEACHER, "--training.checkpoint-every", "64", "--training.checkpoint-log-spaced"])
-    assert Trajectory(RunDirectory(tmp_path / "run")).steps() == (0, 1, 2, 4, 8, 16, 32, 64, 128, 192, 256)
+    train.main(
+        [
+            "--run-dir",
+            str(tmp_path / "run"),
+            *TINY_TEACHER,
+            "--training.checkpoint-every",
+            "64",
+            "--training.checkpoint-log-spaced",
+        ]
+    )
+    assert Trajectory(RunDirectory(tmp_path / "run")).steps() == (
+        0,
+        1,
+        2,
+        4,
+        8,
+        16,
+        32,
+        64,
+        128,
+        192,
+        256,
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"training": replace(CONFIG.training, batch_size=0)}, r"training\.batch_size = 0: .*greater than or equal to 1"),
+        (
+            {"training": replace(CONFIG.training, batch_size=0)},
+            r"training\.batch_size = 0: .*greater than or equal to 1",
+        ),
         ({"optim": OptimConfig((0.1, -1.0))}, r"optim\.learning_rate\.1 = -1\.0: .*greater than 0"),
         ({"optim": OptimConfig((float("inf"),))}, r"learning_rate\.0 = inf: .*finite"),
-        ({"optim": OptimConfig((0.1,), warmup_fraction=1.5)}, r"warmup_fraction = 1\.5: .*less than or equal to 1"),
+        (
+            {"optim": OptimConfig((0.1,), warmup_fraction=1.5)},
+            r"warmup_fraction = 1\.5: .*less than or equal to 1",
+        ),
         ({"training": replace(CONFIG.training, seed=-1)}, r"training\.seed = -1"),
     ],
 )
@@ -78,8 +112,12 @@ def test_json_round_trip_and_identity() -> None:
 
 def test_a_stored_configuration_with_unknown_or_missing_fields_is_refused() -> None:
     values = to_dict(CONFIG)
-    with pytest.raises(RunError, match=r"config\.json does not hold a TrainConfig.*\n.*model\.depth = 3"):
-        from_dict(TrainConfig, values | {"model": values["model"] | {"depth": 3}}, Path("config.json"))
+    with pytest.raises(
+        RunError, match=r"config\.json does not hold a TrainConfig.*\n.*model\.depth = 3"
+    ):
+        from_dict(
+            TrainConfig, values | {"model": values["model"] | {"depth": 3}}, Path("config.json")
+        )
     del values["model"]
     with pytest.raises(RunError, match="model"):
         from_dict(TrainConfig, values, Path("config.json"))
@@ -99,8 +137,17 @@ def test_flags_in_the_place_of_a_configurations_values() -> None:
         "4e-1",
     ]
     assert flags_of(args)["supervision.offset"] == ["-16"] and flags_of(args)["shared_stream"] == []
-    optim, training = replace(config.optim, learning_rate=(0.2, 0.4)), replace(config.training, stop_after=None)
-    expected = replace(config, supervision=replace(config.supervision, offset=-16), shared_stream=True, optim=optim, training=training)
+    optim, training = (
+        replace(config.optim, learning_rate=(0.2, 0.4)),
+        replace(config.training, stop_after=None),
+    )
+    expected = replace(
+        config,
+        supervision=replace(config.supervision, offset=-16),
+        shared_stream=True,
+        optim=optim,
+        training=training,
+    )
     assert with_flags(config, args) == expected
     with pytest.raises(UserError, match=r"training\.steps = '0'"):
         with_flags(config, ["--training.steps", "0"])
@@ -114,7 +161,9 @@ def help_of(main: Callable[[list[str]], None], capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize("main", [train.main, distill.main, pcfg.train.main, pcfg.distill.main])
-def test_help_of_a_run_says_what_a_preset_sets(main: Callable[[list[str]], None], capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_of_a_run_says_what_a_preset_sets(
+    main: Callable[[list[str]], None], capsys: pytest.CaptureFixture[str]
+) -> None:
     shown = help_of(main, capsys)
     assert SETS_DEFAULTS in shown and IS_EXPERIMENT not in shown
     for part in ("data", "model", "optim", "training"):
@@ -122,7 +171,9 @@ def test_help_of_a_run_says_what_a_preset_sets(main: Callable[[list[str]], None]
 
 
 @pytest.mark.parametrize("main", [experiment.main, law.main, pcfg.experiment.main])
-def test_help_of_an_experiment_promises_no_flags_of_runs(main: Callable[[list[str]], None], capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_of_an_experiment_promises_no_flags_of_runs(
+    main: Callable[[list[str]], None], capsys: pytest.CaptureFixture[str]
+) -> None:
     shown = help_of(main, capsys)
     assert IS_EXPERIMENT in shown and SETS_DEFAULTS not in shown
     assert "--dry-run" in shown

@@ -1,4 +1,5 @@
-"""Processes killed and preempted at random moments: the same command goes on and ends with the same bits."""
+"""Processes killed and preempted at random moments: the same command goes on and ends with the same
+bits."""
 
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from tests.endurance import endure
 
 
 def test_signals_at_random_moments(tmp_path: Path) -> None:
-    """A short round of `python -m tests.endurance`; at least ten processes are stopped while they work."""
+    """A short round of `python -m tests.endurance`; at least ten processes are stopped while they
+    work."""
     tally = endure(tmp_path, starts=14, seed=0)
     assert sum(tally.hits.values()) >= 10
     assert tally.looks > 10
@@ -20,7 +22,12 @@ def test_signals_at_random_moments(tmp_path: Path) -> None:
 
 def test_sigterm_saves_and_stops(tmp_path: Path) -> None:
     args = [*TINY_TEACHER, "--training.steps", "100000", "--run-dir", str(tmp_path / "run")]
-    process = subprocess.Popen([sys.executable, "-m", "parity.train", *args], cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "parity.train", *args],
+        cwd=REPOSITORY,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     while not (tmp_path / "run" / "checkpoints" / "64").exists():
         time.sleep(0.05)
     process.terminate()

@@ -1,4 +1,5 @@
-"""Damaged files: whatever reads them ends in one message that names the file and says what to do."""
+"""Damaged files: whatever reads them ends in one message that names the file and says what to
+do."""
 
 import json
 import re
@@ -19,12 +20,21 @@ from parity import claims, probe
 from parity.presets import PRESETS
 from tests.tiny_experiment import tiny_experiment
 
-WITHOUT_ENTRIES = ("{}", "[]", "3", "null", '{"status": "finished"}', '{"config": [], "checkpoints": []}')
+WITHOUT_ENTRIES = (
+    "{}",
+    "[]",
+    "3",
+    "null",
+    '{"status": "finished"}',
+    '{"config": [], "checkpoints": []}',
+)
 
 
 @pytest.mark.parametrize("name", ["config.json", "manifest.json"])
 @pytest.mark.parametrize("content", WITHOUT_ENTRIES)
-def test_files_of_something_else_are_one_message(tiny_teacher: Path, tmp_path: Path, refused: Callable[..., str], name: str, content: str) -> None:
+def test_files_of_something_else_are_one_message(
+    tiny_teacher: Path, tmp_path: Path, refused: Callable[..., str], name: str, content: str
+) -> None:
     other = tmp_path / "other"
     shutil.copytree(tiny_teacher, other)
     (other / name).write_text(content)
@@ -32,7 +42,9 @@ def test_files_of_something_else_are_one_message(tiny_teacher: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("content", WITHOUT_ENTRIES)
-def test_metrics_without_their_entries_are_one_message(tiny_teacher: Path, tmp_path: Path, content: str) -> None:
+def test_metrics_without_their_entries_are_one_message(
+    tiny_teacher: Path, tmp_path: Path, content: str
+) -> None:
     damaged = tmp_path / "teacher"
     shutil.copytree(tiny_teacher, damaged)
     (damaged / "metrics.jsonl").write_text(f"{content}\n")
@@ -51,7 +63,9 @@ def test_metrics_without_their_entries_are_one_message(tiny_teacher: Path, tmp_p
         ({"resume": {"step": 16}}, "resume.sha256"),
     ],
 )
-def test_a_manifest_with_wrong_entries_is_one_message(tiny_teacher: Path, tmp_path: Path, changes: dict[str, object], reason: str) -> None:
+def test_a_manifest_with_wrong_entries_is_one_message(
+    tiny_teacher: Path, tmp_path: Path, changes: dict[str, object], reason: str
+) -> None:
     damaged = tmp_path / "teacher"
     shutil.copytree(tiny_teacher, damaged)
     manifest = json.loads((damaged / "manifest.json").read_text())
@@ -66,7 +80,10 @@ def test_a_damaged_probe_is_one_message(tiny_teacher: Path, tmp_path: Path, cont
     shutil.copytree(tiny_teacher, damaged, ignore=shutil.ignore_patterns("probes"))
     (damaged / "probes").mkdir()
     (damaged / "probes" / "correlations.json").write_text(content)
-    with pytest.raises(RunError, match=r"correlations\.json is damaged .*; delete it and run the probe's command again"):
+    with pytest.raises(
+        RunError,
+        match=r"correlations\.json is damaged .*; delete it and run the probe's command again",
+    ):
         probe.main([str(damaged), "--num-examples", "256"])
 
 
@@ -93,7 +110,9 @@ def test_a_probe_that_was_interrupted_and_damaged(tiny_teacher: Path, tmp_path: 
     assert (damaged / "probes" / "correlations_by_stratum.csv").read_text() == table
 
 
-def test_a_refused_probe_leaves_nothing_behind(tiny_teacher: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
+def test_a_refused_probe_leaves_nothing_behind(
+    tiny_teacher: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
     tree = tmp_path / "tree"
     shutil.copytree(tiny_teacher, tree, ignore=shutil.ignore_patterns("probes"))
     record = json.loads((tree / "config.json").read_text())
@@ -116,13 +135,26 @@ def test_a_refused_probe_leaves_nothing_behind(tiny_teacher: Path, tmp_path: Pat
     ],
 )
 def test_a_damaged_result_is_one_message(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, content: str, main: Callable[[list[str]], None]
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    file: str,
+    content: str,
+    main: Callable[[list[str]], None],
 ) -> None:
     monkeypatch.setitem(PRESETS, "quick", Preset("quick", "A tiny problem.", tiny_experiment()))
     monkeypatch.setattr("figures.style.save", lambda *_: tmp_path)  # no picture is looked at
     home = tmp_path / "runs" / "parity" / "quick"
-    shutil.copytree(finished / "parity" / "quick", home, ignore=shutil.ignore_patterns("checkpoints"))
+    shutil.copytree(
+        finished / "parity" / "quick", home, ignore=shutil.ignore_patterns("checkpoints")
+    )
     (home / file).write_text(content)
     with pytest.raises(RunError, match=rf"{Path(file).name} is (damaged|corrupted) .*again"):
-        main(["--root", str(tmp_path / "runs"), *(["--out", str(tmp_path / "site")] if main is make.main else [])])
+        main(
+            [
+                "--root",
+                str(tmp_path / "runs"),
+                *(["--out", str(tmp_path / "site")] if main is make.main else []),
+            ]
+        )
     plt.close("all")

@@ -20,7 +20,8 @@ from tests.conftest import random_params
 
 
 def test_dropout_sets_to_zero_and_scales_up() -> None:
-    """At each of GPT-2's places a part p is zero and the mean over masks is what there is without: embedding, attention weights, both sublayers."""
+    """At each of GPT-2's places a part p is zero and the mean over masks is what there is without:
+    embedding, attention weights, both sublayers."""
     config, rate, num_masks = TransformerConfig(heads=4, dropout=0.25, init_std=0.2), 0.25, 1000
     model = Transformer(config, 3, 9, 3, rngs=nnx.Rngs(params=jax.random.key(0)))
     graph, state = nnx.split(model)
@@ -42,11 +43,15 @@ def test_dropout_sets_to_zero_and_scales_up() -> None:
         error = jnp.sqrt(dropped_N.var(0) / num_masks)
         assert np.abs((dropped_N.mean(0) - kept) / error).max() < 5, name
         if name != "attention":
-            np.testing.assert_allclose(dropped_N, jnp.where(dropped_N == 0, 0, kept / (1 - rate)), rtol=1e-4, atol=1e-6)
+            np.testing.assert_allclose(
+                dropped_N, jnp.where(dropped_N == 0, 0, kept / (1 - rate)), rtol=1e-4, atol=1e-6
+            )
 
     # The first position attends to itself alone: a head that drops this weight gives nothing there.
     q_NxLxHxK = jax.random.normal(jax.random.key(2), (num_masks, 9, config.heads, config.head_size))
-    y_NxLxHxK = gather(q_NxLxHxK, q_NxLxHxK, q_NxLxHxK, None, True, (model.drop, nnx.Rngs(dropout=0)))
+    y_NxLxHxK = gather(
+        q_NxLxHxK, q_NxLxHxK, q_NxLxHxK, None, True, (model.drop, nnx.Rngs(dropout=0))
+    )
     assert np.mean((y_NxLxHxK[:, 0] == 0).all(-1)) == pytest.approx(rate, abs=0.03)
 
 
@@ -57,13 +62,22 @@ def test_dropout_of_almost_nothing_changes_almost_nothing(causal: bool, last_onl
     config = TransformerConfig(heads=2, causal=causal, dropout=1e-7)
     model = functional_transformer(config, 2, 9, 4, last_only=last_only)
     params, tokens = random_params(model.init, 0.1), np.random.default_rng(1).integers(0, 2, (6, 9))
-    np.testing.assert_allclose(jax.jit(model.apply)(params, tokens, jax.random.key(0)), jax.jit(model.apply)(params, tokens), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        jax.jit(model.apply)(params, tokens, jax.random.key(0)),
+        jax.jit(model.apply)(params, tokens),
+        rtol=1e-4,
+        atol=1e-5,
+    )
 
 
 def test_only_training_with_dropout_is_random() -> None:
-    """Logits depend on the key only where there is dropout, and without a key never; dropout of 0 leaves no trace in the program."""
+    """Logits depend on the key only where there is dropout, and without a key never; dropout of 0
+    leaves no trace in the program."""
     tokens = np.random.default_rng(1).integers(0, 2, (6, 9))
-    dropping, plain = (functional_transformer(TransformerConfig(heads=2, dropout=rate), 2, 9, 2) for rate in (0.3, 0.0))
+    dropping, plain = (
+        functional_transformer(TransformerConfig(heads=2, dropout=rate), 2, 9, 2)
+        for rate in (0.3, 0.0)
+    )
     params = random_params(plain.init, 0.1)
     apply = jax.jit(dropping.apply)
     one, other = (apply(params, tokens, jax.random.key(seed)) for seed in (0, 1))
@@ -75,7 +89,12 @@ def test_only_training_with_dropout_is_random() -> None:
 
 
 def test_a_run_drops_while_it_trains_and_not_while_it_is_evaluated() -> None:
-    plain = TrainConfig(ParityData(4, 2), TransformerConfig(1, layers=1), OptimConfig((0.1,)), TrainingConfig(2, 4, 2, 64))
+    plain = TrainConfig(
+        ParityData(4, 2),
+        TransformerConfig(1, layers=1),
+        OptimConfig((0.1,)),
+        TrainingConfig(2, 4, 2, 64),
+    )
     dropping = replace(plain, model=TransformerConfig(1, layers=1, dropout=0.5))
     losses, trained = [], []
     for config in (plain, dropping, dropping):

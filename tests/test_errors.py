@@ -1,4 +1,5 @@
-"""What users see: operating-system errors as advice with an exit code, progress only on a terminal."""
+"""What users see: operating-system errors as advice with an exit code, progress only on a
+terminal."""
 
 import errno
 import io
@@ -46,9 +47,13 @@ def test_progress_is_silent_where_there_is_no_terminal(tmp_path: Path) -> None:
     assert "256 steps x 2 lanes" in result.stderr
 
 
-def test_progress_shows_rate_and_time_left_on_a_terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_progress_shows_rate_and_time_left_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     with (tmp_path / "terminal").open("w+") as file:
-        monkeypatch.setattr(progress, "Console", lambda **_: Console(file=file, force_terminal=True, width=140))
+        monkeypatch.setattr(
+            progress, "Console", lambda **_: Console(file=file, force_terminal=True, width=140)
+        )
         with progress.progress_bar("run", 100, per_unit=32, rate_unit="examples") as update:
             update(50)
             update(100)
@@ -65,12 +70,16 @@ def test_a_terminal_that_is_gone_ends_no_run(monkeypatch: pytest.MonkeyPatch) ->
         def write(self, text: str) -> int:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(progress, "Console", lambda **_: Console(file=Closed(), force_terminal=True))
+    monkeypatch.setattr(
+        progress, "Console", lambda **_: Console(file=Closed(), force_terminal=True)
+    )
     with progress.progress_bar("run", 100) as update:
         update(50)
 
 
-def test_a_device_that_is_not_there_is_one_message(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_device_that_is_not_there_is_one_message(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(RuntimeError, match="our own"):  # a defect keeps its traceback
         run_command(_defect)
 
@@ -98,9 +107,15 @@ def _defect(_: list[str]) -> None:
         ("JAX_PLATFORMS", "cuda", "parity.train"),
     ],
 )
-def test_variables_that_jax_cannot_use_are_one_message(tmp_path: Path, variable: str, value: str, module: str) -> None:
+def test_variables_that_jax_cannot_use_are_one_message(
+    tmp_path: Path, variable: str, value: str, module: str
+) -> None:
     """Python is started for it, because JAX reads them when it is imported."""
-    arguments = ["--run-dir", str(tmp_path / "run"), *TINY_TEACHER] if module == "parity.train" else [str(tmp_path)]
+    arguments = (
+        ["--run-dir", str(tmp_path / "run"), *TINY_TEACHER]
+        if module == "parity.train"
+        else [str(tmp_path)]
+    )
     result = subprocess.run(
         [sys.executable, "-m", module, *arguments],
         cwd=REPOSITORY,
@@ -116,7 +131,9 @@ def test_variables_that_jax_cannot_use_are_one_message(tmp_path: Path, variable:
     assert not (tmp_path / "run").exists()
 
 
-def test_text_that_a_stream_cannot_show_is_escaped(tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_that_a_stream_cannot_show_is_escaped(
+    tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     printed = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="ascii"))
     monkeypatch.setattr(sys, "argv", ["common.runs", str(tmp_path / "läufe")])
@@ -127,14 +144,19 @@ def test_text_that_a_stream_cannot_show_is_escaped(tiny_teacher: Path, tmp_path:
     assert any("finished in" in line for line in lines)
 
 
-def test_paths_that_are_no_text_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_paths_that_are_no_text_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Orbax cannot write to them, nor read from them, and would call their checkpoints damaged."""
     undecodable = os.fsdecode(os.fsencode(tmp_path) + b"/l\xe4ufe")
     monkeypatch.setattr(sys, "argv", ["parity.train", "--run-dir", undecodable])
     with pytest.raises(SystemExit) as stop:
         run_command(_defect)
     assert stop.value.code == 2
-    assert "l\\udce4ufe: bytes that are no text in this locale; set PYTHONUTF8=1" in capsys.readouterr().err.replace("\n", "")
+    assert (
+        "l\\udce4ufe: bytes that are no text in this locale; set PYTHONUTF8=1"
+        in capsys.readouterr().err.replace("\n", "")
+    )
     monkeypatch.setattr(sys, "argv", ["common.runs", "."])
     Path(undecodable).mkdir()
     monkeypatch.chdir(undecodable)
@@ -142,7 +164,9 @@ def test_paths_that_are_no_text_are_refused(tmp_path: Path, monkeypatch: pytest.
         run_command(_defect)
 
 
-def test_checkpoints_are_not_called_damaged_where_jax_cannot_start(tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoints_are_not_called_damaged_where_jax_cannot_start(
+    tiny_teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def devices() -> None:
         raise AssertionError
 
@@ -171,7 +195,9 @@ def test_output_that_cannot_be_written_is_one_message() -> None:
         pytest.skip("no /dev/full on this system")
     with full.open("w") as nowhere:
         command = [sys.executable, "-m", "common.export", "--help"]
-        result = subprocess.run(command, cwd=REPOSITORY, stdout=nowhere, stderr=subprocess.PIPE, text=True, check=False)
+        result = subprocess.run(
+            command, cwd=REPOSITORY, stdout=nowhere, stderr=subprocess.PIPE, text=True, check=False
+        )
     assert result.returncode == 1
     assert "the disk is full" in result.stderr
     assert "Exception ignored" not in result.stderr
@@ -180,6 +206,10 @@ def test_output_that_cannot_be_written_is_one_message() -> None:
 def test_only_late_callbacks_are_silent() -> None:
     reported: list[str] = []
     hook = without_late_callbacks(lambda unraisable: reported.append(str(unraisable.exc_value)))
-    for error in (RuntimeError("Event loop is closed"), RuntimeError("other"), ValueError("Event loop is closed")):
+    for error in (
+        RuntimeError("Event loop is closed"),
+        RuntimeError("other"),
+        ValueError("Event loop is closed"),
+    ):
         hook(SimpleNamespace(exc_value=error))
     assert reported == ["other", "Event loop is closed"]

@@ -1,4 +1,5 @@
-"""A whole experiment on the tiny problem: plan, stages, claims, figures, report; and the presets that users get."""
+"""A whole experiment on the tiny problem: plan, stages, claims, figures, report; and the presets
+that users get."""
 
 import json
 import math
@@ -40,7 +41,9 @@ def test_claims_are_what_the_metrics_say(finished: Path) -> None:
     home = finished / "parity" / "quick"
 
     def t90(run: str) -> list[float]:
-        records = [json.loads(line) for line in (home / run / "metrics.jsonl").read_text().splitlines()]
+        records = [
+            json.loads(line) for line in (home / run / "metrics.jsonl").read_text().splitlines()
+        ]
         accuracy_LxT = np.array([record["accuracy"] for record in records], float).T
         times = []
         for accuracy_T in accuracy_LxT:
@@ -67,10 +70,20 @@ def test_learning_rates_come_from_the_sweeps(finished: Path) -> None:
     sweeps = pd.read_csv(home / "tuning.csv").fillna({"median_t90": math.inf})
     for run, table in sweeps.groupby("run"):
         if str(run).startswith(("ce-w8", "progressive")):
-            best = table.sort_values(["median_t90", "num_learnt", "mean_final_accuracy"], ascending=[True, False, False]).learning_rate.iloc[0]
-            assert set(RunDirectory(home / "student" / str(run)).manifest["learning_rates"]) == {best}
-    tuning = {seed for path in runs_below(home / "tune") for seed in RunDirectory(path).manifest["seeds"]}
-    report = {seed for path in runs_below(home / "student") for seed in RunDirectory(path).manifest["seeds"]}
+            best = table.sort_values(
+                ["median_t90", "num_learnt", "mean_final_accuracy"], ascending=[True, False, False]
+            ).learning_rate.iloc[0]
+            assert set(RunDirectory(home / "student" / str(run)).manifest["learning_rates"]) == {
+                best
+            }
+    tuning = {
+        seed for path in runs_below(home / "tune") for seed in RunDirectory(path).manifest["seeds"]
+    }
+    report = {
+        seed
+        for path in runs_below(home / "student")
+        for seed in RunDirectory(path).manifest["seeds"]
+    }
     assert tuning == {50, 51}
     assert report == {3, 4}
 
@@ -88,7 +101,9 @@ def test_figures_and_report_are_complete(finished: Path) -> None:
         assert text in page
 
 
-def test_what_has_been_drawn_is_found_drawn(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_has_been_drawn_is_found_drawn(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setitem(PRESETS, "quick", Preset("quick", "A tiny problem.", tiny_experiment()))
     site = finished / "site" / "quick"
     before = {path: path.stat().st_mtime_ns for path in site.iterdir()}
@@ -122,18 +137,31 @@ def test_figures_of_what_has_not_been_run_are_left_out(tmp_path: Path) -> None:
     config = tiny_experiment()
     without = {name for name, _ in make.parity_figures(config, tmp_path)}
     (tmp_path / "beyond.json").touch()
-    assert {name for name, _ in make.parity_figures(config, tmp_path)} - without == {"levels", "first"}
+    assert {name for name, _ in make.parity_figures(config, tmp_path)} - without == {
+        "levels",
+        "first",
+    }
     with_neither = replace(config, tree=None, first=None, replicas=())
     assert {name for name, _ in make.parity_figures(with_neither, tmp_path)} == without
 
 
-def test_figures_are_not_drawn_among_other_things(finished: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
+def test_figures_are_not_drawn_among_other_things(
+    finished: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
     for folder in ("site/quick", "results/quick"):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "width.png").write_text("mine")
         (tmp_path / folder / "thesis.tex").touch()
     assert "no report.html" in refused(make.main, "--root", finished, "--out", tmp_path / "site")
-    assert "no provenance.json" in refused(publish.main, "--root", finished, "--out", tmp_path / "results", "--site", tmp_path / "other")
+    assert "no provenance.json" in refused(
+        publish.main,
+        "--root",
+        finished,
+        "--out",
+        tmp_path / "results",
+        "--site",
+        tmp_path / "other",
+    )
     assert (tmp_path / "site" / "quick" / "width.png").read_text() == "mine"
     assert not (tmp_path / "other").exists()
 
@@ -141,20 +169,44 @@ def test_figures_are_not_drawn_among_other_things(finished: Path, tmp_path: Path
 def test_an_experiment_on_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the teacher to the published table, with heads in the place of the width."""
     data, optim = ParityData(5, 2), OptimConfig((1e-3,), kind="adam")
-    budget = TrainingConfig(steps=128, batch_size=32, eval_every=4, eval_examples=256, seed=3, num_seeds=2)
+    budget = TrainingConfig(
+        steps=128, batch_size=32, eval_every=4, eval_examples=256, seed=3, num_seeds=2
+    )
     tiny = Experiment(
-        teacher=TrainConfig(data, TransformerConfig(4, layers=1, init_std=0.2), optim, replace(budget, checkpoint_every=4)),
+        teacher=TrainConfig(
+            data,
+            TransformerConfig(4, layers=1, init_std=0.2),
+            optim,
+            replace(budget, checkpoint_every=4),
+        ),
         student=StudentConfig(
-            data, TransformerConfig(2, layers=1, init_std=0.2), optim, budget, ScheduleConfig(interval=4, first_steps=16, projection_steps=1)
+            data,
+            TransformerConfig(2, layers=1, init_std=0.2),
+            optim,
+            budget,
+            ScheduleConfig(interval=4, first_steps=16, projection_steps=1),
         ),
         label_steps=128,
         sizes=((2, 128), (4, 128)),
         tuning=None,
         probe_examples=1024,
     )
-    monkeypatch.setitem(PRESETS, "transformer-quick", Preset("transformer-quick", "A tiny problem.", tiny))
+    monkeypatch.setitem(
+        PRESETS, "transformer-quick", Preset("transformer-quick", "A tiny problem.", tiny)
+    )
     experiment.main(["--preset", "transformer-quick", "--root", str(tmp_path)])
-    publish.main(["--preset", "transformer-quick", "--root", str(tmp_path), "--site", str(tmp_path / "site"), "--out", str(tmp_path / "results")])
+    publish.main(
+        [
+            "--preset",
+            "transformer-quick",
+            "--root",
+            str(tmp_path),
+            "--site",
+            str(tmp_path / "site"),
+            "--out",
+            str(tmp_path / "results"),
+        ]
+    )
     home = tmp_path / "parity" / "transformer-quick"
     assert RunDirectory(home / "student" / "ce-h2").record["config"]["model"]["heads"] == 2
     assert RunDirectory(home / "student" / "progressive").record["config"]["model"]["heads"] == 2
@@ -168,9 +220,20 @@ def test_an_experiment_on_transformers(tmp_path: Path, monkeypatch: pytest.Monke
     assert "t90 at 4 heads" in (tmp_path / "results" / "transformer-quick" / "table.md").read_text()
 
 
-def test_small_results_are_published(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_results_are_published(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(PRESETS, "quick", Preset("quick", "A tiny problem.", tiny_experiment()))
-    publish.main(["--root", str(finished), "--site", str(tmp_path / "site"), "--out", str(tmp_path / "results")])
+    publish.main(
+        [
+            "--root",
+            str(finished),
+            "--site",
+            str(tmp_path / "site"),
+            "--out",
+            str(tmp_path / "results"),
+        ]
+    )
     names = {path.name for path in (tmp_path / "results" / "quick").iterdir()}
     assert {
         "claims.json",
@@ -196,17 +259,26 @@ def test_small_results_are_published(finished: Path, tmp_path: Path, monkeypatch
 
 
 def test_provenance_names_the_seeds_of_every_run_replicas_too(finished: Path) -> None:
-    assert publish.provenance(finished / "parity" / "quick")["seeds"] == {"train": [3, 4, 9, 10], "distill": [3, 4], "tune": [50, 51]}
+    assert publish.provenance(finished / "parity" / "quick")["seeds"] == {
+        "train": [3, 4, 9, 10],
+        "distill": [3, 4],
+        "tune": [50, 51],
+    }
 
 
 def test_published_curves_are_thinned_from_first_to_last(finished: Path) -> None:
     home = finished / "parity" / "quick"
     thin = tables.curves(home)
-    assert set(thin.run) == {"teacher", "teacher-9", "tree"} | {f"student/{path.name}" for path in runs_below(home / "student")}
+    assert set(thin.run) == {"teacher", "teacher-9", "tree"} | {
+        f"student/{path.name}" for path in runs_below(home / "student")
+    }
     for run, table in thin.groupby("run"):
         full = loaders.metrics(home / str(run))
         at = np.sort(table.examples.unique())
-        assert len(at) == min(100, full.step.nunique()) and {at[0], at[-1]} == {full.examples.min(), full.examples.max()}
+        assert len(at) == min(100, full.step.nunique()) and {at[0], at[-1]} == {
+            full.examples.min(),
+            full.examples.max(),
+        }
         both = table.merge(full, on=["seed", "examples"], suffixes=("", "_full"))
         assert len(both) == len(table) and (both.accuracy == both.accuracy_full).all()
 
@@ -218,19 +290,34 @@ def test_published_correlations_are_the_probe_of_every_checkpoint(finished: Path
     subsets = pd.read_csv(teacher / "probes" / "correlations_in_support.csv")
     expected = subsets.assign(size=subsets.with_2p_minus_1.abs()).groupby(keys)["size"].mean()
     assert len(expected) == len(published)
-    pd.testing.assert_series_equal(published.in_support.sort_index(), expected, rtol=1e-3, atol=1e-6, check_names=False)
+    pd.testing.assert_series_equal(
+        published.in_support.sort_index(), expected, rtol=1e-3, atol=1e-6, check_names=False
+    )
     assert published.notna().all().all()
 
 
-def test_transition_is_drawn_from_published_tables(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transition_is_drawn_from_published_tables(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(PRESETS, "quick", Preset("quick", "A tiny problem.", tiny_experiment()))
-    publish.main(["--root", str(finished), "--site", str(tmp_path / "site"), "--out", str(tmp_path / "results")])
+    publish.main(
+        [
+            "--root",
+            str(finished),
+            "--site",
+            str(tmp_path / "site"),
+            "--out",
+            str(tmp_path / "results"),
+        ]
+    )
     folder = tmp_path / "results" / "quick"
     from_runs = matplotlib.image.imread(folder / "transition.png")
     (folder / "transition.png").unlink()
     transition_figure.main([str(folder)])
     difference = np.abs(matplotlib.image.imread(folder / "transition.png") - from_runs)
-    assert difference.mean() < 1e-3, "published tables are rounded, but not so that it could be seen"
+    assert difference.mean() < 1e-3, (
+        "published tables are rounded, but not so that it could be seen"
+    )
     (folder / "curves.csv").unlink()
     with pytest.raises(UserError, match=r"no curves\.csv"):
         transition_figure.main([str(folder)])
@@ -238,7 +325,9 @@ def test_transition_is_drawn_from_published_tables(finished: Path, tmp_path: Pat
         transition_figure.main([str(tmp_path)])
 
 
-def test_a_size_is_reproduced_and_found_done(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_size_is_reproduced_and_found_done(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The parts of a size run in order: here the tiny experiment alone, which is done and drawn."""
     monkeypatch.setitem(PRESETS, "quick", Preset("quick", "A tiny problem.", tiny_experiment()))
     monkeypatch.setattr(make, "LAW_SIZES", ())
@@ -255,17 +344,23 @@ def test_a_size_is_reproduced_and_found_done(finished: Path, monkeypatch: pytest
 
 def test_an_unknown_size_is_refused(refused: Callable[..., str], tmp_path: Path) -> None:
     assert "no experiment has it" in refused(reproduce.main, "--preset", "huge", "--root", tmp_path)
-    assert "nothing goes beyond the paper" in refused(reproduce.main, "--preset", "transformer-quick", "--beyond", "--root", tmp_path)
+    assert "nothing goes beyond the paper" in refused(
+        reproduce.main, "--preset", "transformer-quick", "--beyond", "--root", tmp_path
+    )
 
 
-def test_claims_command_prints_the_verdicts(finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_claims_command_prints_the_verdicts(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setitem(PRESETS, "quick", Preset("quick", "A tiny problem.", tiny_experiment()))
     claims.main(["--preset", "quick", "--root", str(finished)])
     out = capsys.readouterr().out
     assert out.count("holds") + out.count("does not") >= 5
 
 
-def test_claims_of_unfinished_runs_are_refused(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]) -> None:
+def test_claims_of_unfinished_runs_are_refused(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]
+) -> None:
     monkeypatch.setitem(PRESETS, "quick", Preset("quick", "A tiny problem.", tiny_experiment()))
     home = tmp_path / "parity" / "quick"
     shutil.copytree(finished / "parity" / "quick", home)
@@ -280,9 +375,14 @@ def test_claims_of_unfinished_runs_are_refused(finished: Path, tmp_path: Path, m
 
 
 def test_runs_that_do_not_belong_together_are_refused(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str], capsys: pytest.CaptureFixture[str]
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    refused: Callable[..., str],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Claims without a record of their runs are judged again. Not from a teacher of other seeds than the students', and not for an edited preset."""
+    """Claims without a record of their runs are judged again. Not from a teacher of other seeds
+    than the students', and not for an edited preset."""
     tiny, home = tiny_experiment(), tmp_path / "parity" / "quick"
     monkeypatch.setitem(PRESETS, "quick", Preset("quick", "A tiny problem.", tiny))
     shutil.copytree(finished / "parity" / "quick", home)
@@ -292,37 +392,62 @@ def test_runs_that_do_not_belong_together_are_refused(
     assert (home / "claims.json").read_text() == judged
 
     shutil.rmtree(home / "teacher")
-    (teacher,) = (stage for stage in experiment.plan("quick", tiny, tmp_path) if stage.name == "teacher")
+    (teacher,) = (
+        stage for stage in experiment.plan("quick", tiny, tmp_path) if stage.name == "teacher"
+    )
     train.main([*teacher.args, "--training.seed", "7"])
     for main in (claims.main, experiment.main):
         message = refused(main, "--root", tmp_path)
         assert "  teacher was trained with training.seed = 7, the preset now says 3\n" in message
         assert "  student/progressive was taught by another teacher than the one in" in message
-    assert "than those that are there: teacher," in refused(make.main, "--root", tmp_path, "--out", tmp_path / "site")
+    assert "than those that are there: teacher," in refused(
+        make.main, "--root", tmp_path, "--out", tmp_path / "site"
+    )
     capsys.readouterr()
     experiment.main(["--root", str(tmp_path), "--dry-run"])
     assert "stale: was taught" in capsys.readouterr().out
-    edited = replace(tiny, student=replace(tiny.student, training=replace(tiny.student.training, seed=7)))
+    edited = replace(
+        tiny, student=replace(tiny.student, training=replace(tiny.student.training, seed=7))
+    )
     monkeypatch.setitem(PRESETS, "quick", Preset("quick", "Edited.", edited))
-    assert "  student/one-shot was trained with training.seed = 3, the preset now says 7\n" in refused(claims.main, "--root", tmp_path)
+    assert (
+        "  student/one-shot was trained with training.seed = 3, the preset now says 7\n"
+        in refused(claims.main, "--root", tmp_path)
+    )
     assert (home / "claims.json").read_text() == judged
 
 
 def test_claim_c_is_what_the_probe_says(finished: Path) -> None:
-    """The ratio at the transition recomputed from the probes' tables, of every teacher that has one; R has the replicas as well."""
+    """The ratio at the transition recomputed from the probes' tables, of every teacher that has
+    one; R has the replicas as well."""
     home = finished / "parity" / "quick"
     ratios: dict[str, list[float]] = {}
-    for teacher, seeds, student in (("teacher", (3, 4), "student/two-shot"), ("teacher-9", (9, 10), "first/teacher-9/at+0")):
-        inside = pd.read_csv(home / teacher / "probes" / "correlations_in_support.csv").query("degree == 1")
-        outside = pd.read_csv(home / teacher / "probes" / "correlations_by_stratum.csv").query("degree == 1 and overlap == 0")
-        for seed, transition in zip(seeds, RunDirectory(home / student).manifest["transitions"], strict=True):
+    for teacher, seeds, student in (
+        ("teacher", (3, 4), "student/two-shot"),
+        ("teacher-9", (9, 10), "first/teacher-9/at+0"),
+    ):
+        inside = pd.read_csv(home / teacher / "probes" / "correlations_in_support.csv").query(
+            "degree == 1"
+        )
+        outside = pd.read_csv(home / teacher / "probes" / "correlations_by_stratum.csv").query(
+            "degree == 1 and overlap == 0"
+        )
+        for seed, transition in zip(
+            seeds, RunDirectory(home / student).manifest["transitions"], strict=True
+        ):
             if "chosen" in transition:
                 at = f"seed == {seed} and step == {transition['chosen']}"
-                ratio = inside.query(at).with_2p_minus_1.abs().mean() / outside.query(at).mean_abs.item()
+                ratio = (
+                    inside.query(at).with_2p_minus_1.abs().mean()
+                    / outside.query(at).mean_abs.item()
+                )
                 ratios.setdefault(teacher, []).append(ratio)
     of_all = ratios["teacher"] + ratios["teacher-9"]
     assert len(of_all) == 3
-    for file, claim, expected in ((claims.OUTPUT, "C", ratios["teacher"]), (claims.BEYOND, "R", of_all)):
+    for file, claim, expected in (
+        (claims.OUTPUT, "C", ratios["teacher"]),
+        (claims.BEYOND, "R", of_all),
+    ):
         measured = judged_in(home / file)[claim]["measured"][0]
         assert measured["value"] == pytest.approx(np.median(expected))
         assert measured["num_seeds"] == len(expected)

@@ -1,4 +1,5 @@
-"""Files: whole or not at all, of the usual permissions, in the place of files only. Locks: who looks is in nobody's way."""
+"""Files: whole or not at all, of the usual permissions, in the place of files only. Locks: who
+looks is in nobody's way."""
 
 import fcntl
 import os
@@ -46,7 +47,11 @@ def test_only_files_are_replaced(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "device").symlink_to("/dev/null")
     (tmp_path / "folder").mkdir()
-    for name, message in (("pipe", "a device or a pipe"), ("device", "a device or a pipe"), ("folder", "is a folder")):
+    for name, message in (
+        ("pipe", "a device or a pipe"),
+        ("device", "a device or a pipe"),
+        ("folder", "is a folder"),
+    ):
         with pytest.raises(UserError, match=message):
             write_text(tmp_path / name, "text")
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
@@ -55,7 +60,15 @@ def test_only_files_are_replaced(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("count", "text"),
-    [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (5648, "5.65 kB"), (999_600, "1 MB"), (12_345_678, "12.3 MB"), (1_230_000_000, "1.23 GB")],
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1 kB"),
+        (5648, "5.65 kB"),
+        (999_600, "1 MB"),
+        (12_345_678, "12.3 MB"),
+        (1_230_000_000, "1.23 GB"),
+    ],
 )
 def test_sizes_are_printed_in_units_that_show_them(count: int, text: str) -> None:
     assert bytes_text(count) == text
@@ -97,7 +110,8 @@ def test_results_are_not_written_among_other_things(tmp_path: Path) -> None:
 
 
 def test_looking_is_in_nobodys_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At every moment at which a process that looks holds any lock, another one can begin to work."""
+    """At every moment at which a process that looks holds any lock, another one can begin to
+    work."""
     with locked(tmp_path), announced(tmp_path):
         assert is_announced(tmp_path)
         left_by_a_killed_process = (tmp_path / "running").read_bytes()

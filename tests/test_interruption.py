@@ -1,4 +1,5 @@
-"""Signals: every one of them saves and stops, a second Ctrl-C ends at once, and the last words are true."""
+"""Signals: every one of them saves and stops, a second Ctrl-C ends at once, and the last words are
+true."""
 
 import os
 import signal
@@ -25,9 +26,19 @@ from parity import law, train
 from tests.commands import REPOSITORY
 from tests.conftest import TINY, same_run
 
-signals = pytest.mark.parametrize("number", STOP_SIGNALS, ids=[number.name for number in STOP_SIGNALS])
+signals = pytest.mark.parametrize(
+    "number", STOP_SIGNALS, ids=[number.name for number in STOP_SIGNALS]
+)
 # One evaluation before training and one after it: all that lies between would be one chunk.
-LONG_CHUNK = [*TINY, "--model.width", "64", "--training.eval-every", "256", "--training.checkpoint-every", "0"]
+LONG_CHUNK = [
+    *TINY,
+    "--model.width",
+    "64",
+    "--training.eval-every",
+    "256",
+    "--training.checkpoint-every",
+    "0",
+]
 BUSY = "hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)"
 """Compiled code that does not return to Python, where no handler would run."""
 
@@ -66,13 +77,20 @@ def signal_at_chunk(number: int, chunk: int, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @signals
-def test_every_signal_saves_between_evaluations(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunks_of_32: None) -> None:
-    """A run of one long chunk stops at its next look, and ends with the bits of a run that nobody stopped."""
+def test_every_signal_saves_between_evaluations(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunks_of_32: None
+) -> None:
+    """A run of one long chunk stops at its next look, and ends with the bits of a run that nobody
+    stopped."""
     run_dir = tmp_path / "run"
     with signal_at_chunk(number, 2, monkeypatch), pytest.raises(Preempted) as stop:
         train.main(["--run-dir", str(run_dir), *LONG_CHUNK])
     assert stop.value.exit_code == 128 + number
-    assert str(stop.value) == f"by {signal.Signals(number).name}: {run_dir} is saved at step 96 of 256; the same command goes on from there"
+    assert (
+        str(stop.value)
+        == f"by {signal.Signals(number).name}: {run_dir} is saved at step 96 of 256; the same"
+        " command goes on from there"
+    )
     run = RunDirectory(run_dir)
     assert run.manifest["resume"]["step"] == 96
     assert [record["step"] for record in run.metrics()] == [0]
@@ -88,20 +106,37 @@ def test_looking_up_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     train.main(["--run-dir", str(tmp_path / "one"), *LONG_CHUNK])
     monkeypatch.setattr("common.train.chunks.MAX_LAYER_STEPS", 32)
     train.main(["--run-dir", str(tmp_path / "eight"), *LONG_CHUNK])
-    assert [RunDirectory(tmp_path / name).manifest["chunk_steps"] for name in ("one", "eight")] == [256, 32]
+    assert [RunDirectory(tmp_path / name).manifest["chunk_steps"] for name in ("one", "eight")] == [
+        256,
+        32,
+    ]
     same_run(tmp_path / "one", tmp_path / "eight")
 
 
-def test_a_signal_in_the_last_chunk_is_not_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunks_of_32: None) -> None:
+def test_a_signal_in_the_last_chunk_is_not_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunks_of_32: None
+) -> None:
     """The run ends; what would come after it, the next stage of an experiment, does not begin."""
-    with ending(), signal_at_chunk(signal.SIGUSR1, 7, monkeypatch), telling(lambda: "what comes next"), pytest.raises(Preempted) as stop:
+    with (
+        ending(),
+        signal_at_chunk(signal.SIGUSR1, 7, monkeypatch),
+        telling(lambda: "what comes next"),
+        pytest.raises(Preempted) as stop,
+    ):
         train.main(["--run-dir", str(tmp_path / "run"), *LONG_CHUNK])
     assert str(stop.value) == f"by SIGUSR1: {tmp_path / 'run'} is finished"
 
 
-def test_what_is_saved_is_what_is_said(tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_saved_is_what_is_said(
+    tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("common.train.stage.fit", lambda *_: signal.raise_signal(signal.SIGINT))
-    with ending(), pytest.raises(Preempted, match=r"nothing of .* is saved yet; the same command begins it again"):
+    with (
+        ending(),
+        pytest.raises(
+            Preempted, match=r"nothing of .* is saved yet; the same command begins it again"
+        ),
+    ):
         train.main(["--run-dir", str(tmp_path / "run"), *TINY])
     assert what_is_saved(RunDirectory(tiny_teacher), 256) == f"{tiny_teacher} is finished"
 
@@ -109,32 +144,65 @@ def test_what_is_saved_is_what_is_said(tiny_teacher: Path, tmp_path: Path, monke
 def test_a_probe_says_what_is_saved(tiny_teacher: Path) -> None:
     said: list[str] = []
     for name in (None, "16-32.npz"):
-        with ending(), pytest.raises(Preempted) as stop, opened_probe(RunDirectory(tiny_teacher), "interrupted", {}) as opened:
+        with (
+            ending(),
+            pytest.raises(Preempted) as stop,
+            opened_probe(RunDirectory(tiny_teacher), "interrupted", {}) as opened,
+        ):
             assert opened is not None
             if name is not None:
                 (opened.parts / name).touch()
             signal.raise_signal(signal.SIGHUP)
         said.append(str(stop.value))
     assert said == [
-        f"by SIGHUP: nothing of the probe of {tiny_teacher} is saved yet; the same command begins it again",
-        f"by SIGHUP: the probe of {tiny_teacher} is saved up to its part 1; the same command goes on from there",
+        (
+            f"by SIGHUP: nothing of the probe of {tiny_teacher} is saved yet; the same command"
+            " begins it again"
+        ),
+        (
+            f"by SIGHUP: the probe of {tiny_teacher} is saved up to its part 1; the same command"
+            " goes on from there"
+        ),
     ]
 
 
 def test_an_experiment_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stages = [StageCommand(name, "some.module", (), tmp_path / name, ()) for name in ("first", "second", "third")]
-    mains = iter([lambda _: (tmp_path / "first").touch(), lambda _: signal.raise_signal(signal.SIGUSR2)])
-    monkeypatch.setattr(plan.importlib, "import_module", lambda _: SimpleNamespace(main=next(mains)))
-    with ending(), pytest.raises(Preempted, match="by SIGUSR2: 1 of 3 stages are done; the same command goes on with the rest"):
+    stages = [
+        StageCommand(name, "some.module", (), tmp_path / name, ())
+        for name in ("first", "second", "third")
+    ]
+    mains = iter(
+        [lambda _: (tmp_path / "first").touch(), lambda _: signal.raise_signal(signal.SIGUSR2)]
+    )
+    monkeypatch.setattr(
+        plan.importlib, "import_module", lambda _: SimpleNamespace(main=next(mains))
+    )
+    with (
+        ending(),
+        pytest.raises(
+            Preempted,
+            match="by SIGUSR2: 1 of 3 stages are done; the same command goes on with the rest",
+        ),
+    ):
         plan.run_stages(stages, Runtime())
 
 
 def listening(context: str, *, ignoring: bool = False) -> subprocess.Popen[str]:
     """A process in compiled code, with signals heeded in one of the two ways."""
     imports = "import hashlib\nfrom common.base.interruption import ending, noting, telling\n"
-    code = f"{imports}with telling(lambda: 'step 7 is saved'), {context}:\n    print('ready', flush=True)\n    {BUSY}"
+    code = (
+        f"{imports}with telling(lambda: 'step 7 is saved'), {context}:\n    print('ready',"
+        f" flush=True)\n    {BUSY}"
+    )
     command = [*(["nohup"] if ignoring else []), sys.executable, "-c", code]
-    process = subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=REPOSITORY,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout is not None
     while process.stdout.readline() != "ready\n":
         assert process.poll() is None
@@ -144,7 +212,9 @@ def listening(context: str, *, ignoring: bool = False) -> subprocess.Popen[str]:
 def test_a_second_interrupt_ends_at_once() -> None:
     process = listening("noting()")
     process.send_signal(signal.SIGINT)
-    process.send_signal(signal.SIGINT)  # the same keystroke, which came to the process and to its group
+    process.send_signal(
+        signal.SIGINT
+    )  # the same keystroke, which came to the process and to its group
     time.sleep(0.7)
     assert process.poll() is None, "one keystroke saves first"
     process.send_signal(signal.SIGINT)
@@ -197,7 +267,10 @@ def test_every_signal_reaches_the_processes_side_by_side(number: int, tmp_path: 
 
 
 def test_a_process_that_one_signal_does_not_end_gets_the_next(tmp_path: Path) -> None:
-    child = "import pathlib, signal, sys, time\nsignal.signal(signal.SIGUSR1, lambda *_: None)\npathlib.Path(sys.argv[1]).touch()\ntime.sleep(60)"
+    child = (
+        "import pathlib, signal, sys, time\nsignal.signal(signal.SIGUSR1, lambda *_:"
+        " None)\npathlib.Path(sys.argv[1]).touch()\ntime.sleep(60)"
+    )
 
     def send() -> None:
         while not (tmp_path / "ready").exists():

@@ -1,4 +1,5 @@
-"""What the intervals over few seeds cover, as `common.judge.stats.INTERVALS` says wherever they are printed."""
+"""What the intervals over few seeds cover, as `common.judge.stats.INTERVALS` says wherever they are
+printed."""
 
 import math
 from collections.abc import Callable
@@ -8,7 +9,13 @@ import pytest
 import scipy.stats
 
 from common.judge import stats
-from common.judge.stats import Estimate, area_under_roc, exponent_difference, fit_power_law, ratio_of_medians
+from common.judge.stats import (
+    Estimate,
+    area_under_roc,
+    exponent_difference,
+    fit_power_law,
+    ratio_of_medians,
+)
 
 DISTRIBUTIONS = {
     "normal": lambda rng, shape: rng.standard_normal(shape),
@@ -20,9 +27,15 @@ MEDIANS = {"normal": 0.0, "log-normal": 1.0, "exponential": math.log(2), "unifor
 
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
-@pytest.mark.parametrize(("num_seeds", "low", "high"), [(5, 0.9375, 0.9375), (6, 0.94, 0.96), (8, 0.94, 0.96), (10, 0.94, 0.96)])
-def test_intervals_of_medians_cover_what_is_printed(num_seeds: int, low: float, high: float, distribution: str) -> None:
-    """`stats.INTERVALS` says 94 to 96%, and 93.75% for five seeds; 40,000 data sets, which miss their true share by 0.4% in one case of 2000."""
+@pytest.mark.parametrize(
+    ("num_seeds", "low", "high"),
+    [(5, 0.9375, 0.9375), (6, 0.94, 0.96), (8, 0.94, 0.96), (10, 0.94, 0.96)],
+)
+def test_intervals_of_medians_cover_what_is_printed(
+    num_seeds: int, low: float, high: float, distribution: str
+) -> None:
+    """`stats.INTERVALS` says 94 to 96%, and 93.75% for five seeds; 40,000 data sets, which miss
+    their true share by 0.4% in one case of 2000."""
     values = DISTRIBUTIONS[distribution](np.random.default_rng(num_seeds), (40_000, num_seeds))
     ends = stats.median_interval(np.sort(values, axis=-1))
     covered = np.mean((ends[0] <= MEDIANS[distribution]) & (MEDIANS[distribution] <= ends[1]))
@@ -35,7 +48,9 @@ def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stats, "BOOTSTRAP_SAMPLES", 1000)
 
 
-def share_covered(truth: float, estimate: Callable[[np.random.Generator], Estimate], num_data_sets: int) -> float:
+def share_covered(
+    truth: float, estimate: Callable[[np.random.Generator], Estimate], num_data_sets: int
+) -> float:
     rng = np.random.default_rng(0)
     estimates = [estimate(rng) for _ in range(num_data_sets)]
     return float(np.mean([found.low <= truth <= found.high for found in estimates]))
@@ -62,23 +77,37 @@ def test_intervals_of_exponents_cover_what_is_printed() -> None:
     def times(rng: np.random.Generator) -> list[list[float]]:
         return (np.square(sizes)[:, None] * np.exp(0.5 * rng.standard_normal((5, 8)))).tolist()
 
-    assert 0.91 < share_covered(2, lambda rng: fit_power_law(sizes, times(rng)).exponent, 400) < 0.99
-    assert 0.91 < share_covered(0, lambda rng: exponent_difference(sizes, times(rng), times(rng)), 400) < 0.99
+    assert (
+        0.91 < share_covered(2, lambda rng: fit_power_law(sizes, times(rng)).exponent, 400) < 0.99
+    )
+    assert (
+        0.91
+        < share_covered(0, lambda rng: exponent_difference(sizes, times(rng), times(rng)), 400)
+        < 0.99
+    )
 
 
 @pytest.mark.usefixtures("few_resamples")
 def test_intervals_of_areas_cover_what_is_printed() -> None:
-    """About 90%, of ten teachers with seven students each, whose scores and outcomes share what is their teacher's."""
+    """About 90%, of ten teachers with seven students each, whose scores and outcomes share what is
+    their teacher's."""
 
     def cases(rng: np.random.Generator, num_teachers: int) -> tuple[np.ndarray, np.ndarray]:
-        of_teacher, cause = rng.standard_normal((num_teachers, 1)), np.linspace(-1, 1, 7) + 0.5 * rng.standard_normal((num_teachers, 7))
+        of_teacher, cause = (
+            rng.standard_normal((num_teachers, 1)),
+            np.linspace(-1, 1, 7) + 0.5 * rng.standard_normal((num_teachers, 7)),
+        )
         score = cause + 0.5 * of_teacher + 0.5 * rng.standard_normal(cause.shape)
         return score, cause + 0.3 * of_teacher + 0.7 * rng.standard_normal(cause.shape) > 0
 
     def area(rng: np.random.Generator) -> Estimate:
         score, learnt = cases(rng, 10)
-        return area_under_roc(score.ravel().tolist(), learnt.ravel().tolist(), np.repeat(np.arange(10), 7).tolist())
+        return area_under_roc(
+            score.ravel().tolist(), learnt.ravel().tolist(), np.repeat(np.arange(10), 7).tolist()
+        )
 
     score, learnt = cases(np.random.default_rng(1), 3000)
-    truth = scipy.stats.mannwhitneyu(score[learnt], score[~learnt]).statistic / (learnt.sum() * (~learnt).sum())
+    truth = scipy.stats.mannwhitneyu(score[learnt], score[~learnt]).statistic / (
+        learnt.sum() * (~learnt).sum()
+    )
     assert 0.86 < share_covered(truth, area, 600) < 0.935

@@ -17,7 +17,9 @@ ALLOWED = {
 }
 ROOMS = ("base", "nn", "judge", "runs", "sequence", "train", "teach", "experiment")
 """Of `common`, from the lowest up: a room imports from itself and from rooms below it."""
-MODULES = [path for package in sorted(ALLOWED) for path in sorted((REPOSITORY / package).rglob("*.py"))]
+MODULES = [
+    path for package in sorted(ALLOWED) for path in sorted((REPOSITORY / package).rglob("*.py"))
+]
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -36,7 +38,9 @@ def room_of(module: str) -> str | None:
     return parts[1] if parts[0] == "common" and parts[1] in ROOMS else None
 
 
-@pytest.mark.parametrize("path", MODULES, ids=[str(path.relative_to(REPOSITORY)) for path in MODULES])
+@pytest.mark.parametrize(
+    "path", MODULES, ids=[str(path.relative_to(REPOSITORY)) for path in MODULES]
+)
 def test_imports(path: Path) -> None:
     package = path.relative_to(REPOSITORY).parts[0]
     ours = {name.split(".")[0] for name in imports(path)} & OURS
@@ -44,13 +48,20 @@ def test_imports(path: Path) -> None:
     if package == "figures":
         of_experiments = {name for name in imports(path) if name.split(".")[0] in EXPERIMENTS}
         assert all(name.split(".")[1] == "presets" for name in of_experiments)
-        assert not {name for name in imports(path) if name.split(".")[0] in ("jax", "flax", "orbax")}
+        assert not {
+            name for name in imports(path) if name.split(".")[0] in ("jax", "flax", "orbax")
+        }
 
 
 def test_every_module_of_common_lies_in_a_room() -> None:
-    folders = {path.name for path in (REPOSITORY / "common").iterdir() if path.is_dir()} - {"__pycache__"}
+    folders = {path.name for path in (REPOSITORY / "common").iterdir() if path.is_dir()} - {
+        "__pycache__"
+    }
     assert folders == set(ROOMS)
-    assert {path.name for path in (REPOSITORY / "common").glob("*.py")} == {"__init__.py", "export.py"}
+    assert {path.name for path in (REPOSITORY / "common").glob("*.py")} == {
+        "__init__.py",
+        "export.py",
+    }
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -68,7 +79,9 @@ def test_no_module_imports_itself_in_a_circle(package: str) -> None:
     }
 
     def below(module: str) -> set[str]:
-        names = {name if name in paths else name.rpartition(".")[0] for name in imports(paths[module])}
+        names = {
+            name if name in paths else name.rpartition(".")[0] for name in imports(paths[module])
+        }
         return (names & paths.keys()) - {module}
 
     open_modules: list[str] = []

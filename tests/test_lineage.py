@@ -1,4 +1,5 @@
-"""What belongs together: a stage is done, to do, or stale with the reason by name; nothing goes on from what is stale."""
+"""What belongs together: a stage is done, to do, or stale with the reason by name; nothing goes on
+from what is stale."""
 
 import json
 import shutil
@@ -18,28 +19,72 @@ from parity import probe, train
 from parity.presets import PRESETS
 
 PROBLEM = (
-    *("--data.d", "8", "--data.k", "2", "--training.steps", "256", "--training.batch-size", "16", "--training.eval-every", "16"),
+    *(
+        "--data.d",
+        "8",
+        "--data.k",
+        "2",
+        "--training.steps",
+        "256",
+        "--training.batch-size",
+        "16",
+        "--training.eval-every",
+        "16",
+    ),
     *("--training.eval-examples", "512", "--training.seed", "0", "--training.num-seeds", "2"),
 )
-TEACHER = (*PROBLEM, "--model.width", "64", "--training.checkpoint-every", "16", "--optim.learning-rate", "0.5")
+TEACHER = (
+    *PROBLEM,
+    "--model.width",
+    "64",
+    "--training.checkpoint-every",
+    "16",
+    "--optim.learning-rate",
+    "0.5",
+)
 STUDENT = (*PROBLEM, "--model.width", "16")
 NAMES = ("tune/ce", "teacher", "probe", "student/one-shot")
 
 
-def planned(home: Path, rates: tuple[str, ...] = ("0.3", "0.5"), num_examples: int = 512) -> list[StageCommand]:
-    """A sweep, a teacher, its probe, and a student who is tuned by the one and taught by the other."""
+def planned(
+    home: Path, rates: tuple[str, ...] = ("0.3", "0.5"), num_examples: int = 512
+) -> list[StageCommand]:
+    """A sweep, a teacher, its probe, and a student who is tuned by the one and taught by the
+    other."""
     planner = Planner("parity", "quick", home)
-    planner.distill("tune/ce", "--schedule", "ce", *STUDENT, "--training.seed", "7", "--training.steps", "128", "--optim.learning-rate", *rates)
+    planner.distill(
+        "tune/ce",
+        "--schedule",
+        "ce",
+        *STUDENT,
+        "--training.seed",
+        "7",
+        "--training.steps",
+        "128",
+        "--optim.learning-rate",
+        *rates,
+    )
     planner.train("teacher", *TEACHER)
     planner.probe("probe", "probe", "teacher", probe.SUMMARY, "--num-examples", str(num_examples))
-    planner.distill("student/one-shot", "--schedule", "one-shot", *STUDENT, "--tuned-by", str(home / "tune" / "ce"), teacher="teacher")
+    planner.distill(
+        "student/one-shot",
+        "--schedule",
+        "one-shot",
+        *STUDENT,
+        "--tuned-by",
+        str(home / "tune" / "ce"),
+        teacher="teacher",
+    )
     assert tuple(stage.name for stage in planner.stages) == NAMES
     return planner.stages
 
 
 def found(stages: list[StageCommand]) -> dict[str, str]:
     """The state of every stage, as the plan shows it."""
-    return {stage.name: f"{state.word}: {state.reason}" if state.reason else state.word for stage, state in zip(stages, states(stages), strict=True)}
+    return {
+        stage.name: f"{state.word}: {state.reason}" if state.reason else state.word
+        for stage, state in zip(stages, states(stages), strict=True)
+    }
 
 
 @pytest.fixture(scope="module")
@@ -79,16 +124,22 @@ def test_what_is_finished_is_done(home: Path, capsys: pytest.CaptureFixture[str]
 def test_every_record_names_what_it_was_made_from(finished: Path) -> None:
     student, rates = RunDirectory(finished / "student" / "one-shot"), (0.3, 0.5)
     sources = student.manifest[MADE_FROM]
-    assert sources["teacher"] == {"path": str(finished / "teacher"), "hash": student.record["teacher_hash"]}
+    assert sources["teacher"] == {
+        "path": str(finished / "teacher"),
+        "hash": student.record["teacher_hash"],
+    }
     assert sources["tuned_by"]["path"] == str(finished / "tune" / "ce")
-    assert [sources["tuned_by"]["learning_rate"]] == student.record["config"]["optim"]["learning_rate"]
+    assert [sources["tuned_by"]["learning_rate"]] == student.record["config"]["optim"][
+        "learning_rate"
+    ]
     assert sources["tuned_by"]["learning_rate"] in rates
     summary = json.loads((finished / "teacher" / "probes" / probe.SUMMARY).read_text())
     assert summary[MADE_FROM]["run"]["hash"] == sources["teacher"]["hash"]
 
 
 def test_a_teacher_trained_again(home: Path) -> None:
-    """The same bits are the same teacher. At another rate, or of other seeds, it is stale, and so is the student of the old one; nothing is run."""
+    """The same bits are the same teacher. At another rate, or of other seeds, it is stale, and so
+    is the student of the old one; nothing is run."""
     teacher = home / "teacher"
     shutil.rmtree(teacher)
     train.main(["--preset", "quick", "--run-dir", str(teacher), *TEACHER])
@@ -103,14 +154,23 @@ def test_a_teacher_trained_again(home: Path) -> None:
             run_stages(planned(home), Runtime())
         message = str(refused.value)
         assert "2 of 4 stages are stale" in message
-        assert f"  teacher was trained with {name} = {value}, the preset now says {planned_value}\n" in message
-        assert f"  student/one-shot was taught by another teacher than the one in {teacher} (trained again since)\n" in message
+        assert (
+            f"  teacher was trained with {name} = {value}, the preset now says {planned_value}\n"
+            in message
+        )
+        assert (
+            f"  student/one-shot was taught by another teacher than the one in {teacher} (trained"
+            " again since)\n" in message
+        )
         assert message.splitlines()[-2:] == [f"  {teacher}", f"  {home / 'student' / 'one-shot'}"]
         assert not (teacher / "probes").exists(), "time was spent on a probe"
 
 
-def test_a_teacher_that_comes_out_other_stops_the_experiment(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its student is found to be stale only when the teacher is there again: then nothing more is run."""
+def test_a_teacher_that_comes_out_other_stops_the_experiment(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its student is found to be stale only when the teacher is there again: then nothing more is
+    run."""
     shutil.rmtree(home / "teacher")
     main = train.main
 
@@ -120,51 +180,81 @@ def test_a_teacher_that_comes_out_other_stops_the_experiment(home: Path, monkeyp
 
     monkeypatch.setattr(train, "main", other)
     monkeypatch.setattr(probe, "main", lambda _: None)
-    assert found(planned(home)) == dict.fromkeys(NAMES, "done") | {"teacher": "to do", "probe": "to do"}
+    assert found(planned(home)) == dict.fromkeys(NAMES, "done") | {
+        "teacher": "to do",
+        "probe": "to do",
+    }
     with pytest.raises(UserError, match="student/one-shot was taught by another teacher"):
         run_stages(planned(home), Runtime())
 
 
 def test_a_sweep_run_again(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     change(home / "tune" / "ce" / "manifest.json", checkpoints={"0": "other", "128": "bits"})
-    reason = f"had its learning rate chosen by another sweep than the one in {home / 'tune' / 'ce'} (trained again since)"
-    assert found(planned(home)) == dict.fromkeys(NAMES, "done") | {"student/one-shot": f"stale: {reason}"}
+    reason = (
+        f"had its learning rate chosen by another sweep than the one in {home / 'tune' / 'ce'}"
+        " (trained again since)"
+    )
+    assert found(planned(home)) == dict.fromkeys(NAMES, "done") | {
+        "student/one-shot": f"stale: {reason}"
+    }
     print_plan(planned(home))
     assert "stale: had its" in capsys.readouterr().out
 
 
 def test_what_was_made_from_a_stale_stage_is_stale(home: Path) -> None:
     states_now = found(planned(home, rates=("0.3", "0.8")))
-    assert states_now["tune/ce"] == "stale: was trained with optim.learning_rate = 0.3, 0.5, the preset now says 0.3, 0.8"
+    assert (
+        states_now["tune/ce"]
+        == "stale: was trained with optim.learning_rate = 0.3, 0.5, the preset now says 0.3, 0.8"
+    )
     assert states_now["student/one-shot"] == "stale: was made from tune/ce, which is stale"
     assert states_now["teacher"] == states_now["probe"] == "done"
 
 
 def test_an_edited_preset(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of finished runs and of those that have just begun; students who learn from labels do not use what was edited."""
+    """Of finished runs and of those that have just begun; students who learn from labels do not use
+    what was edited."""
     config = PRESETS["quick"].config
-    edited = replace(config, student=replace(config.student, supervision=replace(config.student.supervision, interval=256)))
+    edited = replace(
+        config,
+        student=replace(
+            config.student, supervision=replace(config.student.supervision, interval=256)
+        ),
+    )
     monkeypatch.setitem(PRESETS, "quick", Preset("quick", "Edited.", edited))
     student = home / "student" / "one-shot"
     for _ in range(2):
         states_now = found(planned(home))
-        assert states_now["student/one-shot"] == "stale: was trained with supervision.interval = 512, the preset now says 256"
+        assert (
+            states_now["student/one-shot"]
+            == "stale: was trained with supervision.interval = 512, the preset now says 256"
+        )
         assert states_now["teacher"] == states_now["tune/ce"] == "done"
         change(student / "manifest.json", status="started")
         (student / "DONE").unlink(missing_ok=True)
 
 
-def test_probes_of_another_run_or_with_other_settings(home: Path, refused: Callable[..., str]) -> None:
-    assert found(planned(home, num_examples=1024))["probe"] == "stale: was made with num_examples = 512, the preset now says 1024"
+def test_probes_of_another_run_or_with_other_settings(
+    home: Path, refused: Callable[..., str]
+) -> None:
+    assert (
+        found(planned(home, num_examples=1024))["probe"]
+        == "stale: was made with num_examples = 512, the preset now says 1024"
+    )
     change(home / "teacher" / "manifest.json", checkpoints={"0": "other", "256": "bits"})
     reason = f"was made of another run than the one in {home / 'teacher'} (trained again since)"
     assert found(planned(home))["probe"] == f"stale: {reason}"
-    assert "holds a probe of another run" in refused(probe.main, home / "teacher", "--num-examples", 512)
+    assert "holds a probe of another run" in refused(
+        probe.main, home / "teacher", "--num-examples", 512
+    )
 
 
 def test_records_of_older_versions_are_compared_as_far_as_they_go(home: Path) -> None:
     student = home / "student" / "one-shot"
-    for path in (home / "teacher" / "probes" / probe.SUMMARY, *(home / name / "manifest.json" for name in NAMES if name != "probe")):
+    for path in (
+        home / "teacher" / "probes" / probe.SUMMARY,
+        *(home / name / "manifest.json" for name in NAMES if name != "probe"),
+    ):
         if MADE_FROM in json.loads(path.read_text()):
             forget(path)
     assert found(planned(home)) == dict.fromkeys(NAMES, "done")
@@ -172,7 +262,10 @@ def test_records_of_older_versions_are_compared_as_far_as_they_go(home: Path) ->
     (chosen,) = record["config"]["optim"]["learning_rate"]
     record["config"]["optim"]["learning_rate"] = [0.4]
     change(student / "config.json", **record)
-    reason = f"was trained with optim.learning_rate = 0.4, the sweep in {home / 'tune' / 'ce'} chooses {chosen}"
+    reason = (
+        f"was trained with optim.learning_rate = 0.4, the sweep in {home / 'tune' / 'ce'} chooses"
+        f" {chosen}"
+    )
     assert found(planned(home))["student/one-shot"] == f"stale: {reason}"
     record["config"]["optim"]["learning_rate"] = [chosen]
     change(student / "config.json", **record | {"teacher_hash": "another"})
@@ -187,7 +280,9 @@ def test_a_judgement_is_of_the_runs_that_it_names(home: Path) -> None:
     names = ["tune/ce", "teacher", f"teacher/probes/{probe.SUMMARY}", "student/one-shot"]
     assert list(json.loads(claims.read_text())[MADE_FROM]) == names
     assert why_judgement_is_stale(claims) == why_judgement_is_stale(claims, names) == ""
-    assert "other runs than those that are there: tune/ce" in why_judgement_is_stale(claims, names[1:])
+    assert "other runs than those that are there: tune/ce" in why_judgement_is_stale(
+        claims, names[1:]
+    )
     shutil.rmtree(home / "teacher")
     assert "are there: teacher, teacher/probes/correlations.json" in why_judgement_is_stale(claims)
     claims.write_text(claims.read_text()[:-5])

@@ -25,10 +25,14 @@ def softmax64(z: np.ndarray) -> np.ndarray:
 
 def make_logits(seed: int, classes: int = 7, rows: int = 5) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
-    return rng.normal(0, 3, (rows, classes)).astype(np.float32), rng.normal(0, 3, (rows, classes)).astype(np.float32)
+    return rng.normal(0, 3, (rows, classes)).astype(np.float32), rng.normal(
+        0, 3, (rows, classes)
+    ).astype(np.float32)
 
 
-@given(seed=st.integers(0, 10_000), temperature=st.floats(0.3, 5), top_k=st.none() | st.integers(1, 9))
+@given(
+    seed=st.integers(0, 10_000), temperature=st.floats(0.3, 5), top_k=st.none() | st.integers(1, 9)
+)
 def test_teacher_probabilities(seed: int, temperature: float, top_k: int | None) -> None:
     _, teacher = make_logits(seed)
     expected = softmax64(teacher / np.float64(temperature))
@@ -44,7 +48,9 @@ def test_teacher_probabilities(seed: int, temperature: float, top_k: int | None)
 def test_forward_and_reverse(seed: int, temperature: float) -> None:
     student, teacher = make_logits(seed)
     p, q = softmax64(teacher / np.float64(temperature)), softmax64(student)
-    soft = soft_cross_entropy(jnp.asarray(student), teacher_probabilities(jnp.asarray(teacher), temperature, None))
+    soft = soft_cross_entropy(
+        jnp.asarray(student), teacher_probabilities(jnp.asarray(teacher), temperature, None)
+    )
     np.testing.assert_allclose(soft, -(p * np.log(q)).sum(-1), rtol=1e-5, atol=1e-5)
     backward = reverse_kl(jnp.asarray(student), jnp.asarray(teacher) / temperature)
     np.testing.assert_allclose(backward, (q * np.log(q / p)).sum(-1), rtol=1e-4, atol=1e-4)
@@ -53,7 +59,9 @@ def test_forward_and_reverse(seed: int, temperature: float) -> None:
 def test_published_reverse_kl_is_weighted_by_raw_logits() -> None:
     student, teacher = make_logits(2)
     published = DistillationLoss(labels="soft", temperature=2.0, direction="reverse-raw")
-    actual = published(jnp.asarray(student), jnp.zeros(5, jnp.int32), jnp.asarray(teacher), jnp.int32(0), 10)
+    actual = published(
+        jnp.asarray(student), jnp.zeros(5, jnp.int32), jnp.asarray(teacher), jnp.int32(0), 10
+    )
     expected = (student * (np.log(softmax64(student)) - np.log(softmax64(teacher / 2.0)))).sum(-1)
     np.testing.assert_allclose(actual, expected, rtol=1e-4)
     with pytest.raises(ValueError, match=r"reverse-raw needs --loss\.labels soft"):
@@ -62,7 +70,9 @@ def test_published_reverse_kl_is_weighted_by_raw_logits() -> None:
 
 def test_hard_labels_are_the_teachers_argmax() -> None:
     student, teacher = make_logits(0)
-    loss = DistillationLoss(labels="hard")(jnp.asarray(student), jnp.zeros(5, jnp.int32), jnp.asarray(teacher), jnp.int32(0), 10)
+    loss = DistillationLoss(labels="hard")(
+        jnp.asarray(student), jnp.zeros(5, jnp.int32), jnp.asarray(teacher), jnp.int32(0), 10
+    )
     expected = -np.log(softmax64(student)[np.arange(5), teacher.argmax(-1)])
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
@@ -70,12 +80,21 @@ def test_hard_labels_are_the_teachers_argmax() -> None:
 def test_mix_of_labels_and_teacher_moves_linearly() -> None:
     student, teacher = make_logits(1)
     labels = np.array([0, 1, 2, 3, 4])
-    mix = DistillationLoss(labels="soft", temperature=2.0, teacher_weight=WeightSchedule(1.0, 0.0), label_weight=WeightSchedule(0.0, 3.0))
+    mix = DistillationLoss(
+        labels="soft",
+        temperature=2.0,
+        teacher_weight=WeightSchedule(1.0, 0.0),
+        label_weight=WeightSchedule(0.0, 3.0),
+    )
     to_labels = -np.log(softmax64(student)[np.arange(5), labels])
     to_teacher = -(softmax64(teacher / 2.0) * np.log(softmax64(student))).sum(-1)
     for step, done in ((0, 0.0), (25, 0.25), (100, 1.0)):
-        actual = mix(jnp.asarray(student), jnp.asarray(labels), jnp.asarray(teacher), jnp.int32(step), 101)
-        np.testing.assert_allclose(actual, (1 - done) * to_teacher + 3 * done * to_labels, rtol=1e-5)
+        actual = mix(
+            jnp.asarray(student), jnp.asarray(labels), jnp.asarray(teacher), jnp.int32(step), 101
+        )
+        np.testing.assert_allclose(
+            actual, (1 - done) * to_teacher + 3 * done * to_labels, rtol=1e-5
+        )
 
 
 @given(start=st.floats(0, 5), end=st.floats(0, 5), steps=st.integers(1, 300))
@@ -92,25 +111,43 @@ def test_constant_weights(teacher_weight: float, label_weight: float) -> None:
     """The length of the run does not matter; a part of weight zero is left out."""
     student, teacher = make_logits(1)
     labels = np.array([0, 1, 2, 3, 4])
-    to_teacher, to_labels = (WeightSchedule(weight, weight) for weight in (teacher_weight, label_weight))
+    to_teacher, to_labels = (
+        WeightSchedule(weight, weight) for weight in (teacher_weight, label_weight)
+    )
     mix = DistillationLoss(labels="soft", teacher_weight=to_teacher, label_weight=to_labels)
     log_student = np.log(softmax64(student))
-    expected = -teacher_weight * (softmax64(teacher) * log_student).sum(-1) - label_weight * log_student[np.arange(5), labels]
+    expected = (
+        -teacher_weight * (softmax64(teacher) * log_student).sum(-1)
+        - label_weight * log_student[np.arange(5), labels]
+    )
     for total_steps in (1, 100):
-        actual = mix(jnp.asarray(student), jnp.asarray(labels), jnp.asarray(teacher), jnp.int32(7), total_steps)
+        actual = mix(
+            jnp.asarray(student),
+            jnp.asarray(labels),
+            jnp.asarray(teacher),
+            jnp.int32(7),
+            total_steps,
+        )
         np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
-@given(mask=st.lists(st.booleans(), min_size=4, max_size=4), values=st.lists(st.floats(-5, 5, width=32), min_size=4, max_size=4))
+@given(
+    mask=st.lists(st.booleans(), min_size=4, max_size=4),
+    values=st.lists(st.floats(-5, 5, width=32), min_size=4, max_size=4),
+)
 def test_masked_mean(mask: list[bool], values: list[float]) -> None:
     expected = np.mean(np.asarray(values)[mask]) if any(mask) else 0.0
-    np.testing.assert_allclose(masked_mean(jnp.asarray(values), jnp.asarray(mask, jnp.float32)), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        masked_mean(jnp.asarray(values), jnp.asarray(mask, jnp.float32)), expected, atol=1e-5
+    )
 
 
 def test_label_cross_entropy() -> None:
     student, _ = make_logits(2)
     np.testing.assert_allclose(
-        label_cross_entropy(jnp.asarray(student), jnp.arange(5)), -np.log(softmax64(student)[np.arange(5), np.arange(5)]), rtol=1e-5
+        label_cross_entropy(jnp.asarray(student), jnp.arange(5)),
+        -np.log(softmax64(student)[np.arange(5), np.arange(5)]),
+        rtol=1e-5,
     )
 
 

@@ -19,7 +19,9 @@ SIGNIFICANCE = 1e-5
 
 shares = st.floats(0, 1).flatmap(lambda mask: st.tuples(st.just(mask), st.floats(0, 1 - mask)))
 configs = st.builds(
-    lambda fraction, shares, hide, special: MaskingConfig(fraction, *shares, hide_selected=hide, select_special=special),
+    lambda fraction, shares, hide, special: MaskingConfig(
+        fraction, *shares, hide_selected=hide, select_special=special
+    ),
     st.sampled_from([0.15, 0.3, 0.77, 1.0]) | st.floats(0, 1, exclude_min=True),
     st.sampled_from([(0.8, 0.1), (1.0, 0.0), (0.0, 1.0), (0.0, 0.0)]) | shares,
     st.booleans(),
@@ -37,14 +39,27 @@ def batch(seed: int, rows: int = 64, longest: int = 60) -> np.ndarray:
     return tokens
 
 
-def masked(tokens: np.ndarray, config: MaskingConfig, seed: int = 0, first: int = 0) -> tuple[np.ndarray, ...]:
+def masked(
+    tokens: np.ndarray, config: MaskingConfig, seed: int = 0, first: int = 0
+) -> tuple[np.ndarray, ...]:
     ids: dict[str, Any] = {"mask_id": MASK, "pad_id": PAD, "word_ids": range(WORDS)}
-    found = mask_tokens(jax.random.key(seed), jnp.asarray(tokens), jnp.asarray(tokens < WORDS), config, **ids, first=first)
+    found = mask_tokens(
+        jax.random.key(seed),
+        jnp.asarray(tokens),
+        jnp.asarray(tokens < WORDS),
+        config,
+        **ids,
+        first=first,
+    )
     return tuple(map(np.asarray, found))
 
 
 def assert_share(count: int, of: int, probability: float) -> None:
-    assert stats.binomtest(int(count), int(of), min(1.0, probability)).pvalue > SIGNIFICANCE if of else count == 0
+    assert (
+        stats.binomtest(int(count), int(of), min(1.0, probability)).pvalue > SIGNIFICANCE
+        if of
+        else count == 0
+    )
 
 
 @given(config=configs, seed=st.integers(0, 1000))
@@ -64,16 +79,30 @@ def test_what_is_selected_seen_and_visible(config: MaskingConfig, seed: int) -> 
     kept_share = 1 - config.mask_share - config.random_share
     assert_share((inputs == MASK)[selected].sum(), selected.sum(), config.mask_share)
     assert_share((inputs == tokens)[words].sum(), words.sum(), kept_share + chance)
-    assert_share(((inputs != tokens) & (inputs != MASK))[words].sum(), words.sum(), config.random_share - chance)
+    assert_share(
+        ((inputs != tokens) & (inputs != MASK))[words].sum(),
+        words.sum(),
+        config.random_share - chance,
+    )
     assert (inputs[selected & (inputs != MASK) & (inputs != tokens)] < WORDS).all()
 
 
-@pytest.mark.parametrize("word_ids", [(7, 8, 9, 10), (12, 3, 900, 41), (5,)], ids=["neighbours", "scattered", "one"])
+@pytest.mark.parametrize(
+    "word_ids", [(7, 8, 9, 10), (12, 3, 900, 41), (5,)], ids=["neighbours", "scattered", "one"]
+)
 def test_random_words_are_drawn_from_the_ids_given(word_ids: tuple[int, ...]) -> None:
     """Vocabularies differ in where their words stand; special tokens come first in most."""
     tokens = jnp.full((400, 20), word_ids[0], jnp.int32)
     config = MaskingConfig(1.0, mask_share=0.0, random_share=1.0)
-    found = mask_tokens(jax.random.key(0), tokens, jnp.ones_like(tokens, bool), config, mask_id=1, pad_id=0, word_ids=word_ids)
+    found = mask_tokens(
+        jax.random.key(0),
+        tokens,
+        jnp.ones_like(tokens, bool),
+        config,
+        mask_id=1,
+        pad_id=0,
+        word_ids=word_ids,
+    )
     ids, counts = np.unique(found.inputs_BxT, return_counts=True)
     assert ids.tolist() == sorted(word_ids)
     assert len(ids) == 1 or stats.chisquare(counts).pvalue > SIGNIFICANCE
@@ -82,14 +111,18 @@ def test_random_words_are_drawn_from_the_ids_given(word_ids: tuple[int, ...]) ->
 
 def test_words_that_come_first_are_drawn_as_before() -> None:
     key = jax.random.key(3)
-    np.testing.assert_array_equal(random_words(key, (50,), range(5), jnp.int32), jax.random.randint(key, (50,), 0, 5, jnp.int32))
+    np.testing.assert_array_equal(
+        random_words(key, (50,), range(5), jnp.int32),
+        jax.random.randint(key, (50,), 0, 5, jnp.int32),
+    )
 
 
 def test_random_words_are_uniform_and_positions_independent() -> None:
     tokens = np.tile(np.arange(40, dtype=np.int32) % WORDS, (5000, 1))
     inputs, selected, _ = masked(tokens, MaskingConfig(0.5, 0.0, 1.0))
     assert stats.chisquare(np.bincount(inputs[selected])).pvalue > SIGNIFICANCE
-    # Under independence, correlations of positions are of order 1 / sqrt(rows); so are those of rows.
+    # Under independence, correlations of positions are of order 1 / sqrt(rows); so are those of
+    # rows.
     for matrix in (selected, (inputs != tokens), selected[:40].T):
         correlations = np.corrcoef(matrix.astype(float), rowvar=False) - np.eye(40)
         assert np.abs(correlations).max() < 5 / np.sqrt(len(matrix))
@@ -97,7 +130,9 @@ def test_random_words_are_uniform_and_positions_independent() -> None:
 
 @given(config=configs, seed=st.integers(0, 1000), cut=st.sampled_from([1, 5]))
 @settings(max_examples=20)
-def test_a_row_depends_on_its_number_and_its_tokens_alone(config: MaskingConfig, seed: int, cut: int) -> None:
+def test_a_row_depends_on_its_number_and_its_tokens_alone(
+    config: MaskingConfig, seed: int, cut: int
+) -> None:
     tokens = batch(seed, rows=8)
     whole = masked(tokens, config, seed)
     parts = [masked(tokens[:cut], config, seed), masked(tokens[cut:], config, seed, first=cut)]
@@ -111,19 +146,32 @@ def test_a_row_depends_on_its_number_and_its_tokens_alone(config: MaskingConfig,
 
 def test_defaults_are_the_paper_s() -> None:
     config = MaskingConfig()
-    assert (config.fraction, config.mask_share, config.random_share, config.hide_selected, config.select_special) == (0.3, 0.8, 0.1, False, False)
+    assert (
+        config.fraction,
+        config.mask_share,
+        config.random_share,
+        config.hide_selected,
+        config.select_special,
+    ) == (0.3, 0.8, 0.1, False, False)
     _, first, _ = masked(batch(0), config, seed=0)
     _, second, _ = masked(batch(0), config, seed=1)
     assert (first != second).any()
-    inputs, selected, _ = masked(batch(0, rows=500), MaskingConfig(fraction=1.0, select_special=True))
+    inputs, selected, _ = masked(
+        batch(0, rows=500), MaskingConfig(fraction=1.0, select_special=True)
+    )
     assert selected[:, 0].all()
     assert set(inputs[:, 0].tolist()) == {BOS, MASK, *range(WORDS)}
 
 
 def test_shares_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"masking\.mask_share = 0\.8 and masking\.random_share = 0\.3 sum to more than 1"):
+    with pytest.raises(
+        ValueError,
+        match=r"masking\.mask_share = 0\.8 and masking\.random_share = 0\.3 sum to more than 1",
+    ):
         MaskingConfig(random_share=0.3)
-    with pytest.raises(UserError, match=r"fraction = 1\.5: input should be less than or equal to 1"):
+    with pytest.raises(
+        UserError, match=r"fraction = 1\.5: input should be less than or equal to 1"
+    ):
         validate(MaskingConfig(1.5))
     with pytest.raises(UserError, match=r"fraction = 0\.0: input should be greater than 0"):
         validate(MaskingConfig(0.0))

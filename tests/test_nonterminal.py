@@ -7,21 +7,32 @@ import pytest
 
 from common.runs.probing import chosen_steps
 from pcfg.grammar import load, parse_grammar
-from pcfg.nonterminal import NonTerminalConfig, both_logits, init_probes, probe_accuracy, split_levels
+from pcfg.nonterminal import (
+    NonTerminalConfig,
+    both_logits,
+    init_probes,
+    probe_accuracy,
+    split_levels,
+)
 from pcfg.sampler import make_sampler
 
-CONFIG = NonTerminalConfig(num_train=512, num_eval=512, epochs=4, batch_size=32, learning_rate=0.03, heads=4, width=32)
-# Every level-1 symbol begins with the same token, so that the token says nothing and its right neighbour everything.
+CONFIG = NonTerminalConfig(
+    num_train=512, num_eval=512, epochs=4, batch_size=32, learning_rate=0.03, heads=4, width=32
+)
+# Every level-1 symbol begins with the same token, so that the token says nothing and its right
+# neighbour everything.
 SHIFTED = "S -> A B | B A | A A | B B\nA -> x y z\nB -> x z y"
 
 
 def oracle(grammar, shift: int):
-    """Hidden states that hold the ancestors of the token `shift` places to the right, read off the tokens by looking the sentences up."""
+    """Hidden states that hold the ancestors of the token `shift` places to the right, read off the
+    tokens by looking the sentences up."""
     sampler = make_sampler(grammar)
     classes = [len(level) for level in grammar.levels[:-1]]
 
     def hidden(tokens_BxT: jax.Array) -> jax.Array:
-        # Sentences of SHIFTED are pairs of blocks of three; the second token of a block names the block.
+        # Sentences of SHIFTED are pairs of blocks of three; the second token of a block names the
+        # block.
         second_BxT = jnp.stack([tokens_BxT[:, 2]] * 4 + [tokens_BxT[:, 5]] * 4, axis=1)
         block_BxT = jax.nn.one_hot(second_BxT, 8)
         return jnp.roll(block_BxT, shift, axis=1) if shift else block_BxT
@@ -37,7 +48,9 @@ def test_what_is_in_the_hidden_state_is_found() -> None:
 
 def test_what_lies_elsewhere_is_found_by_mixing_alone() -> None:
     sampler, classes, hidden = oracle(parse_grammar(SHIFTED, "shifted", "shifted"), 4)
-    linear_D, mixing_D = np.asarray(jax.jit(lambda: probe_accuracy(hidden, sampler, classes, CONFIG))())
+    linear_D, mixing_D = np.asarray(
+        jax.jit(lambda: probe_accuracy(hidden, sampler, classes, CONFIG))()
+    )
     assert mixing_D[1] > 0.97
     assert linear_D[1] < 0.8
 
@@ -46,17 +59,32 @@ def test_noise_tells_nothing() -> None:
     grammar = load("cfg3b").entered_at(4)
     sampler, classes = make_sampler(grammar), [len(level) for level in grammar.levels[:-1]]
     noise = jax.random.normal(jax.random.key(1), (sampler.longest + 2, 4))
-    accuracy_2xD = jax.jit(lambda: probe_accuracy(lambda tokens: jnp.broadcast_to(noise[None], (*tokens.shape, 4)), sampler, classes, CONFIG))()
+    accuracy_2xD = jax.jit(
+        lambda: probe_accuracy(
+            lambda tokens: jnp.broadcast_to(noise[None], (*tokens.shape, 4)),
+            sampler,
+            classes,
+            CONFIG,
+        )
+    )()
     tokens = sampler.sample(jax.random.key(3), 2000)
     for level in range(len(classes)):
         # The position alone is known: no better than the commonest symbol of each position.
         ancestors = np.asarray(tokens.ancestors_BxTxD[..., level])
-        best = sum(np.bincount(column[column >= 0], minlength=1).max() for column in ancestors.T if (column >= 0).any()) / (ancestors >= 0).sum()
+        best = (
+            sum(
+                np.bincount(column[column >= 0], minlength=1).max()
+                for column in ancestors.T
+                if (column >= 0).any()
+            )
+            / (ancestors >= 0).sum()
+        )
         assert (np.asarray(accuracy_2xD)[:, level] < best + 0.03).all()
 
 
 def test_mixing_weights_are_normalised_over_sources() -> None:
-    """Hidden states that are the same at all of a sentence's tokens come through every head unchanged, whatever those of the padding are."""
+    """Hidden states that are the same at all of a sentence's tokens come through every head
+    unchanged, whatever those of the padding are."""
     params = init_probes(jax.random.key(0), CONFIG, 9, 5, 7)
     sources = jnp.arange(9)[None] < jnp.asarray([4, 7, 9])[:, None]
     same = jnp.broadcast_to(jax.random.normal(jax.random.key(1), (3, 1, 5)), (3, 9, 5))

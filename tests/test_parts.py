@@ -1,4 +1,5 @@
-"""Any number of examples in parts: the values of the whole, and where parts fit the program that there was."""
+"""Any number of examples in parts: the values of the whole, and where parts fit the program that
+there was."""
 
 import math
 from pathlib import Path
@@ -34,7 +35,10 @@ def test_parts_are_few_and_one_at_most_is_filled_up(num_examples: int, most: int
         assert size == num_examples
 
 
-@pytest.mark.parametrize(("num_examples", "size"), [(4096, 64), (2048, 64), (1024, 64), (250, 50), (40, 40), (4093, 64), (130, 64)])
+@pytest.mark.parametrize(
+    ("num_examples", "size"),
+    [(4096, 64), (2048, 64), (1024, 64), (250, 50), (40, 40), (4093, 64), (130, 64)],
+)
 def test_sizes_that_divide_have_the_parts_they_had(num_examples: int, size: int) -> None:
     assert part_size(num_examples, EVAL_PART) == size
 
@@ -52,14 +56,20 @@ def test_parts_hold_every_example_once_and_filling_after_them(num_examples: int,
 
 def engine_of(eval_examples: int) -> ScanEngine:
     training = TrainingConfig(steps=4, batch_size=4, eval_every=4, eval_examples=eval_examples)
-    return ScanEngine(teacher_problem(TrainConfig(ParityData(10, 2), MLPConfig(16), OptimConfig((0.1,)), training)))
+    return ScanEngine(
+        teacher_problem(
+            TrainConfig(ParityData(10, 2), MLPConfig(16), OptimConfig((0.1,)), training)
+        )
+    )
 
 
 @pytest.mark.parametrize("eval_examples", [1, 63, 64, 65, 127, 128, 131, 250, 1021])
 def test_an_evaluation_is_that_of_the_whole_set(eval_examples: int) -> None:
     engine = engine_of(eval_examples)
     state, batch = engine.init(), engine.eval_batch
-    logits = engine.problem.model.apply(jax.tree.map(lambda leaf: leaf[0], jax.device_get(state.params)), batch.inputs)
+    logits = engine.problem.model.apply(
+        jax.tree.map(lambda leaf: leaf[0], jax.device_get(state.params)), batch.inputs
+    )
     expected = float(np.mean(np.argmax(logits, -1) == batch.labels))
     loss = float(np.mean(np.asarray(label_cross_entropy(logits, batch.labels), np.float64)))
     _, metrics = engine.record(state)
@@ -72,7 +82,11 @@ def test_an_evaluation_is_that_of_the_whole_set(eval_examples: int) -> None:
 def test_where_nothing_is_filled_up_the_program_is_the_plain_one(eval_examples: int) -> None:
     engine = engine_of(eval_examples)
     state = jax.tree.map(lambda leaf: leaf[0], jax.device_get(engine.init()))
-    traced = str(jax.make_jaxpr(lambda state, batch: record_lane(engine.problem, state, batch))(state, engine.eval_batch))
+    traced = str(
+        jax.make_jaxpr(lambda state, batch: record_lane(engine.problem, state, batch))(
+            state, engine.eval_batch
+        )
+    )
     assert "pad[" not in traced
     assert "concatenate[" not in traced
 
@@ -86,8 +100,13 @@ def test_a_prime_number_of_examples_is_no_slower() -> None:
 def test_a_probe_answers_for_any_number_of_examples(tiny_teacher: Path) -> None:
     run = RunDirectory(tiny_teacher)
     model = from_dict(TrainConfig, run.record["config"], tiny_teacher)
-    params, x_NxD = Trajectory(run).restore(256), eval_batch(model.data, supports_of(model.data), 1024).inputs
+    params, x_NxD = (
+        Trajectory(run).restore(256),
+        eval_batch(model.data, supports_of(model.data), 1024).inputs,
+    )
     forward = _forward(model, 2)
     whole_LxN = forward(params, x_NxD)
     for num_examples in (1, 127, 1021):
-        np.testing.assert_allclose(forward(params, x_NxD[:num_examples]), whole_LxN[:, :num_examples], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            forward(params, x_NxD[:num_examples]), whole_LxN[:, :num_examples], rtol=1e-5, atol=1e-6
+        )

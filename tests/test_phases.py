@@ -11,7 +11,9 @@ from common.judge.phases import PhaseConfig, _pieces
 from common.judge.transition import NoTransition, Transition
 
 
-def curve(steps: np.ndarray, plateau_ends: float, drop_ends: float, noise: float = 0.0, seed: int = 0) -> np.ndarray:
+def curve(
+    steps: np.ndarray, plateau_ends: float, drop_ends: float, noise: float = 0.0, seed: int = 0
+) -> np.ndarray:
     """From 1.6 to 1.05 within 50 steps, flat, then down to 0.15, then a slow tail."""
     with np.errstate(divide="ignore"):
         log_steps = np.log(steps)
@@ -20,7 +22,12 @@ def curve(steps: np.ndarray, plateau_ends: float, drop_ends: float, noise: float
     return values * np.exp(noise * np.random.default_rng(seed).standard_normal(len(steps)))
 
 
-@given(plateau_ends=st.floats(150, 1500), ratio=st.floats(1.6, 5), spacing=st.integers(5, 15), seed=st.integers(0, 99))
+@given(
+    plateau_ends=st.floats(150, 1500),
+    ratio=st.floats(1.6, 5),
+    spacing=st.integers(5, 15),
+    seed=st.integers(0, 99),
+)
 def test_the_drop_is_found(plateau_ends: float, ratio: float, spacing: int, seed: int) -> None:
     steps = np.arange(0, 4 * plateau_ends * ratio, spacing).astype(int)
     values = curve(steps, plateau_ends, plateau_ends * ratio, 0.01, seed)
@@ -34,7 +41,8 @@ def test_the_drop_is_found(plateau_ends: float, ratio: float, spacing: int, seed
 
 
 def test_a_teacher_that_collapses_is_a_control_while_it_knows() -> None:
-    """After the drop the loss rises again, before half of the tail is over; by more, and there are no three phases."""
+    """After the drop the loss rises again, before half of the tail is over; by more, and there are
+    no three phases."""
     steps = np.arange(0, 8000, 20)
     values = curve(steps, 400, 1200)
     calm = PhaseConfig().detect(steps.tolist(), values.tolist())
@@ -77,8 +85,19 @@ def test_pieces_are_the_best_of_all(values: list[float], count: int) -> None:
         return float(np.sum(weight[piece] * (np.polyval(line, x[piece]) - y[piece]) ** 2))
 
     last = len(values) - 1
-    middles = [(i,) for i in range(2, last - 1)] if count == 2 else [(i, j) for i in range(2, last - 3) for j in range(i + 2, last - 1)]
-    best = min(sum(error(i, j) for i, j in zip((0, *places), (*places, last), strict=True)) for places in middles)
+    middles = (
+        [(i,) for i in range(2, last - 1)]
+        if count == 2
+        else [(i, j) for i in range(2, last - 3) for j in range(i + 2, last - 1)]
+    )
+    best = min(
+        sum(error(i, j) for i, j in zip((0, *places), (*places, last), strict=True))
+        for places in middles
+    )
     found = _pieces(x, y, weight, count)
-    assert found[0][0] == 0 and found[-1][1] == last and all(a[1] == b[0] for a, b in itertools.pairwise(found))
+    assert (
+        found[0][0] == 0
+        and found[-1][1] == last
+        and all(a[1] == b[0] for a, b in itertools.pairwise(found))
+    )
     assert sum(error(i, j) for i, j in found) == pytest.approx(best, abs=1e-9)

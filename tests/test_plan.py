@@ -34,7 +34,10 @@ def test_a_teacher_may_keep_its_rate() -> None:
         tuned = replace(tiny, sizes=sizes)
         for config, is_tuned in ((fixed, False), (tuned, True)):
             stages = {stage.name: stage for stage in experiment.plan("tiny", config, Path("runs"))}
-            assert all(("--tuned-by" in stages[name].args) == is_tuned for name in ("teacher", "tune/teacher"))
+            assert all(
+                ("--tuned-by" in stages[name].args) == is_tuned
+                for name in ("teacher", "tune/teacher")
+            )
             assert "--tuned-by" in stages["student/progressive"].args
             assert ("tune/teacher-rate" in stages) == (is_tuned and len(sizes) == 2)
 
@@ -46,7 +49,18 @@ def test_figures_without_runs_are_refused(tmp_path: Path) -> None:
 
 def test_snakemake_runs_the_same_commands() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "snakemake", "figures_quick", "beyond_quick", "--dry-run", "--printshellcmds", "--cores", "1", "--forceall"],
+        [
+            sys.executable,
+            "-m",
+            "snakemake",
+            "figures_quick",
+            "beyond_quick",
+            "--dry-run",
+            "--printshellcmds",
+            "--cores",
+            "1",
+            "--forceall",
+        ],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
@@ -59,7 +73,17 @@ def test_snakemake_runs_the_same_commands() -> None:
         assert stage.shell.removeprefix("python ") in shown, stage.name
 
 
-@pytest.mark.parametrize("module", ["parity.train", "parity.distill", "parity.probe", "parity.experiment", "parity.claims", "figures.make"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "parity.train",
+        "parity.distill",
+        "parity.probe",
+        "parity.experiment",
+        "parity.claims",
+        "figures.make",
+    ],
+)
 def test_help_teaches(module: str) -> None:
     result = run_module(module, "--help")
     assert result.returncode == 0

@@ -29,7 +29,11 @@ def test_presets_are_valid_and_documented(name: str) -> None:
 
 @pytest.mark.parametrize("name", list(PRESETS))
 def test_no_teacher_without_a_transition_ends_an_experiment(name: str) -> None:
-    stages = [stage for stage in experiment.plan(name, PRESETS[name].config, Path("runs"), beyond=True) if "two-shot" in stage.args]
+    stages = [
+        stage
+        for stage in experiment.plan(name, PRESETS[name].config, Path("runs"), beyond=True)
+        if "two-shot" in stage.args
+    ]
     assert stages
     for stage in stages:
         assert ("--supervision.without-transition", "final") in itertools.pairwise(stage.args)
@@ -37,26 +41,39 @@ def test_no_teacher_without_a_transition_ends_an_experiment(name: str) -> None:
 
 @pytest.mark.parametrize("name", list(PRESETS))
 def test_a_preset_says_how_long_every_first_stage_lasts(name: str) -> None:
-    """A projected layer lasts one or two of the intervals of progressive, the first checkpoint of two-shot longer."""
+    """A projected layer lasts one or two of the intervals of progressive, the first checkpoint of
+    two-shot longer."""
     supervision = PRESETS[name].config.student.supervision
     assert supervision.projection_steps in (supervision.interval, 2 * supervision.interval)
-    assert supervision.first_steps is not None and supervision.first_steps > supervision.projection_steps
+    assert (
+        supervision.first_steps is not None
+        and supervision.first_steps > supervision.projection_steps
+    )
 
 
 def test_an_experiment_with_soft_labels_has_one_shot_once() -> None:
-    names = {name: {stage.name for stage in experiment.plan(name, PRESETS[name].config, Path("runs"))} for name in ("quick", "transformer-laptop")}
+    names = {
+        name: {stage.name for stage in experiment.plan(name, PRESETS[name].config, Path("runs"))}
+        for name in ("quick", "transformer-laptop")
+    }
     assert {"student/one-shot", "student/one-shot-soft"} <= names["quick"]
-    assert {name for name in names["transformer-laptop"] if "one-shot" in name} == {"tune/one-shot", "student/one-shot"}
+    assert {name for name in names["transformer-laptop"] if "one-shot" in name} == {
+        "tune/one-shot",
+        "student/one-shot",
+    }
 
 
 @pytest.mark.parametrize("name", list(PRESETS))
 def test_every_stage_of_a_preset_can_be_planned(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Dry run of each training stage before anything exists; what reads a run that does not exist yet says so. What is planned is what is parsed."""
+    """Dry run of each training stage before anything exists; what reads a run that does not exist
+    yet says so. What is planned is what is parsed."""
     parsed = []
     for module in (train, distill):
-        monkeypatch.setattr(module, "parse", lambda *args, **rest: parsed.append(parse(*args, **rest)) or parsed[-1])
+        monkeypatch.setattr(
+            module, "parse", lambda *args, **rest: parsed.append(parse(*args, **rest)) or parsed[-1]
+        )
     experiment.main(["--preset", name, "--root", str(tmp_path), "--dry-run"])
     assert "to do" in capsys.readouterr().out
     mains = {"parity.train": train.main, "parity.distill": distill.main}
@@ -70,7 +87,9 @@ def test_every_stage_of_a_preset_can_be_planned(
                 assert "does not exist" in str(error)
             config = parsed[-1].validated()
             expected = config if stage.module == "parity.train" else with_chance(config)
-            assert importlib.import_module(stage.module).planned_run(stage.args).record["config"] == to_dict(expected)
+            assert importlib.import_module(stage.module).planned_run(stage.args).record[
+                "config"
+            ] == to_dict(expected)
         elif stage.module == "parity.probe":
             command = parse(probe.ProbeCommand, stage.args, prog="", description="")
             assert probe.planned_settings(stage.args) == to_dict(command.config)
@@ -87,7 +106,17 @@ def test_every_stage_of_a_preset_can_be_planned(
 )
 def test_large_presets_start(name: str, smaller: tuple[str, ...], tmp_path: Path) -> None:
     """The published teachers (and the laptop's) train their first steps and save them."""
-    args = ["--preset", name, "--run-dir", str(tmp_path / "run"), "--training.steps", "4", "--training.checkpoint-every", "2", *smaller]
+    args = [
+        "--preset",
+        name,
+        "--run-dir",
+        str(tmp_path / "run"),
+        "--training.steps",
+        "4",
+        "--training.checkpoint-every",
+        "2",
+        *smaller,
+    ]
     train.main([*args, "--training.num-seeds", "1", "--training.eval-every", "4"])
     run = RunDirectory(tmp_path / "run")
     expected = to_dict(PRESETS[name].config.teacher)

@@ -1,4 +1,5 @@
-"""Learning from random projections of a hidden layer, against PyTorch; the schedule; the command line."""
+"""Learning from random projections of a hidden layer, against PyTorch; the schedule; the command
+line."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -44,25 +45,44 @@ def test_layers_come_in_order_then_the_outputs(total: int, num_layers: int, each
 
 @pytest.mark.parametrize("engine", [ScanEngine, BlockedEngine])
 def test_the_hidden_layer_learns_as_in_pytorch(engine: type[ScanEngine]) -> None:
-    training = TrainingConfig(steps=NUM_STEPS, batch_size=8, eval_every=NUM_STEPS, seed=4, num_seeds=2)
+    training = TrainingConfig(
+        steps=NUM_STEPS, batch_size=8, eval_every=NUM_STEPS, seed=4, num_seeds=2
+    )
     teacher = TrainConfig(DATA, MLPConfig(24), OptimConfig((0.1,)), training)
-    problem = student_problem(StudentConfig(DATA, MLPConfig(12), OptimConfig((0.3,)), training, schedule="projections"), teacher)
+    problem = student_problem(
+        StudentConfig(DATA, MLPConfig(12), OptimConfig((0.3,)), training, schedule="projections"),
+        teacher,
+    )
     teacher_params = ScanEngine(teacher_problem(teacher)).init().params
     ours = engine(problem)
     start = ours.init()
     untrained = jax.device_get(start.params)
     trained = jax.device_get(ours.advance(start, teacher_params, NUM_STEPS, 0).params)
     for lane, seed in enumerate(training.seeds):
-        student, master = (torch.nn.Sequential(torch.nn.Linear(10, width), torch.nn.ReLU(), torch.nn.Linear(width, 2)) for width in (12, 24))
+        student, master = (
+            torch.nn.Sequential(
+                torch.nn.Linear(10, width), torch.nn.ReLU(), torch.nn.Linear(width, 2)
+            )
+            for width in (12, 24)
+        )
         for model, params in ((student, untrained), (master, teacher_params)):
             own = mlp_to_torch(jax.tree.map(lambda leaf, lane=lane: leaf[lane], params))
-            model.load_state_dict({name: torch.from_numpy(np.array(leaf)) for name, leaf in own.items()})
+            model.load_state_dict(
+                {name: torch.from_numpy(np.array(leaf)) for name, leaf in own.items()}
+            )
         student, master = student.double(), master.double()
-        matrix = torch.from_numpy(np.array(random_projection(lane_key(problem, jnp.uint32(seed), "projection-0"), 24, 12), np.float64))
+        matrix = torch.from_numpy(
+            np.array(
+                random_projection(lane_key(problem, jnp.uint32(seed), "projection-0"), 24, 12),
+                np.float64,
+            )
+        )
         optimizer = torch.optim.SGD(student.parameters(), 0.3)
         data_key = lane_key(problem, jnp.uint32(seed), "train-data")
         for step in range(NUM_STEPS):
-            x = torch.from_numpy(np.array(problem.sample(jax.random.fold_in(data_key, step)).inputs, np.float64))
+            x = torch.from_numpy(
+                np.array(problem.sample(jax.random.fold_in(data_key, step)).inputs, np.float64)
+            )
             loss = torch.nn.functional.mse_loss(student[:2](x), (master[:2](x) @ matrix).detach())
             optimizer.zero_grad()
             loss.backward()
@@ -70,8 +90,14 @@ def test_the_hidden_layer_learns_as_in_pytorch(engine: type[ScanEngine]) -> None
         ours_L = mlp_to_torch(jax.tree.map(lambda leaf, lane=lane: leaf[lane], trained))
         for name, theirs in student.state_dict().items():
             np.testing.assert_allclose(ours_L[name], theirs.numpy(), rtol=1e-4, atol=1e-5)
-        assert not np.allclose(ours_L["0.weight"], mlp_to_torch(jax.tree.map(lambda leaf, lane=lane: leaf[lane], untrained))["0.weight"], atol=1e-3)
-        np.testing.assert_array_equal(ours_L["2.weight"], np.asarray(untrained["output"]["kernel"][lane]).T)
+        assert not np.allclose(
+            ours_L["0.weight"],
+            mlp_to_torch(jax.tree.map(lambda leaf, lane=lane: leaf[lane], untrained))["0.weight"],
+            atol=1e-3,
+        )
+        np.testing.assert_array_equal(
+            ours_L["2.weight"], np.asarray(untrained["output"]["kernel"][lane]).T
+        )
 
 
 def test_projections_keep_mean_squares_and_differ_between_keys() -> None:
@@ -82,22 +108,43 @@ def test_projections_keep_mean_squares_and_differ_between_keys() -> None:
 
 def test_a_transformer_learns_block_by_block() -> None:
     """The loss of block 0 moves nothing above block 0."""
-    student, teacher = (functional_transformer(TransformerConfig(heads=heads, layers=2), 2, 6, 2, last_only=True) for heads in (1, 2))
+    student, teacher = (
+        functional_transformer(TransformerConfig(heads=heads, layers=2), 2, 6, 2, last_only=True)
+        for heads in (1, 2)
+    )
     params, teacher_params = student.init(jax.random.key(0)), teacher.init(jax.random.key(1))
     tokens_BxL = jax.random.bernoulli(jax.random.key(2), shape=(4, 6)).astype(jnp.int32)
 
     def loss(params: dict, layer: int) -> jax.Array:
-        return jnp.mean(projection_loss(student, teacher, params, teacher_params, tokens_BxL, layer, jax.random.key(3)))
+        return jnp.mean(
+            projection_loss(
+                student, teacher, params, teacher_params, tokens_BxL, layer, jax.random.key(3)
+            )
+        )
 
     for layer in (0, 1):
         grads = jax.grad(loss)(params, layer)
-        moved = [i for i in ("0", "1") if any(bool(jnp.any(leaf != 0)) for leaf in jax.tree.leaves(grads["blocks"][i]))]
+        moved = [
+            i
+            for i in ("0", "1")
+            if any(bool(jnp.any(leaf != 0)) for leaf in jax.tree.leaves(grads["blocks"][i]))
+        ]
         assert moved == ["0", "1"][: layer + 1]
         assert not any(bool(jnp.any(leaf != 0)) for leaf in jax.tree.leaves(grads["head"]))
 
 
-def test_a_run_switches_from_layer_to_outputs_and_resumes(tiny_teacher: Path, tmp_path: Path) -> None:
-    args = [*TINY_STUDENT, "--teacher", str(tiny_teacher), "--schedule", "projections", "--supervision.projection-steps", "40"]
+def test_a_run_switches_from_layer_to_outputs_and_resumes(
+    tiny_teacher: Path, tmp_path: Path
+) -> None:
+    args = [
+        *TINY_STUDENT,
+        "--teacher",
+        str(tiny_teacher),
+        "--schedule",
+        "projections",
+        "--supervision.projection-steps",
+        "40",
+    ]
     args += ["--training.checkpoint-every", "8"]
     distill.main(["--run-dir", str(tmp_path / "a"), *args])
     run = RunDirectory(tmp_path / "a")
@@ -109,7 +156,9 @@ def test_a_run_switches_from_layer_to_outputs_and_resumes(tiny_teacher: Path, tm
     same_run(tmp_path / "a", tmp_path / "b")
 
 
-def test_unlike_models_are_refused(refused: Callable[..., str], tiny_teacher: Path, tmp_path: Path) -> None:
+def test_unlike_models_are_refused(
+    refused: Callable[..., str], tiny_teacher: Path, tmp_path: Path
+) -> None:
     args = (
         "--run-dir",
         tmp_path / "s",
@@ -129,10 +178,31 @@ def test_unlike_models_are_refused(refused: Callable[..., str], tiny_teacher: Pa
 def test_first_checkpoint_may_be_moved(tiny_teacher: Path, tmp_path: Path) -> None:
     def first_steps(offset: int) -> list[int]:
         path = tmp_path / f"{offset}"
-        args = [*TINY_STUDENT, "--teacher", str(tiny_teacher), "--schedule", "two-shot", f"--supervision.offset={offset}"]
-        distill.main(["--run-dir", str(path), *args, "--training.steps", "8", "--training.eval-every", "8", "--supervision.first-steps", "4"])
+        args = [
+            *TINY_STUDENT,
+            "--teacher",
+            str(tiny_teacher),
+            "--schedule",
+            "two-shot",
+            f"--supervision.offset={offset}",
+        ]
+        distill.main(
+            [
+                "--run-dir",
+                str(path),
+                *args,
+                "--training.steps",
+                "8",
+                "--training.eval-every",
+                "8",
+                "--supervision.first-steps",
+                "4",
+            ]
+        )
         schedules = RunDirectory(path).manifest["schedules"]
-        return [schedules["distinct"][i]["segments"][0]["teacher_step"] for i in schedules["of_lane"]]
+        return [
+            schedules["distinct"][i]["segments"][0]["teacher_step"] for i in schedules["of_lane"]
+        ]
 
     detected = first_steps(0)
     assert first_steps(16) == [step + 16 for step in detected]
@@ -140,13 +210,46 @@ def test_first_checkpoint_may_be_moved(tiny_teacher: Path, tmp_path: Path) -> No
     assert first_steps(-10_000) == [0, 0]
 
 
-def test_the_teacher_may_be_a_transformer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    small = ("--model", "transformer", "--data.d", "4", "--data.k", "2", "--training.steps", "1", "--training.batch-size", "2", "--model.heads", "1")
-    small = (*small, "--training.eval-every", "1", "--training.eval-examples", "16", "--training.num-seeds", "1")
+def test_the_teacher_may_be_a_transformer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = (
+        "--model",
+        "transformer",
+        "--data.d",
+        "4",
+        "--data.k",
+        "2",
+        "--training.steps",
+        "1",
+        "--training.batch-size",
+        "2",
+        "--model.heads",
+        "1",
+    )
+    small = (
+        *small,
+        "--training.eval-every",
+        "1",
+        "--training.eval-examples",
+        "16",
+        "--training.num-seeds",
+        "1",
+    )
     train.main(["--run-dir", str(tmp_path / "t"), *small])
     capsys.readouterr()
-    planned = ("--schedule", "projections", "--supervision.projection-steps", "30", "--training.steps", "80", "--dry-run")
-    distill.main(["--run-dir", str(tmp_path / "s"), "--teacher", str(tmp_path / "t"), *small, *planned])
+    planned = (
+        "--schedule",
+        "projections",
+        "--supervision.projection-steps",
+        "30",
+        "--training.steps",
+        "80",
+        "--dry-run",
+    )
+    distill.main(
+        ["--run-dir", str(tmp_path / "s"), "--teacher", str(tmp_path / "t"), *small, *planned]
+    )
     table = capsys.readouterr().out
     for line in ("0 .. 29", "30 .. 59", "60 .. 79", "1, hidden layer 0", "1, hidden layer 1"):
         assert line in table

@@ -27,14 +27,27 @@ README = (REPOSITORY / "README.md").read_text()
 RESULTS = REPOSITORY / "results"
 RESULTS_README = (RESULTS / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.S | re.M)
-SHELL, PYTHON = ([text for language, text in BLOCKS if language == wanted] for wanted in ("", "python"))
-COMMANDS = [shlex.split(line, comments=True) for block in SHELL for line in block.splitlines() if line.strip()]
+SHELL, PYTHON = (
+    [text for language, text in BLOCKS if language == wanted] for wanted in ("", "python")
+)
+COMMANDS = [
+    shlex.split(line, comments=True)
+    for block in SHELL
+    for line in block.splitlines()
+    if line.strip()
+]
 MAKEFILE = (REPOSITORY / "Makefile").read_text()
 
 
 def run(command: list[str], cwd: Path) -> str:
     done = subprocess.run(
-        command, cwd=cwd, env=os.environ | {"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, timeout=600, check=False
+        command,
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
     )
     assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -46,7 +59,8 @@ def test_make_targets_are_run_by_ci() -> None:
     assert {"figures", "beyond", "test", "bench"} <= targets
     for target in targets:
         assert re.search(rf"^{target}:", MAKEFILE, re.M)
-        # These take minutes and are not tests: programs of `bench` are tried below, `beyond` runs at a tiny size in test_experiment.
+        # These take minutes and are not tests: programs of `bench` are tried below, `beyond` runs
+        # at a tiny size in test_experiment.
         assert target in ("bench", "beyond") or f"make {target}" in ci
 
 
@@ -54,9 +68,18 @@ def test_make_targets_are_run_by_ci() -> None:
 @pytest.mark.parametrize("beyond", [False, True])
 def test_make_runs_what_a_preset_has(size: str, beyond: bool) -> None:
     """No command names a preset that it would refuse, and none that it would accept is missing."""
-    known = {"parity.experiment": parity_presets.PRESETS, "parity.law": LAW_PRESETS, "pcfg.experiment": pcfg_presets.PRESETS}
+    known = {
+        "parity.experiment": parity_presets.PRESETS,
+        "parity.law": LAW_PRESETS,
+        "pcfg.experiment": pcfg_presets.PRESETS,
+    }
     wanted = {
-        (module, "--preset", name, *(("--beyond",) if beyond and module == "parity.experiment" else ()))
+        (
+            module,
+            "--preset",
+            name,
+            *(("--beyond",) if beyond and module == "parity.experiment" else ()),
+        )
         for module, presets in known.items()
         for name in (size, f"transformer-{size}")
         if name in presets and belongs(module, presets[name].config, beyond)
@@ -65,7 +88,11 @@ def test_make_runs_what_a_preset_has(size: str, beyond: bool) -> None:
     assert {command for part in parts for command in part.commands} == wanted
     assert all(make.PAGES[part.experiment].presets[part.preset] for part in parts)
     target = "beyond" if beyond else "figures"
-    (line,) = [line for line in run(["make", "-n", target, f"PRESET={size}"], REPOSITORY).splitlines() if "figures.reproduce" in line]
+    (line,) = [
+        line
+        for line in run(["make", "-n", target, f"PRESET={size}"], REPOSITORY).splitlines()
+        if "figures.reproduce" in line
+    ]
     assert line.split("figures.reproduce ")[1] == f"--preset {size}{' --beyond' if beyond else ''}"
 
 
@@ -73,13 +100,24 @@ def belongs(module: str, config: Any, beyond: bool) -> bool:
     """Whether `make figures`, or `make beyond`, is to run a preset of a module."""
     if not beyond:
         return module != "parity.law"
-    return module == "parity.law" or (module == "parity.experiment" and (config.tree or config.first) is not None)
+    return module == "parity.law" or (
+        module == "parity.experiment" and (config.tree or config.first) is not None
+    )
 
 
-def test_stage_commands_and_the_pytorch_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the order in which the README gives them, as a user would: each may read what an earlier one wrote."""
-    stages = [command for command in COMMANDS if command[:2] == ["python", "-m"] and command[2] != "figures.make"]
-    assert {"parity.train", "parity.distill", "parity.probe", "common.runs", "common.export"} <= {command[2] for command in stages}
+def test_stage_commands_and_the_pytorch_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the order in which the README gives them, as a user would: each may read what an earlier
+    one wrote."""
+    stages = [
+        command
+        for command in COMMANDS
+        if command[:2] == ["python", "-m"] and command[2] != "figures.make"
+    ]
+    assert {"parity.train", "parity.distill", "parity.probe", "common.runs", "common.export"} <= {
+        command[2] for command in stages
+    }
     for command in stages:
         done = run_module(*command[2:], cwd=tmp_path, optimised=True)
         assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}\n{done.stderr}"
@@ -96,7 +134,9 @@ def test_stage_commands_and_the_pytorch_lines(tmp_path: Path, monkeypatch: pytes
 
 
 def test_figures_are_drawn_by_the_command_of_the_readme() -> None:
-    (command,) = [command for command in COMMANDS if command[:3] == ["python", "-m", "figures.make"]]
+    (command,) = [
+        command for command in COMMANDS if command[:3] == ["python", "-m", "figures.make"]
+    ]
     assert command[3:] == ["--preset", "quick"]
 
 
@@ -123,9 +163,12 @@ def test_benchmarks_run(command: str, peer: str, tmp_path: Path) -> None:
     assert peer in done.stdout
 
 
-@pytest.mark.parametrize("preset", sorted(path.parent.name for path in RESULTS.glob("*/claims.json")))
+@pytest.mark.parametrize(
+    "preset", sorted(path.parent.name for path in RESULTS.glob("*/claims.json"))
+)
 def test_a_published_table_is_what_the_claims_say(preset: str) -> None:
-    """And the README shows it, or links it; below it stand the commits that made it and what its intervals are."""
+    """And the README shows it, or links it; below it stand the commits that made it and what its
+    intervals are."""
     experiment = "pcfg" if preset.startswith("pcfg-") else "parity"
     folder = RESULTS / preset
     table = publish.published_table(folder, experiment, preset.removeprefix("pcfg-"))
@@ -159,7 +202,13 @@ def of_results() -> Iterator[tuple[str, str]]:
     levels = pd.read_csv(RESULTS / "quick" / "levels.csv")
     middles = levels.groupby("level").middle.median()
     first, second, third = (f"{middle / 1000:.0f}k" for middle in middles)
-    yield README, f"with transitions at {first}, {second} and {third} examples (medians of {levels.seed.nunique()} seeds)"
+    yield (
+        README,
+        (
+            f"with transitions at {first}, {second} and {third} examples (medians of"
+            f" {levels.seed.nunique()} seeds)"
+        ),
+    )
 
     (one_shot,) = [claim for claim in judged("quick") if claim["claim"] == "O"]
     (soft,) = [item for item in one_shot["measured"] if "soft labels" in item["name"]]
@@ -168,12 +217,19 @@ def of_results() -> Iterator[tuple[str, str]]:
     yield RESULTS_README, f"Soft labels, not judged: {ratio} [{low}, {high}]"
 
     times = pd.read_csv(RESULTS / "paper" / "learning_times.csv")
-    teachers = [f"{time / 1e6:.1f}M" for time in sorted(times[times.run.str.startswith("teacher")].t90)]
+    teachers = [
+        f"{time / 1e6:.1f}M" for time in sorted(times[times.run.str.startswith("teacher")].t90)
+    ]
     yield README, f"Three teachers learn at {teachers[0]}, {teachers[1]} and {teachers[2]} examples"
-    yield RESULTS_README, f"Three teachers learn at {teachers[0]}, {teachers[1]} and {teachers[2]} examples"
+    yield (
+        RESULTS_README,
+        f"Three teachers learn at {teachers[0]}, {teachers[1]} and {teachers[2]} examples",
+    )
 
     law = json.loads((RESULTS / "law-quick" / "fits.json").read_text())["comparisons"]
-    at_3, at_4 = (figures_law.interval_text(comparison["ce_minus_two_shot"], ".2f") for comparison in law)
+    at_3, at_4 = (
+        figures_law.interval_text(comparison["ce_minus_two_shot"], ".2f") for comparison in law
+    )
     yield RESULTS_README, f"by {at_4} here"
     yield RESULTS_README, f"2-shot came out cheaper as well: {at_3}"
 
@@ -182,42 +238,92 @@ def of_results() -> Iterator[tuple[str, str]]:
 
 def of_earlier_results() -> Iterator[tuple[str, str]]:
     runs = ("8905739", "c8fea5e", "4ced548", "fee209d")
-    ratios = [earlier("quick", run, "C", "in / off support at the transition").value for run in runs]
+    ratios = [
+        earlier("quick", run, "C", "in / off support at the transition").value for run in runs
+    ]
     areas = [earlier("quick", run, "F", "area under ROC of degree 1").value for run in runs]
-    yield RESULTS_README, "({:.2f}, {:.2f}, {:.2f} and {:.2f} in over off the support".format(*ratios)
-    yield RESULTS_README, "degree 1's area under ROC {:.2f}, {:.2f}, {:.2f} and {:.2f}".format(*areas)
-    labels = [in_thousands(earlier("quick", run, "W", "t90 at width 100")) for run in (*runs[:2], runs[3])]
+    yield (
+        RESULTS_README,
+        "({:.2f}, {:.2f}, {:.2f} and {:.2f} in over off the support".format(*ratios),
+    )
+    yield (
+        RESULTS_README,
+        "degree 1's area under ROC {:.2f}, {:.2f}, {:.2f} and {:.2f}".format(*areas),
+    )
+    labels = [
+        in_thousands(earlier("quick", run, "W", "t90 at width 100")) for run in (*runs[:2], runs[3])
+    ]
     yield RESULTS_README, "Labels at width 100 needed {}, {} and {} examples".format(*labels)
     ones = [in_hundredths(earlier("quick", run, "O", "t90 one-shot / CE")) for run in runs[:3]]
     yield RESULTS_README, "made the ratio {}, {} and {}".format(*ones)
-    yield RESULTS_README, f"{in_hundredths(earlier('law-quick', '493029a', 'k=4', 'labels less 2-shot'))} for the same seeds on another processor"
-    yield RESULTS_README, f"(progressive / teacher {in_hundredths(earlier('transformer-quick', '667999c', 'P', 't90 progressive / its teacher'))}"
-    heads = [earlier("transformer-quick", "667999c", "W", f"t90 at {heads} heads").value / 1000 for heads in (12, 18, 24)]
-    yield RESULTS_README, "{:.0f}k, {:.0f}k and {:.0f}k examples at 12, 18 and 24 heads".format(*heads)
+    yield (
+        RESULTS_README,
+        (
+            f"{in_hundredths(earlier('law-quick', '493029a', 'k=4', 'labels less 2-shot'))} for the"
+            " same seeds on another processor"
+        ),
+    )
+    follows = earlier("transformer-quick", "667999c", "P", "t90 progressive / its teacher")
+    yield (
+        RESULTS_README,
+        f"(progressive / teacher {in_hundredths(follows)}",
+    )
+    heads = [
+        earlier("transformer-quick", "667999c", "W", f"t90 at {heads} heads").value / 1000
+        for heads in (12, 18, 24)
+    ]
+    yield (
+        RESULTS_README,
+        "{:.0f}k, {:.0f}k and {:.0f}k examples at 12, 18 and 24 heads".format(*heads),
+    )
 
 
 def of_speed() -> Iterator[tuple[str, str]]:
     steps = pd.read_csv(RESULTS / "speed" / "steps.csv", dtype=str)
     slow = steps[steps.run == "figures"]
     alone, together = slow[slow.seeds == "1"], slow[slow.seeds == "10"]
-    yield README, f"at {alone.pytorch.iloc[0]} and {alone.pytorch.iloc[1]} examples/s, and ours at {times_of(alone, 0)} and {times_of(alone, 1)}"
+    yield (
+        README,
+        (
+            f"at {alone.pytorch.iloc[0]} and {alone.pytorch.iloc[1]} examples/s, and ours at"
+            f" {times_of(alone, 0)} and {times_of(alone, 1)}"
+        ),
+    )
     yield README, f"with one seed, {times_of(together, 0)} and {times_of(together, 1)} with ten"
     again = {run: steps[steps.run == run].times.tolist() for run in ("second", "third")}
-    yield README, "a second run gave {}x at width 100 and {}x at width 50,000".format(*again["second"])
-    yield README, "{}x ({}x with 3 seeds) and {}x, the two products alone {}x".format(*again["third"])
+    yield (
+        README,
+        "a second run gave {}x at width 100 and {}x at width 50,000".format(*again["second"]),
+    )
+    yield (
+        README,
+        "{}x ({}x with 3 seeds) and {}x, the two products alone {}x".format(*again["third"]),
+    )
     blocks = pd.read_csv(RESULTS / "speed" / "blocked.csv", dtype=str)
     of_width = blocks[blocks.run == "third"].groupby("width").ms.apply(", ".join)
     yield README, f"{of_width['100']} ms at width 100 and {of_width['50000']} ms at width 50,000"
     products, plain, best = pd.read_csv(RESULTS / "speed" / "ratios.csv").itertuples(index=False)
     yield README, f"a step costs {products.low:g} times the two matrix products"
     yield README, f"{plain.low:.0f} to {plain.high:.0f} times as fast as by a plain recursion"
-    yield README, f"{best.low:.0f} to {best.high:.0f} times as fast as by the best recursion of ours"
+    yield (
+        README,
+        f"{best.low:.0f} to {best.high:.0f} times as fast as by the best recursion of ours",
+    )
 
 
 def of_costs() -> Iterator[tuple[str, str]]:
     minutes = pd.read_csv(RESULTS / "speed" / "costs.csv").set_index("what").minutes
-    parts = ", ".join(f"{part} {minutes[f'make figures: {part}']:g}" for part in ("MLP", "Transformers", "grammars"))
-    yield README, f"`make figures` took {minutes['make figures in a fresh clone']:g} minutes on two CPU cores ({parts})"
+    parts = ", ".join(
+        f"{part} {minutes[f'make figures: {part}']:g}"
+        for part in ("MLP", "Transformers", "grammars")
+    )
+    yield (
+        README,
+        (
+            f"`make figures` took {minutes['make figures in a fresh clone']:g} minutes on two CPU"
+            f" cores ({parts})"
+        ),
+    )
     yield README, f"([laptop](results/laptop/table.md), {minutes['laptop']:g} minutes)"
     yield README, f"ten other seeds ({minutes['transformer-laptop']:g} minutes)"
     yield README, f"{minutes['pcfg-laptop']:g} minutes on two cores"
@@ -227,7 +333,12 @@ def of_costs() -> Iterator[tuple[str, str]]:
 def earlier(folder: str, commit: str, claim: str, name: str) -> pd.Series:
     """One measurement of an earlier publication."""
     history = pd.read_csv(RESULTS / "history.csv")
-    (row,) = history[(history.folder == folder) & (history.commit == commit) & (history.claim == claim) & (history["name"] == name)].index
+    (row,) = history[
+        (history.folder == folder)
+        & (history.commit == commit)
+        & (history.claim == claim)
+        & (history["name"] == name)
+    ].index
     return history.loc[row]
 
 
@@ -248,7 +359,9 @@ def times_of(table: pd.DataFrame, row: int) -> str:
 
 
 @pytest.mark.parametrize("sentences", [of_results, of_earlier_results, of_speed, of_costs])
-def test_numbers_in_sentences_come_from_the_results(sentences: Callable[[], Iterator[tuple[str, str]]]) -> None:
+def test_numbers_in_sentences_come_from_the_results(
+    sentences: Callable[[], Iterator[tuple[str, str]]],
+) -> None:
     assert [words for text, words in sentences() if words not in " ".join(text.split())] == []
 
 

@@ -31,10 +31,19 @@ def kept_of(curves_LxT: list[list[float]], size: int) -> set[int]:
     return kept
 
 
-@given(flat=st.integers(0, 30), rise=st.integers(1, 20), rest=st.integers(0, 20), size=st.integers(1, 12))
-def test_a_rise_is_kept_whole_with_what_came_before(flat: int, rise: int, rest: int, size: int) -> None:
+@given(
+    flat=st.integers(0, 30),
+    rise=st.integers(1, 20),
+    rest=st.integers(0, 20),
+    size=st.integers(1, 12),
+)
+def test_a_rise_is_kept_whole_with_what_came_before(
+    flat: int, rise: int, rest: int, size: int
+) -> None:
     curve = [0.5] * flat + [0.5 + 0.5 * i / rise for i in range(1, rise + 1)] + [1.0] * rest
-    sure = next(i for i, value in enumerate(curve) if value > 0.995 or (i and curve[i - 1] > 0.53 < value))
+    sure = next(
+        i for i, value in enumerate(curve) if value > 0.995 or (i and curve[i - 1] > 0.53 < value)
+    )
     done = next(i for i, value in enumerate(curve) if value > 0.995)
     kept = range(max(0, sure - size), min(done + 3, len(curve)))  # until the finish has lasted
     assert kept_of([curve], size) == set(kept[: 5 * size])
@@ -63,7 +72,10 @@ def test_a_blip_keeps_nothing() -> None:
 
 @given(stall=st.integers(1, 400), size=st.integers(1, 12))
 def test_a_lane_that_stalls_does_not_fill_the_disk(stall: int, size: int) -> None:
-    stalled, late = [0.5] * 20 + [0.7] * (stall + 40), [0.5] * (stall + 40) + [0.7] * 10 + [1.0] * 10
+    stalled, late = (
+        [0.5] * 20 + [0.7] * (stall + 40),
+        [0.5] * (stall + 40) + [0.7] * 10 + [1.0] * 10,
+    )
     kept = kept_of([stalled, late], size)
     assert len(kept) <= 10 * size
     assert kept == set(range(21 - min(size, 21), 60 + stall)[: 10 * size])
@@ -73,11 +85,18 @@ def test_a_lane_that_stalls_does_not_fill_the_disk(stall: int, size: int) -> Non
 def test_the_disk_is_asked_for_all_that_may_be_kept(size: int, every: int) -> None:
     def wanted(**ring: int) -> int:
         config = PRESETS["quick"].config.teacher
-        training = replace(config.training, steps=512, eval_every=1, checkpoint_every=0, num_seeds=2, **ring)
-        return train.train_stage(train.TrainCommand(config=replace(config, training=training), run_dir=Path("run"))).bytes_to_write()
+        training = replace(
+            config.training, steps=512, eval_every=1, checkpoint_every=0, num_seeds=2, **ring
+        )
+        return train.train_stage(
+            train.TrainCommand(config=replace(config, training=training), run_dir=Path("run"))
+        ).bytes_to_write()
 
     one_checkpoint = 2 * 4 * (32 * 1000 + 1000 + 1000 * 2 + 2)
-    assert wanted(ring_every=every, ring_size=size) - wanted() == min(10 * size + size + 1, 512 // every) * one_checkpoint
+    assert (
+        wanted(ring_every=every, ring_size=size) - wanted()
+        == min(10 * size + size + 1, 512 // every) * one_checkpoint
+    )
 
 
 def test_every_lane_counts() -> None:
@@ -87,7 +106,15 @@ def test_every_lane_counts() -> None:
 
 
 def test_a_run_keeps_its_transition_finely(tmp_path: Path, refused: Callable[..., str]) -> None:
-    args = [*TINY_TEACHER, "--training.eval-every", "4", "--training.checkpoint-every", "128", "--training.ring-size", "3"]
+    args = [
+        *TINY_TEACHER,
+        "--training.eval-every",
+        "4",
+        "--training.checkpoint-every",
+        "128",
+        "--training.ring-size",
+        "3",
+    ]
     train.main(["--run-dir", str(tmp_path / "run"), *args, "--training.ring-every", "4"])
     run = RunDirectory(tmp_path / "run")
     records = run.metrics()
@@ -97,5 +124,9 @@ def test_a_run_keeps_its_transition_finely(tmp_path: Path, refused: Callable[...
     assert set(Trajectory(run).steps()) == {0, 128, 256} | expected
     assert not run.manifest["waiting"]
     assert not Trajectory(run).problems()
-    assert {int(path.name) for path in (run.path / "checkpoints").iterdir()} == set(Trajectory(run).steps())
-    assert "multiple of training.eval_every" in refused(train.main, "--run-dir", tmp_path / "other", *args, "--training.ring-every", "6")
+    assert {int(path.name) for path in (run.path / "checkpoints").iterdir()} == set(
+        Trajectory(run).steps()
+    )
+    assert "multiple of training.eval_every" in refused(
+        train.main, "--run-dir", tmp_path / "other", *args, "--training.ring-every", "6"
+    )

@@ -1,4 +1,5 @@
-"""Runs end to end on the tiny problem: identity, resume after SIGKILL and SIGTERM, damage, export, schedules, probes."""
+"""Runs end to end on the tiny problem: identity, resume after SIGKILL and SIGTERM, damage, export,
+schedules, probes."""
 
 import errno
 import json
@@ -35,23 +36,32 @@ def test_learns_and_is_finished(tiny_teacher: Path) -> None:
     assert not Trajectory(run).problems()
 
 
-def test_a_finished_run_is_left_alone(tiny_teacher: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_run_is_left_alone(
+    tiny_teacher: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = (tiny_teacher / "manifest.json").read_bytes()
     train.main(["--run-dir", str(tiny_teacher), *TINY_TEACHER])
     assert "already finished" in capsys.readouterr().err
     assert (tiny_teacher / "manifest.json").read_bytes() == before
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # TensorStore's callbacks outlive the failed read
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # TensorStore's callbacks outlive the failed read
 def test_damage_is_found(tiny_teacher: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "teacher"
     shutil.copytree(tiny_teacher, damaged)
-    largest = max((damaged / "checkpoints" / "16").rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
+    largest = max(
+        (damaged / "checkpoints" / "16").rglob("*"),
+        key=lambda path: path.stat().st_size if path.is_file() else 0,
+    )
     largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
     with pytest.raises(RunError, match=r"checkpoints/16"):
         Trajectory(RunDirectory(damaged)).restore(16)
     assert len(Trajectory(RunDirectory(damaged)).problems()) == 1
-    result = run_module("parity.distill", "--run-dir", tmp_path / "s", "--teacher", damaged, *TINY_STUDENT)
+    result = run_module(
+        "parity.distill", "--run-dir", tmp_path / "s", "--teacher", damaged, *TINY_STUDENT
+    )
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
 
@@ -67,16 +77,28 @@ def test_wrong_hash_is_found(tiny_teacher: Path, tmp_path: Path) -> None:
 
 
 def test_divergence_is_an_error_with_its_step(tmp_path: Path) -> None:
-    result = run_module("parity.train", "--run-dir", tmp_path / "run", *TINY_TEACHER, "--optim.learning-rate", "1e20")
+    result = run_module(
+        "parity.train",
+        "--run-dir",
+        tmp_path / "run",
+        *TINY_TEACHER,
+        "--optim.learning-rate",
+        "1e20",
+    )
     assert result.returncode == 1
     assert "NaN or infinite at step" in result.stderr
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("schedule", ["ce", "one-shot", "progressive", "two-shot", "n-shot", "till-saturate", "projections"])
+@pytest.mark.parametrize(
+    "schedule",
+    ["ce", "one-shot", "progressive", "two-shot", "n-shot", "till-saturate", "projections"],
+)
 def test_every_schedule_trains(tiny_teacher: Path, tmp_path: Path, schedule: str) -> None:
     args = [*TINY_STUDENT, "--schedule", schedule, "--supervision.segments", "32", "16", "64", "16"]
-    teacher = [] if schedule == "ce" else ["--teacher", str(tiny_teacher)]  # which labels do without
+    teacher = (
+        [] if schedule == "ce" else ["--teacher", str(tiny_teacher)]
+    )  # which labels do without
     distill.main(["--run-dir", str(tmp_path / "s"), *teacher, *args])
     run = RunDirectory(tmp_path / "s")
     used = {step for record in run.metrics() for step in record["teacher_step"]}
@@ -90,7 +112,10 @@ def test_every_schedule_trains(tiny_teacher: Path, tmp_path: Path, schedule: str
 
 
 def test_what_would_have_no_effect_is_refused_or_said(
-    refused: Callable[..., str], tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    refused: Callable[..., str],
+    tiny_teacher: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     run = ("--run-dir", tmp_path / "s")
     labels = (*run, *TINY_STUDENT, "--schedule", "ce")
@@ -99,7 +124,9 @@ def test_what_would_have_no_effect_is_refused_or_said(
             assert "need no teacher" in refused(distill.main, *labels, "--teacher", teacher, *rest)
     assert "no teacher whose --teacher-seed" in refused(distill.main, *labels, "--teacher-seed", 0)
     for main, args in ((train.main, TINY_TEACHER), (distill.main, labels)):
-        assert "leave out --optim.learning-rate" in refused(main, *run, *args, "--tuned-by", tiny_teacher)
+        assert "leave out --optim.learning-rate" in refused(
+            main, *run, *args, "--tuned-by", tiny_teacher
+        )
     distill.main([*map(str, labels), "--dry-run"])
     assert "no effect with --schedule ce" in (said := capsys.readouterr().err)
     assert said.strip().endswith("--supervision.interval, --supervision.first-steps")
@@ -110,7 +137,17 @@ def test_export_loads_into_pytorch(tiny_teacher: Path, tmp_path: Path) -> None:
     import torch
     from safetensors.torch import load_file
 
-    export.main([str(tiny_teacher), "--step", "256", "--out", str(tmp_path / "teacher.safetensors"), "--seed-index", "1"])
+    export.main(
+        [
+            str(tiny_teacher),
+            "--step",
+            "256",
+            "--out",
+            str(tmp_path / "teacher.safetensors"),
+            "--seed-index",
+            "1",
+        ]
+    )
     model = torch.nn.Sequential(torch.nn.Linear(8, 64), torch.nn.ReLU(), torch.nn.Linear(64, 2))
     model.load_state_dict(load_file(tmp_path / "teacher.safetensors"))
     support = RunDirectory(tiny_teacher).manifest["supports"][0]
@@ -128,7 +165,9 @@ def test_an_exported_file_says_where_it_comes_from(tiny_teacher: Path, tmp_path:
     assert found == run | {"format": "pt", "step": "64", "seed": "1", "learning_rate": "0.5"}
 
 
-def test_export_overwrites_nothing_unasked(refused: Callable[..., str], tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_export_overwrites_nothing_unasked(
+    refused: Callable[..., str], tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     export_to = [tiny_teacher, "--step", "64", "--out"]
     assert "is a folder" in refused(export.main, *export_to, tmp_path)
     assert "does not exist" in refused(export.main, *export_to, tmp_path / "nowhere" / "x")
@@ -145,34 +184,51 @@ def test_export_overwrites_nothing_unasked(refused: Callable[..., str], tiny_tea
     assert set(load_file(thesis)) == {"0.weight", "0.bias", "2.weight", "2.bias"}
 
 
-def test_bad_input_is_refused(refused: Callable[..., str], tiny_teacher: Path, tmp_path: Path) -> None:
+def test_bad_input_is_refused(
+    refused: Callable[..., str], tiny_teacher: Path, tmp_path: Path
+) -> None:
     new = ("--run-dir", tmp_path / "new")
     student = (*new, "--teacher", tiny_teacher, *TINY_STUDENT)
     assert "unknown preset" in refused(train.main, *new, "--preset", "huge")
     assert "larger than data.d" in refused(train.main, *new, "--data.d", "5")
     assert "twice" in refused(train.main, *new, "--data.k", "2", "--data.support", "3", "3")
-    assert "numbered 0 to" in refused(train.main, *new, "--data.k", "2", "--data.support", "3", "99")
+    assert "numbered 0 to" in refused(
+        train.main, *new, "--data.k", "2", "--data.support", "3", "99"
+    )
     assert "training.steps = 0" in refused(train.main, *new, "--training.steps", "0")
     assert "training.steps = -3" in refused(train.main, *new, "--training.steps", "-3")
     assert "finite" in refused(train.main, *new, "--optim.learning-rate", "nan")
     assert "Unrecognized" in refused(train.main, *new, "--optim.momentum", "1")
-    assert "temperature" in refused(distill.main, *student, "--loss.labels", "soft", "--loss.temperature", "0")
-    assert "does not exist" in refused(distill.main, *new, *TINY_STUDENT, "--teacher", tmp_path / "nobody")
+    assert "temperature" in refused(
+        distill.main, *student, "--loss.labels", "soft", "--loss.temperature", "0"
+    )
+    assert "does not exist" in refused(
+        distill.main, *new, *TINY_STUDENT, "--teacher", tmp_path / "nobody"
+    )
     assert "needs --teacher" in refused(distill.main, *new, *TINY_STUDENT)
     assert "data.d = 8" in refused(distill.main, *student, "--data.d", "9")
-    assert "step 17" in refused(distill.main, *student, "--schedule", "n-shot", "--supervision.segments", "17", "5")
-    assert "another configuration" in refused(train.main, "--run-dir", tiny_teacher, *TINY_TEACHER, "--data.seed", "5")
+    assert "step 17" in refused(
+        distill.main, *student, "--schedule", "n-shot", "--supervision.segments", "17", "5"
+    )
+    assert "another configuration" in refused(
+        train.main, "--run-dir", tiny_teacher, *TINY_TEACHER, "--data.seed", "5"
+    )
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").touch()
     assert "not a run directory" in refused(train.main, "--run-dir", tmp_path / "other", *TINY)
-    assert "no checkpoint at step 7" in refused(export.main, tiny_teacher, "--step", "7", "--out", tmp_path / "x")
+    assert "no checkpoint at step 7" in refused(
+        export.main, tiny_teacher, "--step", "7", "--out", tmp_path / "x"
+    )
 
 
 def test_a_full_disk_is_one_message_and_loses_nothing(tiny_teacher: Path, tmp_path: Path) -> None:
-    """The kernel's own error, from /dev/full; with space again the same command ends with the same bits."""
+    """The kernel's own error, from /dev/full; with space again the same command ends with the same
+    bits."""
     run_dir = tmp_path / "run"
     args = ["--run-dir", str(run_dir), *TINY_TEACHER]
-    training = TrainingConfig(steps=256, batch_size=16, eval_every=16, eval_examples=512, checkpoint_every=16, num_seeds=2)
+    training = TrainingConfig(
+        steps=256, batch_size=16, eval_every=16, eval_examples=512, checkpoint_every=16, num_seeds=2
+    )
     config = TrainConfig(ParityData(8, 2), MLPConfig(64), OptimConfig((0.5,)), training)
     stage = train.train_stage(train.TrainCommand(config, run_dir))
     with opened(run_dir, stage.record, seeds=[0, 1], learning_rates=[0.5, 0.5], **stage.provenance):
@@ -194,18 +250,36 @@ def test_a_full_disk_is_one_message_and_loses_nothing(tiny_teacher: Path, tmp_pa
         OSError(errno.EDQUOT, "Disk quota exceeded", "checkpoints/0"),
     ],
 )
-def test_a_disk_that_fills_up_while_a_checkpoint_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+def test_a_disk_that_fills_up_while_a_checkpoint_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     monkeypatch.setattr("orbax.checkpoint.PyTreeCheckpointer.save", raising(error))
-    with pytest.raises(RunError, match=r"the disk is full, or your quota is used up.*nothing saved so far is lost"):
+    with pytest.raises(
+        RunError, match=r"the disk is full, or your quota is used up.*nothing saved so far is lost"
+    ):
         train.main(["--run-dir", str(tmp_path / "run"), *TINY_TEACHER])
 
 
-def test_a_checkpoint_that_the_system_refuses_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_that_the_system_refuses_is_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     args = ["--run-dir", str(tmp_path / "run"), *TINY_TEACHER]
-    monkeypatch.setattr("orbax.checkpoint.PyTreeCheckpointer.save", raising(ValueError("INTERNAL: Input/output error\nfrom somewhere")))
-    with pytest.raises(RunError, match=r"could not write .*checkpoints/0 \(ValueError: INTERNAL: Input/output error\); nothing saved so far is lost"):
+    monkeypatch.setattr(
+        "orbax.checkpoint.PyTreeCheckpointer.save",
+        raising(ValueError("INTERNAL: Input/output error\nfrom somewhere")),
+    )
+    with pytest.raises(
+        RunError,
+        match=(
+            r"could not write .*checkpoints/0 \(ValueError: INTERNAL: Input/output error\); nothing"
+            r" saved so far is lost"
+        ),
+    ):
         train.main(args)
-    monkeypatch.setattr("orbax.checkpoint.PyTreeCheckpointer.save", raising(PermissionError(errno.EACCES, "Permission denied", "checkpoints")))
+    monkeypatch.setattr(
+        "orbax.checkpoint.PyTreeCheckpointer.save",
+        raising(PermissionError(errno.EACCES, "Permission denied", "checkpoints")),
+    )
     with pytest.raises(UserError, match="no permission to read or write"):
         train.main(args)
 
@@ -219,9 +293,14 @@ def raising(error: Exception) -> Callable[..., None]:
     return call
 
 
-def test_a_run_that_cannot_fit_is_refused_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_cannot_fit_is_refused_beforehand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("common.train.stage.free_bytes", lambda _: 1000)
-    with pytest.raises(RunError, match=r"what is still to be written needs .* kB, the disk has 1 kB free; free .* kB more"):
+    with pytest.raises(
+        RunError,
+        match=r"what is still to be written needs .* kB, the disk has 1 kB free; free .* kB more",
+    ):
         train.main(["--run-dir", str(tmp_path / "run"), *TINY_TEACHER])
 
 
@@ -238,37 +317,83 @@ def test_a_missing_checkpoint_is_one_message(tiny_teacher: Path, tmp_path: Path)
     incomplete = tmp_path / "teacher"
     shutil.copytree(tiny_teacher, incomplete)
     shutil.rmtree(incomplete / "checkpoints" / "256")
-    args = ["--run-dir", str(tmp_path / "s"), "--teacher", str(incomplete), *TINY_STUDENT, "--schedule", "one-shot"]
+    args = [
+        "--run-dir",
+        str(tmp_path / "s"),
+        "--teacher",
+        str(incomplete),
+        *TINY_STUDENT,
+        "--schedule",
+        "one-shot",
+    ]
     with pytest.raises(RunError, match=r"checkpoints/256 cannot be read"):
         distill.main(args)
 
 
-def test_students_need_teachers_of_their_seeds(refused: Callable[..., str], tiny_teacher: Path, tmp_path: Path) -> None:
+def test_students_need_teachers_of_their_seeds(
+    refused: Callable[..., str], tiny_teacher: Path, tmp_path: Path
+) -> None:
     args = ["--run-dir", tmp_path / "s", "--teacher", tiny_teacher, *TINY_STUDENT]
     assert "has seeds [0, 1], not [2, 3]" in refused(distill.main, *args, "--training.seed", "2")
     distill.main([*map(str, args), "--training.seed", "2", "--teacher-seed", "1"])
     assert RunDirectory(tmp_path / "s").finished
     sweep = tmp_path / "sweep"
     train.main(["--run-dir", str(sweep), *TINY_TEACHER, "--optim.learning-rate", "0.3", "0.5"])
-    assert "is a sweep" in refused(distill.main, "--run-dir", tmp_path / "t", "--teacher", sweep, *TINY_STUDENT)
-    assert "no transition" in refused(distill.main, *two_shot_from_a_teacher_that_never_learns(tmp_path))
+    assert "is a sweep" in refused(
+        distill.main, "--run-dir", tmp_path / "t", "--teacher", sweep, *TINY_STUDENT
+    )
+    assert "no transition" in refused(
+        distill.main, *two_shot_from_a_teacher_that_never_learns(tmp_path)
+    )
 
 
 def two_shot_from_a_teacher_that_never_learns(tmp_path: Path) -> list[str]:
     """Arguments of a student whose teacher stays at chance."""
-    train.main(["--run-dir", str(tmp_path / "slow"), *TINY_TEACHER, "--optim.learning-rate", "1e-6"])
-    return ["--run-dir", str(tmp_path / "u"), "--teacher", str(tmp_path / "slow"), *TINY_STUDENT, "--schedule", "two-shot"]
+    train.main(
+        ["--run-dir", str(tmp_path / "slow"), *TINY_TEACHER, "--optim.learning-rate", "1e-6"]
+    )
+    return [
+        "--run-dir",
+        str(tmp_path / "u"),
+        "--teacher",
+        str(tmp_path / "slow"),
+        *TINY_STUDENT,
+        "--schedule",
+        "two-shot",
+    ]
 
 
 def test_a_teacher_that_never_learns_may_teach_by_its_final_checkpoint(tmp_path: Path) -> None:
-    distill.main([*two_shot_from_a_teacher_that_never_learns(tmp_path), "--supervision.without-transition", "final"])
+    distill.main(
+        [
+            *two_shot_from_a_teacher_that_never_learns(tmp_path),
+            "--supervision.without-transition",
+            "final",
+        ]
+    )
     manifest = RunDirectory(tmp_path / "u").manifest
-    assert {segment["teacher_step"] for schedule in manifest["schedules"]["distinct"] for segment in schedule["segments"]} == {256}
+    assert {
+        segment["teacher_step"]
+        for schedule in manifest["schedules"]["distinct"]
+        for segment in schedule["segments"]
+    } == {256}
     assert all(set(found) == {"reason"} for found in manifest["transitions"])
 
 
-def test_dry_run_shows_the_schedule_and_writes_nothing(tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    args = ["--run-dir", str(tmp_path / "s"), *TINY_STUDENT, "--dry-run", "--schedule", "n-shot", "--supervision.segments", "32", "100"]
+def test_dry_run_shows_the_schedule_and_writes_nothing(
+    tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = [
+        "--run-dir",
+        str(tmp_path / "s"),
+        *TINY_STUDENT,
+        "--dry-run",
+        "--schedule",
+        "n-shot",
+        "--supervision.segments",
+        "32",
+        "100",
+    ]
     distill.main([*args, "--teacher", str(tiny_teacher)])
     out = capsys.readouterr().out
     assert re.search(r"0 \.\. 99 .* 32 .* found", out)
@@ -279,7 +404,9 @@ def test_dry_run_shows_the_schedule_and_writes_nothing(tiny_teacher: Path, tmp_p
     assert not (tmp_path / "s").exists()
 
 
-def test_runs_command_shows_and_verifies(tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_command_shows_and_verifies(
+    tiny_teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     show.main([str(tiny_teacher), "--verify"])
     out = capsys.readouterr().out
     assert "17 checkpoints match" in out

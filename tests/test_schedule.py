@@ -32,7 +32,9 @@ def check_cover(built: FixedSchedule, total: int) -> None:
 def test_progressive(total: int, last: int, interval: int, speed: int) -> None:
     built = schedule.progressive(total, last, interval, speed)
     check_cover(built, total)
-    assert expand(built, total) == [min(speed * (t // interval + 1) * interval, last) for t in range(total)]
+    assert expand(built, total) == [
+        min(speed * (t // interval + 1) * interval, last) for t in range(total)
+    ]
 
 
 @given(total=steps, last=st.integers(1, 400))
@@ -41,7 +43,11 @@ def test_ce_and_one_shot(total: int, last: int) -> None:
     assert expand(schedule.one_shot(total, last), total) == [last] * total
 
 
-@given(total=steps, last=st.integers(100, 400), shots=st.lists(st.tuples(st.integers(0, 99), st.integers(1, 80)), max_size=4))
+@given(
+    total=steps,
+    last=st.integers(100, 400),
+    shots=st.lists(st.tuples(st.integers(0, 99), st.integers(1, 80)), max_size=4),
+)
 def test_n_shot(total: int, last: int, shots: list[tuple[int, int]]) -> None:
     shots = [shot for i, shot in enumerate(shots) if i == 0 or shot[0] != shots[i - 1][0]]
     built = schedule.n_shot(total, last, shots)
@@ -53,10 +59,14 @@ def test_n_shot(total: int, last: int, shots: list[tuple[int, int]]) -> None:
 
 def saturate(accuracies: list[float], patience: int = 10**9, window: int = 3) -> list[int]:
     """The teacher step in use after each evaluation, one evaluation every 10 steps."""
-    built = schedule.till_saturate(1000, 300, ScheduleConfig(interval=100, window=window, threshold=0.01, patience=patience))
+    built = schedule.till_saturate(
+        1000, 300, ScheduleConfig(interval=100, window=window, threshold=0.01, patience=patience)
+    )
     state, used = built.initial_state(), []
     for i, accuracy in enumerate(accuracies):
-        state = json.loads(json.dumps(built.observe(10 * i, accuracy, state)))  # as it goes through the manifest
+        state = json.loads(
+            json.dumps(built.observe(10 * i, accuracy, state))
+        )  # as it goes through the manifest
         used.append(built.teacher_step(10 * i, state))
     return used
 
@@ -92,7 +102,11 @@ def test_build_needs_what_it_needs() -> None:
         schedule.build("progressive", ScheduleConfig(), 10, None, None)
     with pytest.raises(ValueError, match="must not decrease"):
         ScheduleConfig(segments=((5, 1), (3, 1)))
-    flags: dict[schedule.ScheduleName, str] = {"two-shot": "first-steps", "n-shot": "segments", "projections": "projection-steps"}
+    flags: dict[schedule.ScheduleName, str] = {
+        "two-shot": "first-steps",
+        "n-shot": "segments",
+        "projections": "projection-steps",
+    }
     for name, flag in flags.items():
         with pytest.raises(UserError, match=f"--schedule {name} needs --supervision.{flag}"):
             schedule.build(name, ScheduleConfig(), 10, 100, 60)

@@ -8,7 +8,12 @@ from common.nn.transformer import TransformerConfig
 
 def test_names_of_sizes() -> None:
     wide, heads = MLPConfig(50_000).size, TransformerConfig(4).size
-    assert (wide.flag, wide.tag, wide.text(), wide.text(",")) == ("--model.width", "w50000", "width 50000", "width 50,000")
+    assert (wide.flag, wide.tag, wide.text(), wide.text(",")) == (
+        "--model.width",
+        "w50000",
+        "width 50000",
+        "width 50,000",
+    )
     assert (heads.flag, heads.tag, heads.text()) == ("--model.heads", "h4", "4 heads")
     assert TransformerConfig(1).size.text() == "1 head"
     assert sorted([Size("heads", 16), Size("heads", 4)]) == [heads, Size("heads", 16)]

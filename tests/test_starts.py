@@ -15,7 +15,17 @@ from parity import config as parity_config
 from parity import train
 from tests.conftest import TINY
 
-ARGS = (*TINY, "--model.width", "64", "--training.num-seeds", "1", "--training.checkpoint-every", "0", "--runtime.resume-seconds", "1e-6")
+ARGS = (
+    *TINY,
+    "--model.width",
+    "64",
+    "--training.num-seeds",
+    "1",
+    "--training.checkpoint-every",
+    "0",
+    "--runtime.resume-seconds",
+    "1e-6",
+)
 
 
 def interrupt_at_chunk(chunk: int, args: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,19 +61,30 @@ def test_every_start_is_recorded_and_other_devices_are_warned_of(
     path.write_text(json.dumps(manifest))
     train.main([*args])
     said = " ".join(capsys.readouterr().err.split())
-    count, processor = manifest["device"]["count"], RunDirectory(tmp_path / "run").manifest["device"]["processor"]
+    count, processor = (
+        manifest["device"]["count"],
+        RunDirectory(tmp_path / "run").manifest["device"]["processor"],
+    )
     assert f"warning: {tmp_path / 'run'} goes on with other devices" in said
     assert f"(count 7 -> {count}, processor another one -> {processor})" in said
     assert RunDirectory(tmp_path / "run").manifest["starts"][-1]["step"] == 96
 
 
 def test_a_rate_that_is_too_large_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"NaN or infinite at step \d+ .*; lower --optim.learning-rate, and use a fresh --run-dir"):
+    with pytest.raises(
+        RunError,
+        match=(
+            r"NaN or infinite at step \d+ .*; lower --optim.learning-rate, and use a fresh"
+            r" --run-dir"
+        ),
+    ):
         train.main(["--run-dir", str(tmp_path / "run"), *ARGS, "--optim.learning-rate", "1e20"])
 
 
 @pytest.mark.parametrize("bad_step", [0, 20])
-def test_examples_that_no_model_could_learn_from_are_named(bad_step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples_that_no_model_could_learn_from_are_named(
+    bad_step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """NaN among the inputs of one update, with a rate that is as good as any."""
     sample = parity_config.sample
     bad_key = jax.random.fold_in(seed_key(0, "teacher/train-data"), bad_step)
@@ -74,7 +95,9 @@ def test_examples_that_no_model_could_learn_from_are_named(bad_step: int, tmp_pa
         return batch._replace(inputs=jnp.where(is_bad, jnp.nan, batch.inputs))
 
     monkeypatch.setattr(parity_config, "sample", with_a_bad_batch)
-    monkeypatch.setattr(parity_config, "_without_lanes", parity_config._without_lanes.__wrapped__)  # a problem of its own
+    monkeypatch.setattr(
+        parity_config, "_without_lanes", parity_config._without_lanes.__wrapped__
+    )  # a problem of its own
     with pytest.raises(RunError) as error:
         train.main(["--run-dir", str(tmp_path / "run"), *ARGS])
     assert f"NaN or infinite at step {bad_step + 1} " in str(error.value)

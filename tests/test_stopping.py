@@ -1,4 +1,5 @@
-"""A run that ends once its lanes have learnt: where, and that it is the beginning of the longer run."""
+"""A run that ends once its lanes have learnt: where, and that it is the beginning of the longer
+run."""
 
 import math
 from dataclasses import replace
@@ -21,15 +22,33 @@ from parity.data import ParityData
 from parity.presets import PRESETS
 from tests.conftest import TINY_TEACHER
 
-CURVES = st.lists(st.lists(st.sampled_from([0.5, 0.9, 0.996, 1.0]), min_size=2, max_size=2), min_size=1, max_size=40)
+CURVES = st.lists(
+    st.lists(st.sampled_from([0.5, 0.9, 0.996, 1.0]), min_size=2, max_size=2),
+    min_size=1,
+    max_size=40,
+)
 
 
-@given(curves_TxL=CURVES, factor=st.floats(1, 5), checkpoint_every=st.integers(0, 30), eval_every=st.integers(1, 9), cut=st.integers(0, 40))
+@given(
+    curves_TxL=CURVES,
+    factor=st.floats(1, 5),
+    checkpoint_every=st.integers(0, 30),
+    eval_every=st.integers(1, 9),
+    cut=st.integers(0, 40),
+)
 def test_the_end_is_a_multiple_of_the_slowest_lanes_step(
     curves_TxL: list[list[float]], factor: float, checkpoint_every: int, eval_every: int, cut: int
 ) -> None:
-    config = TrainingConfig(steps=200, batch_size=1, eval_every=eval_every, checkpoint_every=checkpoint_every, stop_after=factor)
-    records = [{"step": i * eval_every, "accuracy": values_L} for i, values_L in enumerate(curves_TxL)]
+    config = TrainingConfig(
+        steps=200,
+        batch_size=1,
+        eval_every=eval_every,
+        checkpoint_every=checkpoint_every,
+        stop_after=factor,
+    )
+    records = [
+        {"step": i * eval_every, "accuracy": values_L} for i, values_L in enumerate(curves_TxL)
+    ]
     # Interrupted at `cut`: what was evaluated before is read back from the file.
     stopping = Stopping(config, Watch(), [0.1] * 2, records[:cut])
     for record in records[cut:]:
@@ -38,23 +57,38 @@ def test_the_end_is_a_multiple_of_the_slowest_lanes_step(
         assert stopping.last_step >= min(record["step"], 200) or stopping.last_step == before
     # An evaluation counts if the two after it, too, are above the level.
     is_done_TxL = np.asarray(curves_TxL) > 0.995
-    learnt = [[i for i in range(len(records) - 2) if is_done_TxL[i : i + 3, lane].all()] for lane in range(2)]
+    learnt = [
+        [i for i in range(len(records) - 2) if is_done_TxL[i : i + 3, lane].all()]
+        for lane in range(2)
+    ]
     if all(learnt):
         first = max(min(indices) for indices in learnt) * eval_every
         earliest, grid = max(factor * first, first + 2 * eval_every), checkpoint_every or eval_every
-        assert stopping.last_step == 200 or (stopping.last_step % grid == 0 and earliest <= stopping.last_step < earliest + grid)
+        assert stopping.last_step == 200 or (
+            stopping.last_step % grid == 0 and earliest <= stopping.last_step < earliest + grid
+        )
         assert stopping.last_step <= 200
     else:
         assert stopping.last_step == 200
 
 
-@given(learnt_at_SxR=st.lists(st.lists(st.integers(20, 300), min_size=3, max_size=3), min_size=1, max_size=7))
+@given(
+    learnt_at_SxR=st.lists(
+        st.lists(st.integers(20, 300), min_size=3, max_size=3), min_size=1, max_size=7
+    )
+)
 def test_a_sweep_ends_when_its_choice_cannot_change(learnt_at_SxR: list[list[int]]) -> None:
-    """Lanes that rise in one step: the median times of the shortened sweep choose as those of the whole budget do."""
+    """Lanes that rise in one step: the median times of the shortened sweep choose as those of the
+    whole budget do."""
     budget = 250  # and two evaluations more, which confirm what is learnt in the last of it
     rates_L, learnt_at_L = [0.1, 0.2, 0.3] * len(learnt_at_SxR), np.asarray(learnt_at_SxR).ravel()
-    config = TrainingConfig(steps=budget + 2, batch_size=1, eval_every=1, stop_after=SWEEP_STOP_AFTER)
-    records = [{"step": step, "accuracy": np.where(learnt_at_L <= step, 1.0, 0.5).tolist()} for step in range(budget + 3)]
+    config = TrainingConfig(
+        steps=budget + 2, batch_size=1, eval_every=1, stop_after=SWEEP_STOP_AFTER
+    )
+    records = [
+        {"step": step, "accuracy": np.where(learnt_at_L <= step, 1.0, 0.5).tolist()}
+        for step in range(budget + 3)
+    ]
     stopping = Stopping(config, Watch(), rates_L, ())
     for record in records:
         if record["step"] <= stopping.last_step:
@@ -62,7 +96,12 @@ def test_a_sweep_ends_when_its_choice_cannot_change(learnt_at_SxR: list[list[int
 
     def medians(end: int) -> dict[float, float]:
         times_L = [float(at) if at <= end else math.inf for at in learnt_at_L]
-        return {rate: median([time for time, other in zip(times_L, rates_L, strict=True) if other == rate]) for rate in (0.1, 0.2, 0.3)}
+        return {
+            rate: median(
+                [time for time, other in zip(times_L, rates_L, strict=True) if other == rate]
+            )
+            for rate in (0.1, 0.2, 0.3)
+        }
 
     whole, shortened = medians(budget), medians(stopping.last_step)
     assert min(shortened.values()) == min(whole.values())
@@ -75,24 +114,57 @@ def test_a_blip_does_not_end_a_run() -> None:
     """One evaluation without errors, or two, then chance again: it has not learnt."""
     config = TrainingConfig(steps=400, batch_size=1, eval_every=10, stop_after=2.0)
     curve = [0.5, 1.0, 0.5, 1.0, 1.0, 0.5, 0.7, 1.0, 1.0, 1.0]
-    stopping = Stopping(config, Watch(), [0.1], [{"step": 10 * i, "accuracy": [value]} for i, value in enumerate(curve[:-1])])
+    stopping = Stopping(
+        config,
+        Watch(),
+        [0.1],
+        [{"step": 10 * i, "accuracy": [value]} for i, value in enumerate(curve[:-1])],
+    )
     assert stopping.last_step == 400
     stopping.observe(90, [curve[-1]])
     assert stopping.last_step == 140
 
 
-@pytest.mark.parametrize(("rates", "who"), [(("0.1", "0.2"), "the median lane of the best learning rate"), (("0.1",), "every lane")])
-def test_a_dry_run_says_when_it_may_end(capsys: pytest.CaptureFixture[str], tmp_path: Path, rates: tuple[str, ...], who: str) -> None:
-    train.main(["--run-dir", str(tmp_path), *TINY_TEACHER, "--optim.learning-rate", *rates, "--training.stop-after", "1.5", "--dry-run"])
-    assert f"1.5 times the steps by which {who} has learnt" in " ".join(capsys.readouterr().out.replace("│", " ").split())
+@pytest.mark.parametrize(
+    ("rates", "who"),
+    [(("0.1", "0.2"), "the median lane of the best learning rate"), (("0.1",), "every lane")],
+)
+def test_a_dry_run_says_when_it_may_end(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, rates: tuple[str, ...], who: str
+) -> None:
+    train.main(
+        [
+            "--run-dir",
+            str(tmp_path),
+            *TINY_TEACHER,
+            "--optim.learning-rate",
+            *rates,
+            "--training.stop-after",
+            "1.5",
+            "--dry-run",
+        ]
+    )
+    assert f"1.5 times the steps by which {who} has learnt" in " ".join(
+        capsys.readouterr().out.replace("│", " ").split()
+    )
 
 
 def test_a_falling_metric_ends_a_run_too() -> None:
-    """The loss of a plateau at 0.8, half of which is gone from the slower lane's fourth evaluation on; a lane that diverged has not learnt."""
+    """The loss of a plateau at 0.8, half of which is gone from the slower lane's fourth evaluation
+    on; a lane that diverged has not learnt."""
     config = TrainingConfig(steps=200, batch_size=1, eval_every=10, stop_after=2.0)
-    watch = Watch("eval_loss", DetectorConfig(0.8, 0.0, begin=0.06, enter=0.06, leave=0.5, done=0.5))
-    curves = ([1.5, 0.8, 0.3, 0.2, 0.1, 0.1], [0.9, 0.7, 0.5, 0.39, 0.38, 0.37], [1.0, 0.9, None, None, None, None])
-    records = [{"step": 10 * i, "accuracy": [1.0] * 3, "eval_loss": list(values_L)} for i, values_L in enumerate(zip(*curves, strict=True))]
+    watch = Watch(
+        "eval_loss", DetectorConfig(0.8, 0.0, begin=0.06, enter=0.06, leave=0.5, done=0.5)
+    )
+    curves = (
+        [1.5, 0.8, 0.3, 0.2, 0.1, 0.1],
+        [0.9, 0.7, 0.5, 0.39, 0.38, 0.37],
+        [1.0, 0.9, None, None, None, None],
+    )
+    records = [
+        {"step": 10 * i, "accuracy": [1.0] * 3, "eval_loss": list(values_L)}
+        for i, values_L in enumerate(zip(*curves, strict=True))
+    ]
     assert Stopping(config, watch, [0.1] * 3, records).last_step == 200
     two = [record | {"eval_loss": record["eval_loss"][:2]} for record in records]
     assert Stopping(config, watch, [0.1] * 2, two).last_step == 60
@@ -102,7 +174,11 @@ def test_students_of_a_tree_start_from_its_chance() -> None:
     """Of four labels; teacher and student look at the same part of the way."""
     config = replace(PRESETS["quick"].config.student, data=ParityData(8, 2, depth=2), schedule="ce")
     stage, _ = distill.distill_stage(distill.DistillCommand(config=config, run_dir=Path("run")))
-    teacher = train.train_stage(train.TrainCommand(config=replace(PRESETS["quick"].config.teacher, data=config.data), run_dir=Path("run")))
+    teacher = train.train_stage(
+        train.TrainCommand(
+            config=replace(PRESETS["quick"].config.teacher, data=config.data), run_dir=Path("run")
+        )
+    )
     assert stage.watch == teacher.watch == Watch("accuracy", DetectorConfig(floor=0.25))
     assert stage.record["config"]["detector"]["floor"] == 0.25
 
@@ -114,12 +190,21 @@ def test_a_run_that_ends_early_is_the_beginning_of_the_longer_one(tmp_path: Path
     long, short = (RunDirectory(tmp_path / name) for name in ("long", "short"))
     steps = [record["step"] for record in long.metrics()]
     is_done_TxL = np.asarray([record["accuracy"] for record in long.metrics()]) > 0.995
-    learnt_at = steps[max(next(i for i in range(len(steps)) if is_done_TxL[i : i + 3, lane].all()) for lane in range(2))]
+    learnt_at = steps[
+        max(
+            next(i for i in range(len(steps)) if is_done_TxL[i : i + 3, lane].all())
+            for lane in range(2)
+        )
+    ]
     expected = -(-int(1.25 * learnt_at) // 64) * 64
-    assert expected < long.metrics()[-1]["step"], "the test needs a run that learns well before its end"
+    assert expected < long.metrics()[-1]["step"], (
+        "the test needs a run that learns well before its end"
+    )
     assert short.metrics() == [record for record in long.metrics() if record["step"] <= expected]
     steps = Trajectory(short).steps()
     assert steps[-1] == expected
     for step in steps:
-        for ours, theirs in zip(*(Trajectory(run).restore(step) for run in (short, long)), strict=True):
+        for ours, theirs in zip(
+            *(Trajectory(run).restore(step) for run in (short, long)), strict=True
+        ):
             np.testing.assert_array_equal(ours, theirs)

@@ -24,13 +24,25 @@ DATA, STEPS = ParityData(10, 2), 40
 @pytest.mark.parametrize("engine", [ScanEngine, BlockedEngine])
 def test_seeds_of_one_stream_differ_in_their_weights_only(engine: type[ScanEngine]) -> None:
     def train(seed: int, num_seeds: int, shared: bool, group_size: int) -> np.ndarray:
-        training = TrainingConfig(steps=STEPS, batch_size=2, eval_every=STEPS, seed=seed, num_seeds=num_seeds)
-        teacher = TrainConfig(DATA, MLPConfig(24), OptimConfig((0.1,)), TrainingConfig(STEPS, 2, STEPS, seed=5))
-        config = StudentConfig(DATA, MLPConfig(12), OptimConfig((0.1,)), training, teacher_seed=5, shared_stream=shared)
+        training = TrainingConfig(
+            steps=STEPS, batch_size=2, eval_every=STEPS, seed=seed, num_seeds=num_seeds
+        )
+        teacher = TrainConfig(
+            DATA, MLPConfig(24), OptimConfig((0.1,)), TrainingConfig(STEPS, 2, STEPS, seed=5)
+        )
+        config = StudentConfig(
+            DATA, MLPConfig(12), OptimConfig((0.1,)), training, teacher_seed=5, shared_stream=shared
+        )
         params = ScanEngine(teacher_problem(teacher)).init().params
         ours = engine(student_problem(config, teacher), group_size)
-        stacked = jax.tree.map(lambda leaf: jnp.concatenate([leaf] * (num_seeds // group_size)), params)
-        return np.asarray(ours.advance(ours.init(), ours.place(jax.device_get(stacked)), STEPS).params["hidden"]["kernel"])
+        stacked = jax.tree.map(
+            lambda leaf: jnp.concatenate([leaf] * (num_seeds // group_size)), params
+        )
+        return np.asarray(
+            ours.advance(ours.init(), ours.place(jax.device_get(stacked)), STEPS).params["hidden"][
+                "kernel"
+            ]
+        )
 
     together, grouped, apart = train(5, 2, True, 1), train(5, 2, True, 2), train(5, 2, False, 1)
     np.testing.assert_allclose(grouped, together, rtol=1e-5, atol=1e-6)
@@ -39,7 +51,9 @@ def test_seeds_of_one_stream_differ_in_their_weights_only(engine: type[ScanEngin
     assert not np.allclose(together[0], together[1], atol=1e-3), "from weights of its own"
 
 
-def test_the_teacher_answers_once_for_all_seeds(tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_teacher_answers_once_for_all_seeds(
+    tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Group size and draws, seen from the engine that a run makes."""
     made: list[ScanEngine] = []
     advance = ScanEngine.advance
@@ -49,7 +63,16 @@ def test_the_teacher_answers_once_for_all_seeds(tiny_teacher: Path, tmp_path: Pa
         return advance(self, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(ScanEngine, "advance", spied)
-    args = [*TINY_STUDENT, "--teacher", str(tiny_teacher), "--schedule", "one-shot", "--teacher-seed", "1", "--shared-stream"]
+    args = [
+        *TINY_STUDENT,
+        "--teacher",
+        str(tiny_teacher),
+        "--schedule",
+        "one-shot",
+        "--teacher-seed",
+        "1",
+        "--shared-stream",
+    ]
     distill.main(["--run-dir", str(tmp_path / "s"), *args])
     assert {engine.group_size for engine in made} == {2}
     assert RunDirectory(tmp_path / "s").manifest["seeds"] == [0, 1]

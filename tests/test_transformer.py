@@ -1,10 +1,12 @@
-"""The Transformer against Hugging Face's GPT-2, its masks by gradient, its training against PyTorch, and parity end to end."""
+"""The Transformer against Hugging Face's GPT-2, its masks by gradient, its training against
+PyTorch, and parity end to end."""
 
 import functools
 import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +24,14 @@ from common.base.errors import UserError
 from common.base.keys import seed_key
 from common.nn.models import Apply, MLPConfig, Params
 from common.nn.torch_names import to_torch
-from common.nn.transformer import FEW_TOKENS, INIT_STD, TokenInputs, Transformer, TransformerConfig, functional_transformer
+from common.nn.transformer import (
+    FEW_TOKENS,
+    INIT_STD,
+    TokenInputs,
+    Transformer,
+    TransformerConfig,
+    functional_transformer,
+)
 from common.runs import export
 from common.runs.directory import RunDirectory
 from common.runs.trajectory import Trajectory
@@ -35,8 +44,28 @@ from tests.conftest import random_params, same_run
 
 # A problem that a narrow Transformer learns in seconds.
 TINY = (
-    *("--model", "transformer", "--data.d", "6", "--data.k", "2", "--training.steps", "256", "--training.batch-size", "64"),
-    *("--training.eval-every", "32", "--training.eval-examples", "512", "--training.checkpoint-every", "64", "--training.num-seeds", "2"),
+    *(
+        "--model",
+        "transformer",
+        "--data.d",
+        "6",
+        "--data.k",
+        "2",
+        "--training.steps",
+        "256",
+        "--training.batch-size",
+        "64",
+    ),
+    *(
+        "--training.eval-every",
+        "32",
+        "--training.eval-examples",
+        "512",
+        "--training.checkpoint-every",
+        "64",
+        "--training.num-seeds",
+        "2",
+    ),
     *("--seed", "0", "--optim.learning-rate", "3e-3"),
 )
 TEACHER, STUDENT = (*TINY, "--model.heads", "5"), (*TINY, "--model.heads", "4")
@@ -65,7 +94,8 @@ def gpt2(params: Params, config: TransformerConfig) -> GPT2LMHeadModel:
 
 @pytest.mark.parametrize(("heads", "head_size", "layers"), [(4, 8, 2), (32, 8, 2), (3, 16, 4)])
 def test_logits_are_those_of_gpt2(heads: int, head_size: int, layers: int) -> None:
-    """Same weights and tokens, float32: relative difference of the logits at most 1e-5, of all positions and of the last one alone."""
+    """Same weights and tokens, float32: relative difference of the logits at most 1e-5, of all
+    positions and of the last one alone."""
     config, vocabulary, length = TransformerConfig(heads, head_size, layers), 11, 30
     model = functional_transformer(config, vocabulary, length, vocabulary)
     params = random_params(model.init, 0.1)
@@ -75,12 +105,15 @@ def test_logits_are_those_of_gpt2(heads: int, head_size: int, layers: int) -> No
     ours = jax.jit(model.apply)(params, tokens)
     assert np.linalg.norm(ours - theirs) / np.linalg.norm(theirs) < 1e-5
     assert np.abs(ours - theirs).max() / np.abs(theirs).max() < 1e-5
-    last = jax.jit(functional_transformer(config, vocabulary, length, vocabulary, last_only=True).apply)(params, tokens)
+    last = jax.jit(
+        functional_transformer(config, vocabulary, length, vocabulary, last_only=True).apply
+    )(params, tokens)
     assert np.abs(last - theirs[:, -1]).max() / np.abs(theirs[:, -1]).max() < 1e-5
 
 
 def test_bidirectional_logits_are_those_of_gpt2_without_its_mask() -> None:
-    """Pre-norm and bidirectional: a mask of our own, which leaves everything visible, takes the place of the causal one."""
+    """Pre-norm and bidirectional: a mask of our own, which leaves everything visible, takes the
+    place of the causal one."""
     config, vocabulary, length = TransformerConfig(4, 8, 2, causal=False), 11, 30
     model = functional_transformer(config, vocabulary, length, vocabulary)
     params = random_params(model.init, 0.1)
@@ -88,7 +121,9 @@ def test_bidirectional_logits_are_those_of_gpt2_without_its_mask() -> None:
     peer = gpt2(params, config).eval()
     with torch.no_grad():
         causal = peer(torch.from_numpy(tokens)).logits.numpy()
-        theirs = peer(torch.from_numpy(tokens), attention_mask=torch.zeros(5, 1, length, length)).logits.numpy()
+        theirs = peer(
+            torch.from_numpy(tokens), attention_mask=torch.zeros(5, 1, length, length)
+        ).logits.numpy()
     ours = jax.jit(model.apply)(params, tokens)
     assert np.abs(ours - theirs).max() / np.abs(theirs).max() < 1e-5
     assert np.abs(causal - theirs).max() / np.abs(theirs).max() > 0.01
@@ -111,12 +146,15 @@ def test_initial_weights_are_distributed_as_gpt2s() -> None:
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
 @pytest.mark.parametrize("causal", [True, False])
-def test_a_position_sees_what_it_may(causal: bool, norm: str) -> None:
+def test_a_position_sees_what_it_may(causal: bool, norm: Literal["pre", "post"]) -> None:
     """d logits[t] / d embedding[u] is exactly zero for u > t if causal, and non-zero otherwise."""
-    config, length = TransformerConfig(heads=2, layers=2, causal=causal, norm=norm), 7  # type: ignore[arg-type]
+    config = TransformerConfig(heads=2, layers=2, causal=causal, norm=norm)
+    length = 7
     model = Transformer(config, 3, length, 3, rngs=nnx.Rngs(params=jax.random.key(0)))
     x_1xLxM = model.embed(jnp.asarray([[0, 1, 2, 1, 0, 2, 2]]))
-    grad_LxLxM = jax.jit(jax.jacobian(lambda x: jnp.sum(model.read(x)[0] * jnp.arange(1.0, 4)[None], axis=-1)))(x_1xLxM)[:, 0]
+    grad_LxLxM = jax.jit(
+        jax.jacobian(lambda x: jnp.sum(model.read(x)[0] * jnp.arange(1.0, 4)[None], axis=-1))
+    )(x_1xLxM)[:, 0]
     reached_LxL = np.abs(grad_LxLxM).max(-1)
     assert (reached_LxL[np.tril_indices(length)] > 0).all()
     later = reached_LxL[np.triu_indices(length, 1)]
@@ -126,23 +164,40 @@ def test_a_position_sees_what_it_may(causal: bool, norm: str) -> None:
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("norm", ["pre", "post"])
 @pytest.mark.parametrize("causal", [True, False])
-def test_the_last_position_alone(causal: bool, norm: str, layers: int) -> None:
-    config = TransformerConfig(heads=2, layers=layers, causal=causal, norm=norm)  # type: ignore[arg-type]
-    whole, last = (functional_transformer(config, 2, 9, 4, last_only=last_only) for last_only in (False, True))
+def test_the_last_position_alone(causal: bool, norm: Literal["pre", "post"], layers: int) -> None:
+    config = TransformerConfig(heads=2, layers=layers, causal=causal, norm=norm)
+    whole, last = (
+        functional_transformer(config, 2, 9, 4, last_only=last_only) for last_only in (False, True)
+    )
     params, tokens = random_params(whole.init, 0.1), np.random.default_rng(1).integers(0, 2, (6, 9))
-    np.testing.assert_allclose(jax.jit(last.apply)(params, tokens), jax.jit(whole.apply)(params, tokens)[:, -1], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        jax.jit(last.apply)(params, tokens),
+        jax.jit(whole.apply)(params, tokens)[:, -1],
+        rtol=1e-4,
+        atol=1e-5,
+    )
 
 
 @pytest.mark.parametrize("is_padded", [False, True])
 @pytest.mark.parametrize("norm", ["pre", "post"])
 @pytest.mark.parametrize("causal", [True, False])
-def test_one_block_and_few_tokens(causal: bool, norm: str, is_padded: bool) -> None:
-    """Where all keys and values come from (token, position) pairs: logits and gradients are those of the last position of the whole model."""
-    config, vocabulary = TransformerConfig(heads=2, layers=1, causal=causal, norm=norm), 3  # type: ignore[arg-type]
+def test_one_block_and_few_tokens(
+    causal: bool, norm: Literal["pre", "post"], is_padded: bool
+) -> None:
+    """Where all keys and values come from (token, position) pairs: logits and gradients are those
+    of the last position of the whole model."""
+    config = TransformerConfig(heads=2, layers=1, causal=causal, norm=norm)
+    vocabulary = 3
     rng = np.random.default_rng(1)
-    tokens, visible = rng.integers(0, vocabulary, (FEW_TOKENS * vocabulary, 7)), np.arange(7) >= rng.integers(0, 4, (FEW_TOKENS * vocabulary, 1))
+    tokens, visible = (
+        rng.integers(0, vocabulary, (FEW_TOKENS * vocabulary, 7)),
+        np.arange(7) >= rng.integers(0, 4, (FEW_TOKENS * vocabulary, 1)),
+    )
     inputs = TokenInputs(jnp.asarray(tokens), jnp.asarray(visible) if is_padded else None)
-    whole, last = (functional_transformer(config, vocabulary, 9, 4, last_only=last_only) for last_only in (False, True))
+    whole, last = (
+        functional_transformer(config, vocabulary, 9, 4, last_only=last_only)
+        for last_only in (False, True)
+    )
     params = random_params(whole.init, 0.3)
     assert f"[1,{vocabulary * 7},{config.width}]" in str(jax.make_jaxpr(last.apply)(params, inputs))
 
@@ -152,44 +207,62 @@ def test_one_block_and_few_tokens(causal: bool, norm: str, is_padded: bool) -> N
         return jnp.sum(jnp.sin(logits_BxC)), logits_BxC
 
     (theirs, logits_BxC), (ours, own_BxC) = (
-        jax.jit(jax.grad(functools.partial(total, model.apply), has_aux=True))(params) for model in (whole, last)
+        jax.jit(jax.grad(functools.partial(total, model.apply), has_aux=True))(params)
+        for model in (whole, last)
     )
     np.testing.assert_allclose(own_BxC, logits_BxC, rtol=1e-4, atol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), ours, theirs)
 
 
 def test_activations_in_bfloat16_and_parameters_in_float32() -> None:
-    half, full = (functional_transformer(TransformerConfig(heads=4, dtype=dtype), 2, 9, 2) for dtype in ("bfloat16", "float32"))
+    half, full = (
+        functional_transformer(TransformerConfig(heads=4, dtype=dtype), 2, 9, 2)
+        for dtype in ("bfloat16", "float32")
+    )
     params = random_params(half.init, 0.1)
     tokens = np.random.default_rng(1).integers(0, 2, (6, 9))
-    assert {leaf.dtype for leaf in jax.tree.leaves(jax.eval_shape(half.init, jax.random.key(0)))} == {jnp.dtype("float32")}
+    assert {
+        leaf.dtype for leaf in jax.tree.leaves(jax.eval_shape(half.init, jax.random.key(0)))
+    } == {jnp.dtype("float32")}
     a, b = (jax.jit(model.apply)(params, tokens) for model in (half, full))
     assert a.dtype == b.dtype == jnp.float32
     assert 0 < np.abs(a - b).max() < 0.05 * np.abs(b).max()
 
 
 def test_training_with_adam_agrees_with_pytorch() -> None:
-    """Same weights, same data, 20 updates in float32: relative difference of every parameter tensor below 1e-4, of the loss below 1e-5.
+    """Same weights, same data, 20 updates in float32: relative difference of every parameter tensor
+    below 1e-4, of the loss below 1e-5.
 
-    Adam divides a gradient by its own size, so that where a gradient is all rounding (the bias of the keys, whose gradient is zero) the update is
-    not: that tensor is left out, and the others agree to fewer digits than under SGD.
+    Adam divides a gradient by its own size, so that where a gradient is all rounding (the bias of
+    the keys, whose gradient is zero) the update is not: that tensor is left out, and the others
+    agree to fewer digits than under SGD.
     """
     data, steps, rate, batch_size = ParityData(d=10, k=2), 20, 1e-3, 16
     model_config = TransformerConfig(heads=4)
     optim = OptimConfig((rate,), schedule="cosine", kind="adam", warmup_fraction=0.2)
-    config = TrainConfig(data, model_config, optim, TrainingConfig(steps, batch_size, eval_every=steps, eval_examples=64))
+    config = TrainConfig(
+        data,
+        model_config,
+        optim,
+        TrainingConfig(steps, batch_size, eval_every=steps, eval_examples=64),
+    )
     problem = teacher_problem(config)
     engine = ScanEngine(problem)
     state = engine.init()
     peer = gpt2(jax.tree.map(lambda leaf: leaf[0], state.params), model_config).train()
-    optimizer, shape = torch.optim.Adam(peer.parameters(), lr=rate, betas=(0.9, 0.999)), learning_rate_shape(optim, steps)
+    optimizer, shape = (
+        torch.optim.Adam(peer.parameters(), lr=rate, betas=(0.9, 0.999)),
+        learning_rate_shape(optim, steps),
+    )
     key, losses = seed_key(0, f"{problem.role}/train-data"), []
     for step in range(steps):
         batch = sample(jax.random.fold_in(key, step), data, supports_of(data), batch_size)
         tokens = torch.from_numpy(np.array((1 - batch.inputs) / 2)).long()
         optimizer.param_groups[0]["lr"] = rate * float(np.asarray(shape(step)).item())
         optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(peer(tokens).logits[:, -1], torch.from_numpy(np.array(batch.labels)).long())
+        loss = torch.nn.functional.cross_entropy(
+            peer(tokens).logits[:, -1], torch.from_numpy(np.array(batch.labels)).long()
+        )
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
@@ -225,7 +298,17 @@ def test_the_run_of_a_transformer_can_be_probed_and_exported(teacher: Path, tmp_
     label = table[(table["degree"] == 2) & (table["step"] == 256)]
     assert (label["with_2p_minus_1"].abs() > 0.8).all()
 
-    export.main([str(teacher), "--step", "256", "--out", str(tmp_path / "teacher.safetensors"), "--seed-index", "1"])
+    export.main(
+        [
+            str(teacher),
+            "--step",
+            "256",
+            "--out",
+            str(tmp_path / "teacher.safetensors"),
+            "--seed-index",
+            "1",
+        ]
+    )
     params = jax.tree.map(lambda leaf: leaf[1], Trajectory(RunDirectory(teacher)).restore(256))
     written = load_file(tmp_path / "teacher.safetensors")
     with safe_open(tmp_path / "teacher.safetensors", "pt") as file:
@@ -245,18 +328,57 @@ def test_the_run_of_a_transformer_can_be_probed_and_exported(teacher: Path, tmp_
     support = RunDirectory(teacher).manifest["supports"][0]
     assert np.mean(classes == (x[:, support].prod(-1) > 0)) > 0.95
     with pytest.raises(UserError, match=r"not of a mixture"):
-        to_torch(functional_transformer(TransformerConfig(heads=1, norm="post"), 2, 4, 2).init(jax.random.key(0)))
+        to_torch(
+            functional_transformer(TransformerConfig(heads=1, norm="post"), 2, 4, 2).init(
+                jax.random.key(0)
+            )
+        )
 
 
 def test_students_of_either_kind_learn_from_a_transformer(teacher: Path, tmp_path: Path) -> None:
-    distill.main(["--run-dir", str(tmp_path / "student"), "--teacher", str(teacher), *STUDENT, "--schedule", "one-shot"])
+    distill.main(
+        [
+            "--run-dir",
+            str(tmp_path / "student"),
+            "--teacher",
+            str(teacher),
+            *STUDENT,
+            "--schedule",
+            "one-shot",
+        ]
+    )
     assert min(RunDirectory(tmp_path / "student").metrics()[-1]["accuracy"]) > 0.9
-    mlp = ["--model.width", "64", "--data.d", "6", "--data.k", "2", "--seed", "0", "--training.num-seeds", "2", "--training.steps", "64"]
-    distill.main(["--run-dir", str(tmp_path / "mlp"), "--teacher", str(teacher), *mlp, "--schedule", "one-shot"])
+    mlp = [
+        "--model.width",
+        "64",
+        "--data.d",
+        "6",
+        "--data.k",
+        "2",
+        "--seed",
+        "0",
+        "--training.num-seeds",
+        "2",
+        "--training.steps",
+        "64",
+    ]
+    distill.main(
+        [
+            "--run-dir",
+            str(tmp_path / "mlp"),
+            "--teacher",
+            str(teacher),
+            *mlp,
+            "--schedule",
+            "one-shot",
+        ]
+    )
     assert RunDirectory(tmp_path / "mlp").finished
 
 
-def test_an_interrupted_transformer_goes_on_with_the_same_bits(teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_transformer_goes_on_with_the_same_bits(
+    teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Adam's averages are part of what is saved."""
     args = ["--run-dir", str(tmp_path / "run"), *TEACHER, "--runtime.resume-seconds", "1e-6"]
     advance, calls = ScanEngine.advance, iter(range(100))
@@ -276,15 +398,25 @@ def test_an_interrupted_transformer_goes_on_with_the_same_bits(teacher: Path, tm
 
 def test_trees_of_labels_have_as_many_outputs() -> None:
     data = ParityData(d=12, k=2, depth=2)
-    config = TrainConfig(data, TransformerConfig(heads=2), OptimConfig((1e-3,), kind="adam"), TrainingConfig(4, 8, 4, 64))
+    config = TrainConfig(
+        data,
+        TransformerConfig(heads=2),
+        OptimConfig((1e-3,), kind="adam"),
+        TrainingConfig(4, 8, 4, 64),
+    )
     model = functional_model(config)
     assert model.apply(model.init(jax.random.key(0)), jnp.ones((5, 12))).shape == (5, 4)
 
 
-def test_the_kind_of_model_is_read_off_its_fields(refused: Callable[..., str], tmp_path: Path) -> None:
+def test_the_kind_of_model_is_read_off_its_fields(
+    refused: Callable[..., str], tmp_path: Path
+) -> None:
     training, optim = TrainingConfig(10, 2, 5), OptimConfig((0.1,), kind="adam", betas=(0.8, 0.9))
     config = TrainConfig(ParityData(8, 2), TransformerConfig(heads=2), optim, training)
-    assert from_dict(TrainConfig, json.loads(json.dumps(to_dict(config))), Path("config.json")) == config
+    assert (
+        from_dict(TrainConfig, json.loads(json.dumps(to_dict(config))), Path("config.json"))
+        == config
+    )
     mlp = replace(config, model=MLPConfig(4))
     assert to_dict(mlp)["model"] == {"width": 4, "init": "torch"}
     assert type(make_engine(mlp, teacher_problem(mlp))) is ScanEngine
@@ -292,10 +424,21 @@ def test_the_kind_of_model_is_read_off_its_fields(refused: Callable[..., str], t
         validate(replace(config, model=TransformerConfig(heads=0)))
     new = ("--run-dir", tmp_path / "new")
     assert "Unrecognized" in refused(train.main, *new, "--model.heads", "4")
-    assert "Unrecognized" in refused(train.main, *new, "--model", "transformer", "--model.width", "4")
+    assert "Unrecognized" in refused(
+        train.main, *new, "--model", "transformer", "--model.width", "4"
+    )
     assert "invalid choice" in refused(train.main, *new, "--model", "lstm")
     assert "blocked trains an MLP" in refused(train.main, *new, *TINY, "--engine", "blocked")
-    assert "by SGD" in refused(train.main, *new, "--optim.kind", "adam", "--training.batch-size", "4", "--engine", "blocked")
+    assert "by SGD" in refused(
+        train.main,
+        *new,
+        "--optim.kind",
+        "adam",
+        "--training.batch-size",
+        "4",
+        "--engine",
+        "blocked",
+    )
     assert "Adam's" in refused(train.main, *new, "--optim.betas", "0.5", "0.9")
     assert "betas.1 = 1.0" in refused(train.main, *new, *TINY, "--optim.betas", "0.5", "1")
     student = StudentConfig(ParityData(8, 2), TransformerConfig(heads=2), optim, training)

@@ -5,17 +5,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.judge.transition import DetectorConfig, NoTransition, Transition, detect_on_metric, detect_on_probe, lasting, smooth
+from common.judge.transition import (
+    DetectorConfig,
+    NoTransition,
+    Transition,
+    detect_on_metric,
+    detect_on_probe,
+    lasting,
+    smooth,
+)
 
 CONFIG = DetectorConfig()
 STEPS = list(range(0, 6000, 100))
 
 
 def sigmoid_curve(middle: float, width: float, noise: float = 0.0, seed: int = 0) -> list[float]:
-    """Accuracy, with the noise of a finite evaluation set: `noise` at chance, none where nothing is wrong."""
+    """Accuracy, with the noise of a finite evaluation set: `noise` at chance, none where nothing is
+    wrong."""
     clean = 0.5 + 0.5 / (1 + np.exp(-(np.asarray(STEPS) - middle) / width))
     scale = noise * 2 * np.sqrt(clean * (1 - clean))
-    return np.clip(clean + scale * np.random.default_rng(seed).normal(0, 1, len(STEPS)), 0, 1).tolist()
+    return np.clip(
+        clean + scale * np.random.default_rng(seed).normal(0, 1, len(STEPS)), 0, 1
+    ).tolist()
 
 
 @given(middle=st.floats(1500, 3500), width=st.floats(60, 250))
@@ -25,7 +36,9 @@ def test_clean_transition(middle: float, width: float) -> None:
     assert found.before < found.start <= found.chosen <= found.end < found.after
     assert abs(found.chosen - middle) <= 150, "the steepest point of a sigmoid is its middle"
     assert abs(found.middle - middle) <= 100
-    assert {found.start, found.middle, found.end, found.chosen, found.before, found.after} <= set(STEPS)
+    assert {found.start, found.middle, found.end, found.chosen, found.before, found.after} <= set(
+        STEPS
+    )
 
 
 @given(middle=st.floats(1500, 3500), seed=st.integers(0, 1000))
@@ -66,7 +79,9 @@ def test_an_unfinished_run_has_none() -> None:
 
 
 def test_a_plateau_inside_does_not_attract_the_choice() -> None:
-    values = np.interp(STEPS, [0, 1000, 1500, 3500, 4000, 6000], [0.5, 0.5, 0.7, 0.71, 1.0, 1.0]).tolist()
+    values = np.interp(
+        STEPS, [0, 1000, 1500, 3500, 4000, 6000], [0.5, 0.5, 0.7, 0.71, 1.0, 1.0]
+    ).tolist()
     found = detect_on_metric(STEPS, values, CONFIG)
     assert isinstance(found, Transition)
     assert 3500 <= found.chosen <= 4000
@@ -82,11 +97,19 @@ def test_a_blip_before_the_transition_is_not_its_start() -> None:
 
 
 @given(middle=st.floats(1500, 3500), width=st.floats(60, 250), fine=st.sampled_from([10, 20, 50]))
-def test_controls_are_where_they_were_on_an_even_grid_whatever_the_ring_keeps(middle: float, width: float, fine: int) -> None:
+def test_controls_are_where_they_were_on_an_even_grid_whatever_the_ring_keeps(
+    middle: float, width: float, fine: int
+) -> None:
     """Of the curve's points most lie in the transition; the controls do not move there."""
     even = detect_on_metric(STEPS, sigmoid_curve(middle, width), CONFIG)
-    crowded = sorted({*STEPS, *range(int(middle - 6 * width) // 100 * 100, int(middle + 6 * width), fine)})
-    found = detect_on_metric(crowded, (0.5 + 0.5 / (1 + np.exp(-(np.asarray(crowded) - middle) / width))).tolist(), CONFIG)
+    crowded = sorted(
+        {*STEPS, *range(int(middle - 6 * width) // 100 * 100, int(middle + 6 * width), fine)}
+    )
+    found = detect_on_metric(
+        crowded,
+        (0.5 + 0.5 / (1 + np.exp(-(np.asarray(crowded) - middle) / width))).tolist(),
+        CONFIG,
+    )
     assert isinstance(even, Transition) and isinstance(found, Transition)
     assert abs(found.before - even.before) <= 100
     assert abs(found.after - even.after) <= 100
@@ -102,12 +125,15 @@ def test_a_blip_to_the_ceiling_is_no_finish() -> None:
     assert "3 times in a row" in found.reason
 
 
-CURVE_VALUES = st.lists(st.sampled_from([0.5, 0.52, 0.56, 0.75, 0.94, 0.99, 0.996, 1.0]), min_size=5, max_size=40)
+CURVE_VALUES = st.lists(
+    st.sampled_from([0.5, 0.52, 0.56, 0.75, 0.94, 0.99, 0.996, 1.0]), min_size=5, max_size=40
+)
 
 
 @given(CURVE_VALUES)
 def test_what_a_transition_says_is_so(values: list[float]) -> None:
-    """Of any curve: a finish that lasts, controls at which nothing and everything has been learnt, and a checkpoint from in between."""
+    """Of any curve: a finish that lasts, controls at which nothing and everything has been learnt,
+    and a checkpoint from in between."""
     steps = [10 * i for i in range(len(values))]
     found = detect_on_metric(steps, values, CONFIG)
     lasts = [i for i in range(len(values) - 2) if min(values[i : i + 3]) > 0.995]
@@ -123,7 +149,9 @@ def test_what_a_transition_says_is_so(values: list[float]) -> None:
     assert value[found.middle] >= 0.75
     assert value[found.after] > 0.995
     assert found.end <= found.after <= (found.end + steps[-1]) / 2
-    assert not any(value[step] > 0.995 for step in steps if found.after < step <= (found.end + steps[-1]) / 2)
+    assert not any(
+        value[step] > 0.995 for step in steps if found.after < step <= (found.end + steps[-1]) / 2
+    )
     assert found.before <= found.start / 2
     assert value[found.before] <= 0.55 or found.before == 0
 
@@ -136,7 +164,9 @@ def test_a_teacher_that_collapses_is_a_control_while_it_knows(middle: float, col
     assert isinstance(found, Transition)
     assert values[STEPS.index(found.after)] > 0.995
     half = (found.end + STEPS[-1]) / 2
-    assert found.after == max(step for step in STEPS if step <= half and values[STEPS.index(step)] > 0.995)
+    assert found.after == max(
+        step for step in STEPS if step <= half and values[STEPS.index(step)] > 0.995
+    )
 
 
 def test_a_control_before_is_no_blip_to_the_ceiling() -> None:
@@ -152,10 +182,15 @@ def test_a_control_before_is_no_blip_to_the_ceiling() -> None:
 
 @given(reached=st.lists(st.booleans(), max_size=12))
 def test_lasting(reached: list[bool]) -> None:
-    assert lasting(np.asarray(reached, bool)).tolist() == [all(reached[i : i + 3]) and i + 3 <= len(reached) for i in range(len(reached))]
+    assert lasting(np.asarray(reached, bool)).tolist() == [
+        all(reached[i : i + 3]) and i + 3 <= len(reached) for i in range(len(reached))
+    ]
 
 
-@pytest.mark.parametrize(("values", "reason"), [([0.5, 0.6, 1.0], "too few"), ([0.5, float("nan"), 0.7, 0.9, 1.0], "diverged")])
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [([0.5, 0.6, 1.0], "too few"), ([0.5, float("nan"), 0.7, 0.9, 1.0], "diverged")],
+)
 def test_unusable_curves(values: list[float], reason: str) -> None:
     found = detect_on_metric(list(range(len(values))), values, CONFIG)
     assert isinstance(found, NoTransition)
@@ -188,7 +223,9 @@ def test_a_probe_of_noise_has_no_peak(seed: int) -> None:
 
 
 def test_a_probe_that_still_rises_has_no_peak() -> None:
-    assert isinstance(detect_on_probe(STEPS, np.linspace(0, 1, 60).tolist(), noise_floor=0.01), NoTransition)
+    assert isinstance(
+        detect_on_probe(STEPS, np.linspace(0, 1, 60).tolist(), noise_floor=0.01), NoTransition
+    )
 
 
 def test_smoothing_keeps_constants() -> None:

@@ -1,1 +1,2 @@
-"""What every room stands on: configuration, errors and signals, randomness, devices, reading and printing."""
+"""What every room stands on: configuration, errors and signals, randomness, devices, reading and
+printing."""

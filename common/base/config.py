@@ -1,6 +1,8 @@
-"""Frozen dataclasses as configuration: presets, the command line (tyro), validation and JSON (pydantic).
+"""Frozen dataclasses as configuration: presets, the command line (tyro), validation and JSON
+(pydantic).
 
-Ranges stand beside the fields they bound (`Annotated[int, Field(ge=1)]`); conditions between fields stand in `__post_init__`.
+Ranges stand beside the fields they bound (`Annotated[int, Field(ge=1)]`); conditions between fields
+stand in `__post_init__`.
 """
 
 import dataclasses
@@ -21,7 +23,9 @@ NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-PresetName = Literal["quick", "laptop", "paper", "transformer-quick", "transformer-laptop", "transformer-paper"]
+PresetName = Literal[
+    "quick", "laptop", "paper", "transformer-quick", "transformer-laptop", "transformer-paper"
+]
 
 ConfigT = TypeVar("ConfigT")
 CommandT = TypeVar("CommandT")
@@ -29,14 +33,16 @@ CommandT = TypeVar("CommandT")
 
 @dataclass_transform(frozen_default=True)
 def configuration(cls: type[ConfigT]) -> type[ConfigT]:
-    """Class decorator: a frozen dataclass in which pydantic refuses unknown keys and non-finite numbers."""
+    """Class decorator: a frozen dataclass in which pydantic refuses unknown keys and non-finite
+    numbers."""
     cast(Any, cls).__pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
     return dataclasses.dataclass(frozen=True)(cls)
 
 
 @dataclasses.dataclass(frozen=True)
 class Preset(Generic[ConfigT]):
-    """A named, documented configuration: the note says what it shows, the command, the cost and the numbers to expect."""
+    """A named, documented configuration: the note says what it shows, the command, the cost and the
+    numbers to expect."""
 
     name: str
     note: str
@@ -45,7 +51,8 @@ class Preset(Generic[ConfigT]):
 
 @configuration
 class TrainingConfig:
-    """How long to train and what to record. A step is one optimiser update; examples = steps x batch_size."""
+    """How long to train and what to record. A step is one optimiser update; examples = steps x
+    batch_size."""
 
     steps: PositiveInt
     """Optimiser updates in all."""
@@ -56,16 +63,20 @@ class TrainingConfig:
     eval_examples: PositiveInt = 4096
     """Size of the fixed evaluation set, drawn from a stream of its own."""
     checkpoint_every: NonNegativeInt = 0
-    """Steps between checkpoints of the trajectory; 0 keeps only the untrained and the last model."""
+    """Steps between checkpoints of the trajectory; 0 keeps only the untrained and the last
+    model."""
     checkpoint_log_spaced: bool = False
     """Also keep steps 1, 2, 4, ... below checkpoint_every."""
     ring_every: NonNegativeInt = 0
-    """Steps between further checkpoints that are kept only through a transition, from ring_size of them before it begins; 0: none."""
+    """Steps between further checkpoints that are kept only through a transition, from ring_size of
+    them before it begins; 0: none."""
     ring_size: PositiveInt = 40
-    """How many of these wait for a transition to begin; a run keeps at most five times as many for each lane."""
+    """How many of these wait for a transition to begin; a run keeps at most five times as many for
+    each lane."""
     stop_after: Annotated[float, Field(ge=1)] | None = None
-    """End before `steps`, at this multiple of the step by which every lane has learnt (its transition is done), or in a sweep over learning rates the
-    median lane of the best one; None: train for all `steps`."""
+    """End before `steps`, at this multiple of the step by which every lane has learnt (its
+    transition is done), or in a sweep over learning rates the median lane of the best one; None:
+    train for all `steps`."""
     seed: Annotated[Seed, tyro.conf.arg(aliases=("--seed",))] = 0
     """First seed; each seed has its own initial weights and its own data stream."""
     num_seeds: PositiveInt = 1
@@ -73,9 +84,15 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         if self.checkpoint_log_spaced and self.checkpoint_every == 0:
-            raise ValueError("training.checkpoint_log_spaced needs training.checkpoint_every >= 1, where the doubling ends")
+            raise ValueError(
+                "training.checkpoint_log_spaced needs training.checkpoint_every >= 1, where the"
+                " doubling ends"
+            )
         if self.ring_every % self.eval_every:
-            raise ValueError(f"training.ring_every = {self.ring_every} must be a multiple of training.eval_every = {self.eval_every}")
+            raise ValueError(
+                f"training.ring_every = {self.ring_every} must be a multiple of training.eval_every"
+                f" = {self.eval_every}"
+            )
 
     @property
     def watches(self) -> bool:
@@ -93,16 +110,22 @@ class TrainingConfig:
         if self.checkpoint_every:
             steps.update(range(0, self.steps, self.checkpoint_every))
         if self.checkpoint_log_spaced:
-            steps.update(2**i for i in range(self.checkpoint_every.bit_length()) if 2**i < min(self.checkpoint_every, self.steps))
+            steps.update(
+                2**i
+                for i in range(self.checkpoint_every.bit_length())
+                if 2**i < min(self.checkpoint_every, self.steps)
+            )
         return tuple(sorted(steps))
 
 
 @configuration
 class Runtime:
-    """How a run is carried out. None of this changes its results, so none of it is part of its identity."""
+    """How a run is carried out. None of this changes its results, so none of it is part of its
+    identity."""
 
     resume_seconds: PositiveFloat = 60.0
-    """Seconds between saved resume states: at most this much work is lost when the process is killed."""
+    """Seconds between saved resume states: at most this much work is lost when the process is
+    killed."""
 
 
 def validate(config: ConfigT) -> ConfigT:
@@ -120,7 +143,8 @@ def to_dict(config: object) -> dict[str, Any]:
 
 
 def from_dict(cls: type[ConfigT], values: Mapping[str, Any], source: Path) -> ConfigT:
-    """Read a configuration back; unknown, missing and out-of-range fields are errors that name `source`.
+    """Read a configuration back; unknown, missing and out-of-range fields are errors that name
+    `source`.
 
     Raises:
         RunError: the file is not a configuration of this kind.
@@ -128,7 +152,9 @@ def from_dict(cls: type[ConfigT], values: Mapping[str, Any], source: Path) -> Co
     try:
         return _adapter(cls).validate_python(dict(values))
     except ValidationError as error:
-        raise RunError(f"{source} does not hold a {cls.__name__} of this version:\n{explain(error)}") from None
+        raise RunError(
+            f"{source} does not hold a {cls.__name__} of this version:\n{explain(error)}"
+        ) from None
 
 
 def fingerprint(values: Mapping[str, Any]) -> str:
@@ -140,14 +166,35 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mappings as one, with dotted names as on the command line."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        flat.update(flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value})
+        flat.update(
+            flatten(value, f"{prefix}{key}.")
+            if isinstance(value, Mapping)
+            else {f"{prefix}{key}": value}
+        )
     return flat
 
 
-def parse(command: type[CommandT], args: Sequence[str], *, prog: str, description: str, default: CommandT | None = None) -> CommandT:
-    """Parse a command line into a (nested) dataclass; bad input ends the process with exit code 2 and a message."""
+def parse(
+    command: type[CommandT],
+    args: Sequence[str],
+    *,
+    prog: str,
+    description: str,
+    default: CommandT | None = None,
+) -> CommandT:
+    """Parse a command line into a (nested) dataclass; bad input ends the process with exit code 2
+    and a message."""
     try:
-        return cast(CommandT, tyro.cli(command, args=list(args), prog=f"python -m {prog}", description=description, default=default))
+        return cast(
+            CommandT,
+            tyro.cli(
+                command,
+                args=list(args),
+                prog=f"python -m {prog}",
+                description=description,
+                default=default,
+            ),
+        )
     except ValidationError as error:
         raise UserError(explain(error)) from None
     except ValueError as error:  # a condition between fields of the outermost configuration
@@ -155,7 +202,8 @@ def parse(command: type[CommandT], args: Sequence[str], *, prog: str, descriptio
 
 
 def flags_of(args: Sequence[str]) -> dict[str, list[str]]:
-    """The words after every flag, by the name of its field: of `--data.start-level 3` they are {"data.start_level": ["3"]}."""
+    """The words after every flag, by the name of its field: of `--data.start-level 3` they are
+    {"data.start_level": ["3"]}."""
     flags: dict[str, list[str]] = {}
     words: list[str] = []
     for arg in args:
@@ -168,9 +216,11 @@ def flags_of(args: Sequence[str]) -> dict[str, list[str]]:
 
 
 def with_flags(config: ConfigT, args: Sequence[str]) -> ConfigT:
-    """The configuration that the flags of a planned command ask for; flags that are no field of it are left alone.
+    """The configuration that the flags of a planned command ask for; flags that are no field of it
+    are left alone.
 
-    The same as `parse` makes of them, in a hundredth of its time. Fields go by their full names, without aliases, and switches are only switched on.
+    The same as `parse` makes of them, in a hundredth of its time. Fields go by their full names,
+    without aliases, and switches are only switched on.
 
     Raises:
         UserError: a field is out of range.
@@ -193,9 +243,11 @@ def with_flags(config: ConfigT, args: Sequence[str]) -> ConfigT:
 
 
 def chosen_preset(args: Sequence[str], presets: Mapping[str, ConfigT]) -> ConfigT:
-    """The preset named by `--preset NAME` (or `--preset=NAME`) among the arguments; `quick` without one.
+    """The preset named by `--preset NAME` (or `--preset=NAME`) among the arguments; `quick` without
+    one.
 
-    The preset supplies the defaults of all other flags, so it has to be known before they are parsed.
+    The preset supplies the defaults of all other flags, so it has to be known before they are
+    parsed.
 
     Raises:
         UserError: unknown name.
@@ -207,7 +259,8 @@ def chosen_preset(args: Sequence[str], presets: Mapping[str, ConfigT]) -> Config
 
 
 def last_value(args: Sequence[str], flag: str) -> str | None:
-    """What `flag VALUE` or `flag=VALUE` says among the arguments, the last of several; for flags that decide the defaults of others."""
+    """What `flag VALUE` or `flag=VALUE` says among the arguments, the last of several; for flags
+    that decide the defaults of others."""
     value = None
     for i, arg in enumerate(args):
         if arg == flag and i + 1 < len(args):
@@ -217,8 +270,14 @@ def last_value(args: Sequence[str], flag: str) -> str | None:
     return value
 
 
-SETS_DEFAULTS = "A preset sets the defaults of the flags that describe a run: data, model, optimiser, training and so on."
-IS_EXPERIMENT = "A preset is a whole experiment; --dry-run prints the commands of its stages, with all their flags."
+SETS_DEFAULTS = (
+    "A preset sets the defaults of the flags that describe a run: data, model, optimiser, training"
+    " and so on."
+)
+IS_EXPERIMENT = (
+    "A preset is a whole experiment; --dry-run prints the commands of its stages, with all their"
+    " flags."
+)
 
 
 def describe_presets(text: str, what: str, presets: Mapping[str, Preset[ConfigT]]) -> str:
@@ -254,5 +313,11 @@ def explain(error: ValidationError) -> str:
         field = ".".join(str(part) for part in item["loc"] if not str(part).startswith("("))
         message = item["msg"].removeprefix("Value error, ")
         is_field = field and not isinstance(item["input"], dict)
-        lines.append(f"{field} = {item['input']!r}: {message[0].lower()}{message[1:]}" if is_field else f"{field}: {message}" if field else message)
+        lines.append(
+            f"{field} = {item['input']!r}: {message[0].lower()}{message[1:]}"
+            if is_field
+            else f"{field}: {message}"
+            if field
+            else message
+        )
     return "\n".join(lines)

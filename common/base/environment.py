@@ -1,4 +1,5 @@
-"""What can be wrong with the process that a command is started in: JAX's variables, and standard streams that are closed or cannot show a letter."""
+"""What can be wrong with the process that a command is started in: JAX's variables, and standard
+streams that are closed or cannot show a letter."""
 
 import io
 import os
@@ -14,11 +15,15 @@ def jax_variables() -> str:
 
 
 def import_jax() -> None:
-    """Import JAX, which reads its variables then; a value that it cannot read ends the process with one message and exit code 2."""
+    """Import JAX, which reads its variables then; a value that it cannot read ends the process with
+    one message and exit code 2."""
     try:
         import jax  # noqa: F401, PLC0415
     except ValueError as error:
-        print(f"error: JAX cannot read its environment variables ({jax_variables()}): {error}", file=sys.stderr)
+        print(
+            f"error: JAX cannot read its environment variables ({jax_variables()}): {error}",
+            file=sys.stderr,
+        )
         sys.exit(2)
 
 
@@ -36,18 +41,25 @@ def missing_device() -> str | None:
 
 
 def unreadable(arguments: Sequence[str]) -> str | None:
-    """What to do about an argument, or a working directory, whose bytes are no text in this locale: libraries cannot open such paths."""
+    """What to do about an argument, or a working directory, whose bytes are no text in this locale:
+    libraries cannot open such paths."""
     for text in (*arguments, str(Path.cwd())):
-        if any("\udc80" <= letter <= "\udcff" for letter in text):  # how Python passes on bytes that it cannot decode
+        if any(
+            "\udc80" <= letter <= "\udcff" for letter in text
+        ):  # how Python passes on bytes that it cannot decode
             shown = text.encode(errors="backslashreplace").decode()
-            return f"{shown}: bytes that are no text in this locale; set PYTHONUTF8=1, or choose a path of other letters"
+            return (
+                f"{shown}: bytes that are no text in this locale; set PYTHONUTF8=1, or choose a"
+                " path of other letters"
+            )
     return None
 
 
 def prepare_streams() -> None:
     """Let a closed stream lead nowhere, and escape what a stream's encoding cannot show.
 
-    Otherwise the next file that is opened would get the number of a closed stream, and with it what libraries print.
+    Otherwise the next file that is opened would get the number of a closed stream, and with it what
+    libraries print.
     """
     for number in range(3):
         try:
@@ -77,7 +89,8 @@ def flush_streams() -> None:
 
 
 def close_stdout() -> None:
-    """Let what is left to be printed lead nowhere, so that Python does not complain of it at the end."""
+    """Let what is left to be printed lead nowhere, so that Python does not complain of it at the
+    end."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

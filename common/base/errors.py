@@ -10,7 +10,13 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from common.base.environment import close_stdout, flush_streams, missing_device, prepare_streams, unreadable
+from common.base.environment import (
+    close_stdout,
+    flush_streams,
+    missing_device,
+    prepare_streams,
+    unreadable,
+)
 from common.base.interruption import Preempted, ending, leave
 
 
@@ -21,21 +27,26 @@ class UserError(Exception):
 
 
 class RunError(Exception):
-    """A run that was asked for correctly and failed: NaN loss, corrupted checkpoint, full disk. Exit code 1."""
+    """A run that was asked for correctly and failed: NaN loss, corrupted checkpoint, full disk.
+    Exit code 1."""
 
     exit_code = 1
 
 
 def means_full_disk(error: Exception) -> bool:
-    """Whether there is no room left, on the disk or in the user's quota; libraries hide the system's error in the text of others."""
+    """Whether there is no room left, on the disk or in the user's quota; libraries hide the
+    system's error in the text of others."""
     full = (errno.ENOSPC, errno.EDQUOT)
-    return getattr(error, "errno", None) in full or any(os.strerror(code) in str(error) for code in full)
+    return getattr(error, "errno", None) in full or any(
+        os.strerror(code) in str(error) for code in full
+    )
 
 
 def full_disk(where: str) -> RunError:
     """What to do when there is no room left."""
     return RunError(
-        f"the disk is full, or your quota is used up{where}; free some space and run the same command again, nothing saved so far is lost"
+        f"the disk is full, or your quota is used up{where}; free some space and run the same"
+        " command again, nothing saved so far is lost"
     )
 
 
@@ -45,14 +56,25 @@ def explain_os_error(error: OSError) -> UserError | RunError:
     if means_full_disk(error):
         return full_disk(where)
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return UserError(f"no permission to read or write{where}; check the owner and mode, or choose another directory")
-    if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP):
+        return UserError(
+            f"no permission to read or write{where}; check the owner and mode, or choose another"
+            " directory"
+        )
+    if error.errno in (
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.EEXIST,
+        errno.ENOENT,
+        errno.ENAMETOOLONG,
+        errno.ELOOP,
+    ):
         return UserError(f"{error.strerror}{where}; choose another path")
     return RunError(f"the operating system refused{where}: {error.strerror}")
 
 
 def run_command(command: Callable[[list[str]], None]) -> None:
-    """Run a command-line entry point on `sys.argv`; errors and signals become one message on stderr and an exit code, never a traceback."""
+    """Run a command-line entry point on `sys.argv`; errors and signals become one message on stderr
+    and an exit code, never a traceback."""
     sys.unraisablehook = without_late_callbacks(sys.unraisablehook)
     prepare_streams()
     try:
@@ -80,11 +102,15 @@ def run_command(command: Callable[[list[str]], None]) -> None:
 def without_late_callbacks(report: Callable[[Any], object]) -> Callable[[Any], object]:
     """A hook for exceptions that nobody can catch, silent on those of a read that failed.
 
-    The failure itself is an error with a message; TensorStore's callbacks come after Orbax has closed its event loop and would add a traceback.
+    The failure itself is an error with a message; TensorStore's callbacks come after Orbax has
+    closed its event loop and would add a traceback.
     """
 
     def hook(unraisable: Any) -> None:
-        if not (isinstance(unraisable.exc_value, RuntimeError) and "Event loop is closed" in str(unraisable.exc_value)):
+        if not (
+            isinstance(unraisable.exc_value, RuntimeError)
+            and "Event loop is closed" in str(unraisable.exc_value)
+        ):
             report(unraisable)
 
     return hook
@@ -92,5 +118,7 @@ def without_late_callbacks(report: Callable[[Any], object]) -> Callable[[Any], o
 
 def _fail(error: UserError | RunError) -> None:
     with suppress(OSError):  # a terminal that was closed
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False)
+        Console(stderr=True, soft_wrap=True).print(
+            f"[bold red]error:[/] {escape(str(error))}", highlight=False
+        )
     sys.exit(error.exit_code)

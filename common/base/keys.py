@@ -1,4 +1,5 @@
-"""Counter-based randomness: every draw is a function of (seed, purpose, step), never of what ran before it."""
+"""Counter-based randomness: every draw is a function of (seed, purpose, step), never of what ran
+before it."""
 
 import zlib
 

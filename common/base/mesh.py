@@ -1,4 +1,5 @@
-"""Devices: lanes of a run (seeds x learning rates) are independent, so they are spread over whatever devices there are."""
+"""Devices: lanes of a run (seeds x learning rates) are independent, so they are spread over
+whatever devices there are."""
 
 import functools
 import hashlib
@@ -21,16 +22,25 @@ def set_up_devices() -> None:
 
 
 def use_all_cores() -> None:
-    """Show XLA's CPU as one device a core, because one small model does not keep more than one core busy. Call before anything is computed."""
+    """Show XLA's CPU as one device a core, because one small model does not keep more than one core
+    busy. Call before anything is computed."""
     if "JAX_NUM_CPU_DEVICES" not in os.environ:
-        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        jax.config.update(
+            "jax_num_cpu_devices",
+            (
+                len(os.sched_getaffinity(0))
+                if hasattr(os, "sched_getaffinity")
+                else os.cpu_count() or 1
+            ),
+        )
 
 
 def compiler_options(on_cpu: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Options of the compiler for programs that take as long to compile as to run, further ones included; none unless on a CPU, whose they are.
+    """Options of the compiler for programs that take as long to compile as to run, further ones
+    included; none unless on a CPU, whose they are.
 
-    LLVM's first level makes programs of the same speed as its third, which is the default, in three quarters of the time. What the
-    variable XLA_FLAGS says of an option counts more.
+    LLVM's first level makes programs of the same speed as its third, which is the default, in three
+    quarters of the time. What the variable XLA_FLAGS says of an option counts more.
     """
     if jax.default_backend() != "cpu":
         return {}
@@ -40,10 +50,11 @@ def compiler_options(on_cpu: Mapping[str, Any] | None = None) -> dict[str, Any]:
 
 
 def keep_compiled() -> None:
-    """Compile each program once on this machine, whichever command needs it: compiling takes longer than many runs.
+    """Compile each program once on this machine, whichever command needs it: compiling takes longer
+    than many runs.
 
-    The programs lie in the user's cache, or where the variable JAX_COMPILATION_CACHE_DIR says; without a place to write they are
-    compiled again.
+    The programs lie in the user's cache, or where the variable JAX_COMPILATION_CACHE_DIR says;
+    without a place to write they are compiled again.
     """
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         folder = _user_cache() / "implicit-curriculum" / f"compiled-{_processor()}"
@@ -62,7 +73,8 @@ def _user_cache() -> Path:
 
 @functools.cache
 def _processor() -> str:
-    """What compiled programs depend on: those for one processor may not run on another that shares the user's folders."""
+    """What compiled programs depend on: those for one processor may not run on another that shares
+    the user's folders."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -80,10 +92,19 @@ def lane_mesh(num_lanes: int) -> Mesh:
 
 
 def over_lanes(function: Callable[..., Any], num_lanes: int) -> Callable[..., Any]:
-    """A function of (the parameters of one lane, anything else) as one of (those of all lanes, the same), compiled and spread over the devices."""
+    """A function of (the parameters of one lane, anything else) as one of (those of all lanes, the
+    same), compiled and spread over the devices."""
 
     def compiled(params_L: Any, *rest: Any) -> Any:
-        in_axes, specs = (0, *(None for _ in rest)), (PartitionSpec(LANE), *(PartitionSpec() for _ in rest))
-        return jax.shard_map(jax.vmap(function, in_axes), mesh=lane_mesh(num_lanes), in_specs=specs, out_specs=PartitionSpec(LANE))(params_L, *rest)
+        in_axes, specs = (
+            (0, *(None for _ in rest)),
+            (PartitionSpec(LANE), *(PartitionSpec() for _ in rest)),
+        )
+        return jax.shard_map(
+            jax.vmap(function, in_axes),
+            mesh=lane_mesh(num_lanes),
+            in_specs=specs,
+            out_specs=PartitionSpec(LANE),
+        )(params_L, *rest)
 
     return jax.jit(compiled, compiler_options=compiler_options())

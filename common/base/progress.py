@@ -9,7 +9,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 @contextmanager
 def progress_bar(
-    description: str, total: int, done: int = 0, unit: str = "steps", per_unit: int = 1, rate_unit: str = "steps"
+    description: str,
+    total: int,
+    done: int = 0,
+    unit: str = "steps",
+    per_unit: int = 1,
+    rate_unit: str = "steps",
 ) -> Iterator[Callable[[int], None]]:
     """A bar over `total` units; yields a function that takes the number completed.
 

@@ -1,4 +1,5 @@
-"""Reading what another stage wrote: JSON objects and CSV tables, checked so far that a damaged file is named."""
+"""Reading what another stage wrote: JSON objects and CSV tables, checked so far that a damaged file
+is named."""
 
 import json
 from pathlib import Path

@@ -1,11 +1,13 @@
-"""The one number by which an experiment's models differ from each other: an MLP's width, a Transformer's heads."""
+"""The one number by which an experiment's models differ from each other: an MLP's width, a
+Transformer's heads."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 
 class Size(NamedTuple):
-    """A field of a model's configuration with its value; sizes of one kind of model are ordered by it."""
+    """A field of a model's configuration with its value; sizes of one kind of model are ordered by
+    it."""
 
     name: Literal["width", "heads"]
     value: int
@@ -29,5 +31,6 @@ class Size(NamedTuple):
 
 
 def size_of(model: Mapping[str, Any]) -> Size:
-    """The size of a model whose configuration was saved with a run; a Transformer is told by its heads."""
+    """The size of a model whose configuration was saved with a run; a Transformer is told by its
+    heads."""
     return Size("heads", model["heads"]) if "heads" in model else Size("width", model["width"])

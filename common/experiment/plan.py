@@ -1,7 +1,9 @@
-"""An experiment as a list of stages, each the command that a person would type and the file that marks its end.
+"""An experiment as a list of stages, each the command that a person would type and the file that
+marks its end.
 
-A stage is done if what is there was made from what it would be made from now (`common.runs.lineage`). Otherwise it is stale: nothing goes on from it, the
-stale stages are named, and the user moves them away. Judgements alone are made again without asking.
+A stage is done if what is there was made from what it would be made from now
+(`common.runs.lineage`). Otherwise it is stale: nothing goes on from it, the stale stages are named,
+and the user moves them away. Judgements alone are made again without asking.
 """
 
 import importlib
@@ -21,7 +23,12 @@ from common.base.errors import UserError
 from common.base.interruption import telling
 from common.base.mesh import set_up_devices
 from common.runs.directory import DONE, RunDirectory
-from common.runs.lineage import contents, why_judgement_is_stale, why_probe_is_stale, why_run_is_stale
+from common.runs.lineage import (
+    contents,
+    why_judgement_is_stale,
+    why_probe_is_stale,
+    why_run_is_stale,
+)
 from common.runs.probing import FOLDER
 
 
@@ -82,11 +89,20 @@ class Planner:
 
     def distill(self, name: str, *args: str, teacher: str | None = None) -> None:
         """A run of PACKAGE.distill, under the teacher of that name where there is one."""
-        self._run(name, "distill", (*args, *(("--teacher", str(self.home / teacher)) if teacher else ())))
+        self._run(
+            name, "distill", (*args, *(("--teacher", str(self.home / teacher)) if teacher else ()))
+        )
 
     def probe(self, name: str, module: str, run: str, output: str, *args: str) -> None:
-        """A command of the package that reads a finished run and ends with the file `output` among its probes."""
-        self._add(name, module, (str(self.home / run), *args), self.home / run / FOLDER / output, (self.done(run),))
+        """A command of the package that reads a finished run and ends with the file `output` among
+        its probes."""
+        self._add(
+            name,
+            module,
+            (str(self.home / run), *args),
+            self.home / run / FOLDER / output,
+            (self.done(run),),
+        )
 
     def claims(self, output: str, *args: str) -> None:
         """The verdicts in the file `output`, after all that was planned before them."""
@@ -100,10 +116,22 @@ class Planner:
 
     def _run(self, name: str, module: str, args: tuple[str, ...]) -> None:
         # A run waits for the runs whose directories it is given.
-        needs = tuple(Path(value) / DONE for flag, value in itertools.pairwise(args) if flag in ("--teacher", "--tuned-by"))
-        self._add(name, module, ("--preset", self.preset, "--run-dir", str(self.home / name), *args), self.done(name), needs)
+        needs = tuple(
+            Path(value) / DONE
+            for flag, value in itertools.pairwise(args)
+            if flag in ("--teacher", "--tuned-by")
+        )
+        self._add(
+            name,
+            module,
+            ("--preset", self.preset, "--run-dir", str(self.home / name), *args),
+            self.done(name),
+            needs,
+        )
 
-    def _add(self, name: str, module: str, args: tuple[str, ...], output: Path, needs: tuple[Path, ...]) -> None:
+    def _add(
+        self, name: str, module: str, args: tuple[str, ...], output: Path, needs: tuple[Path, ...]
+    ) -> None:
         self.stages.append(StageCommand(name, f"{self.package}.{module}", args, output, needs))
 
 
@@ -111,7 +139,8 @@ def run_stages(stages: Sequence[StageCommand], runtime: Runtime) -> None:
     """Carry out those stages that are not done, in order, in this process.
 
     Raises:
-        UserError: some are stale; nothing is run then, and nothing after a run that has come out other than it was.
+        UserError: some are stale; nothing is run then, and nothing after a run that has come out
+            other than it was.
     """
     set_up_devices()
     console = Console(stderr=True, soft_wrap=True)
@@ -122,20 +151,30 @@ def run_stages(stages: Sequence[StageCommand], runtime: Runtime) -> None:
 
     def what_is_saved() -> str:
         num_done = sum(stage.output.exists() for stage in stages)
-        return f"{num_done} of {len(stages)} stages are done; the same command goes on with the rest"
+        return (
+            f"{num_done} of {len(stages)} stages are done; the same command goes on with the rest"
+        )
 
     with telling(what_is_saved):
         for i, (stage, state) in enumerate(zip(stages, states(stages), strict=True)):
             if state.word == "stale" and not stage.judges:
                 refuse_stale(stages)
             if state.word != "done":
-                console.print(f"[bold]\\[{i + 1}/{len(stages)}] {stage.name}[/]  {escape(stage.shell)}", highlight=False)
-                flags = ("--runtime.resume-seconds", str(runtime.resume_seconds)) if stage.trains else ()
+                console.print(
+                    f"[bold]\\[{i + 1}/{len(stages)}] {stage.name}[/]  {escape(stage.shell)}",
+                    highlight=False,
+                )
+                flags = (
+                    ("--runtime.resume-seconds", str(runtime.resume_seconds))
+                    if stage.trains
+                    else ()
+                )
                 importlib.import_module(stage.module).main([*stage.args, *flags])
 
 
 def states(stages: Sequence[StageCommand]) -> Iterator[State]:
-    """The state of every stage, in order; each is looked up when it is asked for, after those before it may have been carried out."""
+    """The state of every stage, in order; each is looked up when it is asked for, after those
+    before it may have been carried out."""
     stale: dict[Path, str] = {}
     for stage in stages:
         state = _state(stage, stale)
@@ -151,40 +190,56 @@ def refuse_stale(stages: Sequence[StageCommand]) -> list[State]:
         UserError: others are; with the reason of each, and what to do.
     """
     found = list(states(stages))
-    stale = [(stage, state.reason) for stage, state in zip(stages, found, strict=True) if state.word == "stale" and not stage.judges]
+    stale = [
+        (stage, state.reason)
+        for stage, state in zip(stages, found, strict=True)
+        if state.word == "stale" and not stage.judges
+    ]
     if not stale:
         return found
     reasons = "\n".join(f"  {stage.name} {reason}" for stage, reason in stale)
     kept = [stage.kept for stage, _ in stale]
-    apart = "\n".join(f"  {path}" for path in kept if not any(other in path.parents for other in kept))
+    apart = "\n".join(
+        f"  {path}" for path in kept if not any(other in path.parents for other in kept)
+    )
     raise UserError(
-        f"{len(stale)} of {len(stages)} stages are stale; nothing more is run, and nothing deleted:\n{reasons}\n"
-        f"Put back what they were made from, or move these away (or delete them) and start the experiment again, which makes them anew:\n{apart}"
+        f"{len(stale)} of {len(stages)} stages are stale; nothing more is run, and nothing"
+        f" deleted:\n{reasons}\nPut back what they were made from, or move these away (or delete"
+        f" them) and start the experiment again, which makes them anew:\n{apart}"
     )
 
 
 def made_from(outputs: Sequence[Path], home: Path) -> dict[str, str | None]:
-    """What a judgement of some stages says of them: hashes of runs and probes, by their names below `home`."""
+    """What a judgement of some stages says of them: hashes of runs and probes, by their names below
+    `home`."""
     return contents(home, _names(outputs, home))
 
 
 def sweeps(stages: Sequence[StageCommand]) -> list[Path]:
     """The runs of the folder `tune`; what else is in there is no part of the experiment."""
-    return sorted(stage.kept for stage in stages if stage.trains and stage.kept.parent.name == "tune")
+    return sorted(
+        stage.kept for stage in stages if stage.trains and stage.kept.parent.name == "tune"
+    )
 
 
 def print_plan(stages: Sequence[StageCommand]) -> None:
     """The stages as a table."""
     table = Table("stage", Column("state", overflow="fold"), Column("command", overflow="fold"))
     for stage, state in zip(stages, states(stages), strict=True):
-        table.add_row(stage.name, escape(f"{state.word}: {state.reason}" if state.reason else state.word), escape(stage.shell))
+        table.add_row(
+            stage.name,
+            escape(f"{state.word}: {state.reason}" if state.reason else state.word),
+            escape(stage.shell),
+        )
     Console(soft_wrap=True).print(table)
 
 
 def _state(stage: StageCommand, stale: dict[Path, str]) -> State:
     if not stage.output.exists() and not _is_begun(stage):
         return State("to do")
-    from_stale = [f"was made from {stale[path]}, which is stale" for path in stage.needs if path in stale]
+    from_stale = [
+        f"was made from {stale[path]}, which is stale" for path in stage.needs if path in stale
+    ]
     if reason := _why_stale(stage) or next(iter(from_stale), ""):
         return State("stale", reason)
     is_done = stage.output.exists() and (not stage.trains or RunDirectory(stage.kept).finished)
@@ -193,7 +248,11 @@ def _state(stage: StageCommand, stale: dict[Path, str]) -> State:
 
 def _is_begun(stage: StageCommand) -> bool:
     """Whether a run is there that has not come to its end."""
-    return stage.trains and (stage.kept / "config.json").exists() and (stage.kept / "manifest.json").exists()
+    return (
+        stage.trains
+        and (stage.kept / "config.json").exists()
+        and (stage.kept / "manifest.json").exists()
+    )
 
 
 def _why_stale(stage: StageCommand) -> str:
@@ -201,7 +260,12 @@ def _why_stale(stage: StageCommand) -> str:
         return why_judgement_is_stale(stage.output, _names(stage.needs, stage.output.parent))
     module = importlib.import_module(stage.module)
     if stage.trains:
-        return why_run_is_stale(stage.kept, module.planned_run(stage.args), _given(stage, "--teacher"), _given(stage, "--tuned-by"))
+        return why_run_is_stale(
+            stage.kept,
+            module.planned_run(stage.args),
+            _given(stage, "--teacher"),
+            _given(stage, "--tuned-by"),
+        )
     return why_probe_is_stale(stage.output, module.planned_settings(stage.args))
 
 
@@ -212,4 +276,7 @@ def _given(stage: StageCommand, flag: str) -> Path | None:
 
 def _names(outputs: Sequence[Path], home: Path) -> list[str]:
     """A run goes by its folder, a probe by its file."""
-    return [(path.parent if path.name == DONE else path).relative_to(home).as_posix() for path in outputs]
+    return [
+        (path.parent if path.name == DONE else path).relative_to(home).as_posix()
+        for path in outputs
+    ]

@@ -1,7 +1,9 @@
-"""Seeds to numbers: learning times with censoring, medians and their intervals, proportions, paired comparisons.
+"""Seeds to numbers: learning times with censoring, medians and their intervals, proportions, paired
+comparisons.
 
-A run that has not learnt within its budget is censored: its learning time is `inf` here, is ranked after all others, and stays visible in every
-summary. Nothing is averaged over the seeds that happened to succeed.
+A run that has not learnt within its budget is censored: its learning time is `inf` here, is ranked
+after all others, and stays visible in every summary. Nothing is averaged over the seeds that
+happened to succeed.
 """
 
 import math
@@ -13,13 +15,15 @@ import scipy.special
 
 BOOTSTRAP_SAMPLES = 10_000
 INTERVALS = (
-    "Intervals are nominally 95%. Those of medians interpolate order statistics (Hettmansperger and Sheather 1986)"
-    " and cover 94 to 96% from 6 seeds on; of 5 seeds they are the whole range, 93.75%. Those of ratios of medians"
-    " and of exponents are percentile bootstraps over seeds, which cover 93 to 97% in simulations of 5 to 10 seeds;"
-    " those of areas under ROC, over teachers, about 90%. Those of proportions are exact (Clopper-Pearson), those of"
-    " mean differences Student's."
+    "Intervals are nominally 95%. Those of medians interpolate order statistics (Hettmansperger and"
+    " Sheather 1986) and cover 94 to 96% from 6 seeds on; of 5 seeds they are the whole range,"
+    " 93.75%. Those of ratios of medians and of exponents are percentile bootstraps over seeds,"
+    " which cover 93 to 97% in simulations of 5 to 10 seeds; those of areas under ROC, over"
+    " teachers, about 90%. Those of proportions are exact (Clopper-Pearson), those of mean"
+    " differences Student's."
 )
-"""How the intervals over seeds are made and what they cover, for whoever prints them; the tests measure it."""
+"""How the intervals over seeds are made and what they cover, for whoever prints them; the tests
+measure it."""
 MIN_SEEDS = 5
 """Fewer values than this have no interval: their range covers too little, and the bootstrap would
 take them, three students of one teacher say, for all there are."""
@@ -27,7 +31,8 @@ take them, three students of one teacher say, for all there are."""
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its 95% interval over seeds, NaN where there is none; infinite values mean "beyond the budget"."""
+    """A number with its 95% interval over seeds, NaN where there is none; infinite values mean
+    "beyond the budget"."""
 
     value: float
     low: float
@@ -38,7 +43,8 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Paired:
-    """A paired comparison over common seeds: the median ratio b/a with its interval, and the two-sided sign test of "b differs from a"."""
+    """A paired comparison over common seeds: the median ratio b/a with its interval, and the
+    two-sided sign test of "b differs from a"."""
 
     ratio: Estimate
     wins: int
@@ -52,17 +58,25 @@ class Paired:
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """A fit of time = prefactor x size^exponent to the medians over seeds, by least squares in the logarithms."""
+    """A fit of time = prefactor x size^exponent to the medians over seeds, by least squares in the
+    logarithms."""
 
     exponent: Estimate
-    """NaN where fewer than three sizes have a finite median; `num_censored` counts censored runs, of all sizes."""
+    """NaN where fewer than three sizes have a finite median; `num_censored` counts censored runs,
+    of all sizes."""
     prefactor: float
     num_sizes: int
     """Sizes in the fit: those at which most seeds learnt."""
 
 
-def learning_time(examples: Sequence[int], accuracy: Sequence[float | None], threshold: float = 0.9, sustained: int = 3) -> float:
-    """Examples until accuracy first reaches `threshold` and stays there for `sustained` evaluations; inf if that never happens (t90).
+def learning_time(
+    examples: Sequence[int],
+    accuracy: Sequence[float | None],
+    threshold: float = 0.9,
+    sustained: int = 3,
+) -> float:
+    """Examples until accuracy first reaches `threshold` and stays there for `sustained`
+    evaluations; inf if that never happens (t90).
 
     Args:
         examples: examples seen at each evaluation, increasing.
@@ -78,7 +92,8 @@ def learning_time(examples: Sequence[int], accuracy: Sequence[float | None], thr
 
 
 def median(values: Sequence[float]) -> float:
-    """The median, where inf is larger than every number; of an even count, inf if either middle value is."""
+    """The median, where inf is larger than every number; of an even count, inf if either middle
+    value is."""
     return float(_medians(np.asarray(values, np.float64)))
 
 
@@ -106,31 +121,50 @@ def proportion(successes: int, total: int) -> Estimate:
     failures = total - successes
     low = scipy.special.betaincinv(successes, failures + 1, 0.025) if successes else 0.0
     high = scipy.special.betaincinv(successes + 1, failures, 0.975) if failures else 1.0
-    return Estimate(int(successes) / total, float(low), float(high), total)  # counts of numpy's would leave numpy's numbers
+    return Estimate(
+        int(successes) / total, float(low), float(high), total
+    )  # counts of numpy's would leave numpy's numbers
 
 
 def ratio_of_medians(a: Sequence[float], b: Sequence[float], seed: int = 0) -> Estimate:
-    """median(b) / median(a) over paired seeds, NaN where both are censored; the bootstrap resamples pairs, at least five of them.
+    """median(b) / median(a) over paired seeds, NaN where both are censored; the bootstrap resamples
+    pairs, at least five of them.
 
-    A resample in which both are censored may stand for any ratio, so it lies at both ends of the interval.
+    A resample in which both are censored may stand for any ratio, so it lies at both ends of the
+    interval.
     """
     a_S, b_S = np.asarray(a, np.float64), np.asarray(b, np.float64)
     value, low, high = _ratio(median(a), median(b)), math.nan, math.nan
     if not math.isnan(value) and len(a_S) >= MIN_SEEDS:
         draws_NxS = np.random.default_rng(seed).integers(0, len(a_S), (BOOTSTRAP_SAMPLES, len(a_S)))
-        resampled = np.asarray([_ratio(*pair) for pair in zip(_medians(a_S[draws_NxS]), _medians(b_S[draws_NxS]), strict=True)])
-        low = float(np.sort(np.where(np.isnan(resampled), 0.0, resampled))[int(0.025 * BOOTSTRAP_SAMPLES)])
-        high = float(np.sort(np.where(np.isnan(resampled), math.inf, resampled))[int(0.975 * BOOTSTRAP_SAMPLES) - 1])
+        resampled = np.asarray(
+            [
+                _ratio(*pair)
+                for pair in zip(_medians(a_S[draws_NxS]), _medians(b_S[draws_NxS]), strict=True)
+            ]
+        )
+        low = float(
+            np.sort(np.where(np.isnan(resampled), 0.0, resampled))[int(0.025 * BOOTSTRAP_SAMPLES)]
+        )
+        high = float(
+            np.sort(np.where(np.isnan(resampled), math.inf, resampled))[
+                int(0.975 * BOOTSTRAP_SAMPLES) - 1
+            ]
+        )
     return Estimate(value, low, high, len(a_S), int((np.isinf(a_S) | np.isinf(b_S)).sum()))
 
 
-def area_under_roc(scores: Sequence[float], outcomes: Sequence[bool], groups: Sequence[int], seed: int = 0) -> Estimate:
-    """How well a score tells which outcomes are true: the chance that a true one scores above a false one, ties counting half.
+def area_under_roc(
+    scores: Sequence[float], outcomes: Sequence[bool], groups: Sequence[int], seed: int = 0
+) -> Estimate:
+    """How well a score tells which outcomes are true: the chance that a true one scores above a
+    false one, ties counting half.
 
     Args:
         scores: one a case.
         outcomes: one a case; the area is NaN if all are alike.
-        groups: cases of one group (a teacher, say) are not independent: the bootstrap resamples whole groups, at least five of them.
+        groups: cases of one group (a teacher, say) are not independent: the bootstrap resamples
+            whole groups, at least five of them.
         seed: of the resampling.
     """
     scores_N, outcomes_N = np.asarray(scores, np.float64), np.asarray(outcomes, bool)
@@ -139,25 +173,38 @@ def area_under_roc(scores: Sequence[float], outcomes: Sequence[bool], groups: Se
     is_pair_NxN = outcomes_N[:, None] & ~outcomes_N[None, :]
     # A resample counts every pair of cases as often as it has their groups.
     in_group_GxN = (group_N == np.arange(len(names))[:, None]).astype(np.float64)
-    wins_GxG, pairs_GxG = (in_group_GxN @ matrix_NxN @ in_group_GxN.T for matrix_NxN in (is_pair_NxN * ahead_NxN, is_pair_NxN))
+    wins_GxG, pairs_GxG = (
+        in_group_GxN @ matrix_NxN @ in_group_GxN.T
+        for matrix_NxN in (is_pair_NxN * ahead_NxN, is_pair_NxN)
+    )
 
     def areas(times_SxG: np.ndarray) -> np.ndarray:
-        wins_S, pairs_S = (np.einsum("sg,gh,sh->s", times_SxG, matrix_GxG, times_SxG) for matrix_GxG in (wins_GxG, pairs_GxG))
+        wins_S, pairs_S = (
+            np.einsum("sg,gh,sh->s", times_SxG, matrix_GxG, times_SxG)
+            for matrix_GxG in (wins_GxG, pairs_GxG)
+        )
         return np.divide(wins_S, pairs_S, out=np.full(len(pairs_S), math.nan), where=pairs_S > 0)
 
     value = float(areas(np.ones((1, len(names))))[0])
     if len(names) < MIN_SEEDS:
         return Estimate(value, math.nan, math.nan, len(names))
     draws_SxG = np.random.default_rng(seed).integers(0, len(names), (BOOTSTRAP_SAMPLES, len(names)))
-    resampled = areas(np.sum(draws_SxG[:, :, None] == np.arange(len(names)), axis=1).astype(np.float64))
-    low, high = (math.nan, math.nan) if np.isnan(resampled).all() else np.nanquantile(resampled, [0.025, 0.975]).tolist()
+    resampled = areas(
+        np.sum(draws_SxG[:, :, None] == np.arange(len(names)), axis=1).astype(np.float64)
+    )
+    low, high = (
+        (math.nan, math.nan)
+        if np.isnan(resampled).all()
+        else np.nanquantile(resampled, [0.025, 0.975]).tolist()
+    )
     return Estimate(value, low, high, len(names))
 
 
 def compare_paired(a: Sequence[float], b: Sequence[float]) -> Paired:
     """Compare learning times of two strategies on the same seeds.
 
-    A pair with one censored time still tells which is smaller; a pair with two tells nothing, and is left out.
+    A pair with one censored time still tells which is smaller; a pair with two tells nothing, and
+    is left out.
 
     Raises:
         ValueError: the sequences differ in length.
@@ -184,14 +231,20 @@ def paired_difference(a: Sequence[float], b: Sequence[float]) -> Estimate:
     mean, count = float(difference_S.mean()), len(difference_S)
     if count < 2:
         return Estimate(mean, math.nan, math.nan, count)
-    margin = float(scipy.special.stdtrit(count - 1, 0.975) * difference_S.std(ddof=1) / math.sqrt(count))
+    margin = float(
+        scipy.special.stdtrit(count - 1, 0.975) * difference_S.std(ddof=1) / math.sqrt(count)
+    )
     return Estimate(mean, mean - margin, mean + margin, count)
 
 
-def fit_power_law(sizes_D: Sequence[float], times_DxS: Sequence[Sequence[float]], seed: int = 0) -> PowerLaw:
-    """Fit a power law to learning times at several sizes; sizes whose median is censored are left out.
+def fit_power_law(
+    sizes_D: Sequence[float], times_DxS: Sequence[Sequence[float]], seed: int = 0
+) -> PowerLaw:
+    """Fit a power law to learning times at several sizes; sizes whose median is censored are left
+    out.
 
-    The bootstrap resamples seeds, the same ones at every size. A size whose median is censored in a resample is left out of that resample.
+    The bootstrap resamples seeds, the same ones at every size. A size whose median is censored in a
+    resample is left out of that resample.
 
     Args:
         sizes_D: of the problem, at least one.
@@ -201,13 +254,24 @@ def fit_power_law(sizes_D: Sequence[float], times_DxS: Sequence[Sequence[float]]
     times = np.asarray(times_DxS, np.float64)
     (exponent,), (prefactor,), (num_sizes,) = _power_laws(sizes_D, times[:, None])
     low, high = _interval(_resampled_exponents(sizes_D, times, seed))
-    return PowerLaw(Estimate(float(exponent), low, high, times.shape[1], int(np.isinf(times).sum())), float(prefactor), int(num_sizes))
+    return PowerLaw(
+        Estimate(float(exponent), low, high, times.shape[1], int(np.isinf(times).sum())),
+        float(prefactor),
+        int(num_sizes),
+    )
 
 
-def exponent_difference(sizes_D: Sequence[float], a_DxS: Sequence[Sequence[float]], b_DxS: Sequence[Sequence[float]], seed: int = 0) -> Estimate:
+def exponent_difference(
+    sizes_D: Sequence[float],
+    a_DxS: Sequence[Sequence[float]],
+    b_DxS: Sequence[Sequence[float]],
+    seed: int = 0,
+) -> Estimate:
     """Exponent of b less that of a, over paired seeds; arguments as in `fit_power_law`."""
     a, b = np.asarray(a_DxS, np.float64), np.asarray(b_DxS, np.float64)
-    low, high = _interval(_resampled_exponents(sizes_D, b, seed) - _resampled_exponents(sizes_D, a, seed))
+    low, high = _interval(
+        _resampled_exponents(sizes_D, b, seed) - _resampled_exponents(sizes_D, a, seed)
+    )
     value = _power_laws(sizes_D, b[:, None])[0] - _power_laws(sizes_D, a[:, None])[0]
     return Estimate(float(value[0]), low, high, a.shape[1], int((np.isinf(a) | np.isinf(b)).sum()))
 
@@ -218,16 +282,24 @@ def _resampled_exponents(sizes_D: Sequence[float], times_DxS: np.ndarray, seed: 
     return _power_laws(sizes_D, times_DxS[:, draws_NxS])[0]
 
 
-def _power_laws(sizes_D: Sequence[float], times_DxNxS: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Exponent, prefactor and number of sizes in the fit of N samples; NaN where there are fewer than three sizes."""
+def _power_laws(
+    sizes_D: Sequence[float], times_DxNxS: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Exponent, prefactor and number of sizes in the fit of N samples; NaN where there are fewer
+    than three sizes."""
     medians_DxN = _medians(times_DxNxS)
     used_DxN = np.isfinite(medians_DxN)
     count_N = used_DxN.sum(axis=0)
     weight_DxN = used_DxN / np.where(count_N >= 3, count_N, np.nan)
-    x_Dx1, y_DxN = np.log(np.asarray(sizes_D, np.float64))[:, None], np.log(np.where(used_DxN, medians_DxN, 1.0))
+    x_Dx1, y_DxN = (
+        np.log(np.asarray(sizes_D, np.float64))[:, None],
+        np.log(np.where(used_DxN, medians_DxN, 1.0)),
+    )
     mean_x_N, mean_y_N = (weight_DxN * x_Dx1).sum(axis=0), (weight_DxN * y_DxN).sum(axis=0)
     from_mean_DxN = x_Dx1 - mean_x_N
-    slope_N = (weight_DxN * from_mean_DxN * (y_DxN - mean_y_N)).sum(axis=0) / (weight_DxN * from_mean_DxN**2).sum(axis=0)
+    slope_N = (weight_DxN * from_mean_DxN * (y_DxN - mean_y_N)).sum(axis=0) / (
+        weight_DxN * from_mean_DxN**2
+    ).sum(axis=0)
     return slope_N, np.exp(mean_y_N - slope_N * mean_x_N), count_N
 
 
@@ -235,11 +307,14 @@ def _medians(values: np.ndarray) -> np.ndarray:
     """`median` over the last axis."""
     ordered = np.sort(values, axis=-1)
     num_values = values.shape[-1]
-    return (ordered[..., (num_values - 1) // 2] + ordered[..., num_values // 2]) / 2  # no value is -inf: inf plus any is inf
+    return (
+        ordered[..., (num_values - 1) // 2] + ordered[..., num_values // 2]
+    ) / 2  # no value is -inf: inf plus any is inf
 
 
 def median_interval(ordered_xS: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the 95% interval of the median (see `median_over_seeds`) of sorted values, five or more, over the last axis."""
+    """Ends of the 95% interval of the median (see `median_over_seeds`) of sorted values, five or
+    more, over the last axis."""
     count = ordered_xS.shape[-1]
     # The median lies between the k-th smallest and the k-th largest value unless fewer than k
     # values lie on one side of it; each side is an even chance.
@@ -274,8 +349,11 @@ def _ratio(a: float, b: float) -> float:
     return b / a if math.isfinite(a) else 0.0
 
 
-def quantiles_by_cluster(values: np.ndarray, clusters: np.ndarray, quantile: float, seed: int = 0, samples: int = 200) -> tuple[float, float]:
-    """The 95% interval of a quantile by a bootstrap that draws whole clusters: values of one cluster are not independent.
+def quantiles_by_cluster(
+    values: np.ndarray, clusters: np.ndarray, quantile: float, seed: int = 0, samples: int = 200
+) -> tuple[float, float]:
+    """The 95% interval of a quantile by a bootstrap that draws whole clusters: values of one
+    cluster are not independent.
 
     Args:
         values: `(N,)`.
@@ -287,7 +365,9 @@ def quantiles_by_cluster(values: np.ndarray, clusters: np.ndarray, quantile: flo
     order = np.argsort(values)
     _, member_N = np.unique(clusters, return_inverse=True)
     num_clusters = member_N.max() + 1
-    times_SxK = np.random.default_rng(seed).multinomial(num_clusters, np.full(num_clusters, 1 / num_clusters), samples)
+    times_SxK = np.random.default_rng(seed).multinomial(
+        num_clusters, np.full(num_clusters, 1 / num_clusters), samples
+    )
     cumulative_SxN = np.cumsum(times_SxK[:, member_N[order]], axis=1)
     at_S = np.argmax(cumulative_SxN >= quantile * cumulative_SxN[:, -1:], axis=1)
     low, high = np.quantile(values[order][at_S], [0.025, 0.975])

@@ -1,7 +1,9 @@
-"""Detect a phase transition from a metric curve or from a probe curve, with the control checkpoints around it.
+"""Detect a phase transition from a metric curve or from a probe curve, with the control checkpoints
+around it.
 
-A curve is a sequence of (step, value) pairs of one run. Both detectors answer with a `Transition` or with a `NoTransition` that says why: on
-runs that never learn, "the steepest point" is noise and must not be taken for a checkpoint.
+A curve is a sequence of (step, value) pairs of one run. Both detectors answer with a `Transition`
+or with a `NoTransition` that says why: on runs that never learn, "the steepest point" is noise and
+must not be taken for a checkpoint.
 """
 
 from collections.abc import Sequence
@@ -14,7 +16,8 @@ from pydantic import Field
 from common.base.config import PositiveInt, configuration
 
 SUSTAINED = 3
-"""Evaluations in a row that a finish must last, as the 90% of t90 must (`common.judge.stats.learning_time`): one above its level may be a blip."""
+"""Evaluations in a row that a finish must last, as the 90% of t90 must
+(`common.judge.stats.learning_time`): one above its level may be a blip."""
 
 
 @configuration
@@ -56,20 +59,23 @@ class DetectorConfig:
 
 @dataclass(frozen=True)
 class Watch:
-    """What tells while a run trains that its transition begins and that it has learnt: for the ring of checkpoints, and for an early end."""
+    """What tells while a run trains that its transition begins and that it has learnt: for the ring
+    of checkpoints, and for an early end."""
 
     metric: str = "accuracy"
     """Name in the run's records."""
     detector: DetectorConfig = DetectorConfig()
-    """Its `begin` and `done`, between its floor and ceiling, are read; both must be known beforehand."""
+    """Its `begin` and `done`, between its floor and ceiling, are read; both must be known
+    beforehand."""
 
 
 @dataclass(frozen=True)
 class Transition:
     """Where a run goes through its transition, in steps; every step is one of the curve's.
 
-    `chosen` is the checkpoint to teach from; `before` and `after` are the controls at which nothing, or everything, has been learnt, half-way (in
-    steps) from the beginning of the run to `start`, and from `end` to the end of the run, or the last such checkpoint before that.
+    `chosen` is the checkpoint to teach from; `before` and `after` are the controls at which
+    nothing, or everything, has been learnt, half-way (in steps) from the beginning of the run to
+    `start`, and from `end` to the end of the run, or the last such checkpoint before that.
     """
 
     start: int
@@ -104,14 +110,20 @@ def smooth(values: Sequence[float] | np.ndarray, width: int) -> np.ndarray:
     """Centred moving average of `width` points; the ends average over the points that exist."""
     values = np.asarray(values, np.float64)
     kernel = np.ones(width)
-    return np.convolve(values, kernel, "same")[: len(values)] / np.convolve(np.ones(len(values)), kernel, "same")[: len(values)]
+    return (
+        np.convolve(values, kernel, "same")[: len(values)]
+        / np.convolve(np.ones(len(values)), kernel, "same")[: len(values)]
+    )
 
 
-def detect_on_metric(steps: Sequence[int], values: Sequence[float], config: DetectorConfig) -> Transition | NoTransition:
-    """Find the transition of a rising (or, with ceiling < floor, falling) metric: the steepest point of the smoothed curve inside the window.
+def detect_on_metric(
+    steps: Sequence[int], values: Sequence[float], config: DetectorConfig
+) -> Transition | NoTransition:
+    """Find the transition of a rising (or, with ceiling < floor, falling) metric: the steepest
+    point of the smoothed curve inside the window.
 
-    The window is gated: it must hold a point strictly between `enter` and `leave` after the metric has begun to move, and the metric must finish
-    for three evaluations in a row.
+    The window is gated: it must hold a point strictly between `enter` and `leave` after the metric
+    has begun to move, and the metric must finish for three evaluations in a row.
 
     Args:
         steps: increasing.
@@ -123,30 +135,52 @@ def detect_on_metric(steps: Sequence[int], values: Sequence[float], config: Dete
     progress = config.progress(np.asarray(values))
     finished = lasting(progress > config.done)
     if not (progress > config.begin).any():
-        return NoTransition(f"the metric never leaves its floor (best {_best(values, config):.3g}, floor {config.floor:.3g})")
+        return NoTransition(
+            f"the metric never leaves its floor (best {_best(values, config):.3g}, floor"
+            f" {config.floor:.3g})"
+        )
     if not finished.any():
         needed = f"{_level(config.done, config):.3g} {SUSTAINED} times in a row"
-        return NoTransition(f"the metric has not finished (best {_best(values, config):.3g}, needs {needed})")
+        return NoTransition(
+            f"the metric has not finished (best {_best(values, config):.3g}, needs {needed})"
+        )
     end = int(np.argmax(finished))
     outside_before_end = np.flatnonzero(progress[:end] <= config.begin)
-    start = int(outside_before_end[-1]) + 1 if outside_before_end.size else 0  # the last departure from the floor: a blip before it is noise
+    start = (
+        int(outside_before_end[-1]) + 1 if outside_before_end.size else 0
+    )  # the last departure from the floor: a blip before it is noise
     window = np.flatnonzero((progress > config.enter) & (progress < config.leave))
     window = window[(window >= start) & (window <= end)]
     if not window.size:
         return NoTransition(
-            f"no point between {_level(config.enter, config):.3g} and {_level(config.leave, config):.3g}: evaluate and save more often"
+            f"no point between {_level(config.enter, config):.3g} and"
+            f" {_level(config.leave, config):.3g}: evaluate and save more often"
         )
     slope = np.gradient(smooth(progress, config.smoothing), np.asarray(steps, np.float64))
     chosen = int(window[np.argmax(slope[window])])
     middle = start + int(np.argmax(progress[start : end + 1] >= 0.5))
     is_unlearnt, is_learnt = progress <= config.enter, progress > config.done
-    return controls(steps, start=start, middle=middle, end=end, chosen=chosen, is_unlearnt=is_unlearnt, is_learnt=is_learnt)
+    return controls(
+        steps,
+        start=start,
+        middle=middle,
+        end=end,
+        chosen=chosen,
+        is_unlearnt=is_unlearnt,
+        is_learnt=is_learnt,
+    )
 
 
 def detect_on_probe(
-    steps: Sequence[int], values: Sequence[float], noise_floor: float, *, smoothing: int = 3, prominence: float = 3.0
+    steps: Sequence[int],
+    values: Sequence[float],
+    noise_floor: float,
+    *,
+    smoothing: int = 3,
+    prominence: float = 3.0,
 ) -> Transition | NoTransition:
-    """Find the transition as the peak of a probe that spikes (degree-1 correlation, M_robust), after smoothing: raw probe curves are jagged.
+    """Find the transition as the peak of a probe that spikes (degree-1 correlation, M_robust),
+    after smoothing: raw probe curves are jagged.
 
     Args:
         steps: increasing.
@@ -160,21 +194,43 @@ def detect_on_probe(
     smoothed = smooth(values, smoothing)
     peak = int(np.argmax(smoothed))
     if smoothed[peak] < prominence * noise_floor:
-        return NoTransition(f"the smoothed peak {smoothed[peak]:.3g} is below {prominence:g} x the noise floor {noise_floor:.3g}")
+        return NoTransition(
+            f"the smoothed peak {smoothed[peak]:.3g} is below {prominence:g} x the noise floor"
+            f" {noise_floor:.3g}"
+        )
     if peak == len(smoothed) - 1:
         return NoTransition("the probe still rises at the last point: train longer")
     high = smoothed >= smoothed[peak] / 2
     start = peak - int(np.argmin(high[peak::-1])) + 1 if not high[: peak + 1].all() else 0
     end = peak + int(np.argmin(high[peak:])) - 1 if not high[peak:].all() else len(high) - 1
     anywhere = np.ones(len(steps), bool)  # a probe tells where the model learns, not what it knows
-    return controls(steps, start=start, middle=peak, end=end, chosen=peak, is_unlearnt=anywhere, is_learnt=anywhere)
+    return controls(
+        steps,
+        start=start,
+        middle=peak,
+        end=end,
+        chosen=peak,
+        is_unlearnt=anywhere,
+        is_learnt=anywhere,
+    )
 
 
-def controls(steps: Sequence[int], *, start: int, middle: int, end: int, chosen: int, is_unlearnt: np.ndarray, is_learnt: np.ndarray) -> Transition:
-    """A transition from indices into the curve, with its controls: of the curve's steps the last ones not beyond the half of the way.
+def controls(
+    steps: Sequence[int],
+    *,
+    start: int,
+    middle: int,
+    end: int,
+    chosen: int,
+    is_unlearnt: np.ndarray,
+    is_learnt: np.ndarray,
+) -> Transition:
+    """A transition from indices into the curve, with its controls: of the curve's steps the last
+    ones not beyond the half of the way.
 
-    Half-way in steps, not in points, which a ring of checkpoints crowds into the transition. Before: half-way to the last departure from the floor,
-    not to the first, which in a noisy metric is a blip close to the untrained model. After: not sooner, because a checkpoint just after the
+    Half-way in steps, not in points, which a ring of checkpoints crowds into the transition.
+    Before: half-way to the last departure from the floor, not to the first, which in a noisy metric
+    is a blip close to the untrained model. After: not sooner, because a checkpoint just after the
     transition still carries some of its curriculum.
 
     Args:
@@ -192,7 +248,10 @@ def controls(steps: Sequence[int], *, start: int, middle: int, end: int, chosen:
         allowed = np.flatnonzero(is_allowed[first:half])
         return first + int(allowed[-1]) if allowed.size else first
 
-    before, after = last_allowed(0, start, is_unlearnt), last_allowed(end, len(steps) - 1, is_learnt)
+    before, after = (
+        last_allowed(0, start, is_unlearnt),
+        last_allowed(end, len(steps) - 1, is_learnt),
+    )
     return Transition(*(int(steps[i]) for i in (start, middle, end, chosen, before, after)))
 
 

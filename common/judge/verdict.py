@@ -25,7 +25,8 @@ class Verdict:
 
     claim: str
     holds: bool | None
-    """None: measured, but by runs that do not allow a judgement (rates that no sweep chose, or what is compared lies beyond the budget)."""
+    """None: measured, but by runs that do not allow a judgement (rates that no sweep chose, or what
+    is compared lies beyond the budget)."""
     measurements: tuple[Measurement, ...]
     notes: tuple[str, ...] = ()
 
@@ -44,7 +45,8 @@ def within(estimate: Estimate, low: float = -math.inf, high: float = math.inf) -
 
 
 def every(parts: Iterable[bool | None]) -> bool | None:
-    """Whether all parts of a criterion hold: not if one does not, and None if none fails but one is undefined."""
+    """Whether all parts of a criterion hold: not if one does not, and None if none fails but one is
+    undefined."""
     found = set(parts)
     return False if False in found else None if None in found else True
 
@@ -55,7 +57,9 @@ def describe(estimate: Estimate, unit: str = "") -> str:
         return "not measured"
     censored = f", {estimate.num_censored} censored" if estimate.num_censored else ""
     seeds = f"({estimate.num_seeds} seeds{censored})"
-    interval = "" if math.isnan(estimate.low) else f" [{_number(estimate.low)}, {_number(estimate.high)}]"
+    interval = (
+        "" if math.isnan(estimate.low) else f" [{_number(estimate.low)}, {_number(estimate.high)}]"
+    )
     return f"{_number(estimate.value)}{interval}{f' {unit}' if unit else ''} {seeds}"
 
 
@@ -73,9 +77,13 @@ def verdict_table(verdicts: Sequence[Verdict], claims: Mapping[str, Claim]) -> T
     """The claims for a terminal."""
     table = Table("claim", "criterion", "measured [95% interval]", "verdict", caption=INTERVALS)
     for verdict in verdicts:
-        measured = "\n".join(f"{m.name}: {describe(m.estimate, m.unit)}" for m in verdict.measurements)
+        measured = "\n".join(
+            f"{m.name}: {describe(m.estimate, m.unit)}" for m in verdict.measurements
+        )
         claim = claims[verdict.claim]
-        table.add_row(f"{verdict.claim}: {claim.title}", claim.criterion, measured, outcome(verdict.holds))
+        table.add_row(
+            f"{verdict.claim}: {claim.title}", claim.criterion, measured, outcome(verdict.holds)
+        )
     return table
 
 
@@ -83,7 +91,10 @@ def plain(verdict: Verdict, claims: Mapping[str, Claim]) -> dict[str, Any]:
     """JSON values of a verdict; infinite numbers become None, because JSON has no infinity."""
     measured = [
         {"name": m.name, "text": describe(m.estimate, m.unit)}
-        | {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in asdict(m.estimate).items()}
+        | {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in asdict(m.estimate).items()
+        }
         for m in verdict.measurements
     ]
     claim = claims[verdict.claim]

@@ -1,6 +1,7 @@
 """Attention of queries to keys and values, with dropout and in bounded memory.
 
-Shapes: B sequences, Q queries, L keys, H heads of size K. A query that may see nothing gathers nothing: zeros, by whatever path, with gradients of
+Shapes: B sequences, Q queries, L keys, H heads of size K. A query that may see nothing gathers
+    nothing: zeros, by whatever path, with gradients of
 zero.
 """
 
@@ -12,54 +13,88 @@ import numpy as np
 from flax import nnx
 
 MAX_WEIGHTS = 2**26
-"""Attention weights of one layer that are held at one time for each lane; beyond that the sequences of a batch are attended to slice by slice."""
+"""Attention weights of one layer that are held at one time for each lane; beyond that the sequences
+of a batch are attended to slice by slice."""
 
 UNSEEN = -0.5 * float(np.finfo(np.float32).max)
-"""Score of a key that may not be seen, whose weight is zero beside any other's. Not -inf: the softmax of nothing but -inf is no number."""
+"""Score of a key that may not be seen, whose weight is zero beside any other's. Not -inf: the
+softmax of nothing but -inf is no number."""
 Drop = tuple[nnx.Dropout, nnx.Rngs]
 """What sets weights to zero, and its stream `dropout`."""
 
 
 def gather_in_slices(
-    q_BxQxHxK: jax.Array, k_BxLxHxK: jax.Array, v_BxLxHxK: jax.Array, mask_Bx1xQxL: jax.Array | None, is_causal: bool, drop: Drop | None
+    q_BxQxHxK: jax.Array,
+    k_BxLxHxK: jax.Array,
+    v_BxLxHxK: jax.Array,
+    mask_Bx1xQxL: jax.Array | None,
+    is_causal: bool,
+    drop: Drop | None,
 ) -> jax.Array:
-    """`gather`, with no more attention weights in memory than `MAX_WEIGHTS` allows, or those of one sequence."""
+    """`gather`, with no more attention weights in memory than `MAX_WEIGHTS` allows, or those of one
+    sequence."""
     batch, num_queries, heads, _ = q_BxQxHxK.shape
     slice_size = max(1, MAX_WEIGHTS // (num_queries * k_BxLxHxK.shape[1] * heads))
     if slice_size >= batch:
         return gather(q_BxQxHxK, k_BxLxHxK, v_BxLxHxK, mask_Bx1xQxL, is_causal, drop)
     keys_B = None if drop is None else jax.random.split(drop[1].dropout(), batch)
 
-    @jax.checkpoint  # the weights are computed again for the gradient: kept, those of all slices would be in memory together
-    def of_sequence(parts: tuple[jax.Array, jax.Array, jax.Array, jax.Array | None, jax.Array | None]) -> jax.Array:
+    # The weights are computed again for the gradient: kept, those of all slices would be in memory.
+    @jax.checkpoint
+    def of_sequence(
+        parts: tuple[jax.Array, jax.Array, jax.Array, jax.Array | None, jax.Array | None],
+    ) -> jax.Array:
         q_QxHxK, k_LxHxK, v_LxHxK, mask_1xQxL, key = parts
         mask_1x1xQxL = None if mask_1xQxL is None else mask_1xQxL[None]
         own_drop = None if drop is None or key is None else (drop[0], nnx.Rngs(dropout=key))
-        return gather(q_QxHxK[None], k_LxHxK[None], v_LxHxK[None], mask_1x1xQxL, is_causal, own_drop)[0]
+        return gather(
+            q_QxHxK[None], k_LxHxK[None], v_LxHxK[None], mask_1x1xQxL, is_causal, own_drop
+        )[0]
 
-    return jax.lax.map(of_sequence, (q_BxQxHxK, k_BxLxHxK, v_BxLxHxK, mask_Bx1xQxL, keys_B), batch_size=slice_size)
+    return jax.lax.map(
+        of_sequence, (q_BxQxHxK, k_BxLxHxK, v_BxLxHxK, mask_Bx1xQxL, keys_B), batch_size=slice_size
+    )
 
 
 def gather(
-    q_BxQxHxK: jax.Array, k_BxLxHxK: jax.Array, v_BxLxHxK: jax.Array, mask_Bx1xQxL: jax.Array | None, is_causal: bool, drop: Drop | None
+    q_BxQxHxK: jax.Array,
+    k_BxLxHxK: jax.Array,
+    v_BxLxHxK: jax.Array,
+    mask_Bx1xQxL: jax.Array | None,
+    is_causal: bool,
+    drop: Drop | None,
 ) -> jax.Array:
     """The values that each query attends to."""
     if drop is None:
-        y_BxQxHxK = jax.nn.dot_product_attention(q_BxQxHxK, k_BxLxHxK, v_BxLxHxK, mask=mask_Bx1xQxL, is_causal=is_causal)
+        y_BxQxHxK = jax.nn.dot_product_attention(
+            q_BxQxHxK, k_BxLxHxK, v_BxLxHxK, mask=mask_Bx1xQxL, is_causal=is_causal
+        )
     else:
         y_BxQxHxK = _gather_and_drop(q_BxQxHxK, k_BxLxHxK, v_BxLxHxK, mask_Bx1xQxL, is_causal, drop)
     if mask_Bx1xQxL is None:
         return y_BxQxHxK
-    seen_Bx1xQxL = mask_Bx1xQxL & _causal(y_BxQxHxK.shape[1], k_BxLxHxK.shape[1]) if is_causal else mask_Bx1xQxL
+    seen_Bx1xQxL = (
+        mask_Bx1xQxL & _causal(y_BxQxHxK.shape[1], k_BxLxHxK.shape[1])
+        if is_causal
+        else mask_Bx1xQxL
+    )
     sees_any_BxQx1x1 = jnp.any(seen_Bx1xQxL, axis=-1)[:, 0, :, None, None]
     return jnp.where(sees_any_BxQx1x1, y_BxQxHxK, 0)
 
 
 def _gather_and_drop(
-    q_BxQxHxK: jax.Array, k_BxLxHxK: jax.Array, v_BxLxHxK: jax.Array, mask_Bx1xQxL: jax.Array | None, is_causal: bool, drop: Drop
+    q_BxQxHxK: jax.Array,
+    k_BxLxHxK: jax.Array,
+    v_BxLxHxK: jax.Array,
+    mask_Bx1xQxL: jax.Array | None,
+    is_causal: bool,
+    drop: Drop,
 ) -> jax.Array:
-    """What the library's attention computes, written out, because that cannot drop any of its weights."""
-    scores_BxHxQxL = jnp.einsum("bqhk,blhk->bhql", q_BxQxHxK, k_BxLxHxK, preferred_element_type=jnp.float32) / math.sqrt(q_BxQxHxK.shape[-1])
+    """What the library's attention computes, written out, because that cannot drop any of its
+    weights."""
+    scores_BxHxQxL = jnp.einsum(
+        "bqhk,blhk->bhql", q_BxQxHxK, k_BxLxHxK, preferred_element_type=jnp.float32
+    ) / math.sqrt(q_BxQxHxK.shape[-1])
     if is_causal:
         scores_BxHxQxL = jnp.where(_causal(*scores_BxHxQxL.shape[2:]), scores_BxHxQxL, UNSEEN)
     if mask_Bx1xQxL is not None:

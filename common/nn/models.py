@@ -23,7 +23,8 @@ class MLPConfig:
     width: PositiveInt
     """Hidden units."""
     init: Literal["torch", "lecun"] = "torch"
-    """torch: U(+-1/sqrt(fan_in)) for weights and biases, PyTorch's default. lecun: truncated normal of variance 1/fan_in and zero biases, Flax's."""
+    """torch: U(+-1/sqrt(fan_in)) for weights and biases, PyTorch's default. lecun: truncated normal
+    of variance 1/fan_in and zero biases, Flax's."""
 
     @property
     def size(self) -> Size:
@@ -47,7 +48,9 @@ class MLP(nnx.Module):
         return nnx.relu(self.hidden(x_BxD))
 
 
-def _linear(fan_in: int, fan_out: int, init: Literal["torch", "lecun"], rngs: nnx.Rngs) -> nnx.Linear:
+def _linear(
+    fan_in: int, fan_out: int, init: Literal["torch", "lecun"], rngs: nnx.Rngs
+) -> nnx.Linear:
     if init == "lecun":
         return nnx.Linear(fan_in, fan_out, rngs=rngs)
 
@@ -78,14 +81,16 @@ class Functional(NamedTuple):
     apply: Apply
     """Parameters and inputs to logits."""
     hidden: Callable[[Params, Inputs, int], jax.Array]
-    """Parameters, inputs and the number of a hidden layer to its activations, hidden units last; nothing is dropped."""
+    """Parameters, inputs and the number of a hidden layer to its activations, hidden units last;
+    nothing is dropped."""
     num_layers: int
     """Hidden layers: one of the MLP, the blocks of a Transformer."""
 
 
 @functools.cache
 def functional_mlp(config: MLPConfig, d: int, num_classes: int) -> Functional:
-    """The MLP as pure functions; `apply` takes `(B, d)` to `(B, num_classes)`, and drops nothing."""
+    """The MLP as pure functions; `apply` takes `(B, d)` to `(B, num_classes)`, and drops
+    nothing."""
     return functional(
         lambda rngs: MLP(config, d, num_classes, rngs=rngs),
         lambda model, x_BxD, _: model(x_BxD),
@@ -104,7 +109,8 @@ def functional(
 
     Args:
         build: makes it with untrained weights from the stream `params`.
-        call: its forward pass; the third argument has the stream `dropout` in training and is None in evaluation.
+        call: its forward pass; the third argument has the stream `dropout` in training and is None
+            in evaluation.
         activations: a hidden layer of it, by number.
         num_layers: how many of those there are.
     """
@@ -114,7 +120,9 @@ def functional(
         return nnx.to_pure_dict(nnx.state(build(nnx.Rngs(params=key))))
 
     def apply(params: Params, inputs: Inputs, key: jax.Array | None = None) -> jax.Array:
-        return call(nnx.merge(graph, params), inputs, None if key is None else nnx.Rngs(dropout=key))
+        return call(
+            nnx.merge(graph, params), inputs, None if key is None else nnx.Rngs(dropout=key)
+        )
 
     def hidden(params: Params, inputs: Inputs, layer: int) -> jax.Array:
         return activations(nnx.merge(graph, params), inputs, layer)

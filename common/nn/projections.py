@@ -1,7 +1,8 @@
-"""Learning from a teacher's hidden layers: the student's hidden layer regresses on random projections of the teacher's.
+"""Learning from a teacher's hidden layers: the student's hidden layer regresses on random
+projections of the teacher's.
 
-Gupta and Karmalkar 2025 (arXiv 2503.17494) extract a curriculum from the final teacher in this way. Shapes: B inputs, optionally L positions; S and T
-hidden units of student and teacher.
+Gupta and Karmalkar 2025 (arXiv 2503.17494) extract a curriculum from the final teacher in this way.
+Shapes: B inputs, optionally L positions; S and T hidden units of student and teacher.
 """
 
 import jax
@@ -11,9 +12,16 @@ from common.nn.models import Functional, Inputs, Params
 
 
 def projection_loss(
-    student: Functional, teacher: Functional, params: Params, teacher_params: Params, inputs: Inputs, layer: int, key: jax.Array
+    student: Functional,
+    teacher: Functional,
+    params: Params,
+    teacher_params: Params,
+    inputs: Inputs,
+    layer: int,
+    key: jax.Array,
 ) -> jax.Array:
-    """Squared distance, averaged over the student's hidden units, of a hidden layer from the projection of the teacher's, `(B,)` or `(B, L)`.
+    """Squared distance, averaged over the student's hidden units, of a hidden layer from the
+    projection of the teacher's, `(B,)` or `(B, L)`.
 
     Args:
         student: the model that learns.
@@ -24,11 +32,17 @@ def projection_loss(
         layer: number of the hidden layer, from 0.
         key: of the projection; one key is one projection.
     """
-    hidden_xS, teacher_hidden_xT = student.hidden(params, inputs, layer), teacher.hidden(teacher_params, inputs, layer)
-    target_xS = teacher_hidden_xT @ random_projection(key, teacher_hidden_xT.shape[-1], hidden_xS.shape[-1])
+    hidden_xS, teacher_hidden_xT = (
+        student.hidden(params, inputs, layer),
+        teacher.hidden(teacher_params, inputs, layer),
+    )
+    target_xS = teacher_hidden_xT @ random_projection(
+        key, teacher_hidden_xT.shape[-1], hidden_xS.shape[-1]
+    )
     return jnp.mean((hidden_xS - jax.lax.stop_gradient(target_xS)) ** 2, axis=-1)
 
 
 def random_projection(key: jax.Array, from_width: int, to_width: int) -> jax.Array:
-    """A Gaussian matrix `(from_width, to_width)` that keeps mean squares: its entries have variance 1 / from_width."""
+    """A Gaussian matrix `(from_width, to_width)` that keeps mean squares: its entries have variance
+    1 / from_width."""
     return jax.random.normal(key, (from_width, to_width)) / jnp.sqrt(from_width)

@@ -7,35 +7,51 @@ from common.nn.models import Params
 
 
 def to_torch(params: Params) -> dict[str, np.ndarray]:
-    """The parameters of any model of this module under PyTorch's names and in its layouts; the model is told by the names of its parts."""
+    """The parameters of any model of this module under PyTorch's names and in its layouts; the
+    model is told by the names of its parts."""
     if "blocks" not in params:
         return mlp_to_torch(params)
-    return bert_to_torch(params) if "norm_first" in params and "transform" in params["head"] else gpt2_to_torch(params)
+    return (
+        bert_to_torch(params)
+        if "norm_first" in params and "transform" in params["head"]
+        else gpt2_to_torch(params)
+    )
 
 
 def ties_embeddings(params: Params) -> bool | None:
-    """Whether the token embeddings are the last layer's weights too, which Hugging Face's configuration must say; None: there are none."""
+    """Whether the token embeddings are the last layer's weights too, which Hugging Face's
+    configuration must say; None: there are none."""
     return "transform" in params["head"] if "blocks" in params else None
 
 
 def mlp_to_torch(params: Params) -> dict[str, np.ndarray]:
-    """The MLP's parameters under the names and in the layouts of `torch.nn.Sequential(Linear, ReLU, Linear)`."""
+    """The MLP's parameters under the names and in the layouts of `torch.nn.Sequential(Linear, ReLU,
+    Linear)`."""
     layers = {"0": params["hidden"], "2": params["output"]}
-    kernels = {f"{name}.weight": np.ascontiguousarray(np.asarray(layer["kernel"]).T) for name, layer in layers.items()}
-    return kernels | {f"{name}.bias": np.ascontiguousarray(layer["bias"]) for name, layer in layers.items()}
+    kernels = {
+        f"{name}.weight": np.ascontiguousarray(np.asarray(layer["kernel"]).T)
+        for name, layer in layers.items()
+    }
+    return kernels | {
+        f"{name}.bias": np.ascontiguousarray(layer["bias"]) for name, layer in layers.items()
+    }
 
 
 def gpt2_to_torch(params: Params) -> dict[str, np.ndarray]:
-    """A pre-norm Transformer's parameters under the names and in the layouts of Hugging Face's `GPT2LMHeadModel` with an untied head.
+    """A pre-norm Transformer's parameters under the names and in the layouts of Hugging Face's
+    `GPT2LMHeadModel` with an untied head.
 
-    Linear layers of the blocks keep their layout `(in, out)`, which is that of GPT-2's `Conv1D`; the head's is `(out, in)`.
+    Linear layers of the blocks keep their layout `(in, out)`, which is that of GPT-2's `Conv1D`;
+    the head's is `(out, in)`.
 
     Raises:
-        UserError: a Transformer that is neither GPT-2 (pre-norm, linear head) nor BERT (post-norm, its own head).
+        UserError: a Transformer that is neither GPT-2 (pre-norm, linear head) nor BERT (post-norm,
+            its own head).
     """
     if "norm_last" not in params or "transform" in params["head"]:
         raise UserError(
-            "a Transformer can be written under the names of GPT-2 (model.norm = pre, model.head = linear) or of BERT (post, bert), not of a mixture"
+            "a Transformer can be written under the names of GPT-2 (model.norm = pre, model.head ="
+            " linear) or of BERT (post, bert), not of a mixture"
         )
     names = {
         "norm_attention": "ln_1",
@@ -45,17 +61,28 @@ def gpt2_to_torch(params: Params) -> dict[str, np.ndarray]:
         "mlp_hidden": "mlp.c_fc",
         "mlp_output": "mlp.c_proj",
     }
-    layers = {f"transformer.h.{i}.{theirs}": block[ours] for i, block in params["blocks"].items() for ours, theirs in names.items()}
+    layers = {
+        f"transformer.h.{i}.{theirs}": block[ours]
+        for i, block in params["blocks"].items()
+        for ours, theirs in names.items()
+    }
     layers["transformer.ln_f"] = params["norm_last"]
     tensors = {f"{name}.bias": layer["bias"] for name, layer in layers.items()}
-    tensors |= {f"{name}.weight": layer["scale" if "scale" in layer else "kernel"] for name, layer in layers.items()}
-    tensors["transformer.wte.weight"], tensors["transformer.wpe.weight"] = params["token"]["embedding"], params["position"]["embedding"]
+    tensors |= {
+        f"{name}.weight": layer["scale" if "scale" in layer else "kernel"]
+        for name, layer in layers.items()
+    }
+    tensors["transformer.wte.weight"], tensors["transformer.wpe.weight"] = (
+        params["token"]["embedding"],
+        params["position"]["embedding"],
+    )
     tensors["lm_head.weight"] = np.asarray(params["head"]["kernel"]).T
     return {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
 
 
 def bert_to_torch(params: Params) -> dict[str, np.ndarray]:
-    """A post-norm Transformer's parameters under the names and in the layouts of Hugging Face's `BertForMaskedLM`; its one token type is zero."""
+    """A post-norm Transformer's parameters under the names and in the layouts of Hugging Face's
+    `BertForMaskedLM`; its one token type is zero."""
     embeddings, head = "bert.embeddings", "cls.predictions"
     width = params["token"]["embedding"].shape[1]
     tensors = {
@@ -66,18 +93,32 @@ def bert_to_torch(params: Params) -> dict[str, np.ndarray]:
         f"{head}.decoder.bias": params["head"]["bias"],
         f"{head}.bias": params["head"]["bias"],
     }
-    norms = {f"{embeddings}.LayerNorm": params["norm_first"], f"{head}.transform.LayerNorm": params["head"]["norm"]}
+    norms = {
+        f"{embeddings}.LayerNorm": params["norm_first"],
+        f"{head}.transform.LayerNorm": params["head"]["norm"],
+    }
     linears = {f"{head}.transform.dense": params["head"]["transform"]}
     for i, block in params["blocks"].items():
         name = f"bert.encoder.layer.{i}"
-        norms |= {f"{name}.attention.output.LayerNorm": block["norm_attention"], f"{name}.output.LayerNorm": block["norm_mlp"]}
+        norms |= {
+            f"{name}.attention.output.LayerNorm": block["norm_attention"],
+            f"{name}.output.LayerNorm": block["norm_mlp"],
+        }
         linears |= {f"{name}.attention.output.dense": block["attention_output"]}
-        linears |= {f"{name}.intermediate.dense": block["mlp_hidden"], f"{name}.output.dense": block["mlp_output"]}
+        linears |= {
+            f"{name}.intermediate.dense": block["mlp_hidden"],
+            f"{name}.output.dense": block["mlp_output"],
+        }
         for j, part in enumerate(("query", "key", "value")):
             columns = slice(j * width, (j + 1) * width)
-            linears[f"{name}.attention.self.{part}"] = {key: leaf[..., columns] for key, leaf in block["query_key_value"].items()}
+            linears[f"{name}.attention.self.{part}"] = {
+                key: leaf[..., columns] for key, leaf in block["query_key_value"].items()
+            }
     for name, norm in norms.items():
         tensors |= {f"{name}.weight": norm["scale"], f"{name}.bias": norm["bias"]}
     for name, linear in linears.items():
-        tensors |= {f"{name}.weight": np.asarray(linear["kernel"]).T, f"{name}.bias": linear["bias"]}
+        tensors |= {
+            f"{name}.weight": np.asarray(linear["kernel"]).T,
+            f"{name}.bias": linear["bias"],
+        }
     return {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}

@@ -1,4 +1,5 @@
-"""`python -m common.runs DIR`: what a run is, how far it has come, and whether its checkpoints are what was written."""
+"""`python -m common.runs DIR`: what a run is, how far it has come, and whether its checkpoints are
+what was written."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,12 +28,18 @@ class RunsCommand:
     run_dir: tyro.conf.Positional[Path]
     """A run directory."""
     verify: bool = False
-    """Read every checkpoint and the resume state, and compare them with the hashes in the manifest; exit code 1 if one differs."""
+    """Read every checkpoint and the resume state, and compare them with the hashes in the manifest;
+    exit code 1 if one differs."""
 
 
 def main(args: list[str]) -> None:
     """Show, and verify on demand."""
-    command = parse(RunsCommand, args, prog="common.runs", description="Show a run: configuration, state, metrics, checkpoints, size.")
+    command = parse(
+        RunsCommand,
+        args,
+        prog="common.runs",
+        description="Show a run: configuration, state, metrics, checkpoints, size.",
+    )
     run = RunDirectory(command.run_dir)
     console = Console(soft_wrap=True, highlight=False)
     console.print(overview(run))
@@ -57,10 +64,16 @@ def _overview_rows(run: RunDirectory) -> Iterator[tuple[str, str]]:
     yield "size", bytes_text(size_bytes(run.path))
     yield "checkpoints", describe_steps(Trajectory(run).steps())
     yield "seeds", ", ".join(map(str, dict.fromkeys(manifest["seeds"])))
-    yield "learning rates", ", ".join(f"{rate:g}" for rate in dict.fromkeys(manifest["learning_rates"]))
+    yield (
+        "learning rates",
+        ", ".join(f"{rate:g}" for rate in dict.fromkeys(manifest["learning_rates"])),
+    )
     yield "commit", manifest["commit"]
     yield "device", ", ".join(f"{key} {value}" for key, value in manifest["device"].items())
-    yield "packages", ", ".join(f"{name} {version}" for name, version in manifest["packages"].items())
+    yield (
+        "packages",
+        ", ".join(f"{name} {version}" for name, version in manifest["packages"].items()),
+    )
     for name, value in flatten({"made from": manifest.get("made_from", {})}).items():
         yield name, str(value)
     for name, value in flatten({"config": run.record["config"], **run.record["paths"]}).items():
@@ -70,9 +83,19 @@ def _overview_rows(run: RunDirectory) -> Iterator[tuple[str, str]]:
 def metrics_tail(records: list[dict[str, Any]]) -> Table:
     """The last evaluations: mean over lanes, with the lowest and highest."""
     names = ("accuracy", "eval_loss", "train_loss")
-    table = Table("step", "examples", *names, title=f"last of {len(records)} evaluations: mean over lanes \\[lowest, highest]", title_justify="left")
+    table = Table(
+        "step",
+        "examples",
+        *names,
+        title=f"last of {len(records)} evaluations: mean over lanes \\[lowest, highest]",
+        title_justify="left",
+    )
     for record in records[-_TAIL:]:
-        table.add_row(f"{record['step']:,}", f"{record['examples']:,}", *(_spread(record[name]) for name in names))
+        table.add_row(
+            f"{record['step']:,}",
+            f"{record['examples']:,}",
+            *(_spread(record[name]) for name in names),
+        )
     return table
 
 
@@ -91,7 +114,9 @@ def verify(run: RunDirectory) -> str:
     if problems := trajectory.problems():
         raise RunError("\n".join(problems))
     state = "" if run.finished or "resume" not in run.manifest else " and the resume state"
-    return f"{len(trajectory.steps())} checkpoints{state} match the hashes in {run.path}/manifest.json"
+    return (
+        f"{len(trajectory.steps())} checkpoints{state} match the hashes in {run.path}/manifest.json"
+    )
 
 
 if __name__ == "__main__":

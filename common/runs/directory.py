@@ -1,10 +1,11 @@
 """Run directories, the only interface between stages.
 
     config.json      what was asked for; its hash is the run's identity
-    manifest.json    what happened: commit, versions, devices of every start, seeds, checkpoint hashes, resume state, wall time, status
+    manifest.json    what happened: commit, versions, devices of every start, seeds, hashes of
+                     checkpoints, resume state, wall time, status
     metrics.jsonl    one JSON object per evaluation
     checkpoints/     the trajectory; resume/ the state to go on from; probes/ what probes wrote
-    lock             held (flock) by the process that writes, and looked at by no other that does not want to write
+    lock             held (flock) by the process that writes; those who only look leave it alone
     running          there while a process writes, for those who look; DONE marks a finished run
 
 `python -m common.runs DIR` shows one; `--verify` checks every hash in it.
@@ -29,7 +30,17 @@ from common.runs.files import is_stray, is_temporary, some_of, write_json, write
 from common.runs.lock import announced, is_announced, is_left, locked
 from common.runs.schema import check_manifest, check_metrics, check_record, corrupted
 
-__all__ = ["DONE", "RunDirectory", "finished_run", "is_run", "locked", "opened", "runs_below", "write_json", "write_text"]
+__all__ = [
+    "DONE",
+    "RunDirectory",
+    "finished_run",
+    "is_run",
+    "locked",
+    "opened",
+    "runs_below",
+    "write_json",
+    "write_text",
+]
 
 DONE = "DONE"
 CONFIG, MANIFEST = "config.json", "manifest.json"
@@ -37,7 +48,8 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 class RunDirectory:
-    """A run on disk. `RunDirectory(path)` reads one; `opened` creates or continues one and holds its lock."""
+    """A run on disk. `RunDirectory(path)` reads one; `opened` creates or continues one and holds
+    its lock."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -63,7 +75,9 @@ class RunDirectory:
             return f"finished in {self.manifest['wall_seconds']:.1f} s"
         doing = "running" if is_announced(self.path) else "interrupted"
         resume = self.manifest.get("resume")
-        return f"{doing}; saved at step {resume['step']}" if resume else f"{doing}; no state saved yet"
+        return (
+            f"{doing}; saved at step {resume['step']}" if resume else f"{doing}; no state saved yet"
+        )
 
     def write_manifest(self, **changes: Any) -> None:
         """Change some manifest entries, atomically."""
@@ -71,10 +85,13 @@ class RunDirectory:
         write_json(self.path / MANIFEST, self.manifest)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The metrics records; an unfinished last line (a process died while writing) is left out."""
+        """The metrics records; an unfinished last line (a process died while writing) is left
+        out."""
         path = self.path / "metrics.jsonl"
         try:
-            records = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+            records = [
+                json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]
+            ]
         except FileNotFoundError:
             return []
         except ValueError as error:  # no JSON, or no UTF-8
@@ -87,7 +104,8 @@ class RunDirectory:
         self.write_manifest(status="finished", wall_seconds=round(wall_seconds, 3))
 
     def mark_done(self) -> None:
-        """Put the marker of a finished run, the last thing that is written, and again where a workflow manager has removed it."""
+        """Put the marker of a finished run, the last thing that is written, and again where a
+        workflow manager has removed it."""
         (self.path / DONE).touch()
 
 
@@ -99,7 +117,9 @@ def is_run(path: Path) -> bool:
 def runs_below(folder: Path) -> list[Path]:
     """All run directories below a folder; whatever else lies there is passed over."""
     found = (path.parent for path in folder.glob(f"**/{MANIFEST}") if is_run(path.parent))
-    return sorted(path for path in found if not any(is_stray(part) for part in path.relative_to(folder).parts))
+    return sorted(
+        path for path in found if not any(is_stray(part) for part in path.relative_to(folder).parts)
+    )
 
 
 def finished_run(path: Path, what: str = "run") -> RunDirectory:
@@ -114,7 +134,10 @@ def finished_run(path: Path, what: str = "run") -> RunDirectory:
     """
     run = RunDirectory(path)
     if not run.finished:
-        raise UserError(f"the {what} {path} is not finished ({run.state}); run its command again, it goes on from where it stopped")
+        raise UserError(
+            f"the {what} {path} is not finished ({run.state}); run its command again, it goes on"
+            " from where it stopped"
+        )
     return run
 
 
@@ -124,11 +147,13 @@ def opened(path: Path, record: Mapping[str, Any], **provenance: Any) -> Iterator
 
     Args:
         path: where.
-        record: what is asked for, as JSON values. Its key `config` and `teacher_hash` identify the run.
+        record: what is asked for, as JSON values. Its key `config` and `teacher_hash` identify the
+            run.
         **provenance: further manifest entries (seeds, support, ...).
 
     Raises:
-        UserError: the directory belongs to another configuration, is locked by another process, or is not a run directory; it is left as it is.
+        UserError: the directory belongs to another configuration, is locked by another process, or
+            is not a run directory; it is left as it is.
     """
     identity = _identity(record)
     _refuse_foreign(path, identity)
@@ -141,11 +166,22 @@ def opened(path: Path, record: Mapping[str, Any], **provenance: Any) -> Iterator
             run = RunDirectory(path)
             if run.hash != identity:
                 raise UserError(
-                    f"{path} holds a run of another configuration:\n{_differences(run.record, record)}\nchoose another --run-dir, or delete this one"
+                    f"{path} holds a run of another"
+                    f" configuration:\n{_differences(run.record, record)}\nchoose another"
+                    " --run-dir, or delete this one"
                 )
         else:
             write_json(path / CONFIG, record)
-            write_json(path / MANIFEST, _provenance() | provenance | {"config_hash": identity, "status": "started", "checkpoints": {}})
+            write_json(
+                path / MANIFEST,
+                _provenance()
+                | provenance
+                | {
+                    "config_hash": identity,
+                    "status": "started",
+                    "checkpoints": {},
+                },
+            )
             run = RunDirectory(path)
         yield run
 
@@ -155,17 +191,25 @@ def _identity(record: Mapping[str, Any]) -> str:
 
 
 def _refuse_foreign(path: Path, identity: str) -> None:
-    """Raise a UserError if there is anything in a directory but a run, or what a process leaves that died before its run had a manifest."""
+    """Raise a UserError if there is anything in a directory but a run, or what a process leaves
+    that died before its run had a manifest."""
     if not path.is_dir():
         return
     if (path / MANIFEST).exists():
         RunDirectory(path)
         return
-    foreign = [entry.name for entry in path.iterdir() if not (is_stray(entry.name) or is_temporary(entry.name) or is_left(entry))]
+    foreign = [
+        entry.name
+        for entry in path.iterdir()
+        if not (is_stray(entry.name) or is_temporary(entry.name) or is_left(entry))
+    ]
     if foreign == [CONFIG] and _identity_of(path / CONFIG) == identity:
         return
     if foreign:
-        raise UserError(f"{path} is not empty and not a run directory (it has {some_of(sorted(foreign))}, no {MANIFEST}); choose another --run-dir")
+        raise UserError(
+            f"{path} is not empty and not a run directory (it has {some_of(sorted(foreign))}, no"
+            f" {MANIFEST}); choose another --run-dir"
+        )
 
 
 def _identity_of(config: Path) -> str | None:
@@ -178,7 +222,10 @@ def _identity_of(config: Path) -> str | None:
 
 def _read_json(path: Path, otherwise: str) -> dict[str, Any]:
     if not path.parent.is_dir():
-        raise UserError(f"{path.parent} does not exist; give the directory of a run (the --run-dir of an earlier command)")
+        raise UserError(
+            f"{path.parent} does not exist; give the directory of a run (the --run-dir of an"
+            " earlier command)"
+        )
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -198,7 +245,10 @@ def start_of_now() -> dict[str, Any]:
     """Code and devices of this process."""
     device = jax.devices()[0]
     devices = {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()}
-    return {"commit": _git_commit(), "device": devices | {"host_cores": os.cpu_count(), "processor": _processor()}}
+    return {
+        "commit": _git_commit(),
+        "device": devices | {"host_cores": os.cpu_count(), "processor": _processor()},
+    }
 
 
 def _processor() -> str:
@@ -213,10 +263,19 @@ def _processor() -> str:
 @functools.cache
 def _git_commit() -> str:
     def git(*args: str) -> str:
-        return subprocess.run(["git", *args], cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        return subprocess.run(
+            ["git", *args],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        ).stdout.strip()
 
     try:
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+        return git("rev-parse", "HEAD") + (
+            "+changes" if git("status", "--porcelain", "--untracked-files=no") else ""
+        )
     except (OSError, subprocess.SubprocessError):
         return "unknown"
 

@@ -1,7 +1,8 @@
-"""`python -m common.export RUN --step N --out FILE`: a checkpoint as safetensors, with PyTorch's parameter names and layouts.
+"""`python -m common.export RUN --step N --out FILE`: a checkpoint as safetensors, with PyTorch's
+parameter names and layouts.
 
-The file's own metadata say where it comes from (experiment, stage, the hash of the run, step, seed, learning rate), and of a Transformer whether its
-token embeddings are tied to its last layer.
+The file's own metadata say where it comes from (experiment, stage, the hash of the run, step, seed,
+learning rate), and of a Transformer whether its token embeddings are tied to its last layer.
 """
 
 from dataclasses import dataclass
@@ -38,13 +39,22 @@ class ExportCommand:
 
 def main(args: list[str]) -> None:
     """Parse and export."""
-    command = parse(ExportCommand, args, prog="common.export", description="Write a checkpoint with PyTorch's parameter names and layouts.")
+    command = parse(
+        ExportCommand,
+        args,
+        prog="common.export",
+        description="Write a checkpoint with PyTorch's parameter names and layouts.",
+    )
     run = RunDirectory(command.run_dir)
     num_lanes = len(run.manifest["seeds"])
     if not 0 <= command.seed_index < num_lanes:
-        raise UserError(f"--seed-index {command.seed_index}: {command.run_dir} has lanes 0 to {num_lanes - 1}")
+        raise UserError(
+            f"--seed-index {command.seed_index}: {command.run_dir} has lanes 0 to {num_lanes - 1}"
+        )
     check_target(command.out, command.overwrite)
-    params = jax.tree.map(lambda leaf: leaf[command.seed_index], Trajectory(run).restore(command.step))
+    params = jax.tree.map(
+        lambda leaf: leaf[command.seed_index], Trajectory(run).restore(command.step)
+    )
     data = save(to_torch(params), metadata(run, params, command.step, command.seed_index))
     check_target(command.out, command.overwrite)  # again: reading takes a while
     write_bytes(command.out, data)
@@ -58,7 +68,9 @@ def check_target(out: Path, overwrite: bool) -> None:
         UserError: it lies in no folder, is one, or is there and not to be overwritten.
     """
     if not out.absolute().parent.is_dir():
-        raise UserError(f"{out.absolute().parent} does not exist; create it or choose another --out")
+        raise UserError(
+            f"{out.absolute().parent} does not exist; create it or choose another --out"
+        )
     check_replaceable(out)
     if out.exists() and not overwrite:
         raise UserError(f"{out} is there already; choose another --out, or give --overwrite")

@@ -1,6 +1,8 @@
-"""Files as all of this project writes them: whole or not at all, with the usual permissions, and never in the place of what is no file.
+"""Files as all of this project writes them: whole or not at all, with the usual permissions, and
+never in the place of what is no file.
 
-And what else lies in a folder: things that file managers and file systems leave everywhere are not taken for anybody's work.
+And what else lies in a folder: things that file managers and file systems leave everywhere are not
+taken for anybody's work.
 """
 
 import json
@@ -20,7 +22,14 @@ _TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.tmp")
 _STRAYS = (
     *(".DS_Store", "._*", ".Spotlight-V100", ".Trash*", ".fseventsd"),  # macOS
     *("Thumbs.db", "desktop.ini", "System Volume Information", "$RECYCLE.BIN"),  # Windows
-    *("lost+found", ".nfs*", ".fuse_hidden*", ".snapshot*", "@eaDir", ".directory"),  # Linux, servers
+    *(
+        "lost+found",
+        ".nfs*",
+        ".fuse_hidden*",
+        ".snapshot*",
+        "@eaDir",
+        ".directory",
+    ),  # Linux, servers
 )
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
@@ -53,7 +62,9 @@ def check_replaceable(path: Path) -> None:
     if path.is_dir():
         raise UserError(f"{path} is a folder; give the name of a file")
     if path.exists() and not path.is_file():
-        raise UserError(f"{path} is a device or a pipe, which no file may replace; give another name")
+        raise UserError(
+            f"{path} is a device or a pipe, which no file may replace; give another name"
+        )
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -106,10 +117,13 @@ def refuse_filled(folder: Path, mark: str, ours: Collection[str]) -> None:
     if not folder.is_dir() or (folder / mark).is_file():
         return
     found = sorted(entry.name for entry in folder.iterdir())
-    foreign = [name for name in found if name not in ours and not (is_stray(name) or is_temporary(name))]
+    foreign = [
+        name for name in found if name not in ours and not (is_stray(name) or is_temporary(name))
+    ]
     if foreign:
         raise UserError(
-            f"{folder} holds other things ({some_of(foreign)}) and no {mark}; choose another folder, so that nothing of yours is overwritten"
+            f"{folder} holds other things ({some_of(foreign)}) and no {mark}; choose another"
+            " folder, so that nothing of yours is overwritten"
         )
 
 
@@ -119,7 +133,8 @@ def some_of(names: Collection[str]) -> str:
 
 
 def size_bytes(path: Path) -> int:
-    """Bytes in all files below a directory; what vanishes meanwhile, because a process works there, does not count."""
+    """Bytes in all files below a directory; what vanishes meanwhile, because a process works there,
+    does not count."""
     total = 0
     for folder, _, names in os.walk(path):
         for name in names:
@@ -130,7 +145,9 @@ def size_bytes(path: Path) -> int:
 
 def free_bytes(path: Path) -> int:
     """Bytes free on the disk that would hold `path`."""
-    existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+    existing = next(
+        parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists()
+    )
     return shutil.disk_usage(existing).free
 
 

@@ -1,8 +1,9 @@
 """What runs, probes and judgements were made from, and whether that is what is there now.
 
-Each says so by name. A run: its configuration, what identifies its data, and the hash of its teacher in `config.json`; teacher and sweep, by path and
-hash, in its manifest. A probe: the run that it looked at. A judgement (claims, fits): every run and probe that it was made from. These records are
-compared here with what is there. What an older record does not say is not compared.
+Each says so by name. A run: its configuration, what identifies its data, and the hash of its
+teacher in `config.json`; teacher and sweep, by path and hash, in its manifest. A probe: the run
+that it looked at. A judgement (claims, fits): every run and probe that it was made from. These
+records are compared here with what is there. What an older record does not say is not compared.
 """
 
 import hashlib
@@ -47,7 +48,9 @@ def source(path: Path) -> dict[str, Any]:
     return {"path": str(path), "hash": result_hash(RunDirectory(path))}
 
 
-def why_run_is_stale(path: Path, planned: PlannedRun, teacher: Path | None, sweep: Path | None) -> str:
+def why_run_is_stale(
+    path: Path, planned: PlannedRun, teacher: Path | None, sweep: Path | None
+) -> str:
     """What of a run is not as planned, to be read after its name; empty if all is.
 
     Args:
@@ -57,7 +60,11 @@ def why_run_is_stale(path: Path, planned: PlannedRun, teacher: Path | None, swee
         sweep: the run that is to choose its learning rate.
     """
     run = RunDirectory(path)
-    return _other_settings(run, planned, sweep) or _other_rate(run, planned, sweep) or _other_teacher(run, teacher)
+    return (
+        _other_settings(run, planned, sweep)
+        or _other_rate(run, planned, sweep)
+        or _other_teacher(run, teacher)
+    )
 
 
 def why_probe_is_stale(summary: Path, settings: Mapping[str, Any]) -> str:
@@ -70,7 +77,11 @@ def why_probe_is_stale(summary: Path, settings: Mapping[str, Any]) -> str:
     record, path = read_object(summary, ("settings",), "the probe's command"), summary.parent.parent
     if differing := _differing(record["settings"], settings):
         return f"was made with {differing}"
-    return "" if probed_here(record, RunDirectory(path)) else f"was made of another run than the one in {path} (trained again since)"
+    return (
+        ""
+        if probed_here(record, RunDirectory(path))
+        else f"was made of another run than the one in {path} (trained again since)"
+    )
 
 
 def probed_here(record: Mapping[str, Any], run: RunDirectory) -> bool:
@@ -88,14 +99,21 @@ def why_judgement_is_stale(judgement: Path, names: Iterable[str] | None = None) 
 
     Args:
         judgement: its JSON file.
-        names: the runs and probes beside it that it is to be made from; None for those that it names itself.
+        names: the runs and probes beside it that it is to be made from; None for those that it
+            names itself.
     """
     recorded = read_object(judgement, (), "its command").get(MADE_FROM)
     if recorded is None:
         return "does not say which runs it was made from (an older version wrote it)"
     now = contents(judgement.parent, recorded if names is None else names)
-    differing = sorted(name for name in recorded.keys() | now.keys() if recorded.get(name) != now.get(name))
-    return f"was made from other runs than those that are there: {_first_of(differing, ', ')}" if differing else ""
+    differing = sorted(
+        name for name in recorded.keys() | now.keys() if recorded.get(name) != now.get(name)
+    )
+    return (
+        f"was made from other runs than those that are there: {_first_of(differing, ', ')}"
+        if differing
+        else ""
+    )
 
 
 def refuse_stale_judgement(judgement: Path, command: str) -> None:
@@ -113,7 +131,9 @@ def refuse_stale_judgement(judgement: Path, command: str) -> None:
 
 
 def _other_settings(run: RunDirectory, planned: PlannedRun, sweep: Path | None) -> str:
-    not_compared = planned.idle if sweep is None else (*planned.idle, _RATE)  # on which the sweep has the last word
+    not_compared = (
+        planned.idle if sweep is None else (*planned.idle, _RATE)
+    )  # on which the sweep has the last word
     there, wanted = (_settings(record, not_compared) for record in (run.record, planned.record))
     if differing := _differing(there, wanted):
         return f"was trained with {differing}"
@@ -128,20 +148,40 @@ def _other_rate(run: RunDirectory, planned: PlannedRun, sweep: Path | None) -> s
         return ""
     if recorded := run.manifest.get(MADE_FROM, {}).get("tuned_by"):
         same = recorded["hash"] == result_hash(RunDirectory(sweep))
-        return "" if same else f"had its learning rate chosen by another sweep than the one in {sweep} (trained again since)"
-    there, wanted = run.record["config"]["optim"]["learning_rate"], tuned_rate(sweep, planned.criterion)
-    return "" if there == [wanted] else f"was trained with {_RATE} = {_shown(there)}, the sweep in {sweep} chooses {wanted}"
+        return (
+            ""
+            if same
+            else (
+                f"had its learning rate chosen by another sweep than the one in {sweep} (trained"
+                " again since)"
+            )
+        )
+    there, wanted = (
+        run.record["config"]["optim"]["learning_rate"],
+        tuned_rate(sweep, planned.criterion),
+    )
+    return (
+        ""
+        if there == [wanted]
+        else f"was trained with {_RATE} = {_shown(there)}, the sweep in {sweep} chooses {wanted}"
+    )
 
 
 def _other_teacher(run: RunDirectory, teacher: Path | None) -> str:
     recorded = run.record.get("teacher_hash")
-    if teacher is None or recorded is None or not _is_finished(teacher) or recorded == result_hash(RunDirectory(teacher)):
+    if (
+        teacher is None
+        or recorded is None
+        or not _is_finished(teacher)
+        or recorded == result_hash(RunDirectory(teacher))
+    ):
         return ""
     return f"was taught by another teacher than the one in {teacher} (trained again since)"
 
 
 def _is_finished(path: Path) -> bool:
-    """Whether what it is compared with is there; one that is still to be trained may become the same."""
+    """Whether what it is compared with is there; one that is still to be trained may become the
+    same."""
     return (path / "manifest.json").exists() and RunDirectory(path).finished
 
 
@@ -152,15 +192,24 @@ def _content(path: Path) -> str | None:
 
 
 def _settings(record: Mapping[str, Any], but: tuple[str, ...]) -> dict[str, Any]:
-    """All settings of a record by their names on the command line, but those whose names begin so."""
+    """All settings of a record by their names on the command line, but those whose names begin
+    so."""
     parts = flatten({name: value for name, value in record.items() if name in _SETTINGS})
     settings = {name.removeprefix("config."): value for name, value in parts.items()}
     return {name: value for name, value in settings.items() if not name.startswith(but)}
 
 
 def _differing(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    names = [name for name in sorted(there.keys() | wanted.keys()) if there.get(name) != wanted.get(name)]
-    return _first_of([f"{name} = {_shown(there.get(name))}, the preset now says {_shown(wanted.get(name))}" for name in names], "; ")
+    names = [
+        name for name in sorted(there.keys() | wanted.keys()) if there.get(name) != wanted.get(name)
+    ]
+    return _first_of(
+        [
+            f"{name} = {_shown(there.get(name))}, the preset now says {_shown(wanted.get(name))}"
+            for name in names
+        ],
+        "; ",
+    )
 
 
 def _shown(value: Any) -> str:

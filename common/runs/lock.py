@@ -1,6 +1,8 @@
-"""Who works in a directory: one process at a time writes, and anybody may look without being in its way.
+"""Who works in a directory: one process at a time writes, and anybody may look without being in its
+way.
 
-The kernel releases both locks when the process dies, however it dies, also where a server keeps the files.
+The kernel releases both locks when the process dies, however it dies, also where a server keeps the
+files.
 """
 
 import fcntl
@@ -33,7 +35,10 @@ def locked(path: Path, name: str = LOCK) -> Iterator[None]:
     with (path / name).open("a+") as file:
         if not _try_lock(file, fcntl.LOCK_EX):
             file.seek(0)
-            raise UserError(f"{path} is in use by another process ({file.read().strip() or 'unknown'}); wait for it or use another directory")
+            raise UserError(
+                f"{path} is in use by another process ({file.read().strip() or 'unknown'}); wait"
+                " for it or use another directory"
+            )
         file.truncate(0)
         file.write(f"{_OWNER}{os.getpid()} on {platform.node()}")
         file.flush()
@@ -46,9 +51,11 @@ def locked(path: Path, name: str = LOCK) -> Iterator[None]:
 
 @contextmanager
 def announced(path: Path) -> Iterator[None]:
-    """Show whoever looks that a process works in a directory; to be called by the one that holds its lock.
+    """Show whoever looks that a process works in a directory; to be called by the one that holds
+    its lock.
 
-    What is shown is a file that is locked before it gets its name, and a new one for each process. Who looks tries that lock, which nobody waits for.
+    What is shown is a file that is locked before it gets its name, and a new one for each process.
+    Who looks tries that lock, which nobody waits for.
     """
     temporary = path / temporary_name()
     with temporary.open("x") as file:

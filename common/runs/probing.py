@@ -1,8 +1,10 @@
-"""Probes of a whole trajectory: what every one of them does with a run directory, whatever it measures.
+"""Probes of a whole trajectory: what every one of them does with a run directory, whatever it
+measures.
 
-A probe reads the checkpoints of a finished run and writes tables into `probes/` inside it, and last `probes/<name>.json`, which holds its settings
-and the hash of the run, and says that it is complete. What it has computed is kept checkpoint by checkpoint, so that an interrupted probe goes on
-where it stopped.
+A probe reads the checkpoints of a finished run and writes tables into `probes/` inside it, and last
+`probes/<name>.json`, which holds its settings and the hash of the run, and says that it is
+complete. What it has computed is kept checkpoint by checkpoint, so that an interrupted probe goes
+on where it stopped.
 """
 
 import json
@@ -41,9 +43,14 @@ class Probe:
     """Further entries of its JSON file."""
 
     def over(
-        self, steps: Sequence[int], compute: Callable[[Sequence[int]], Mapping[str, np.ndarray]], together: int = 1, unit: str = "checkpoints"
+        self,
+        steps: Sequence[int],
+        compute: Callable[[Sequence[int]], Mapping[str, np.ndarray]],
+        together: int = 1,
+        unit: str = "checkpoints",
     ) -> list[dict[str, np.ndarray]]:
-        """Compute arrays for the checkpoints of a trajectory, some of them together, or take what an interrupted probe has left.
+        """Compute arrays for the checkpoints of a trajectory, some of them together, or take what
+        an interrupted probe has left.
 
         Args:
             steps: the checkpoints, or other numbers that tell parts of the work apart.
@@ -69,8 +76,14 @@ class Probe:
         """What is left if this process ends now, and what to do."""
         num_parts = len(list(self.parts.glob("*.npz")))
         if not num_parts:
-            return f"nothing of the probe of {self.run.path} is saved yet; the same command begins it again"
-        return f"the probe of {self.run.path} is saved up to its part {num_parts}; the same command goes on from there"
+            return (
+                f"nothing of the probe of {self.run.path} is saved yet; the same command begins it"
+                " again"
+            )
+        return (
+            f"the probe of {self.run.path} is saved up to its part {num_parts}; the same command"
+            " goes on from there"
+        )
 
     def _part(self, group: Sequence[int]) -> Path:
         return self.parts / f"{group[0]}-{group[-1]}.npz"
@@ -81,7 +94,10 @@ class Probe:
             with np.load(path) as part:
                 return dict(part)
         except (ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise RunError(f"{path} is damaged ({error}); delete {self.parts} and run the probe's command again") from None
+            raise RunError(
+                f"{path} is damaged ({error}); delete {self.parts} and run the probe's command"
+                " again"
+            ) from None
 
 
 def probed_run(path: Path, experiment: str) -> RunDirectory:
@@ -97,8 +113,11 @@ def probed_run(path: Path, experiment: str) -> RunDirectory:
 
 
 @contextmanager
-def opened_probe(run: RunDirectory, name: str, settings: Mapping[str, Any]) -> Iterator[Probe | None]:
-    """Begin a probe of a finished run, or go on with it; complete it when the block ends. None if it has been done.
+def opened_probe(
+    run: RunDirectory, name: str, settings: Mapping[str, Any]
+) -> Iterator[Probe | None]:
+    """Begin a probe of a finished run, or go on with it; complete it when the block ends. None if
+    it has been done.
 
     What can be refused is refused before: from here on the run holds files of the probe.
 
@@ -108,25 +127,38 @@ def opened_probe(run: RunDirectory, name: str, settings: Mapping[str, Any]) -> I
         settings: plain JSON values.
 
     Raises:
-        UserError: another process probes the run in this way, it was probed with other settings, or it is not the run that was probed.
+        UserError: another process probes the run in this way, it was probed with other settings, or
+            it is not the run that was probed.
         RunError: the JSON file of an earlier probe is damaged.
     """
     folder = run.path / FOLDER
     folder.mkdir(exist_ok=True)
     # Not that of the run, which several probes may read at the same time.
     with locked(folder, f"{name}.lock"):
-        complete, parts, settings = folder / f"{name}.json", folder / f"{name}.parts", json.loads(json.dumps(settings))
+        complete, parts, settings = (
+            folder / f"{name}.json",
+            folder / f"{name}.parts",
+            json.loads(json.dumps(settings)),
+        )
         if complete.exists():
             record = read_object(complete, ("settings",), "the probe's command")
             if record["settings"] != settings:
-                raise UserError(f"{folder} holds a probe with other settings; delete {complete} to probe again")
+                raise UserError(
+                    f"{folder} holds a probe with other settings; delete {complete} to probe again"
+                )
             if not probed_here(record, run):
-                raise UserError(f"{folder} holds a probe of another run than {run.path} is now; delete {complete} to probe again")
+                raise UserError(
+                    f"{folder} holds a probe of another run than {run.path} is now; delete"
+                    f" {complete} to probe again"
+                )
             _drop_parts(parts)  # of a process that was killed at the very end
             print(f"{complete}: already there, nothing to do")
             yield None
             return
-        marker, begun = parts / _SETTINGS, {"settings": settings, MADE_FROM: {"run": {"hash": result_hash(run)}}}
+        marker, begun = (
+            parts / _SETTINGS,
+            {"settings": settings, MADE_FROM: {"run": {"hash": result_hash(run)}}},
+        )
         if _left_by(marker) != begun:
             _drop_parts(parts)
             parts.mkdir(exist_ok=True)
@@ -148,7 +180,8 @@ def _drop_parts(parts: Path) -> None:
 
 
 def _left_by(marker: Path) -> Any:
-    """What an interrupted probe was begun with; None where there is none, or none that can be read."""
+    """What an interrupted probe was begun with; None where there is none, or none that can be
+    read."""
     try:
         return json.loads(marker.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):

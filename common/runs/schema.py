@@ -1,11 +1,20 @@
-"""What `config.json`, `manifest.json` and `metrics.jsonl` hold in every run, whatever its experiment; they may hold more."""
+"""What `config.json`, `manifest.json` and `metrics.jsonl` hold in every run, whatever its
+experiment; they may hold more."""
 
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, StrictFloat, StrictInt, StrictStr, TypeAdapter, ValidationError
+from pydantic import (
+    ConfigDict,
+    Field,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    TypeAdapter,
+    ValidationError,
+)
 
 from common.base.config import explain
 from common.base.errors import RunError, UserError
@@ -50,7 +59,9 @@ class _Manifest:
         if self.status == "finished" and self.wall_seconds is None:
             raise ValueError("wall_seconds: missing, though the run is finished")
         if len(self.seeds) != len(self.learning_rates):
-            raise ValueError(f"{len(self.seeds)} seeds, but {len(self.learning_rates)} learning_rates")
+            raise ValueError(
+                f"{len(self.seeds)} seeds, but {len(self.learning_rates)} learning_rates"
+            )
 
 
 @dataclass
@@ -61,7 +72,11 @@ class _Evaluation:
     accuracy: list[StrictFloat | None]
 
 
-_RECORD, _MANIFEST, _METRICS = TypeAdapter(_Record), TypeAdapter(_Manifest), TypeAdapter(list[_Evaluation])
+_RECORD, _MANIFEST, _METRICS = (
+    TypeAdapter(_Record),
+    TypeAdapter(_Manifest),
+    TypeAdapter(list[_Evaluation]),
+)
 
 
 def check_record(values: object, path: Path) -> None:
@@ -89,7 +104,10 @@ def check_metrics(values: object, path: Path) -> None:
 
 def corrupted(path: Path, reason: str) -> RunError:
     """The error of a file that a run cannot be read from."""
-    return RunError(f"{path} is corrupted ({reason}); if {path.parent} is a run of yours, delete it and run its command again")
+    return RunError(
+        f"{path} is corrupted ({reason}); if {path.parent} is a run of yours, delete it and run its"
+        " command again"
+    )
 
 
 def _check(adapter: TypeAdapter[Any], values: object, path: Path) -> None:
@@ -105,7 +123,9 @@ def _check(adapter: TypeAdapter[Any], values: object, path: Path) -> None:
 
 
 def _no_run(path: Path, reason: str) -> UserError:
-    return UserError(f"{path.parent} is not a run directory: {path.name} {reason}; give the directory of a run")
+    return UserError(
+        f"{path.parent} is not a run directory: {path.name} {reason}; give the directory of a run"
+    )
 
 
 def _reason(error: ValidationError) -> str:

@@ -1,10 +1,13 @@
-"""Checkpoints of a run (Orbax): its trajectory of parameters, and the one full state to resume from.
+"""Checkpoints of a run (Orbax): its trajectory of parameters, and the one full state to resume
+from.
 
-A checkpoint is written to a temporary directory, renamed, and only then entered in the manifest with the hash of its contents; a process killed
-anywhere in between leaves a directory that nobody refers to. Every load checks the hash, and the first checkpoint of a run is loaded once when it
-has been written, so that a disk or a path that gives nothing back is found out before time is spent.
+A checkpoint is written to a temporary directory, renamed, and only then entered in the manifest
+with the hash of its contents; a process killed anywhere in between leaves a directory that nobody
+refers to. Every load checks the hash, and the first checkpoint of a run is loaded once when it has
+been written, so that a disk or a path that gives nothing back is found out before time is spent.
 
-Nothing is deleted but checkpoints, whole or half-written: what else lies in these folders was put there by others.
+Nothing is deleted but checkpoints, whole or half-written: what else lies in these folders was put
+there by others.
 """
 
 import hashlib
@@ -27,13 +30,16 @@ from common.base.errors import RunError, UserError, explain_os_error, full_disk,
 from common.nn.models import Params
 from common.runs.directory import RunDirectory
 
-logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax reports each save, and the traceback of each error that it raises besides
+logging.getLogger("absl").setLevel(
+    logging.CRITICAL
+)  # Orbax reports each save, and the traceback of each error that it raises besides
 
 TreeT = TypeVar("TreeT")
 _CHECKPOINT = re.compile(r"\d+(\.orbax-checkpoint-tmp.*)?")
 _PLAIN_PATH = re.compile(r"(?!/(gs|s3|az|hf)/)(?!.*/\.\./)(?!.*\.__lock/)[\w/.+,=@ -]*", re.ASCII)
-"""Without what Orbax, etils and TensorStore take otherwise than the file system does: patterns ([y], *), backslashes, addresses (/gs/a, gs:/a), `..`,
-names of TensorStore's locks, bytes that are no UTF-8."""
+"""Without what Orbax, etils and TensorStore take otherwise than the file system does: patterns
+([y], *), backslashes, addresses (/gs/a, gs:/a), `..`, names of TensorStore's locks, bytes that are
+no UTF-8."""
 _SYSTEM_ERROR = re.compile(r"\[OS error (\d+)|os_error_code='(\d+)'")
 """As TensorStore puts it."""
 
@@ -53,15 +59,21 @@ class Trajectory:
         path, is_first = self._path(step), not self.run.manifest["checkpoints"]
         digest = _write(path, params)
         if is_first:
-            advice = f"it has just been written there, so that no run can be kept in {self.run.path}; choose another --run-dir"
+            advice = (
+                f"it has just been written there, so that no run can be kept in {self.run.path};"
+                " choose another --run-dir"
+            )
             _read(path, digest, advice, None)
         self.run.write_manifest(checkpoints=self.run.manifest["checkpoints"] | {str(step): digest})
 
     def save_waiting(self, step: int, params: Params) -> None:
-        """Write a checkpoint that is not part of the trajectory yet: it waits until it is kept or dropped."""
+        """Write a checkpoint that is not part of the trajectory yet: it waits until it is kept or
+        dropped."""
         if str(step) not in self.run.manifest["checkpoints"]:
             digest = _write(self._path(step), params)
-            self.run.write_manifest(waiting=self.run.manifest.get("waiting", {}) | {str(step): digest})
+            self.run.write_manifest(
+                waiting=self.run.manifest.get("waiting", {}) | {str(step): digest}
+            )
 
     def keep(self, steps: Sequence[int]) -> None:
         """Make waiting checkpoints part of the trajectory."""
@@ -88,11 +100,15 @@ class Trajectory:
         """
         digest = self.run.manifest["checkpoints"].get(str(step))
         if digest is None:
-            raise UserError(f"{self.run.path} has no checkpoint at step {step}; it has {describe_steps(self.steps())}")
+            raise UserError(
+                f"{self.run.path} has no checkpoint at step {step}; it has"
+                f" {describe_steps(self.steps())}"
+            )
         return _read(self._path(step), digest, self._advice, None)
 
     def problems(self) -> list[str]:
-        """Check every checkpoint and the resume state against the manifest; an empty list means all is well."""
+        """Check every checkpoint and the resume state against the manifest; an empty list means all
+        is well."""
         found = []
         for path, digest in self._saved().items():
             if self._problem(path, digest) is None:
@@ -106,7 +122,9 @@ class Trajectory:
 
     def _saved(self) -> dict[Path, str]:
         """All that the manifest says to be there, with its hash."""
-        saved = {self._path(step): self.run.manifest["checkpoints"][str(step)] for step in self.steps()}
+        saved = {
+            self._path(step): self.run.manifest["checkpoints"][str(step)] for step in self.steps()
+        }
         resume = self.run.manifest.get("resume")
         if resume is not None and not self.run.finished:
             saved[self._resume_path(resume["step"])] = resume["sha256"]
@@ -120,13 +138,15 @@ class Trajectory:
         return None
 
     def save_resume(self, step: int, state: object, **host_state: Any) -> None:
-        """Keep the full training state, and the JSON values that belong to it, in place of the previous one."""
+        """Keep the full training state, and the JSON values that belong to it, in place of the
+        previous one."""
         digest = _write(self._resume_path(step), state)
         self.run.write_manifest(resume={"step": step, "sha256": digest, **host_state})
         _drop_checkpoints(self.run.path / "resume", keep=[str(step)])
 
     def load_resume(self, template: TreeT) -> tuple[TreeT, dict[str, Any]] | None:
-        """The saved training state in the structure of `template` with its JSON values; None when nothing was saved.
+        """The saved training state in the structure of `template` with its JSON values; None when
+        nothing was saved.
 
         What was written after that state is discarded: it will be written again, bit for bit.
         """
@@ -134,21 +154,29 @@ class Trajectory:
         resume = self.run.manifest.get("resume")
         if resume is None:
             return None
-        return _read(self._resume_path(resume["step"]), resume["sha256"], self._advice, template), resume
+        return (
+            _read(self._resume_path(resume["step"]), resume["sha256"], self._advice, template),
+            resume,
+        )
 
     def discard_unsaved(self) -> None:
-        """Delete the checkpoints after the state to resume from, and what a process has left that was killed while it wrote one."""
+        """Delete the checkpoints after the state to resume from, and what a process has left that
+        was killed while it wrote one."""
         manifest = self.run.manifest
         last = manifest["resume"]["step"] if "resume" in manifest else -1
         saved = {name: manifest.get(name, {}) for name in ("checkpoints", "waiting")}
-        kept = {name: {step: digest for step, digest in of_steps.items() if int(step) <= last} for name, of_steps in saved.items()}
+        kept = {
+            name: {step: digest for step, digest in of_steps.items() if int(step) <= last}
+            for name, of_steps in saved.items()
+        }
         if kept != saved:
             self.run.write_manifest(**kept)
         _drop_checkpoints(self.run.path / "checkpoints", keep=kept["checkpoints"] | kept["waiting"])
         _drop_checkpoints(self.run.path / "resume", keep=[str(last)])
 
     def drop_leftovers(self) -> None:
-        """Delete what a finished run needs no more: the state to resume from, and checkpoints that still wait."""
+        """Delete what a finished run needs no more: the state to resume from, and checkpoints that
+        still wait."""
         self.drop_waiting_except(())
         _drop_checkpoints(self.run.path / "resume", keep=())
         with suppress(OSError):  # there is none, or something that is not ours in it
@@ -156,7 +184,10 @@ class Trajectory:
 
     @property
     def _advice(self) -> str:
-        return f"it was changed or damaged after it was written; delete {self.run.path} and run its command again, or restore it from a copy"
+        return (
+            f"it was changed or damaged after it was written; delete {self.run.path} and run its"
+            " command again, or restore it from a copy"
+        )
 
     def _path(self, step: int) -> Path:
         return self.run.path / "checkpoints" / str(step)
@@ -178,7 +209,8 @@ def content_hash(tree: object) -> str:
     """SHA-256 over the names, types, shapes and bytes of all leaves, whatever the file format."""
     digest = hashlib.sha256()
     for path, leaf in sorted(
-        (jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        (jax.tree_util.keystr(path, simple=True, separator="/"), leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     ):
         array = np.ascontiguousarray(leaf)
         digest.update(f"{path} {array.dtype} {array.shape}\n".encode())
@@ -191,7 +223,11 @@ def _write(path: Path, tree: object) -> str:
     try:
         with _plain(path) as target, ocp.PyTreeCheckpointer() as checkpointer:
             checkpointer.save(target, tree, force=True)
-    except (OSError, ValueError, RuntimeError) as error:  # what Orbax and TensorStore make of an error of the system
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+    ) as error:  # what Orbax and TensorStore make of an error of the system
         raise _not_written(path, error) from None
     return content_hash(tree)
 
@@ -201,15 +237,21 @@ def _not_written(path: Path, error: Exception) -> UserError | RunError:
         return full_disk(f": could not write {path}")
     if isinstance(error, OSError):
         return explain_os_error(error)
-    return RunError(f"could not write {path} ({_reason(error)}); nothing saved so far is lost, the same command goes on from there")
+    return RunError(
+        f"could not write {path} ({_reason(error)}); nothing saved so far is lost, the same command"
+        " goes on from there"
+    )
 
 
 def _read(path: Path, digest: str, advice: str, template: Any) -> Any:
     try:
         with _plain(path) as source, ocp.PyTreeCheckpointer() as checkpointer:
             tree = checkpointer.restore(source, item=template)
-    except Exception as error:  # Orbax and TensorStore raise many types for a damaged file; all of them mean the same here
-        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError | NotADirectoryError):
+    # Orbax and TensorStore raise many types for a damaged file; all of them mean the same here.
+    except Exception as error:
+        if isinstance(error, OSError) and not isinstance(
+            error, FileNotFoundError | NotADirectoryError
+        ):
             raise explain_os_error(error) from None  # no damage, but no permission, say
         if no_device := missing_device():
             raise UserError(no_device) from None
@@ -229,12 +271,15 @@ def _reason(error: Exception) -> str:
 
 @contextmanager
 def _plain(path: Path) -> Iterator[Path]:
-    """The path of a checkpoint as Orbax and TensorStore take it: by way of a link where it has characters that mean something else to them."""
+    """The path of a checkpoint as Orbax and TensorStore take it: by way of a link where it has
+    characters that mean something else to them."""
     path = path.absolute()
     if _PLAIN_PATH.fullmatch(str(path)):
         yield path
         return
-    with tempfile.TemporaryDirectory(dir=None if _PLAIN_PATH.fullmatch(tempfile.gettempdir()) else "/tmp") as folder:
+    with tempfile.TemporaryDirectory(
+        dir=None if _PLAIN_PATH.fullmatch(tempfile.gettempdir()) else "/tmp"
+    ) as folder:
         link = Path(folder, "run")
         link.symlink_to(path.parent.parent)
         yield link / path.parent.name / path.name

@@ -1,9 +1,12 @@
-"""What a masked model takes from the n tokens around a position: M_robust and M_close (paper section 4; published code ngram_prediction.py).
+"""What a masked model takes from the n tokens around a position: M_robust and M_close (paper
+section 4; published code ngram_prediction.py).
 
-Both compare the model's distribution at a position p, with p alone masked, to the one it gives when more is hidden:
+Both compare the model's distribution at a position p, with p alone masked, to the one it gives when
+more is hidden:
 
-    M_robust(n): the whole window of n tokens around p is masked. Small where the model does without its neighbours.
-    M_close(n): everything outside the window is masked. Small where the model needs nothing but its neighbours.
+    M_robust(n): the whole window of n tokens around p is masked. Small where the model does without
+    its neighbours. M_close(n): everything outside the window is masked. Small where the model needs
+    nothing but its neighbours.
 
 The distance is the total variation, half of the L1 norm that the published code reports.
 """
@@ -21,7 +24,8 @@ from common.nn.transformer import TokenInputs
 
 
 class Pairs(NamedTuple):
-    """Positions in sentences, P of them; every window that will be asked for lies among the words of its sentence."""
+    """Positions in sentences, P of them; every window that will be asked for lies among the words
+    of its sentence."""
 
     tokens_PxT: jax.Array
     words_PxT: jax.Array
@@ -30,15 +34,23 @@ class Pairs(NamedTuple):
     """Which may be attended to: all but padding."""
     position_P: jax.Array
     sentence_P: np.ndarray
-    """Number of the sentence, for a bootstrap over sentences: pairs of one sentence are not independent."""
+    """Number of the sentence, for a bootstrap over sentences: pairs of one sentence are not
+    independent."""
 
 
 def window(n: int) -> tuple[int, int]:
-    """First and last offset of the window of n tokens from its position: an even one has its longer half before it (2: p-1..p; 3: p-1..p+1)."""
+    """First and last offset of the window of n tokens from its position: an even one has its longer
+    half before it (2: p-1..p; 3: p-1..p+1)."""
     return -(n // 2), (n - 1) // 2
 
 
-def pairs_of(tokens_BxT: jax.Array, words_BxT: jax.Array, pad_id: int, positions: Sequence[int], sizes: Sequence[int]) -> Pairs:
+def pairs_of(
+    tokens_BxT: jax.Array,
+    words_BxT: jax.Array,
+    pad_id: int,
+    positions: Sequence[int],
+    sizes: Sequence[int],
+) -> Pairs:
     """Every position of every sentence at which all windows fit.
 
     Args:
@@ -49,26 +61,44 @@ def pairs_of(tokens_BxT: jax.Array, words_BxT: jax.Array, pad_id: int, positions
         sizes: n of every window.
 
     Raises:
-        UserError: a position outside of the sentences, a window that is wider than all of them, or no pair at all.
+        UserError: a position outside of the sentences, a window that is wider than all of them, or
+            no pair at all.
     """
     words = np.asarray(words_BxT)
     length = words.shape[1]
     if outside := [position for position in positions if not 0 <= position < length]:
-        raise UserError(f"position {outside[0]} lies outside of the sentences, which have positions 0 to {length - 1}, BOS and EOS among them")
+        raise UserError(
+            f"position {outside[0]} lies outside of the sentences, which have positions 0 to"
+            f" {length - 1}, BOS and EOS among them"
+        )
     if max(sizes) > words.sum(1).max():
-        raise UserError(f"a window of {max(sizes)} tokens is wider than the longest sentence, {words.sum(1).max()} words")
+        raise UserError(
+            f"a window of {max(sizes)} tokens is wider than the longest sentence,"
+            f" {words.sum(1).max()} words"
+        )
     low, high = (min(window(n)[0] for n in sizes), max(window(n)[1] for n in sizes))
 
     def fits_B(position: int) -> np.ndarray:
         first, last = position + low, position + high
         is_inside = first >= 0 and last < length
-        return np.all(words[:, first : last + 1], axis=1) if is_inside else np.zeros(len(words), bool)
+        return (
+            np.all(words[:, first : last + 1], axis=1) if is_inside else np.zeros(len(words), bool)
+        )
 
     sentence_P, which_P = np.nonzero(np.stack([fits_B(position) for position in positions], axis=1))
     if not len(sentence_P):
-        raise UserError(f"no sentence has a window of {max(sizes)} words around any of the positions {', '.join(map(str, positions))}")
+        raise UserError(
+            f"no sentence has a window of {max(sizes)} words around any of the positions"
+            f" {', '.join(map(str, positions))}"
+        )
     tokens_PxT = jnp.asarray(tokens_BxT)[sentence_P]
-    return Pairs(tokens_PxT, jnp.asarray(words)[sentence_P], tokens_PxT != pad_id, jnp.asarray(positions)[which_P], sentence_P)
+    return Pairs(
+        tokens_PxT,
+        jnp.asarray(words)[sentence_P],
+        tokens_PxT != pad_id,
+        jnp.asarray(positions)[which_P],
+        sentence_P,
+    )
 
 
 def in_window(position_P: jax.Array, length: int, n: int) -> jax.Array:
@@ -79,12 +109,19 @@ def in_window(position_P: jax.Array, length: int, n: int) -> jax.Array:
 
 
 def total_variation(p_xC: jax.Array, q_xC: jax.Array) -> jax.Array:
-    """Half the L1 norm of the difference of two distributions, in [0, 1]; `(..., C)` twice to `(...)`."""
+    """Half the L1 norm of the difference of two distributions, in [0, 1]; `(..., C)` twice to
+    `(...)`."""
     return jnp.sum(jnp.abs(p_xC - q_xC), axis=-1) / 2
 
 
 def probe(
-    apply: Callable[[Params, TokenInputs], jax.Array], params: Params, pairs: Pairs, sizes: Sequence[int], mask_id: int, *, hide_masked: bool
+    apply: Callable[[Params, TokenInputs], jax.Array],
+    params: Params,
+    pairs: Pairs,
+    sizes: Sequence[int],
+    mask_id: int,
+    *,
+    hide_masked: bool,
 ) -> jax.Array:
     """M_robust and M_close of every pair and window in total variation, `(2, N, P)`.
 
@@ -94,15 +131,24 @@ def probe(
         pairs: as many as are to be in memory at one time.
         sizes: n of every window.
         mask_id: the id of MASK.
-        hide_masked: whether masked tokens are not attended to either, as the model was trained (`MaskingConfig.hide_selected`).
+        hide_masked: whether masked tokens are not attended to either, as the model was trained
+            (`MaskingConfig.hide_selected`).
     """
 
     def distribution(hidden_PxT: jax.Array) -> jax.Array:
         masked_PxT = hidden_PxT & pairs.words_PxT
         visible_PxT = pairs.visible_PxT & ~masked_PxT if hide_masked else pairs.visible_PxT
-        return jax.nn.softmax(apply(params, TokenInputs(jnp.where(masked_PxT, mask_id, pairs.tokens_PxT), visible_PxT, pairs.position_P)))
+        return jax.nn.softmax(
+            apply(
+                params,
+                TokenInputs(
+                    jnp.where(masked_PxT, mask_id, pairs.tokens_PxT), visible_PxT, pairs.position_P
+                ),
+            )
+        )
 
-    # One forward pass after the other: the model is compiled once, and one of them fills the memory as well as all.
+    # One forward pass after the other: the model is compiled once, and one of them fills the memory
+    # as well as all.
     length = pairs.tokens_PxT.shape[1]
     own_PxT = in_window(pairs.position_P, length, 1)
     windows = [in_window(pairs.position_P, length, n) for n in sizes]

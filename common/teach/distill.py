@@ -1,4 +1,5 @@
-"""The run of a student, whatever it learns: its teacher found and checked, its schedule built, its record written."""
+"""The run of a student, whatever it learns: its teacher found and checked, its schedule built, its
+record written."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +26,8 @@ TeacherT = TypeVar("TeacherT")
 
 @dataclass(frozen=True)
 class Distillation(Generic[TeacherT]):
-    """What an experiment knows of its students; None in place of a teacher's configuration where the data's labels supervise."""
+    """What an experiment knows of its students; None in place of a teacher's configuration where
+    the data's labels supervise."""
 
     experiment: str
     config: Distills
@@ -44,7 +46,9 @@ class Distillation(Generic[TeacherT]):
     tells_speed: bool = False
     """Whether a run measures itself beside what its device can do."""
 
-    def stage(self, command: TrainingCommand[Any], path: Path | None) -> tuple[Stage, tuple[int, ...]]:
+    def stage(
+        self, command: TrainingCommand[Any], path: Path | None
+    ) -> tuple[Stage, tuple[int, ...]]:
         """The run that a command asks for, and the steps of the teacher's checkpoints.
 
         Args:
@@ -52,7 +56,8 @@ class Distillation(Generic[TeacherT]):
             path: the teacher's run directory; labels do without.
 
         Raises:
-            UserError: the teacher is missing, unfinished, or was trained on other data; or there is one, and labels supervise.
+            UserError: the teacher is missing, unfinished, or was trained on other data; or there is
+                one, and labels supervise.
         """
         config = self.config
         paths = {"teacher": str(path or ""), "tuned_by": str(command.tuned_by or "")}
@@ -61,33 +66,71 @@ class Distillation(Generic[TeacherT]):
         if config.schedule == "ce":
             if path is not None:
                 raise UserError(
-                    "--schedule ce learns from the data's labels, which need no teacher; leave out --teacher, or choose another --schedule"
+                    "--schedule ce learns from the data's labels, which need no teacher; leave out"
+                    " --teacher, or choose another --schedule"
                 )
             problem = self.problem(None)
-            supervision = Supervision(tuple(schedule.ce(config.training.steps) for _ in problem.lanes), None)
-            return self._stage(command.run_dir, record, problem, supervision, {MADE_FROM: made_from}), ()
+            supervision = Supervision(
+                tuple(schedule.ce(config.training.steps) for _ in problem.lanes), None
+            )
+            return (
+                self._stage(command.run_dir, record, problem, supervision, {MADE_FROM: made_from}),
+                (),
+            )
         if path is None:
-            raise UserError(f"--schedule {config.schedule} needs --teacher, the run directory of a finished `python -m {self.experiment}.train`")
+            raise UserError(
+                f"--schedule {config.schedule} needs --teacher, the run directory of a finished"
+                f" `python -m {self.experiment}.train`"
+            )
         if config.shared_stream and config.teacher_seed is None:
-            raise UserError("--shared-stream lets one teacher answer for all seeds at once; say which one with --teacher-seed")
+            raise UserError(
+                "--shared-stream lets one teacher answer for all seeds at once; say which one with"
+                " --teacher-seed"
+            )
         teacher_config = self.read_teacher(self._teacher_directory(path))
         problem = self.problem(teacher_config)
         teacher = TeacherRun(path, [lane.seed for lane in problem.lanes], config.teacher_seed)
         supervision = supervise(config, teacher, self.shared_layers(teacher_config))
-        found: dict[str, Any] = {"transitions": [asdict(transition) for transition in teacher.transitions(config.detector)]}
+        found: dict[str, Any] = {
+            "transitions": [
+                asdict(transition) for transition in teacher.transitions(config.detector)
+            ]
+        }
         found[MADE_FROM] = made_from | {"teacher": {"path": str(path), "hash": teacher.hash}}
-        stage = self._stage(command.run_dir, record | {"teacher_hash": teacher.hash}, problem, supervision, found)
+        stage = self._stage(
+            command.run_dir, record | {"teacher_hash": teacher.hash}, problem, supervision, found
+        )
         return stage, teacher.trajectory.steps()
 
     def _teacher_directory(self, path: Path) -> RunDirectory:
         run = RunDirectory(path)
         if (run.record["experiment"], run.record["stage"]) != (self.experiment, "train"):
-            raise UserError(f"{path} is a run of {run.record['experiment']}.{run.record['stage']}; a teacher comes from {self.experiment}.train")
+            raise UserError(
+                f"{path} is a run of {run.record['experiment']}.{run.record['stage']}; a teacher"
+                f" comes from {self.experiment}.train"
+            )
         return run
 
-    def _stage(self, run_dir: Path, record: Mapping[str, Any], problem: Problem, supervision: Supervision, found: Mapping[str, Any]) -> Stage:
+    def _stage(
+        self,
+        run_dir: Path,
+        record: Mapping[str, Any],
+        problem: Problem,
+        supervision: Supervision,
+        found: Mapping[str, Any],
+    ) -> Stage:
         provenance = {**self.provenance, **found}
-        return Stage(run_dir, record, problem, self.config.training, supervision, provenance, self.engine, self.watch, self.tells_speed)
+        return Stage(
+            run_dir,
+            record,
+            problem,
+            self.config.training,
+            supervision,
+            provenance,
+            self.engine,
+            self.watch,
+            self.tells_speed,
+        )
 
 
 _IDLE_ON_LABELS = ("supervision.", "loss.", "teacher_seed")
@@ -101,7 +144,9 @@ def student_record(experiment: str, config: Distills) -> dict[str, Any]:
 
 def planned_student(record: Mapping[str, Any], criterion: TunedBy) -> PlannedRun:
     """The run of a planned command, by its record."""
-    return PlannedRun(record, criterion, _IDLE_ON_LABELS if record["config"]["schedule"] == "ce" else ())
+    return PlannedRun(
+        record, criterion, _IDLE_ON_LABELS if record["config"]["schedule"] == "ce" else ()
+    )
 
 
 def check_flags(args: Sequence[str], config: Distills) -> None:
@@ -118,6 +163,14 @@ def check_flags(args: Sequence[str], config: Distills) -> None:
         return
     typed = flags_of(args)
     if "teacher_seed" in typed and config.teacher_seed is not None:
-        raise UserError("--schedule ce learns from the data's labels and has no teacher whose --teacher-seed could be chosen; leave it out")
-    if idle := [f"--{name.replace('_', '-')}" for name in typed if name.startswith(_IDLE_ON_LABELS)]:
-        print(f"no effect with --schedule ce, which learns from the data's labels: {', '.join(idle)}", file=sys.stderr)
+        raise UserError(
+            "--schedule ce learns from the data's labels and has no teacher whose --teacher-seed"
+            " could be chosen; leave it out"
+        )
+    if idle := [
+        f"--{name.replace('_', '-')}" for name in typed if name.startswith(_IDLE_ON_LABELS)
+    ]:
+        print(
+            f"no effect with --schedule ce, which learns from the data's labels: {', '.join(idle)}",
+            file=sys.stderr,
+        )

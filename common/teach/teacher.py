@@ -1,4 +1,5 @@
-"""A finished run as a teacher: which of its lanes teaches which student lane, its checkpoints, its transitions."""
+"""A finished run as a teacher: which of its lanes teaches which student lane, its checkpoints, its
+transitions."""
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,7 +24,9 @@ from common.train.schedule import ScheduleConfig, ScheduleName, build
 class TeacherRun:
     """The trajectory of a finished run, seen from the lanes of a student run."""
 
-    def __init__(self, path: Path, student_seeds_L: Sequence[int], teacher_seed: int | None) -> None:
+    def __init__(
+        self, path: Path, student_seeds_L: Sequence[int], teacher_seed: int | None
+    ) -> None:
         """Pair every student lane with a teacher lane.
 
         Args:
@@ -37,12 +40,16 @@ class TeacherRun:
         self.run = finished_run(path, "teacher")
         seeds: list[int] = self.run.manifest["seeds"]
         if len(set(seeds)) < len(seeds):
-            raise UserError(f"the teacher {path} is a sweep over learning rates; train one with a single --optim.learning-rate")
+            raise UserError(
+                f"the teacher {path} is a sweep over learning rates; train one with a single"
+                " --optim.learning-rate"
+            )
         wanted_L = [seed if teacher_seed is None else teacher_seed for seed in student_seeds_L]
         if absent := sorted(set(wanted_L) - set(seeds)):
             raise UserError(
                 f"the teacher {path} has seeds {seeds}, not {absent}; train it with those seeds,"
-                " choose others (--training.seed, --training.num-seeds), or let one seed teach all (--teacher-seed)"
+                " choose others (--training.seed, --training.num-seeds), or let one seed teach all"
+                " (--teacher-seed)"
             )
         self.lane_L = tuple(seeds.index(seed) for seed in wanted_L)
         self.seeds_L = tuple(wanted_L)
@@ -60,16 +67,21 @@ class TeacherRun:
         return self.trajectory.steps()[-1]
 
     def stacked(self, wanted: Sequence[tuple[int, int]]) -> Params:
-        """The teachers of some student lanes, pairs (lane, teacher step), stacked along a leading axis."""
+        """The teachers of some student lanes, pairs (lane, teacher step), stacked along a leading
+        axis."""
         steps = {step for _, step in wanted}
         self._load(steps)
         self._loading = {step: self._loading[step] for step in steps}
         checkpoints = {step: loading.result() for step, loading in self._loading.items()}
-        teachers = [jax.tree.map(lambda leaf, lane=lane: leaf[self.lane_L[lane]], checkpoints[step]) for lane, step in wanted]
+        teachers = [
+            jax.tree.map(lambda leaf, lane=lane: leaf[self.lane_L[lane]], checkpoints[step])
+            for lane, step in wanted
+        ]
         return jax.tree.map(lambda *leaves: np.stack(leaves), *teachers)
 
     def prefetch(self, steps: Iterable[int]) -> None:
-        """Begin to read the checkpoints that are needed next, beside the training; at most these and the present ones are in memory."""
+        """Begin to read the checkpoints that are needed next, beside the training; at most these
+        and the present ones are in memory."""
         self._load(steps)
 
     def _load(self, steps: Iterable[int]) -> None:
@@ -84,7 +96,8 @@ class TeacherRun:
             detector: finds the candidates.
 
         Raises:
-            UserError: a teacher has no transition, and why; unless its final checkpoint is to teach alone.
+            UserError: a teacher has no transition, and why; unless its final checkpoint is to teach
+                alone.
         """
         found = self.transitions(detector)
         steps_L = []
@@ -94,9 +107,18 @@ class TeacherRun:
                 steps_L.append(self.last_step())
                 continue
             if isinstance(transition, NoTransition):
-                raise UserError(f"the teacher {self.run.path}, seed {seed}, has no transition to teach from: {transition.reason}")
-            candidate = {"during": transition.chosen, "before": transition.before, "after": transition.after}[config.candidate]
-            steps_L.append(min(self.trajectory.steps(), key=lambda step: abs(step - candidate - config.offset)))
+                raise UserError(
+                    f"the teacher {self.run.path}, seed {seed}, has no transition to teach from:"
+                    f" {transition.reason}"
+                )
+            candidate = {
+                "during": transition.chosen,
+                "before": transition.before,
+                "after": transition.after,
+            }[config.candidate]
+            steps_L.append(
+                min(self.trajectory.steps(), key=lambda step: abs(step - candidate - config.offset))
+            )
         return tuple(steps_L)
 
     def transitions(self, detector: Detector) -> list[Transition | NoTransition]:
@@ -149,25 +171,45 @@ def supervise(config: Distills, teacher: TeacherRun, num_layers: int) -> Supervi
     Raises:
         UserError: two-shot, and a teacher has no transition.
     """
-    firsts_L = teacher.first_steps(config.supervision, config.detector) if config.schedule == "two-shot" else (None,) * len(teacher.lane_L)
+    firsts_L = (
+        teacher.first_steps(config.supervision, config.detector)
+        if config.schedule == "two-shot"
+        else (None,) * len(teacher.lane_L)
+    )
     arguments = config.schedule, config.supervision, config.training.steps, teacher.last_step()
     return Supervision(tuple(build(*arguments, first, num_layers) for first in firsts_L), teacher)
 
 
 def transitions(run: RunDirectory, detector: Detector) -> list[Transition | NoTransition]:
-    """The transition of every lane of a run, its candidates being steps at which a checkpoint was saved."""
+    """The transition of every lane of a run, its candidates being steps at which a checkpoint was
+    saved."""
     saved = Trajectory(run).steps()
-    records = [record for record in run.metrics() if detector.reads_all or record["step"] in set(saved)]
-    steps, curves = [record["step"] for record in records], [record[detector.metric] for record in records]
-    found = (detector.detect(steps, [values_L[lane] for values_L in curves]) for lane in range(len(run.manifest["seeds"])))
+    records = [
+        record for record in run.metrics() if detector.reads_all or record["step"] in set(saved)
+    ]
+    steps, curves = (
+        [record["step"] for record in records],
+        [record[detector.metric] for record in records],
+    )
+    found = (
+        detector.detect(steps, [values_L[lane] for values_L in curves])
+        for lane in range(len(run.manifest["seeds"]))
+    )
     return [_at_checkpoints(transition, saved) for transition in found]
 
 
-def _at_checkpoints(found: Transition | NoTransition, saved: Sequence[int]) -> Transition | NoTransition:
+def _at_checkpoints(
+    found: Transition | NoTransition, saved: Sequence[int]
+) -> Transition | NoTransition:
     if isinstance(found, NoTransition):
         return found
 
     def nearest(wanted: int) -> int:
         return min(saved, key=lambda step: abs(step - wanted))
 
-    return replace(found, chosen=nearest(found.chosen), before=nearest(found.before), after=nearest(found.after))
+    return replace(
+        found,
+        chosen=nearest(found.chosen),
+        before=nearest(found.before),
+        after=nearest(found.after),
+    )

@@ -1,1 +1,2 @@
-"""The one training loop, the compiled steps that it calls, and what a stage does with its run directory."""
+"""The one training loop, the compiled steps that it calls, and what a stage does with its run
+directory."""

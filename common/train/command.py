@@ -21,11 +21,14 @@ class TrainingCommand(Generic[ConfigT]):
 
     config: Annotated[ConfigT, tyro.conf.arg(name="")]
     run_dir: Path = tyro.MISSING
-    """Where the run is kept. The same command on a finished run does nothing, on an interrupted one goes on."""
+    """Where the run is kept. The same command on a finished run does nothing, on an interrupted one
+    goes on."""
     tuned_by: Path | None = None
-    """A finished sweep over learning rates (a run with several --optim.learning-rate): take its best one."""
+    """A finished sweep over learning rates (a run with several --optim.learning-rate): take its
+    best one."""
     dry_run: bool = False
-    """Print what would be done (which teacher checkpoint supervises which student steps, and which are missing), and stop."""
+    """Print what would be done (which teacher checkpoint supervises which student steps, and which
+    are missing), and stop."""
     runtime: Runtime = Runtime()
 
     def validated(self) -> ConfigT:
@@ -48,7 +51,10 @@ class TrainingCommand(Generic[ConfigT]):
         config = cast(Any, self.validated())
         if self.tuned_by is None:
             return config
-        return replace(config, optim=replace(config.optim, learning_rate=(tuned_rate(self.tuned_by, criterion),)))
+        return replace(
+            config,
+            optim=replace(config.optim, learning_rate=(tuned_rate(self.tuned_by, criterion),)),
+        )
 
     def check_rate(self, args: Sequence[str]) -> None:
         """Refuse two answers to the question of the learning rate.
@@ -60,10 +66,14 @@ class TrainingCommand(Generic[ConfigT]):
             UserError: both a sweep and a rate are given.
         """
         if self.tuned_by is not None and "optim.learning_rate" in flags_of(args):
-            raise UserError("--tuned-by takes the learning rate that did best in a sweep; leave out --optim.learning-rate, or --tuned-by")
+            raise UserError(
+                "--tuned-by takes the learning rate that did best in a sweep; leave out"
+                " --optim.learning-rate, or --tuned-by"
+            )
 
     def made_from(self, config: ConfigT) -> dict[str, Any]:
-        """The sweep that chose the rate of a resolved configuration, as the run's manifest records it; nothing without one."""
+        """The sweep that chose the rate of a resolved configuration, as the run's manifest records
+        it; nothing without one."""
         if self.tuned_by is None:
             return {}
         (rate,) = cast(Any, config).optim.learning_rate

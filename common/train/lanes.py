@@ -12,7 +12,8 @@ class Lane(NamedTuple):
     seed: int
     learning_rate: float
     shared_stream: int | None = None
-    """Seed of the training data, where lanes of several seeds are to see the same; None: the lane's own seed."""
+    """Seed of the training data, where lanes of several seeds are to see the same; None: the lane's
+    own seed."""
 
     @property
     def stream(self) -> int:
@@ -21,13 +22,17 @@ class Lane(NamedTuple):
 
 
 class LaneArrays(NamedTuple):
-    """What tells the lanes apart, as arguments of a compiled program: as constants it would be compiled again for every seed and rate."""
+    """What tells the lanes apart, as arguments of a compiled program: as constants it would be
+    compiled again for every seed and rate."""
 
     streams_L: jax.Array
     seeds_L: jax.Array
     rates_L: jax.Array
 
 
-def lanes_of(seeds: Sequence[int], learning_rates: Sequence[float], shared_stream: int | None = None) -> tuple[Lane, ...]:
-    """Seeds x learning rates, in this order: neighbours share their data, and so their teacher's answers."""
+def lanes_of(
+    seeds: Sequence[int], learning_rates: Sequence[float], shared_stream: int | None = None
+) -> tuple[Lane, ...]:
+    """Seeds x learning rates, in this order: neighbours share their data, and so their teacher's
+    answers."""
     return tuple(Lane(seed, rate, shared_stream) for seed in seeds for rate in learning_rates)

@@ -1,6 +1,7 @@
 """Losses of a student: cross-entropy to labels, divergences from a teacher, and their weighted sum.
 
-All functions keep the leading axes: logits are `(..., C)`, losses `(...)`. Reduction is `masked_mean` and nothing else.
+All functions keep the leading axes: logits are `(..., C)`, losses `(...)`. Reduction is
+`masked_mean` and nothing else.
 """
 
 import functools
@@ -25,9 +26,11 @@ class WeightSchedule:
     """Weight at the last step."""
 
     def schedule(self, steps: int) -> optax.Schedule:
-        """The weight of an update as a function of those completed before it, 0 at the first step and `steps` - 1 at the last.
+        """The weight of an update as a function of those completed before it, 0 at the first step
+        and `steps` - 1 at the last.
 
-        A constant one knows nothing of `steps`, nor does a program with it; a run of a single step has the weight of the first.
+        A constant one knows nothing of `steps`, nor does a program with it; a run of a single step
+        has the weight of the first.
         """
         if self.start == self.end or steps == 1:
             return optax.constant_schedule(self.start)
@@ -36,17 +39,21 @@ class WeightSchedule:
 
 @configuration
 class DistillationLoss:
-    """What a student's loss is made of: `label_weight` x CE to the data's labels + `teacher_weight` x divergence from the teacher."""
+    """What a student's loss is made of: `label_weight` x CE to the data's labels + `teacher_weight`
+    x divergence from the teacher."""
 
     labels: Literal["hard", "soft"] = "hard"
     """hard: the teacher's argmax. soft: the teacher's probabilities at `temperature`."""
     temperature: Annotated[float, Field(ge=0)] = 1.0
-    """Divides the teacher's logits; > 0 with soft labels, unused with hard ones. The student's own temperature is 1."""
+    """Divides the teacher's logits; > 0 with soft labels, unused with hard ones. The student's own
+    temperature is 1."""
     top_k: PositiveInt | None = None
-    """Keep the teacher's k largest probabilities and renormalise; needs soft labels and forward KL."""
+    """Keep the teacher's k largest probabilities and renormalise; needs soft labels and forward
+    KL."""
     direction: Literal["forward", "reverse", "reverse-raw"] = "forward"
-    """forward: cross-entropy to the teacher's probabilities (KL(teacher || student) up to a constant). reverse: KL(student || teacher).
-    reverse-raw: as published, the same sum weighted by the student's raw logits, which is no divergence."""
+    """forward: cross-entropy to the teacher's probabilities (KL(teacher || student) up to a
+    constant). reverse: KL(student || teacher). reverse-raw: as published, the same sum weighted by
+    the student's raw logits, which is no divergence."""
     teacher_weight: WeightSchedule = WeightSchedule(1.0, 1.0)
     """Weight of the teacher's term."""
     label_weight: WeightSchedule = WeightSchedule(0.0, 0.0)
@@ -54,19 +61,45 @@ class DistillationLoss:
 
     def __post_init__(self) -> None:
         if self.labels == "soft" and self.temperature == 0:
-            raise ValueError("loss.temperature = 0 has no soft labels; give a temperature > 0, or --loss.labels hard for the teacher's argmax")
+            raise ValueError(
+                "loss.temperature = 0 has no soft labels; give a temperature > 0, or --loss.labels"
+                " hard for the teacher's argmax"
+            )
         if self.direction != "forward" and self.labels == "hard":
-            raise ValueError(f"loss.direction = {self.direction} needs --loss.labels soft: KL(student || argmax) is infinite")
+            raise ValueError(
+                f"loss.direction = {self.direction} needs --loss.labels soft: KL(student || argmax)"
+                " is infinite"
+            )
         if self.top_k is not None and (self.labels == "hard" or self.direction != "forward"):
             raise ValueError("loss.top_k needs --loss.labels soft and --loss.direction forward")
-        if not any((self.teacher_weight.start, self.teacher_weight.end, self.label_weight.start, self.label_weight.end)):
-            raise ValueError("loss.teacher_weight and loss.label_weight are both zero: there is nothing to learn from")
+        if not any(
+            (
+                self.teacher_weight.start,
+                self.teacher_weight.end,
+                self.label_weight.start,
+                self.label_weight.end,
+            )
+        ):
+            raise ValueError(
+                "loss.teacher_weight and loss.label_weight are both zero: there is nothing to learn"
+                " from"
+            )
 
-    def over(self, total_steps: int) -> Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]:
-        """The loss of a run of so many steps, as a function of the student's logits, labels, teacher's logits and step."""
+    def over(
+        self, total_steps: int
+    ) -> Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]:
+        """The loss of a run of so many steps, as a function of the student's logits, labels,
+        teacher's logits and step."""
         return functools.partial(self, total_steps=total_steps)
 
-    def __call__(self, logits: jax.Array, labels: jax.Array, teacher_logits: jax.Array, step: jax.Array, total_steps: int) -> jax.Array:
+    def __call__(
+        self,
+        logits: jax.Array,
+        labels: jax.Array,
+        teacher_logits: jax.Array,
+        step: jax.Array,
+        total_steps: int,
+    ) -> jax.Array:
         """Loss per position.
 
         Args:
@@ -79,13 +112,29 @@ class DistillationLoss:
         if self.direction == "reverse":
             distance = reverse_kl(logits, teacher_logits / self.temperature)
         elif self.direction == "reverse-raw":
-            distance = jnp.sum(logits * (jax.nn.log_softmax(logits) - jax.nn.log_softmax(teacher_logits / self.temperature)), axis=-1)
+            distance = jnp.sum(
+                logits
+                * (
+                    jax.nn.log_softmax(logits)
+                    - jax.nn.log_softmax(teacher_logits / self.temperature)
+                ),
+                axis=-1,
+            )
         elif self.labels == "hard":
             distance = label_cross_entropy(logits, jnp.argmax(teacher_logits, axis=-1))
         else:
-            distance = soft_cross_entropy(logits, teacher_probabilities(teacher_logits, self.temperature, self.top_k))
-        parts = (self.teacher_weight, distance), (self.label_weight, label_cross_entropy(logits, labels))
-        weighted = [jnp.asarray(weight.schedule(total_steps)(step)) * part for weight, part in parts if weight.start or weight.end]
+            distance = soft_cross_entropy(
+                logits, teacher_probabilities(teacher_logits, self.temperature, self.top_k)
+            )
+        parts = (
+            (self.teacher_weight, distance),
+            (self.label_weight, label_cross_entropy(logits, labels)),
+        )
+        weighted = [
+            jnp.asarray(weight.schedule(total_steps)(step)) * part
+            for weight, part in parts
+            if weight.start or weight.end
+        ]
         return functools.reduce(jnp.add, weighted)
 
 
@@ -100,25 +149,35 @@ def label_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def soft_cross_entropy(logits: jax.Array, probabilities: jax.Array) -> jax.Array:
-    """Cross-entropy in nats to probabilities, -sum_c p_c log softmax(z)_c; `(..., C)` twice to `(...)`."""
+    """Cross-entropy in nats to probabilities, -sum_c p_c log softmax(z)_c; `(..., C)` twice to
+    `(...)`."""
     return optax.softmax_cross_entropy(logits, probabilities)
 
 
 def reverse_kl(logits: jax.Array, teacher_logits: jax.Array) -> jax.Array:
-    """KL(student || teacher) in nats, weighted by the student's probabilities (not its logits); `(..., C)` twice to `(...)`."""
+    """KL(student || teacher) in nats, weighted by the student's probabilities (not its logits);
+    `(..., C)` twice to `(...)`."""
     log_student = jax.nn.log_softmax(logits)
-    return jnp.sum(jnp.exp(log_student) * (log_student - jax.nn.log_softmax(teacher_logits)), axis=-1)
+    return jnp.sum(
+        jnp.exp(log_student) * (log_student - jax.nn.log_softmax(teacher_logits)), axis=-1
+    )
 
 
-def teacher_probabilities(teacher_logits: jax.Array, temperature: float, top_k: int | None) -> jax.Array:
-    """softmax(z / temperature), optionally cut to the k largest entries and renormalised; `(..., C)` to `(..., C)`."""
+def teacher_probabilities(
+    teacher_logits: jax.Array, temperature: float, top_k: int | None
+) -> jax.Array:
+    """softmax(z / temperature), optionally cut to the k largest entries and renormalised; `(...,
+    C)` to `(..., C)`."""
     scaled = teacher_logits / temperature
     if top_k is None or top_k >= scaled.shape[-1]:
         return jax.nn.softmax(scaled)
     kept, index = jax.lax.top_k(scaled, top_k)
-    return jnp.sum(jax.nn.one_hot(index, scaled.shape[-1]) * jax.nn.softmax(kept)[..., None], axis=-2)
+    return jnp.sum(
+        jax.nn.one_hot(index, scaled.shape[-1]) * jax.nn.softmax(kept)[..., None], axis=-2
+    )
 
 
 def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
-    """Mean of the values where the mask is 1; zero where the mask is empty. Both `(...)`, the result a scalar."""
+    """Mean of the values where the mask is 1; zero where the mask is empty. Both `(...)`, the
+    result a scalar."""
     return jnp.sum(values * mask) / jnp.maximum(jnp.sum(mask), 1)

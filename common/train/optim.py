@@ -1,4 +1,5 @@
-"""Optimisers and learning-rate schedules (optax), counted in optimiser updates and in nothing else."""
+"""Optimisers and learning-rate schedules (optax), counted in optimiser updates and in nothing
+else."""
 
 from typing import Annotated, Literal
 
@@ -20,8 +21,8 @@ class OptimConfig:
     learning_rate: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
     """Peak learning rate; several values train side by side as a sweep."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """constant. cosine: a linear warm-up, whose first update moves already and whose last one has the peak, then a cosine that would be zero at the
-    update after the last one."""
+    """constant. cosine: a linear warm-up, whose first update moves already and whose last one has
+    the peak, then a cosine that would be zero at the update after the last one."""
     warmup_fraction: Fraction = 0.06
     """Part of the updates spent warming up (cosine only)."""
     kind: Literal["sgd", "adam"] = "sgd"
@@ -29,17 +30,22 @@ class OptimConfig:
     betas: tuple[Beta, Beta] = DEFAULT_BETAS
     """Decay of Adam's averages of the gradient and of its square."""
     clip_norm: PositiveFloat | None = None
-    """Scale gradients of a larger norm down to this one (Hugging Face's trainer: 1); None: never."""
+    """Scale gradients of a larger norm down to this one (Hugging Face's trainer: 1); None:
+    never."""
 
     def __post_init__(self) -> None:
         if self.kind == "sgd" and self.betas != DEFAULT_BETAS:
-            raise ValueError(f"optim.betas = {self.betas} are Adam's; give --optim.kind adam as well")
+            raise ValueError(
+                f"optim.betas = {self.betas} are Adam's; give --optim.kind adam as well"
+            )
 
 
 def learning_rate_shape(config: OptimConfig, total_steps: int) -> optax.Schedule:
-    """The learning rate of an update over its peak, in (0, 1], as a function of those completed before it.
+    """The learning rate of an update over its peak, in (0, 1], as a function of those completed
+    before it.
 
-    Of W updates of warm-up among N the first has 1 / W, number W has 1, and the last one of all is one step of the cosine above zero.
+    Of W updates of warm-up among N the first has 1 / W, number W has 1, and the last one of all is
+    one step of the cosine above zero.
     """
     if config.schedule == "constant":
         return optax.constant_schedule(1.0)
@@ -47,12 +53,19 @@ def learning_rate_shape(config: OptimConfig, total_steps: int) -> optax.Schedule
     return optax.warmup_cosine_decay_schedule(1 / warmup_steps, 1.0, warmup_steps - 1, total_steps)
 
 
-def make_optimizer(config: OptimConfig, total_steps: int, peak: jax.Array) -> optax.GradientTransformation:
-    """The optimiser of one lane; `peak` may be traced, so that lanes of a sweep share one program."""
+def make_optimizer(
+    config: OptimConfig, total_steps: int, peak: jax.Array
+) -> optax.GradientTransformation:
+    """The optimiser of one lane; `peak` may be traced, so that lanes of a sweep share one
+    program."""
     shape = learning_rate_shape(config, total_steps)
 
     def rate(count: jax.typing.ArrayLike) -> jax.Array:
         return peak * jnp.asarray(shape(count))
 
     update = optax.sgd(rate) if config.kind == "sgd" else optax.adam(rate, *config.betas, eps=1e-8)
-    return update if config.clip_norm is None else optax.chain(optax.clip_by_global_norm(config.clip_norm), update)
+    return (
+        update
+        if config.clip_norm is None
+        else optax.chain(optax.clip_by_global_norm(config.clip_norm), update)
+    )

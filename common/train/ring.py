@@ -1,9 +1,12 @@
-"""A ring of recent checkpoints, finer than the trajectory's grid, kept for good only where a transition begins.
+"""A ring of recent checkpoints, finer than the trajectory's grid, kept for good only where a
+transition begins.
 
-A transition can be a hundredth of a run, and nobody knows beforehand where it lies. So a checkpoint is written every few steps and waits in a ring;
-the oldest leaves when the ring is full. When the metric of any lane is off its floor for a second evaluation (the first may be a blip), all that wait
-are kept, and so is every further one until that lane has finished, three times in a row, or has fallen back. A lane that stalls half-way must not
-fill the disk: a run keeps a few ring sizes for each lane and no more. The state is a small JSON value, part of the resume state.
+A transition can be a hundredth of a run, and nobody knows beforehand where it lies. So a checkpoint
+is written every few steps and waits in a ring; the oldest leaves when the ring is full. When the
+metric of any lane is off its floor for a second evaluation (the first may be a blip), all that wait
+are kept, and so is every further one until that lane has finished, three times in a row, or has
+fallen back. A lane that stalls half-way must not fill the disk: a run keeps a few ring sizes for
+each lane and no more. The state is a small JSON value, part of the resume state.
 """
 
 from collections.abc import Sequence
@@ -30,25 +33,42 @@ def most_kept(num_lanes: int, size: int) -> int:
     return KEPT_SIZES * size * num_lanes
 
 
-def observe(state: State, step: int, metric_L: Sequence[float], size: int, detector: DetectorConfig) -> tuple[State, tuple[int, ...]]:
-    """The state after an evaluation at a step of the ring, and the steps whose checkpoints are now kept for good.
+def observe(
+    state: State, step: int, metric_L: Sequence[float], size: int, detector: DetectorConfig
+) -> tuple[State, tuple[int, ...]]:
+    """The state after an evaluation at a step of the ring, and the steps whose checkpoints are now
+    kept for good.
 
     Args:
         state: as it was.
         step: which has just been evaluated.
         metric_L: of every lane.
         size: how many checkpoints may wait.
-        detector: where the metric's floor and ceiling lie, and how far from them a transition begins and is done.
+        detector: where the metric's floor and ceiling lie, and how far from them a transition
+            begins and is done.
     """
     progress_L = detector.progress(np.asarray(metric_L)).tolist()
-    phase_L = [_phase(phase, progress, detector) for phase, progress in zip(state["phase_L"], progress_L, strict=True)]
-    just_done = any(phase == "after" != earlier for phase, earlier in zip(phase_L, state["phase_L"], strict=True))
+    phase_L = [
+        _phase(phase, progress, detector)
+        for phase, progress in zip(state["phase_L"], progress_L, strict=True)
+    ]
+    just_done = any(
+        phase == "after" != earlier
+        for phase, earlier in zip(phase_L, state["phase_L"], strict=True)
+    )
     room = most_kept(len(phase_L), size) - state["num_kept"]
     if just_done or not {"during", *CONFIRMING}.isdisjoint(phase_L):
         kept = (*state["waiting"], step)[:room]
         return {"waiting": [], "num_kept": state["num_kept"] + len(kept), "phase_L": phase_L}, kept
     waits = room > 0 and not {"before", "begun"}.isdisjoint(phase_L)
-    return state | {"waiting": [*state["waiting"], step][-size:] if waits else [], "phase_L": phase_L}, ()
+    return (
+        state
+        | {
+            "waiting": [*state["waiting"], step][-size:] if waits else [],
+            "phase_L": phase_L,
+        },
+        (),
+    )
 
 
 def _phase(phase: str, progress: float, detector: DetectorConfig) -> str:

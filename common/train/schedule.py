@@ -1,7 +1,9 @@
-"""Supervision schedules: which teacher checkpoint supervises student step t (paper section 3, "progressive distillation").
+"""Supervision schedules: which teacher checkpoint supervises student step t (paper section 3,
+"progressive distillation").
 
-A student step t is the update that follows t completed updates, so the first is t = 0. A schedule is a pure description; what an adaptive
-one remembers is a small JSON value that the training loop keeps in its resume state.
+A student step t is the update that follows t completed updates, so the first is t = 0. A schedule
+is a pure description; what an adaptive one remembers is a small JSON value that the training loop
+keeps in its resume state.
 """
 
 import itertools
@@ -14,36 +16,50 @@ from pydantic import Field
 from common.base.config import NonNegativeInt, PositiveInt, configuration
 from common.base.errors import UserError
 
-ScheduleName = Literal["ce", "one-shot", "progressive", "two-shot", "n-shot", "till-saturate", "projections"]
+ScheduleName = Literal[
+    "ce", "one-shot", "progressive", "two-shot", "n-shot", "till-saturate", "projections"
+]
 Candidate = Literal["during", "before", "after"]
 State = dict[str, Any]
 """What a schedule remembers between evaluations; JSON values only."""
-NEEDED: dict[ScheduleName, str] = {"two-shot": "first_steps", "n-shot": "segments", "projections": "projection_steps"}
+NEEDED: dict[ScheduleName, str] = {
+    "two-shot": "first_steps",
+    "n-shot": "segments",
+    "projections": "projection_steps",
+}
 """The parameter without which a schedule would be another one."""
 
 
 @configuration
 class ScheduleConfig:
-    """Parameters of the schedules; each flag says which of them reads it. One that needs a length has no default for it."""
+    """Parameters of the schedules; each flag says which of them reads it. One that needs a length
+    has no default for it."""
 
     interval: PositiveInt = 1
     """progressive, till-saturate: teacher steps from one supervising checkpoint to the next."""
     speed: PositiveInt = 1
     """progressive: teacher steps covered by one student step (paper: 1; appendix: 2)."""
     first_steps: PositiveInt | None = None
-    """two-shot, which needs it: student steps on the first checkpoint before the final one takes over (the paper's T)."""
+    """two-shot, which needs it: student steps on the first checkpoint before the final one takes
+    over (the paper's T)."""
     candidate: Candidate = "during"
-    """two-shot: the first checkpoint is the one detected inside the teacher's transition, or a control before or after it."""
+    """two-shot: the first checkpoint is the one detected inside the teacher's transition, or a
+    control before or after it."""
     offset: int = 0
-    """two-shot: teach first from the checkpoint nearest to so many teacher steps after the candidate (before it if negative)."""
+    """two-shot: teach first from the checkpoint nearest to so many teacher steps after the
+    candidate (before it if negative)."""
     without_transition: Literal["refuse", "final"] = "refuse"
-    """two-shot, where a teacher's accuracy has no transition: refuse to train, or learn from its final checkpoint alone."""
+    """two-shot, where a teacher's accuracy has no transition: refuse to train, or learn from its
+    final checkpoint alone."""
     projection_steps: PositiveInt | None = None
-    """projections, which needs it: student steps on each hidden layer before the final outputs take over."""
+    """projections, which needs it: student steps on each hidden layer before the final outputs take
+    over."""
     segments: tuple[tuple[NonNegativeInt, PositiveInt], ...] = ()
-    """n-shot, which needs them: pairs (teacher step, student steps); the final checkpoint supervises whatever remains."""
+    """n-shot, which needs them: pairs (teacher step, student steps); the final checkpoint
+    supervises whatever remains."""
     window: PositiveInt = 5
-    """till-saturate: evaluations over which the student's accuracy is averaged and its gain measured."""
+    """till-saturate: evaluations over which the student's accuracy is averaged and its gain
+    measured."""
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.01
     """till-saturate: a gain above this counts as a rise, a gain below it as saturation."""
     patience: PositiveInt = 2_000_000
@@ -51,12 +67,15 @@ class ScheduleConfig:
 
     def __post_init__(self) -> None:
         if any(later[0] < earlier[0] for earlier, later in itertools.pairwise(self.segments)):
-            raise ValueError(f"supervision.segments = {self.segments}: teacher steps must not decrease")
+            raise ValueError(
+                f"supervision.segments = {self.segments}: teacher steps must not decrease"
+            )
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Student steps start <= t < stop learn from the teacher checkpoint at `teacher_step`; None: from the data's labels alone."""
+    """Student steps start <= t < stop learn from the teacher checkpoint at `teacher_step`; None:
+    from the data's labels alone."""
 
     start: int
     stop: int
@@ -67,7 +86,8 @@ class Segment:
 
 @dataclass(frozen=True)
 class FixedSchedule:
-    """A schedule known beforehand: consecutive segments that cover the whole run. It remembers nothing."""
+    """A schedule known beforehand: consecutive segments that cover the whole run. It remembers
+    nothing."""
 
     segments: tuple[Segment, ...]
     adaptive: ClassVar[bool] = False
@@ -85,7 +105,8 @@ class FixedSchedule:
         return self._segment(step).layer
 
     def next_change(self, step: int) -> int:
-        """The first student step after `step` that has another supervision; the end of the run if there is none."""
+        """The first student step after `step` that has another supervision; the end of the run if
+        there is none."""
         return self._segment(step).stop
 
     def observe(self, step: int, accuracy: float, state: State) -> State:
@@ -94,7 +115,15 @@ class FixedSchedule:
 
     def possible_teacher_steps(self) -> tuple[int, ...]:
         """Every teacher checkpoint this schedule may ask for."""
-        return tuple(sorted({segment.teacher_step for segment in self.segments if segment.teacher_step is not None}))
+        return tuple(
+            sorted(
+                {
+                    segment.teacher_step
+                    for segment in self.segments
+                    if segment.teacher_step is not None
+                }
+            )
+        )
 
     def _segment(self, step: int) -> Segment:
         return next(segment for segment in self.segments if segment.start <= step < segment.stop)
@@ -102,10 +131,13 @@ class FixedSchedule:
 
 @dataclass(frozen=True)
 class TillSaturate:
-    """Move to the next checkpoint when the student's smoothed accuracy, having risen since the last change, stops rising.
+    """Move to the next checkpoint when the student's smoothed accuracy, having risen since the last
+    change, stops rising.
 
-    Risen: the smoothed accuracy gained more than `threshold` since the last change. Stopped: over the last `window` evaluations it gained less than
-    that. After `patience` steps without a change the next checkpoint comes regardless. Driven by evaluations, so changes fall on them.
+    Risen: the smoothed accuracy gained more than `threshold` since the last change. Stopped: over
+        the last `window` evaluations it gained less than
+    that. After `patience` steps without a change the next checkpoint comes regardless. Driven by
+    evaluations, so changes fall on them.
     """
 
     teacher_steps: tuple[int, ...]
@@ -139,8 +171,16 @@ class TillSaturate:
         base = now if state["base"] is None else state["base"]
         risen = now - base > self.threshold
         stopped = len(smoothed) > self.window and now - smoothed[0] < self.threshold
-        if state["index"] + 1 < len(self.teacher_steps) and ((risen and stopped) or step - state["changed_at"] >= self.patience):
-            return {"index": state["index"] + 1, "changed_at": step, "base": now, "recent": recent, "smoothed": [now]}
+        if state["index"] + 1 < len(self.teacher_steps) and (
+            (risen and stopped) or step - state["changed_at"] >= self.patience
+        ):
+            return {
+                "index": state["index"] + 1,
+                "changed_at": step,
+                "base": now,
+                "recent": recent,
+                "smoothed": [now],
+            }
         return state | {"base": base, "recent": recent, "smoothed": smoothed}
 
     def possible_teacher_steps(self) -> tuple[int, ...]:
@@ -162,7 +202,8 @@ def one_shot(total_steps: int, last: int) -> FixedSchedule:
 
 
 def progressive(total_steps: int, last: int, interval: int, speed: int = 1) -> FixedSchedule:
-    """Teacher checkpoint min(speed * (floor(t / interval) + 1) * interval, last) at student step t."""
+    """Teacher checkpoint min(speed * (floor(t / interval) + 1) * interval, last) at student step
+    t."""
     pieces = []
     for start in range(0, total_steps, interval):
         teacher_step = min(speed * (start // interval + 1) * interval, last)
@@ -192,24 +233,38 @@ def n_shot(total_steps: int, last: int, shots: Sequence[tuple[int, int]]) -> Fix
 
 
 def projections(total_steps: int, last: int, num_layers: int, steps_each: int) -> FixedSchedule:
-    """Random projections of each hidden layer of the final teacher, from the first layer up, then its outputs.
+    """Random projections of each hidden layer of the final teacher, from the first layer up, then
+    its outputs.
 
-    "Curriculum extraction" (Gupta and Karmalkar 2025, arXiv 2503.17494): the final checkpoint is the only one needed.
+    "Curriculum extraction" (Gupta and Karmalkar 2025, arXiv 2503.17494): the final checkpoint is
+    the only one needed.
     """
-    pieces = [Segment(i * steps_each, min((i + 1) * steps_each, total_steps), last, i) for i in range(num_layers) if i * steps_each < total_steps]
+    pieces = [
+        Segment(i * steps_each, min((i + 1) * steps_each, total_steps), last, i)
+        for i in range(num_layers)
+        if i * steps_each < total_steps
+    ]
     if pieces[-1].stop < total_steps:
         pieces.append(Segment(pieces[-1].stop, total_steps, last))
     return FixedSchedule(tuple(pieces))
 
 
 def till_saturate(total_steps: int, last: int, config: ScheduleConfig) -> TillSaturate:
-    """Every `interval`-th checkpoint and the final one, in order, each until the student saturates on it."""
+    """Every `interval`-th checkpoint and the final one, in order, each until the student saturates
+    on it."""
     teacher_steps = (*range(config.interval, last, config.interval), last)
-    return TillSaturate(teacher_steps, total_steps, config.window, config.threshold, config.patience)
+    return TillSaturate(
+        teacher_steps, total_steps, config.window, config.threshold, config.patience
+    )
 
 
 def build(
-    name: ScheduleName, config: ScheduleConfig, total_steps: int, last: int | None, first_teacher_step: int | None, num_layers: int = 1
+    name: ScheduleName,
+    config: ScheduleConfig,
+    total_steps: int,
+    last: int | None,
+    first_teacher_step: int | None,
+    num_layers: int = 1,
 ) -> Schedule:
     """The schedule of one lane.
 
@@ -218,7 +273,8 @@ def build(
         config: its parameters.
         total_steps: student steps in all.
         last: step of the teacher's final checkpoint; None only with ce.
-        first_teacher_step: the first checkpoint of two-shot, read off the teacher's transition; None otherwise.
+        first_teacher_step: the first checkpoint of two-shot, read off the teacher's transition;
+            None otherwise.
         num_layers: hidden layers of student and teacher, for projections.
 
     Raises:
@@ -235,9 +291,13 @@ def build(
     builders: dict[ScheduleName, Callable[[], Schedule]] = {
         "one-shot": lambda: one_shot(total_steps, last),
         "progressive": lambda: progressive(total_steps, last, config.interval, config.speed),
-        "two-shot": lambda: n_shot(total_steps, last, ((cast(int, first_teacher_step), cast(int, config.first_steps)),)),
+        "two-shot": lambda: n_shot(
+            total_steps, last, ((cast(int, first_teacher_step), cast(int, config.first_steps)),)
+        ),
         "n-shot": lambda: n_shot(total_steps, last, config.segments),
         "till-saturate": lambda: till_saturate(total_steps, last, config),
-        "projections": lambda: projections(total_steps, last, num_layers, cast(int, config.projection_steps)),
+        "projections": lambda: projections(
+            total_steps, last, num_layers, cast(int, config.projection_steps)
+        ),
     }
     return builders[name]()

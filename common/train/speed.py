@@ -1,4 +1,5 @@
-"""How fast a run was: examples, tokens and floating-point operations a second, and the latter beside what the device can do."""
+"""How fast a run was: examples, tokens and floating-point operations a second, and the latter
+beside what the device can do."""
 
 import time
 from dataclasses import dataclass
@@ -26,35 +27,45 @@ class Work:
 
 
 def mlp_flops(config: MLPConfig, num_inputs: int, num_outputs: int) -> float:
-    """Operations of the products in one forward pass of one example, a multiplication and an addition counted as two."""
+    """Operations of the products in one forward pass of one example, a multiplication and an
+    addition counted as two."""
     return 2.0 * config.width * (num_inputs + num_outputs)
 
 
-def transformer_flops(config: TransformerConfig, vocabulary: int, length: int, answers: int | None = None) -> float:
+def transformer_flops(
+    config: TransformerConfig, vocabulary: int, length: int, answers: int | None = None
+) -> float:
     """The same of one sequence.
 
     Args:
         config: the model.
         vocabulary: logits a position.
         length: positions.
-        answers: those whose logits are wanted, for which alone the last block is computed; None: all.
+        answers: those whose logits are wanted, for which alone the last block is computed; None:
+            all.
     """
     width, answers = config.width, length if answers is None else answers
     of_head = width * vocabulary + (width**2 if config.head == "bert" else 0)
-    of_last_block = 2 * length * width**2 + 10 * answers * width**2  # all positions have keys and values
+    of_last_block = (
+        2 * length * width**2 + 10 * answers * width**2
+    )  # all positions have keys and values
     weights = (config.layers - 1) * 12 * length * width**2 + of_last_block + answers * of_head
     attention = ((config.layers - 1) * length + answers) * length * width
     return 2.0 * weights + 4.0 * attention
 
 
 def training_work(of_model: float, of_teacher: float, tokens: int) -> Work:
-    """A training example, from the operations of one forward pass each: the backward pass costs two of them, and the teacher has none."""
+    """A training example, from the operations of one forward pass each: the backward pass costs two
+    of them, and the teacher has none."""
     return Work(tokens, 3 * of_model, of_teacher)
 
 
-def describe(work: Work, examples: int, seconds: float, num_devices: int, group_size: int = 1) -> dict[str, float]:
-    """What a run made of its devices, start-up, compilation and evaluation included: tokens a second, operations a second, and their share of what a
-    large product of matrices reaches on these devices now (model FLOP utilisation).
+def describe(
+    work: Work, examples: int, seconds: float, num_devices: int, group_size: int = 1
+) -> dict[str, float]:
+    """What a run made of its devices, start-up, compilation and evaluation included: tokens a
+    second, operations a second, and their share of what a large product of matrices reaches on
+    these devices now (model FLOP utilisation).
 
     Args:
         work: what an example costs.
@@ -64,12 +75,19 @@ def describe(work: Work, examples: int, seconds: float, num_devices: int, group_
         group_size: lanes that see the same examples, about which their teacher is asked once.
     """
     rate = (work.flops + work.teacher_flops / group_size) * examples / seconds
-    return {"tokens_per_second": work.tokens * examples / seconds, "flops_per_second": rate, "utilisation": rate / (num_devices * product_rate())}
+    return {
+        "tokens_per_second": work.tokens * examples / seconds,
+        "flops_per_second": rate,
+        "utilisation": rate / (num_devices * product_rate()),
+    }
 
 
 def product_rate() -> float:
-    """Operations a second of a large product of matrices on one device, in the type in which models compute there; the best of three."""
-    side, dtype = (SIDE_ON_CPU, jnp.float32) if jax.default_backend() == "cpu" else (SIDE, jnp.bfloat16)
+    """Operations a second of a large product of matrices on one device, in the type in which models
+    compute there; the best of three."""
+    side, dtype = (
+        (SIDE_ON_CPU, jnp.float32) if jax.default_backend() == "cpu" else (SIDE, jnp.bfloat16)
+    )
     matrix = jnp.ones((side, side), dtype)
     multiply = jax.jit(lambda a: a @ a)
     jax.block_until_ready(multiply(matrix))

@@ -1,4 +1,5 @@
-"""What every training stage does with its run directory: print the plan, refuse, skip, resume or train."""
+"""What every training stage does with its run directory: print the plan, refuse, skip, resume or
+train."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +37,8 @@ class Stage:
 
     run_dir: Path
     record: Mapping[str, Any]
-    """What identifies the run: experiment, stage, config, teacher_hash; and `paths`, which do not."""
+    """What identifies the run: experiment, stage, config, teacher_hash; and `paths`, which do
+    not."""
     problem: Problem
     training: TrainingConfig
     supervision: Supervision
@@ -55,41 +57,74 @@ class Stage:
         seeds, rates = [lane.seed for lane in lanes], [lane.learning_rate for lane in lanes]
         schedules_L = self.supervision.schedules_L
         distinct = list(dict.fromkeys(schedules_L))
-        schedules = {"distinct": [asdict(schedule) for schedule in distinct], "of_lane": [distinct.index(schedule) for schedule in schedules_L]}
+        schedules = {
+            "distinct": [asdict(schedule) for schedule in distinct],
+            "of_lane": [distinct.index(schedule) for schedule in schedules_L],
+        }
         group_size = self.supervision.group_size(lanes)
-        found = {**self.provenance, CHUNK_STEPS: chunk_steps(self.problem, self.training, group_size)}
+        found = {
+            **self.provenance,
+            CHUNK_STEPS: chunk_steps(self.problem, self.training, group_size),
+        }
         console = Console(stderr=True, soft_wrap=True)
         self.check_supervised(console)
         with (
-            opened(self.run_dir, self.record, seeds=seeds, learning_rates=rates, schedules=schedules, **found) as run,
+            opened(
+                self.run_dir,
+                self.record,
+                seeds=seeds,
+                learning_rates=rates,
+                schedules=schedules,
+                **found,
+            ) as run,
             telling(lambda: what_is_saved(run, self.training.steps)),
         ):
             if run.finished:
                 Trajectory(run).drop_leftovers()  # of a process that was killed at the very end
                 run.mark_done()
-                console.print(f"{escape(str(self.run_dir))}: already finished, nothing to do", highlight=False)
+                console.print(
+                    f"{escape(str(self.run_dir))}: already finished, nothing to do", highlight=False
+                )
                 return
             Trajectory(run).discard_unsaved()
             self.check_disk(run)
             if warning := note_start(run):
                 console.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False)
             engine = self.engine(self.problem, group_size)
-            steps = fit(self.problem, self.supervision, self.training, run, runtime, engine, self.watch)
+            steps = fit(
+                self.problem, self.supervision, self.training, run, runtime, engine, self.watch
+            )
             seconds = run.manifest["wall_seconds"]
             examples = steps * self.training.batch_size * len(lanes)
-            text = f"{escape(str(self.run_dir))}: {steps:,} steps x {len(lanes)} lanes in {seconds:.1f} s ({examples / seconds:,.0f} examples/s"
+            text = (
+                f"{escape(str(self.run_dir))}: {steps:,} steps x {len(lanes)} lanes in"
+                f" {seconds:.1f} s ({examples / seconds:,.0f} examples/s"
+            )
             if self.tells_speed:
-                speed = describe(self.problem.work, examples, seconds, lane_mesh(len(lanes) // group_size).size, group_size)
+                speed = describe(
+                    self.problem.work,
+                    examples,
+                    seconds,
+                    lane_mesh(len(lanes) // group_size).size,
+                    group_size,
+                )
                 run.write_manifest(speed=speed)
-                text += f", {speed['tokens_per_second']:,.0f} tokens/s, {speed['flops_per_second'] / 1e9:,.1f} GFLOP/s"
-                text += f", {speed['utilisation']:.0%} of what a large product of matrices reaches here"
+                text += (
+                    f", {speed['tokens_per_second']:,.0f} tokens/s,"
+                    f" {speed['flops_per_second'] / 1e9:,.1f} GFLOP/s"
+                )
+                text += (
+                    f", {speed['utilisation']:.0%} of what a large product of matrices reaches here"
+                )
             console.print(f"{text})", highlight=False)
 
     def check_supervised(self, console: Console) -> None:
-        """Refuse a run that has nothing to be judged by; warn of one that has next to nothing to learn from.
+        """Refuse a run that has nothing to be judged by; warn of one that has next to nothing to
+        learn from.
 
         Raises:
-            UserError: no position of the evaluation set is to be predicted, nor is likely to be one of training.
+            UserError: no position of the evaluation set is to be predicted, nor is likely to be one
+                of training.
         """
         if not self.problem.selected_by:
             return  # all positions are
@@ -97,12 +132,16 @@ class Stage:
         num_selected = float(np.sum(self.problem.eval_batch().mask))
         if not num_selected:
             raise UserError(
-                f"{self.problem.selected_by} leaves nothing to predict in the {training.eval_examples:,} examples of the evaluation set, so that"
-                " nothing could be judged; give a larger one, or more --training.eval-examples"
+                f"{self.problem.selected_by} leaves nothing to predict in the"
+                f" {training.eval_examples:,} examples of the evaluation set, so that nothing could"
+                " be judged; give a larger one, or more --training.eval-examples"
             )
         in_a_batch = num_selected * training.batch_size / training.eval_examples
         if in_a_batch < 1:
-            text = f"{self.problem.selected_by} leaves {in_a_batch:.2g} positions to predict in a batch, on the average: most updates learn nothing"
+            text = (
+                f"{self.problem.selected_by} leaves {in_a_batch:.2g} positions to predict in a"
+                " batch, on the average: most updates learn nothing"
+            )
             console.print(f"[yellow]warning:[/] {escape(text)}", highlight=False)
 
     def check_disk(self, run: RunDirectory) -> None:
@@ -110,20 +149,29 @@ class Stage:
         needed, free = self.bytes_to_write(run), free_bytes(self.run_dir)
         if needed > free:
             raise RunError(
-                f"{self.run_dir}: what is still to be written needs {bytes_text(needed)}, the disk has {bytes_text(free)} free;"
-                f" free {bytes_text(needed - free)} more and run the same command again"
+                f"{self.run_dir}: what is still to be written needs {bytes_text(needed)}, the disk"
+                f" has {bytes_text(free)} free; free {bytes_text(needed - free)} more and run the"
+                " same command again"
             )
 
     def bytes_to_write(self, run: RunDirectory | None = None) -> int:
-        """Size of all checkpoints of the run, of those that its ring may keep or let wait, and of the two resume states that exist for a moment.
+        """Size of all checkpoints of the run, of those that its ring may keep or let wait, and of
+        the two resume states that exist for a moment.
 
         Args:
-            run: the run as it is, whose checkpoints and resume state are there already; None: all of it.
+            run: the run as it is, whose checkpoints and resume state are there already; None: all
+                of it.
         """
         scalars = jax.ShapeDtypeStruct((), np.uint32), jax.ShapeDtypeStruct((), np.float32)
         state = jax.eval_shape(functools.partial(init_lane, self.problem), *scalars)
-        checkpoint, resume = (sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)) for tree in (state.params, state))
-        num_checkpoints, num_resume_states = len(self.training.checkpoint_steps()) + self._most_in_ring(), 2
+        checkpoint, resume = (
+            sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+            for tree in (state.params, state)
+        )
+        num_checkpoints, num_resume_states = (
+            len(self.training.checkpoint_steps()) + self._most_in_ring(),
+            2,
+        )
         if run is not None:
             there = run.manifest["checkpoints"] | run.manifest.get("waiting", {})
             num_checkpoints = max(0, num_checkpoints - len(there))
@@ -131,15 +179,20 @@ class Stage:
         return len(self.problem.lanes) * (checkpoint * num_checkpoints + resume * num_resume_states)
 
     def _most_in_ring(self) -> int:
-        """Checkpoints that the ring may keep or let wait; no more than the run has steps of the ring."""
+        """Checkpoints that the ring may keep or let wait; no more than the run has steps of the
+        ring."""
         if self.training.ring_every == 0:
             return 0
         size = self.training.ring_size
         # One more than wait, because the oldest leaves after the newest has come.
-        return min(ring.most_kept(len(self.problem.lanes), size) + size + 1, self.training.steps // self.training.ring_every)
+        return min(
+            ring.most_kept(len(self.problem.lanes), size) + size + 1,
+            self.training.steps // self.training.ring_every,
+        )
 
     def dry_run(self, available: Sequence[int]) -> None:
-        """Print what would be done: length, lanes, checkpoints, and which teacher checkpoint supervises which student steps.
+        """Print what would be done: length, lanes, checkpoints, and which teacher checkpoint
+        supervises which student steps.
 
         Args:
             available: the teacher's checkpoint steps; empty without a teacher.
@@ -148,17 +201,39 @@ class Stage:
             UserError: a checkpoint that the schedule needs is missing.
         """
         training, console = self.training, Console(soft_wrap=True)
-        plan = Table("", "", title=f"{escape(str(self.run_dir))} (dry run: nothing is trained or written)", show_header=False, title_justify="left")
-        plan.add_row("steps", f"{training.steps:,} x {training.batch_size} = {training.steps * training.batch_size:,} examples")
+        plan = Table(
+            "",
+            "",
+            title=f"{escape(str(self.run_dir))} (dry run: nothing is trained or written)",
+            show_header=False,
+            title_justify="left",
+        )
+        plan.add_row(
+            "steps",
+            f"{training.steps:,} x {training.batch_size} = {training.steps * training.batch_size:,}"
+            " examples",
+        )
         if training.stop_after is not None:
             is_sweep = len({lane.learning_rate for lane in self.problem.lanes}) > 1
             who = "the median lane of the best learning rate" if is_sweep else "every lane"
-            plan.add_row("", f"sooner, at {training.stop_after:g} times the steps by which {who} has learnt")
+            plan.add_row(
+                "", f"sooner, at {training.stop_after:g} times the steps by which {who} has learnt"
+            )
         plan.add_row("lanes", f"{len(self.problem.lanes)}: {describe_lanes(self.problem.lanes)}")
-        plan.add_row("evaluation", f"every {training.eval_every:,} steps on {training.eval_examples:,} examples")
+        plan.add_row(
+            "evaluation",
+            f"every {training.eval_every:,} steps on {training.eval_examples:,} examples",
+        )
         if training.ring_every:
-            plan.add_row("ring", f"every {training.ring_every:,} steps through a transition, from {training.ring_size} before it begins")
-        plan.add_row("checkpoints", f"{describe_steps(training.checkpoint_steps())} ({bytes_text(self.bytes_to_write())})")
+            plan.add_row(
+                "ring",
+                f"every {training.ring_every:,} steps through a transition, from"
+                f" {training.ring_size} before it begins",
+            )
+        plan.add_row(
+            "checkpoints",
+            f"{describe_steps(training.checkpoint_steps())} ({bytes_text(self.bytes_to_write())})",
+        )
         console.print(plan)
         groups: dict[Schedule, set[int]] = {}
         for schedule, lane in zip(self.supervision.schedules_L, self.problem.lanes, strict=True):
@@ -169,44 +244,69 @@ class Stage:
 
     def check_schedules(self, available: Sequence[int]) -> None:
         """Raise a UserError if a schedule asks for a checkpoint that the teacher does not have."""
-        wanted = {step for schedule in self.supervision.schedules_L for step in schedule.possible_teacher_steps()}
+        wanted = {
+            step
+            for schedule in self.supervision.schedules_L
+            for step in schedule.possible_teacher_steps()
+        }
         if missing := sorted(wanted - set(available)):
             raise UserError(
-                f"the schedule asks for the teacher's checkpoint at step {', '.join(map(str, missing[:5]))}{', ...' if len(missing) > 5 else ''},"
-                f" which does not exist; the teacher has {describe_steps(tuple(available))}"
+                "the schedule asks for the teacher's checkpoint at step"
+                f" {', '.join(map(str, missing[:5]))}{', ...' if len(missing) > 5 else ''}, which"
+                f" does not exist; the teacher has {describe_steps(tuple(available))}"
             )
 
 
 def note_start(run: RunDirectory) -> str:
-    """Write into the manifest that a process starts or goes on with a run: where, when, from which step, by which code.
+    """Write into the manifest that a process starts or goes on with a run: where, when, from which
+    step, by which code.
 
     Returns:
         A warning if the run goes on on other devices than it was last on; else nothing.
     """
     resume = run.manifest.get("resume")
-    start = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "step": resume["step"] if resume else 0} | start_of_now()
+    start = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "step": resume["step"] if resume else 0,
+    } | start_of_now()
     starts = run.manifest.get("starts", [])
     run.write_manifest(starts=[*starts, start])
     earlier, now = starts[-1]["device"] if starts else run.manifest["device"], start["device"]
     names = ("platform", "kind", "count", *(["processor"] if now["platform"] == "cpu" else []))
-    changed = [f"{name} {earlier[name]} -> {now[name]}" for name in names if earlier.get(name, now[name]) != now[name]]
+    changed = [
+        f"{name} {earlier[name]} -> {now[name]}"
+        for name in names
+        if earlier.get(name, now[name]) != now[name]
+    ]
     if resume is None or not changed:
         return ""
     return (
-        f"{run.path} goes on with other devices than it had before ({', '.join(changed)}): they round differently, so that its numbers will not be"
-        " to the bit those of a run on either alone"
+        f"{run.path} goes on with other devices than it had before ({', '.join(changed)}): they"
+        " round differently, so that its numbers will not be to the bit those of a run on either"
+        " alone"
     )
 
 
 def describe_lanes(lanes: Sequence[Lane]) -> str:
     """Seeds and learning rates of a run in one line."""
-    seeds, rates = sorted({lane.seed for lane in lanes}), list(dict.fromkeys(lane.learning_rate for lane in lanes))
-    return f"seeds {seeds[0]}..{seeds[-1]}, learning rate {', '.join(f'{rate:g}' for rate in rates)}"
+    seeds, rates = (
+        sorted({lane.seed for lane in lanes}),
+        list(dict.fromkeys(lane.learning_rate for lane in lanes)),
+    )
+    return (
+        f"seeds {seeds[0]}..{seeds[-1]}, learning rate {', '.join(f'{rate:g}' for rate in rates)}"
+    )
 
 
 def schedule_table(schedule: Schedule, seeds: Sequence[int], available: Sequence[int]) -> Table:
     """Which teacher checkpoint supervises which student steps, and which of them are missing."""
-    table = Table("student steps", "teacher checkpoint", "", title=f"supervision of seeds {', '.join(map(str, seeds))}", title_justify="left")
+    table = Table(
+        "student steps",
+        "teacher checkpoint",
+        "",
+        title=f"supervision of seeds {', '.join(map(str, seeds))}",
+        title_justify="left",
+    )
 
     def status(step: int | None) -> str:
         return "" if step is None else "found" if step in available else "[bold red]MISSING[/]"
@@ -215,7 +315,9 @@ def schedule_table(schedule: Schedule, seeds: Sequence[int], available: Sequence
         for segment in schedule.segments:
             name = "labels" if segment.teacher_step is None else str(segment.teacher_step)
             name += "" if segment.layer is None else f", hidden layer {segment.layer}"
-            table.add_row(f"{segment.start:,} .. {segment.stop - 1:,}", name, status(segment.teacher_step))
+            table.add_row(
+                f"{segment.start:,} .. {segment.stop - 1:,}", name, status(segment.teacher_step)
+            )
     else:
         for step in schedule.teacher_steps:
             table.add_row("until saturated", str(step), status(step))

@@ -24,8 +24,9 @@ from common.nn.models import MLPConfig
 from common.train.engine import ScanEngine
 from common.train.optim import OptimConfig
 from parity.blocked import BLOCK_ROWS, BlockedEngine
-from parity.config import TrainConfig, teacher_problem
+from parity.config import TrainConfig
 from parity.data import ParityData
+from parity.spec import SPEC
 
 K = 6
 RATE = 0.001
@@ -67,13 +68,13 @@ def engines_table(command: BenchCommand, width: int) -> Table:
     d, steps, many = command.d, steps_of(command.d, width), f", {command.seeds} seeds"
     sides = {
         **peers.sides(d, K, width, 1, RATE, steps, len(jax.devices())),
-        "scan": engine_side(ScanEngine(teacher_problem(config_of(d, width, 1))), steps),
+        "scan": engine_side(ScanEngine(SPEC.teacher_problem(config_of(d, width, 1))), steps),
         "scan" + many: engine_side(
-            ScanEngine(teacher_problem(config_of(d, width, command.seeds))), steps
+            ScanEngine(SPEC.teacher_problem(config_of(d, width, command.seeds))), steps
         ),
-        "blocked": engine_side(BlockedEngine(teacher_problem(config_of(d, width, 1))), steps),
+        "blocked": engine_side(BlockedEngine(SPEC.teacher_problem(config_of(d, width, 1))), steps),
         "blocked" + many: engine_side(
-            BlockedEngine(teacher_problem(config_of(d, width, command.seeds))), steps
+            BlockedEngine(SPEC.teacher_problem(config_of(d, width, command.seeds))), steps
         ),
         "2 products": products_side(d, width, BLOCK_ROWS, steps),
     }
@@ -111,7 +112,7 @@ def blocks_table(command: BenchCommand) -> Table:
         ]
         engines = {
             (rows, seeds): BlockedEngine(
-                teacher_problem(config_of(d, width, seeds)), block_rows=rows
+                SPEC.teacher_problem(config_of(d, width, seeds)), block_rows=rows
             )
             for rows, seeds in shapes
         }

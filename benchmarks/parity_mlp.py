@@ -20,8 +20,9 @@ from common.base.config import PositiveInt, PresetName, chosen_preset, parse
 from common.base.errors import run_command
 from common.base.mesh import set_up_devices
 from common.train.engine import Problem, ScanEngine
-from parity.config import functional_model, student_problem, teacher_problem
 from parity.presets import PRESETS, Experiment
+from parity.spec import SPEC
+from parity.task import functional_model
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,11 @@ def problem_of(experiment: Experiment, role: str, num_seeds: int) -> Problem:
     """The preset's problem with another number of seeds."""
     if role == "teacher":
         config = experiment.teacher
-        return teacher_problem(
+        return SPEC.teacher_problem(
             replace(config, training=replace(config.training, num_seeds=num_seeds))
         )
     student = experiment.student
-    return student_problem(
+    return SPEC.student_problem(
         replace(student, training=replace(student.training, num_seeds=num_seeds)),
         experiment.teacher,
     )

@@ -22,9 +22,10 @@ import jax.numpy as jnp
 import optax
 
 from common.nn.models import Params
-from common.train.engine import Batch, Problem, ScanEngine, TrainState, lane_key
+from common.train.engine import ScanEngine, TrainState, lane_key
 from common.train.lanes import LaneArrays
-from common.train.losses import masked_mean
+from common.train.losses import label_cross_entropy, masked_mean
+from common.train.problem import Batch, Data, Problem
 
 BLOCK_ROWS = 32
 """Examples in a block. The steps in order cost more with longer blocks, the products with shorter
@@ -75,54 +76,65 @@ class BlockedEngine(ScanEngine):
         if layer is not None:
             return super().advance(state, teacher_params, num_steps, layer)
         return self.program("blocks", self._make_blocks)(
-            self.lanes, state, teacher_params, num_steps
+            self.data, self.lanes, state, teacher_params, num_steps
         )
 
     def compiled(
         self, state: TrainState, teacher_params: Params | None, num_steps: int
     ) -> jax.stages.Compiled:
         """The program of one chunk, to be asked what it costs."""
-        return self._make_blocks().lower(self.lanes, state, teacher_params, num_steps).compile()
+        lowered = self._make_blocks().lower(self.data, self.lanes, state, teacher_params, num_steps)
+        return lowered.compile()
 
     def program(self, name: str, make: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
         """As of every engine; one for each size of a block."""
         return super().program(f"{name}, blocks of {self.block_rows}", make)
 
     def _make_blocks(self) -> jax.stages.Wrapped:
-        problem, block_rows = self.problem, self.block_rows
+        """The program `(data, lanes, state, teacher_params, num_steps)` to the new state."""
 
         @functools.partial(jax.jit, static_argnames="num_steps", donate_argnames="state")
         def advance(
-            lanes: LaneArrays, state: TrainState, teacher_params: Params | None, num_steps: int
+            data: Data,
+            lanes: LaneArrays,
+            state: TrainState,
+            teacher_params: Params | None,
+            num_steps: int,
         ) -> TrainState:
-            def local_advance(
-                lanes: LaneArrays, state: TrainState, teacher_params_G: Params | None
-            ) -> TrainState:
-                teacher_logits_LxNxBxC = None
-                if teacher_params_G is not None and problem.teacher_apply is not None:
-                    groups = (
-                        lanes.streams_L[:: self.group_size],
-                        state.step_L[:: self.group_size],
-                        teacher_params_G,
-                    )
-                    teacher_logits_GxNxBxC = jax.lax.map(
-                        lambda group: teach_group(problem, block_rows, num_steps, *group), groups
-                    )
-                    teacher_logits_LxNxBxC = jnp.repeat(
-                        teacher_logits_GxNxBxC, self.group_size, axis=0
-                    )
-                of_lanes = (lanes.streams_L, lanes.rates_L, state, teacher_logits_LxNxBxC)
-                return jax.lax.map(
-                    lambda lane: advance_lane(problem, block_rows, num_steps, *lane), of_lanes
-                )
-
-            return self._over_devices(local_advance)(lanes, state, teacher_params)
+            on_device = functools.partial(self._blocks_on_device, num_steps)
+            return self._over_devices(on_device, num_common=1)(data, lanes, state, teacher_params)
 
         return advance
+
+    def _blocks_on_device(
+        self,
+        num_steps: int,
+        data: Data,
+        lanes: LaneArrays,
+        state: TrainState,
+        teacher_params_G: Params | None,
+    ) -> TrainState:
+        """`num_steps` updates of the lanes of one device; a group's teacher is asked once."""
+        problem, block_rows = self.problem, self.block_rows
+        teacher_logits_LxNxBxC = None
+        if teacher_params_G is not None:
+            streams_G, first_G = (
+                leaf_L[:: self.group_size] for leaf_L in (lanes.streams_L, state.step)
+            )
+            teacher_logits_GxNxBxC = jax.lax.map(
+                lambda group: teach_group(problem, data, block_rows, num_steps, *group),
+                (streams_G, first_G, teacher_params_G),
+            )
+            teacher_logits_LxNxBxC = jnp.repeat(teacher_logits_GxNxBxC, self.group_size, axis=0)
+        return jax.lax.map(
+            lambda lane: advance_lane(problem, data, block_rows, num_steps, *lane),
+            (lanes.streams_L, lanes.rates_L, state, teacher_logits_LxNxBxC),
+        )
 
 
 def advance_lane(
     problem: Problem,
+    data: Data,
     block_rows: int,
     num_steps: int,
     stream: jax.Array,
@@ -137,29 +149,29 @@ def advance_lane(
     )
     block_steps = steps_in_block(problem, block_rows)
     num_blocks = -(-num_steps // block_steps)
-    stop = state.step_L + num_steps
+    stop = state.step + num_steps
 
     def advance_block(
         carry: tuple[Network, TrainState], teacher_logits_TxBxC: jax.Array | None
     ) -> tuple[tuple[Network, TrainState], None]:
         network, state = carry
         ahead_T = jnp.arange(block_steps)
-        steps_T = state.step_L + ahead_T
-        counted_T = (
-            steps_T < stop
-        )  # the last block goes on at rate zero, so that there is only one size of block to compile
+        steps_T = state.step + ahead_T
+        # The last block goes on at rate zero, so that there is only one size of block to compile.
+        counted_T = steps_T < stop
         rates_T = jnp.where(counted_T, momentary_rates(state.opt_state, ahead_T), 0.0)
-        batch_T = jax.vmap(lambda step: problem.sample(jax.random.fold_in(data_key, step)))(steps_T)
+        batch_T = jax.vmap(lambda step: problem.sample(data, jax.random.fold_in(data_key, step)))(
+            steps_T
+        )
         network, losses_T = block_of_steps(
             problem, network, batch_T, teacher_logits_TxBxC, steps_T, rates_T
         )
         return (network, count_steps(state, losses_T, counted_T)), None
 
-    blocks = (
-        None
-        if teacher_logits_NxBxC is None
-        else teacher_logits_NxBxC.reshape(num_blocks, block_steps, *teacher_logits_NxBxC.shape[1:])
-    )
+    blocks = None
+    if teacher_logits_NxBxC is not None:
+        of_step = teacher_logits_NxBxC.shape[1:]
+        blocks = teacher_logits_NxBxC.reshape(num_blocks, block_steps, *of_step)
     carry = (to_network(state.params), state._replace(params={}))
     (network, state), _ = jax.lax.scan(advance_block, carry, blocks, length=num_blocks)
     return state._replace(params=to_params(network))
@@ -167,6 +179,7 @@ def advance_lane(
 
 def teach_group(
     problem: Problem,
+    data: Data,
     block_rows: int,
     num_steps: int,
     stream: jax.Array,
@@ -176,16 +189,16 @@ def teach_group(
     """The teacher's logits `(N, B, C)` on the next inputs of a group, a block at a time; N as
     above."""
     data_key = lane_key(problem, stream, "train-data")
-    apply = problem.teacher_apply
-    assert apply is not None
+    teaching = problem.teaching
+    assert teaching is not None
     block_steps = steps_in_block(problem, block_rows)
+    num_blocks = -(-num_steps // block_steps)
 
     def teach(step: jax.Array) -> jax.Array:
-        return apply(params, problem.sample(jax.random.fold_in(data_key, step)).inputs)
+        batch = problem.sample(data, jax.random.fold_in(data_key, step))
+        return teaching.apply(params, batch.inputs)
 
-    return jax.lax.map(
-        teach, step + jnp.arange(-(-num_steps // block_steps) * block_steps), batch_size=block_steps
-    )
+    return jax.lax.map(teach, step + jnp.arange(num_blocks * block_steps), batch_size=block_steps)
 
 
 def block_of_steps(
@@ -213,12 +226,11 @@ def block_of_steps(
         h_BxM = jax.nn.relu(pre_BxM)
 
         def loss_fn(logits_BxC: jax.Array) -> jax.Array:
-            taught_BxC = (
-                jax.lax.stop_gradient(logits_BxC)
-                if teacher_logits_BxC is None
-                else teacher_logits_BxC
-            )
-            return masked_mean(problem.loss(logits_BxC, batch.labels, taught_BxC, step), batch.mask)
+            if problem.teaching is None:
+                losses_B = label_cross_entropy(logits_BxC, batch.labels)
+            else:
+                losses_B = problem.teaching.loss(logits_BxC, batch.labels, teacher_logits_BxC, step)
+            return masked_mean(losses_B, batch.mask)
 
         loss, grad_BxC = jax.value_and_grad(loss_fn)((w2_CxM @ h_BxM.T).T + b2_C[None])
         scaled_BxC = rate * grad_BxC
@@ -255,14 +267,14 @@ def count_steps(state: TrainState, losses_T: jax.Array, counted_T: jax.Array) ->
     """The counters of a state after the counted ones of T steps, which come first."""
     num_steps = jnp.sum(counted_T, dtype=jnp.int32)
     bad_T = counted_T & ~jnp.isfinite(losses_T)
-    first_bad = (state.diverged_at_L == 0) & jnp.any(bad_T)
+    first_bad = (state.diverged_at == 0) & jnp.any(bad_T)
     return state._replace(
         opt_state=jax.tree.map(lambda count: count + num_steps, state.opt_state),
-        step_L=state.step_L + num_steps,
-        loss_sum_L=state.loss_sum_L + jnp.sum(jnp.where(counted_T, losses_T, 0.0)),
-        loss_count_L=state.loss_count_L + num_steps,
-        diverged_at_L=jnp.where(
-            first_bad, state.step_L + 1 + jnp.argmax(bad_T).astype(jnp.int32), state.diverged_at_L
+        step=state.step + num_steps,
+        loss_sum=state.loss_sum + jnp.sum(jnp.where(counted_T, losses_T, 0.0)),
+        loss_count=state.loss_count + num_steps,
+        diverged_at=jnp.where(
+            first_bad, state.step + 1 + jnp.argmax(bad_T).astype(jnp.int32), state.diverged_at
         ),
     )
 
@@ -277,8 +289,7 @@ def momentary_rate(
 
 def steps_in_block(problem: Problem, block_rows: int) -> int:
     """How many steps make a block of at most `block_rows` examples."""
-    batch = jax.eval_shape(problem.sample, jax.random.key(0))
-    return max(1, block_rows // batch.labels.shape[0])
+    return max(1, block_rows // problem.size.batch_size)
 
 
 def to_network(params: Params) -> Network:

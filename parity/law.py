@@ -15,7 +15,6 @@ time at each d, checkpoints lie 1/32 of that budget apart, and two-shot's first 
 `LawConfig.first_stages` that was fastest on the tuning seeds.
 """
 
-import itertools
 import math
 import os
 import subprocess
@@ -31,6 +30,7 @@ from pydantic import Field
 
 from common.base.config import (
     IS_EXPERIMENT,
+    Overrides,
     PositiveFloat,
     PositiveInt,
     Preset,
@@ -43,17 +43,12 @@ from common.base.config import (
 )
 from common.base.errors import RunError, UserError, run_command
 from common.base.interruption import STOP_SIGNALS, Notes, Preempted, exit_code, noting
-from common.experiment.plan import (
-    StageCommand,
-    made_from,
-    print_plan,
-    refuse_stale,
-    run_stages,
-    sweeps,
-)
-from common.runs.directory import DONE, RunDirectory
+from common.experiment.judging import names_of, sweeps_in
+from common.experiment.plan import Planner, print_plan, refuse_stale, run_stages
+from common.experiment.stages import Stage
+from common.runs.directory import RunDirectory
 from common.runs.files import write_json, write_text
-from common.runs.lineage import MADE_FROM
+from common.runs.lineage import MADE_FROM, contents
 from common.runs.tuning import (
     SWEEP_STOP_AFTER,
     learning_times,
@@ -62,8 +57,12 @@ from common.runs.tuning import (
     tuning_table,
 )
 from parity.exponents import STRATEGIES, fits
+from parity.presets import PRESETS
+from parity.spec import SPEC
 
 TIMES, TUNING, FITS = "learning_times.csv", "tuning.csv", "fits.json"
+BASE = "quick"
+"""The parity preset from which every run of the law starts."""
 EVALUATIONS, CHECKPOINTS = 128, 32
 """In a teacher's budget."""
 WAITING_SECONDS = 0.05
@@ -237,7 +236,12 @@ def main(args: list[str]) -> None:
                 [[sys.executable, "-m", "parity.law", *flags, "--k", str(k)] for k in missing]
             )
             refuse_stale(every)
-        write_tables(config, home, preset.name, made_from([stage.output for stage in every], home))
+        write_tables(
+            config,
+            home,
+            preset.name,
+            contents(home, names_of([stage.output for stage in every], home)),
+        )
 
 
 def run_side_by_side(commands: list[list[str]]) -> None:
@@ -285,14 +289,13 @@ def wait_for(children: Sequence[subprocess.Popen[bytes]], signals: Notes) -> Non
         sleep(WAITING_SECONDS)
 
 
-def plan(config: LawConfig, home: Path, k: int) -> list[StageCommand]:
+def plan(config: LawConfig, home: Path, k: int) -> list[Stage]:
     """Every stage of one k, each after those it needs."""
-    return [
-        stage
-        for point in config.points
-        if point.k == k
-        for stage in plan_point(config, point, home / folder_of(point))
-    ]
+    planner = Planner(SPEC, PRESETS[BASE].config, home, BASE)
+    for point in config.points:
+        if point.k == k:
+            _plan_point(planner, config, point)
+    return planner.stages
 
 
 def folder_of(point: LawPoint) -> str:
@@ -300,104 +303,65 @@ def folder_of(point: LawPoint) -> str:
     return f"k{point.k}-d{point.d}"
 
 
-def plan_point(config: LawConfig, point: LawPoint, home: Path) -> list[StageCommand]:
+def _plan_point(planner: Planner, config: LawConfig, point: LawPoint) -> None:
     """Every stage of one problem."""
-    interval = point.steps // CHECKPOINTS
-    problem = ("--data.k", point.k, "--data.d", point.d)
-    training = (
-        "--training.batch-size",
-        config.batch_size,
-        "--training.eval-every",
-        point.steps // EVALUATIONS,
+    folder = folder_of(point)
+    common = {
+        "data.k": point.k,
+        "data.d": point.d,
+        "training.batch_size": config.batch_size,
+        "training.eval_every": point.steps // EVALUATIONS,
+        "training.eval_examples": config.eval_examples,
+    }
+    teacher = {**common, "model.width": config.teacher_width, "training.steps": point.steps}
+    student = {**common, "model.width": config.student_width}
+    checkpoints = {"training.checkpoint_every": point.steps // CHECKPOINTS}
+    seeds = {"training.seed": config.seed, "training.num_seeds": config.num_seeds}
+    tuning_seeds = {
+        "training.seed": config.tuning_seed,
+        "training.num_seeds": config.num_tuning_seeds,
+    }
+    sweep = {
+        "optim.learning_rate": config.learning_rate,
+        **tuning_seeds,
+        "training.stop_after": SWEEP_STOP_AFTER,
+    }
+    rate, tuned_teacher, reported = (
+        f"{folder}/{name}" for name in ("tune/teacher-rate", "tune/teacher", "teacher")
     )
-    training = (*training, "--training.eval-examples", config.eval_examples)
-    tuning_seeds = (
-        "--training.seed",
-        config.tuning_seed,
-        "--training.num-seeds",
-        config.num_tuning_seeds,
-    )
-    sweep = (
-        "--optim.learning-rate",
-        *(f"{rate:g}" for rate in config.learning_rate),
-        *tuning_seeds,
-        "--training.stop-after",
-        SWEEP_STOP_AFTER,
-    )
-    seeds = ("--training.seed", config.seed, "--training.num-seeds", config.num_seeds)
-    teacher = ("--model.width", config.teacher_width, "--training.steps", point.steps)
-    student = ("--model.width", config.student_width)
-    stages: list[StageCommand] = []
-
-    def add(name: str, module: str, *args: object) -> None:
-        typed = tuple(
-            map(str, ("--preset", "quick", "--run-dir", home / name, *problem, *training, *args))
-        )
-        needs = tuple(
-            Path(value) / DONE
-            for flag, value in itertools.pairwise(typed)
-            if flag in ("--teacher", "--tuned-by")
-        )
-        stages.append(StageCommand(f"{home.name}/{name}", module, typed, home / name / DONE, needs))
-
-    add("tune/teacher-rate", "parity.train", *teacher, *sweep, "--training.checkpoint-every", 0)
-    for name, of_teacher in (("tune/teacher", tuning_seeds), ("teacher", seeds)):
-        add(
-            name,
-            "parity.train",
-            *teacher,
-            "--tuned-by",
-            home / "tune" / "teacher-rate",
-            *of_teacher,
-            "--training.checkpoint-every",
-            interval,
-        )
+    planner.train(rate, {**teacher, **sweep, "training.checkpoint_every": 0})
+    planner.train(tuned_teacher, {**teacher, **tuning_seeds, **checkpoints}, rate)
+    planner.train(reported, {**teacher, **seeds, **checkpoints}, rate)
     for name, schedule in student_schedules(config, point.steps).items():
-        tuned = ("--tuned-by", home / "tune" / name, *seeds, "--training.stop-after", STOP_AFTER)
-        for folder, lanes in (("tune", sweep), ("student", tuned)):
-            from_teacher = (
-                ()
-                if name == "ce"
-                else (
-                    "--teacher",
-                    home / "tune" / "teacher" if folder == "tune" else home / "teacher",
-                )
-            )
-            add(f"{folder}/{name}", "parity.distill", *student, *schedule, *from_teacher, *lanes)
-    return stages
-
-
-def student_schedules(config: LawConfig, steps: int) -> dict[str, tuple[object, ...]]:
-    """Flags of every student run of one problem."""
-    two_shot: dict[str, tuple[object, ...]] = {
-        two_shot_name(divisor): (
-            *(
-                "--schedule",
-                "two-shot",
-                "--supervision.first-steps",
-                steps // divisor,
-                "--training.steps",
-                steps,
-            ),
-            *(
-                "--supervision.without-transition",
-                "final",
-            ),  # a teacher that has not learnt must not end the law; its student is counted
+        is_taught = name != "ce"
+        tune, run = f"{folder}/tune/{name}", f"{folder}/student/{name}"
+        planner.distill(
+            tune, {**student, **schedule, **sweep}, tuned_teacher if is_taught else None
         )
-        for divisor in config.first_stages
+        ends_early = {"training.stop_after": STOP_AFTER}
+        overrides = {**student, **schedule, **seeds, **ends_early}
+        planner.distill(run, overrides, reported if is_taught else None, tune)
+
+
+def student_schedules(config: LawConfig, steps: int) -> dict[str, Overrides]:
+    """What distinguishes every student run of one problem."""
+    schedules: dict[str, Overrides] = {
+        "ce": {"schedule": "ce", "training.steps": steps * config.label_factor},
+        "progressive": {
+            "schedule": "progressive",
+            "supervision.interval": steps // CHECKPOINTS,
+            "training.steps": steps,
+        },
     }
-    return {
-        "ce": ("--schedule", "ce", "--training.steps", steps * config.label_factor),
-        "progressive": (
-            "--schedule",
-            "progressive",
-            "--supervision.interval",
-            steps // CHECKPOINTS,
-            "--training.steps",
-            steps,
-        ),
-        **two_shot,
-    }
+    for divisor in config.first_stages:
+        schedules[two_shot_name(divisor)] = {
+            "schedule": "two-shot",
+            "supervision.first_steps": steps // divisor,
+            # A teacher that has not learnt must not end the law; its student is counted.
+            "supervision.without_transition": "final",
+            "training.steps": steps,
+        }
+    return schedules
 
 
 def two_shot_name(divisor: int) -> str:
@@ -459,12 +423,11 @@ def write_tables(
 ) -> None:
     """Write the learning times, the sweeps and the fits, which say of which runs they are."""
     times = times_table(config, home)
-    tables = [
-        tuning_table(sweeps(plan_point(config, point, home / folder_of(point)))).assign(
-            k=point.k, d=point.d
-        )
-        for point in config.points
-    ]
+    tables = []
+    for point in config.points:
+        outputs = [stage.output for stage in plan(config, home, point.k)]
+        tuning = tuning_table(sweeps_in(home / folder_of(point) / "tune", outputs))
+        tables.append(tuning.assign(k=point.k, d=point.d))
     write_text(home / TIMES, times.to_csv(index=False))
     write_text(home / TUNING, pd.concat(tables).to_csv(index=False))
     write_json(

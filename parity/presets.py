@@ -13,8 +13,9 @@ from common.runs.tuning import SweepConfig
 from common.train.losses import DistillationLoss
 from common.train.optim import OptimConfig
 from common.train.schedule import ScheduleConfig
-from parity.config import STUDENT_DEFAULTS, TEACHER_DEFAULTS, StudentConfig, TrainConfig
+from parity.config import StudentConfig, TrainConfig
 from parity.data import ParityData
+from parity.published import STUDENT_DEFAULTS, TEACHER_DEFAULTS
 
 
 @configuration
@@ -152,7 +153,7 @@ def _quick() -> Experiment:
             MLPConfig(50),
             OptimConfig((0.6,)),
             replace(budget, stop_after=1.25),
-            ScheduleConfig(interval=512, first_steps=2432, projection_steps=512),
+            supervision=ScheduleConfig(interval=512, first_steps=2432, projection_steps=512),
         ),
         label_steps=65_536,
         sizes=((100, 32_768), (300, 16_384), (1000, 8192)),
@@ -183,7 +184,7 @@ def _laptop() -> Experiment:
             MLPConfig(50),
             OptimConfig((0.5,)),
             replace(budget, stop_after=1.25),
-            ScheduleConfig(interval=1024, first_steps=4096, projection_steps=1024),
+            supervision=ScheduleConfig(interval=1024, first_steps=4096, projection_steps=1024),
         ),
         label_steps=196_608,
         sizes=((100, 131_072), (300, 65_536), (1000, 49_152)),
@@ -230,7 +231,9 @@ def _paper() -> Experiment:
             MLPConfig(100),
             OptimConfig((0.01,), schedule="cosine", warmup_fraction=0.06),
             student,
-            ScheduleConfig(interval=100_000, first_steps=1_000_000, projection_steps=100_000),
+            supervision=ScheduleConfig(
+                interval=100_000, first_steps=1_000_000, projection_steps=100_000
+            ),
             teacher_seed=0,
             shared_stream=True,
         ),
@@ -273,8 +276,8 @@ def _transformer_quick() -> Experiment:
             _gpt2(4),
             OptimConfig((1e-3,), kind="adam"),
             replace(budget, stop_after=1.25),
-            supervision,
-            DistillationLoss(labels="soft"),
+            supervision=supervision,
+            loss=DistillationLoss(labels="soft"),
         ),
         label_steps=24_000,  # enough to judge P whenever progressive learns within its budget
         sizes=((12, 8000), (18, 3200), (24, 3200)),
@@ -310,7 +313,11 @@ def _transformer_paper() -> Experiment:
     return Experiment(
         teacher=TrainConfig(data, *TEACHER_DEFAULTS["transformer"], teacher),
         student=StudentConfig(
-            data, *STUDENT_DEFAULTS["transformer"], budget, supervision, teacher_seed=0
+            data,
+            *STUDENT_DEFAULTS["transformer"],
+            budget,
+            supervision=supervision,
+            teacher_seed=0,
         ),
         label_steps=250_000,
         sizes=((4, 250_000), (8, 250_000), (32, 250_000)),

@@ -2,7 +2,7 @@
 files inside the run directory."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,29 +10,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-import tyro
 
-from common.base.config import (
-    PositiveInt,
-    Seed,
-    configuration,
-    from_dict,
-    parse,
-    to_dict,
-    validate,
-    with_flags,
-)
-from common.base.errors import UserError, run_command
+from common.base.config import PositiveInt, Seed, configuration
+from common.base.errors import UserError
 from common.base.keys import seed_key
-from common.base.mesh import over_lanes, set_up_devices
+from common.base.mesh import over_lanes
 from common.base.parts import in_parts, part_size
 from common.base.reading import read_table
+from common.experiment.commands import probe_command
+from common.experiment.spec import Probe
 from common.nn.models import MLPConfig, Params
 from common.runs.directory import RunDirectory
 from common.runs.files import write_text
 from common.runs.probing import FOLDER, opened_probe, probed_run
 from common.runs.trajectory import Trajectory
-from parity.config import StudentConfig, TrainConfig, apply_model
+from parity.config import StudentConfig, TrainConfig
 from parity.correlations import (
     Correlator,
     Monomial,
@@ -41,11 +33,11 @@ from parity.correlations import (
     noise_floor,
 )
 from parity.data import sample, supports_of
+from parity.task import apply_model
 
 IN_SUPPORT = "correlations_in_support.csv"
 BY_STRATUM = "correlations_by_stratum.csv"
 NAME = "correlations"
-SUMMARY = f"{NAME}.json"
 _CHUNK = 128
 """Examples whose hidden layers are in memory at one time: they are to stay in a core's cache."""
 _SEQUENCE_CHUNK = 64
@@ -66,32 +58,6 @@ class ProbeConfig:
     """Of the examples and of the sampled sets."""
 
 
-@dataclass(frozen=True)
-class ProbeCommand:
-    """Arguments of `python -m parity.probe`."""
-
-    run_dir: tyro.conf.Positional[Path]
-    """A finished run of parity.train or parity.distill."""
-    config: tyro.conf.OmitArgPrefixes[ProbeConfig] = ProbeConfig()
-
-
-def main(args: list[str]) -> None:
-    """Parse and probe."""
-    set_up_devices()
-    command = parse(
-        ProbeCommand,
-        args,
-        prog="parity.probe",
-        description="Correlate every checkpoint of a run with monomials of its input.",
-    )
-    probe(command.run_dir, validate(command.config))
-
-
-def planned_settings(args: Sequence[str]) -> dict[str, Any]:
-    """The settings of a planned command's probe."""
-    return to_dict(with_flags(ProbeConfig(), args))
-
-
 def probe(path: Path, config: ProbeConfig) -> None:
     """Write `probes/correlations*` of a finished run; goes on where an interrupted probe stopped,
     and does nothing when all is there.
@@ -101,11 +67,7 @@ def probe(path: Path, config: ProbeConfig) -> None:
             other settings.
     """
     run = probed_run(path, "parity")
-    model = from_dict(
-        TrainConfig if run.record["stage"] == "train" else StudentConfig,
-        run.record["config"],
-        path / "config.json",
-    )
+    model = run.config(TrainConfig if run.record["stage"] == "train" else StudentConfig)
     if model.data.depth > 1:
         raise UserError(
             f"{path} has {model.data.num_classes} labels; the correlation probe reads the"
@@ -255,5 +217,12 @@ def _strata(monomials: list[Monomial]) -> dict[tuple[int, int], list[int]]:
     return strata
 
 
-if __name__ == "__main__":
-    run_command(main)
+PROBE = Probe(
+    "parity.probe",
+    NAME,
+    "Correlate every checkpoint of a run with monomials of its input.",
+    ProbeConfig(),
+    probe,
+)
+
+main = probe_command(PROBE, __name__)

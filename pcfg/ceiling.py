@@ -15,19 +15,19 @@ sentences of the probe. Beside the distances of its optimum stand those of one t
 
 import functools
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import jax
 import numpy as np
 import pandas as pd
-import tyro
 from pydantic import Field
 
-from common.base.config import PositiveInt, configuration, parse, to_dict, validate, with_flags
-from common.base.errors import UserError, run_command
-from common.base.mesh import set_up_devices
+from common.base.config import PositiveInt, configuration
+from common.base.errors import UserError
+from common.experiment.commands import probe_command
+from common.experiment.spec import Probe
 from common.runs.files import write_text
 from common.runs.probing import opened_probe, probed_run
 from common.sequence.masking import MaskingConfig
@@ -63,31 +63,6 @@ class CeilingConfig:
     def probe(self) -> ProbeConfig:
         """The same as the n-gram probe's settings, which draw the same sentences."""
         return ProbeConfig(self.sizes, self.spacing, self.num_sentences)
-
-
-@dataclass(frozen=True)
-class CeilingCommand:
-    """Arguments of `python -m pcfg.ceiling`."""
-
-    run_dir: tyro.conf.Positional[Path]
-    """A finished run of pcfg.train or pcfg.distill."""
-    config: tyro.conf.OmitArgPrefixes[CeilingConfig] = CeilingConfig()
-
-
-def main(args: list[str]) -> None:
-    """Parse and compute."""
-    set_up_devices()
-    text = (
-        "Compute what the best possible model scores on a run's evaluation set, exactly, and how it"
-        " depends on n-grams."
-    )
-    command = parse(CeilingCommand, args, prog="pcfg.ceiling", description=text)
-    compute(command.run_dir, validate(command.config))
-
-
-def planned_settings(args: Sequence[str]) -> dict[str, Any]:
-    """The settings of a planned command's probe."""
-    return to_dict(with_flags(CeilingConfig(), args))
 
 
 def compute(path: Path, config: CeilingConfig) -> None:
@@ -192,5 +167,13 @@ def lengths_of(tokens_BxT: np.ndarray, num_terminals: int) -> np.ndarray:
     return (tokens_BxT < num_terminals).sum(1)
 
 
-if __name__ == "__main__":
-    run_command(main)
+PROBE = Probe(
+    "pcfg.ceiling",
+    NAME,
+    "Compute what the best possible model scores on a run's evaluation set, exactly, and how it"
+    " depends on n-grams.",
+    CeilingConfig(),
+    compute,
+)
+
+main = probe_command(PROBE, __name__)

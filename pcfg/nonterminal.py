@@ -10,7 +10,7 @@ what a probe reads off that, it has learnt by itself.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pandas as pd
-import tyro
 
 from common.base.config import (
     NonNegativeInt,
@@ -27,15 +26,13 @@ from common.base.config import (
     PositiveInt,
     Seed,
     configuration,
-    parse,
-    to_dict,
-    validate,
-    with_flags,
 )
-from common.base.errors import UserError, run_command
+from common.base.errors import UserError
 from common.base.keys import seed_key
-from common.base.mesh import over_lanes, set_up_devices
+from common.base.mesh import over_lanes
 from common.base.reading import read_table
+from common.experiment.commands import probe_command
+from common.experiment.spec import Probe
 from common.nn.models import Params
 from common.nn.transformer import TokenInputs
 from common.runs.directory import RunDirectory
@@ -44,8 +41,9 @@ from common.runs.probing import FOLDER, chosen_steps, opened_probe, probed_run
 from common.runs.trajectory import Trajectory
 from common.train.losses import label_cross_entropy, masked_mean
 from common.train.optim import OptimConfig, make_optimizer
-from pcfg.config import StudentConfig, TrainConfig, config_of, functional_model
+from pcfg.config import StudentConfig, TrainConfig, config_of
 from pcfg.sampler import Sampler, Sentences, make_sampler
+from pcfg.task import functional_model
 
 NAME = "nonterminals"
 TABLE = f"{NAME}.csv"
@@ -82,31 +80,6 @@ class NonTerminalConfig:
                 f"num_train = {self.num_train} and num_eval = {self.num_eval} must be multiples of"
                 f" batch_size = {self.batch_size}"
             )
-
-
-@dataclass(frozen=True)
-class NonTerminalCommand:
-    """Arguments of `python -m pcfg.nonterminal`."""
-
-    run_dir: tyro.conf.Positional[Path]
-    """A finished run of pcfg.train or pcfg.distill."""
-    config: tyro.conf.OmitArgPrefixes[NonTerminalConfig] = NonTerminalConfig()
-
-
-def main(args: list[str]) -> None:
-    """Parse and probe."""
-    set_up_devices()
-    text = (
-        "Predict the ancestor non-terminals of every token, level by level, from the frozen hidden"
-        " states of a run's checkpoints."
-    )
-    command = parse(NonTerminalCommand, args, prog="pcfg.nonterminal", description=text)
-    probe_run(command.run_dir, validate(command.config))
-
-
-def planned_settings(args: Sequence[str]) -> dict[str, Any]:
-    """The settings of a planned command's probe."""
-    return to_dict(with_flags(NonTerminalConfig(), args))
 
 
 def read_accuracy(run: Path) -> pd.DataFrame:
@@ -359,5 +332,13 @@ def _rows(
     return pd.DataFrame(rows)
 
 
-if __name__ == "__main__":
-    run_command(main)
+PROBE = Probe(
+    "pcfg.nonterminal",
+    NAME,
+    "Predict the ancestor non-terminals of every token, level by level, from the frozen hidden"
+    " states of a run's checkpoints.",
+    NonTerminalConfig(),
+    probe_run,
+)
+
+main = probe_command(PROBE, __name__)

@@ -2,14 +2,13 @@
 inside the run directory."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import jax
 import numpy as np
 import pandas as pd
-import tyro
 from pydantic import Field
 
 from common.base.config import (
@@ -17,16 +16,14 @@ from common.base.config import (
     PositiveInt,
     Seed,
     configuration,
-    parse,
-    to_dict,
-    validate,
-    with_flags,
 )
-from common.base.errors import UserError, run_command
+from common.base.errors import UserError
 from common.base.keys import seed_key
-from common.base.mesh import over_lanes, set_up_devices
+from common.base.mesh import over_lanes
 from common.base.parts import in_parts
 from common.base.reading import read_table
+from common.experiment.commands import probe_command
+from common.experiment.spec import Probe
 from common.judge.stats import quantiles_by_cluster
 from common.nn.models import Params
 from common.runs.directory import RunDirectory
@@ -34,8 +31,9 @@ from common.runs.files import write_text
 from common.runs.probing import FOLDER, chosen_steps, opened_probe, probed_run
 from common.runs.trajectory import Trajectory
 from common.sequence.ngram import Pairs, pairs_of, probe
-from pcfg.config import StudentConfig, TrainConfig, config_of, functional_model
+from pcfg.config import StudentConfig, TrainConfig, config_of
 from pcfg.sampler import Sampler, make_sampler
+from pcfg.task import functional_model
 
 NAME = "ngram"
 TABLE = f"{NAME}.csv"
@@ -62,31 +60,6 @@ class ProbeConfig:
     alone."""
     seed: Seed = 0
     """Of the sentences."""
-
-
-@dataclass(frozen=True)
-class ProbeCommand:
-    """Arguments of `python -m pcfg.probe`."""
-
-    run_dir: tyro.conf.Positional[Path]
-    """A finished run of pcfg.train or pcfg.distill."""
-    config: tyro.conf.OmitArgPrefixes[ProbeConfig] = ProbeConfig()
-
-
-def main(args: list[str]) -> None:
-    """Parse and probe."""
-    set_up_devices()
-    text = (
-        "Measure how far every checkpoint of a run predicts from the n tokens around a position"
-        " (M_robust, M_close)."
-    )
-    command = parse(ProbeCommand, args, prog="pcfg.probe", description=text)
-    probe_run(command.run_dir, validate(command.config))
-
-
-def planned_settings(args: Sequence[str]) -> dict[str, Any]:
-    """The settings of a planned command's probe."""
-    return to_dict(with_flags(ProbeConfig(), args))
 
 
 def probe_run(path: Path, config: ProbeConfig) -> None:
@@ -231,5 +204,13 @@ def describe(values_P: np.ndarray, sentence_P: np.ndarray, seed: int) -> dict[st
     } | quantiles
 
 
-if __name__ == "__main__":
-    run_command(main)
+PROBE = Probe(
+    "pcfg.probe",
+    NAME,
+    "Measure how far every checkpoint of a run predicts from the n tokens around a position"
+    " (M_robust, M_close).",
+    ProbeConfig(),
+    probe_run,
+)
+
+main = probe_command(PROBE, __name__)

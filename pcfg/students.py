@@ -14,7 +14,7 @@ from common.judge.transition import NoTransition, Transition
 from common.judge.verdict import Measurement, Verdict
 from common.runs.directory import RunDirectory, finished_run
 from pcfg import nonterminal
-from pcfg.experiment import first_run, further_students, student
+from pcfg.plan import first_run, further_students, student
 from pcfg.presets import STRATEGIES, Experiment
 
 _BASELINES = ("one-shot", "ce")

@@ -21,8 +21,10 @@ from common.train.losses import DistillationLoss
 from common.train.optim import OptimConfig, learning_rate_shape
 from parity import distill, train
 from parity.blocked import BlockedEngine
-from parity.config import StudentConfig, TrainConfig, make_engine, student_problem, teacher_problem
+from parity.config import StudentConfig, TrainConfig
 from parity.data import ParityData
+from parity.spec import SPEC
+from parity.task import engine_of
 from tests.conftest import TINY, TINY_STUDENT, TINY_TEACHER
 
 DATA = ParityData(d=20, k=3)
@@ -35,9 +37,9 @@ def make_problem(
     optim = OptimConfig(rates, schedule=schedule)
     teacher = TrainConfig(DATA, MLPConfig(48), optim, training)
     if labels == "data":
-        return teacher_problem(replace(teacher, model=MLPConfig(width)))
+        return SPEC.teacher_problem(replace(teacher, model=MLPConfig(width)))
     loss = DistillationLoss(labels=labels, temperature=2.0)
-    return student_problem(
+    return SPEC.student_problem(
         StudentConfig(DATA, MLPConfig(width), optim, training, loss=loss), teacher
     )
 
@@ -135,10 +137,10 @@ def test_blocked_sgd_is_sequential_sgd(labels, width, batch_size, block_rows, sc
     assert (
         min(relative_errors(jax.tree.map(lambda leaf: leaf[0], before), expected)) > 1e-2
     )  # the steps led somewhere
-    assert int(state.step_L[0]) == int(state.loss_count_L[0]) == steps
+    assert int(state.step[0]) == int(state.loss_count[0]) == steps
     assert {int(leaf[0]) for leaf in jax.tree.leaves(state.opt_state)} == {steps}
-    assert float(state.loss_sum_L[0]) == pytest.approx(losses.sum(), rel=1e-4)
-    assert int(state.diverged_at_L[0]) == 0
+    assert float(state.loss_sum[0]) == pytest.approx(losses.sum(), rel=1e-4)
+    assert int(state.diverged_at[0]) == 0
 
 
 @pytest.mark.parametrize("group_size", [1, 2])
@@ -167,10 +169,10 @@ def test_states_of_both_engines_are_interchangeable(group_size) -> None:
 def test_divergence_is_found_at_its_step() -> None:
     problem = make_problem("data", 16, 1, 400, rates=(1e5, 0.01), schedule="constant")
     blocked, scan = BlockedEngine(problem), ScanEngine(problem)
-    found = np.asarray(blocked.advance(blocked.init(), None, 400).diverged_at_L)
+    found = np.asarray(blocked.advance(blocked.init(), None, 400).diverged_at)
     assert found[0] > 0
     assert found[1] == 0
-    np.testing.assert_array_equal(found, scan.advance(scan.init(), None, 400).diverged_at_L)
+    np.testing.assert_array_equal(found, scan.advance(scan.init(), None, 400).diverged_at)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +210,7 @@ def test_choice_of_engine(refused, tmp_path: Path) -> None:
             TrainingConfig(10, batch_size, 10, 64),
             engine=engine,
         )
-        return type(make_engine(config, teacher_problem(config)))
+        return type(engine_of(config)(SPEC.teacher_problem(config)))
 
     assert chosen("auto", 1) is chosen("blocked", 8) is BlockedEngine
     assert chosen("auto", 32) is chosen("scan", 1) is ScanEngine

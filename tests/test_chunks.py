@@ -2,30 +2,27 @@
 are as they were."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.base.config import TrainingConfig, parse
-from common.experiment.plan import StageCommand
+from common.base.config import TrainingConfig
+from common.experiment.plan import plan_preset
+from common.experiment.stages import RunStage
 from common.nn.models import MLPConfig
 from common.train.chunks import BLOCK, MAX_LAYER_STEPS, MAX_OPERATIONS, chunk_steps
-from common.train.command import TrainingCommand
-from common.train.engine import Problem
 from common.train.fit import Supervision
 from common.train.optim import OptimConfig
+from common.train.problem import Problem
 from common.train.schedule import ce
-from parity import config as parity_config
-from parity import distill, experiment, law, train
+from parity import law
+from parity.config import TrainConfig
 from parity.data import ParityData
-from parity.presets import PRESETS
-from pcfg import config as pcfg_config
-from pcfg import distill as pcfg_distill
-from pcfg import experiment as pcfg_experiment
-from pcfg import train as pcfg_train
-from pcfg.presets import PRESETS as PCFG_PRESETS
+from parity.spec import SPEC as PARITY
+from pcfg.spec import SPEC as PCFG
 
 
 @given(
@@ -40,11 +37,8 @@ def test_a_chunk_is_bounded_and_divides_evenly(
     training = TrainingConfig(
         steps=10, batch_size=batch_size, eval_every=eval_every, num_seeds=num_seeds
     )
-    problem = parity_config.teacher_problem(
-        parity_config.TrainConfig(
-            ParityData(100, 6), MLPConfig(width), OptimConfig((0.1,)), training
-        )
-    )
+    config = TrainConfig(ParityData(100, 6), MLPConfig(width), OptimConfig((0.1,)), training)
+    problem = PARITY.teacher_problem(config)
     steps = chunk_steps(problem, training, 1)
     most = max(
         1, min(MAX_LAYER_STEPS, MAX_OPERATIONS / (problem.work.flops * batch_size * num_seeds))
@@ -57,34 +51,17 @@ def test_a_chunk_is_bounded_and_divides_evenly(
         assert steps <= BLOCK or steps % BLOCK == 0
 
 
-def problem_of(stage: StageCommand) -> tuple[Problem, TrainingConfig, int]:
+def problem_of(stage: RunStage) -> tuple[Problem, TrainingConfig, int]:
     """What a stage trains, under the preset's teacher where it has one, and its group size."""
-    package, name = stage.module.split(".")
-    module = {
-        "parity.train": train,
-        "parity.distill": distill,
-        "pcfg.train": pcfg_train,
-        "pcfg.distill": pcfg_distill,
-    }[stage.module]
-    config_module, presets = (
-        (parity_config, PRESETS) if package == "parity" else (pcfg_config, PCFG_PRESETS)
-    )
-    preset = presets[stage.args[stage.args.index("--preset") + 1]].config
-    command_class, default = (
-        (module.TrainCommand, preset.teacher)
-        if name == "train"
-        else (module.DistillCommand, preset.student)
-    )
-    command: TrainingCommand = parse(
-        command_class, stage.args, prog="", description="", default=command_class(default)
-    )
-    config = command.validated()
-    if name == "train":
-        problem = config_module.teacher_problem(config)
+    config = stage.config
+    if stage.stage == "train":
+        problem = stage.spec.teacher_problem(config)
+    elif config.schedule == "ce":
+        problem = stage.spec.student_problem(config, None)
     else:
-        problem = config_module.student_problem(
-            config, None if config.schedule == "ce" else preset.teacher
-        )
+        assert stage.preset is not None
+        teacher = stage.spec.presets[stage.preset].config.teacher
+        problem = stage.spec.student_problem(config, teacher)
     supervision = Supervision((ce(config.training.steps),) * len(problem.lanes), None)
     return problem, config.training, supervision.group_size(problem.lanes)
 
@@ -106,18 +83,14 @@ def test_published_runs_have_the_chunks_they_had(name: str) -> None:
     not needed."""
     if name == "law-quick":
         config = law.LAW_PRESETS["quick"].config
-        largest = {point.k: point for point in config.points}.values()
-        stages = [
-            stage for point in largest for stage in law.plan_point(config, point, Path("runs"))
-        ]
+        largest = tuple({point.k: point for point in config.points}.values())
+        of_largest = replace(config, points=largest)
+        stages = [stage for k in (3, 4) for stage in law.plan(of_largest, Path("runs"), k)]
     elif name.startswith("pcfg-"):
-        preset = name.removeprefix("pcfg-")
-        stages = pcfg_experiment.plan(preset, PCFG_PRESETS[preset].config, Path("runs"))
+        stages = plan_preset(PCFG, name.removeprefix("pcfg-"), Path("runs"))
     else:
-        stages = experiment.plan(name, PRESETS[name].config, Path("runs"))
-    trained = [
-        stage for stage in stages if stage.trains and not stage.name.startswith("first/")
-    ]  # which differ in nothing but their offset
+        stages = plan_preset(PARITY, name, Path("runs"))
+    trained = [stage for stage in stages if isinstance(stage, RunStage)]
     assert trained
     for stage in trained:
         problem, training, group_size = problem_of(stage)
@@ -126,10 +99,11 @@ def test_published_runs_have_the_chunks_they_had(name: str) -> None:
 
 def test_a_run_that_is_evaluated_at_its_end_alone_looks_up() -> None:
     """The quick grammar's teacher without evaluations in between: 1600 steps were some minutes."""
-    arguments = ("--preset", "quick", "--training.eval-every", "1600", "--run-dir", "run")
-    problem, training, group_size = problem_of(
-        StageCommand("teacher", "pcfg.train", arguments, Path("DONE"), ())
+    teacher = PCFG.presets["quick"].config.teacher
+    stage = RunStage(
+        "teacher", PCFG, "quick", teacher, "train", {"training.eval_every": 1600}, Path("run")
     )
+    problem, training, group_size = problem_of(stage)
     steps = chunk_steps(problem, training, group_size)
     operations = steps * training.batch_size * len(problem.lanes) * problem.work.flops
     assert operations < 1.5 * MAX_OPERATIONS

@@ -9,7 +9,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from parity import claims, first_checkpoints
+from parity import evidence as parity_evidence
+from parity import first_checkpoints
+from parity import verdicts as claims
 from parity.presets import PRESETS, FirstCheckpointConfig
 from parity.probe import BY_STRATUM
 
@@ -19,7 +21,7 @@ LABEL_BUDGET = EXPERIMENT.label_steps * EXPERIMENT.student.training.batch_size
 SEEDS = list(range(10))
 
 
-class MadeUp(claims.Evidence):
+class MadeUp(parity_evidence.Evidence):
     """Learning times as given, on ten paired seeds."""
 
     def run(self, name: str) -> Any:
@@ -237,7 +239,7 @@ def test_students_of_a_teacher_without_a_transition_are_no_first_checkpoints(
     ]
     firsts = [30 if lane else 60 for lane in learnt]
 
-    class OfRuns(claims.Evidence):
+    class OfRuns(parity_evidence.Evidence):
         def run(self, name: str) -> Any:
             distinct = [{"segments": [{"teacher_step": first}]} for first in firsts]
             manifest = {

@@ -1,12 +1,14 @@
 """Configurations: what is refused and how it is said, checkpoint grids, JSON round trips,
 identity."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pcfg.distill
@@ -16,20 +18,24 @@ from common.base.config import (
     IS_EXPERIMENT,
     SETS_DEFAULTS,
     TrainingConfig,
+    as_flags,
     fingerprint,
     flags_of,
     from_dict,
+    parse,
     to_dict,
     validate,
-    with_flags,
+    with_overrides,
 )
 from common.base.errors import RunError, UserError
+from common.experiment.commands import DistillCommand
 from common.nn.models import MLPConfig
 from common.train.optim import OptimConfig
 from parity import distill, experiment, law, train
-from parity.config import TrainConfig
+from parity.config import StudentConfig, TrainConfig
 from parity.data import ParityData
 from parity.presets import PRESETS
+from parity.spec import SPEC
 
 CONFIG = TrainConfig(ParityData(8, 2), MLPConfig(4), OptimConfig((0.1,)), TrainingConfig(10, 2, 5))
 
@@ -123,34 +129,45 @@ def test_a_stored_configuration_with_unknown_or_missing_fields_is_refused() -> N
         from_dict(TrainConfig, values, Path("config.json"))
 
 
-def test_flags_in_the_place_of_a_configurations_values() -> None:
+OVERRIDES = {
+    "supervision.offset": st.integers(-10_000, 10_000),
+    "shared_stream": st.booleans(),
+    "training.stop_after": st.none() | st.floats(1, 100, allow_nan=False),
+    "training.seed": st.integers(0, 2**31 - 1),
+    "optim.learning_rate": st.lists(st.floats(1e-9, 10), min_size=1, max_size=4).map(tuple),
+    "schedule": st.sampled_from(["ce", "one-shot", "till-saturate"]),
+    "teacher_seed": st.none() | st.integers(0, 9),
+}
+
+
+@given(overrides=st.fixed_dictionaries({}, optional=OVERRIDES))
+@settings(max_examples=25)
+def test_overrides_are_what_their_flags_parse_to(overrides: dict[str, Any]) -> None:
     config = PRESETS["quick"].config.student
-    args = [
-        "--preset",
-        "quick",
-        "--supervision.offset=-16",
-        "--shared-stream",
-        "--training.stop-after",
-        "None",
-        "--optim.learning-rate",
-        "0.2",
-        "4e-1",
-    ]
-    assert flags_of(args)["supervision.offset"] == ["-16"] and flags_of(args)["shared_stream"] == []
-    optim, training = (
-        replace(config.optim, learning_rate=(0.2, 0.4)),
-        replace(config.training, stop_after=None),
-    )
-    expected = replace(
-        config,
-        supervision=replace(config.supervision, offset=-16),
-        shared_stream=True,
-        optim=optim,
-        training=training,
-    )
-    assert with_flags(config, args) == expected
-    with pytest.raises(UserError, match=r"training\.steps = '0'"):
-        with_flags(config, ["--training.steps", "0"])
+    changed = with_overrides(config, overrides)
+    for name, value in overrides.items():
+        *parents, field = name.split(".")
+        part = functools.reduce(getattr, parents, changed)
+        assert getattr(part, field) == value
+    words = ["--run-dir", "run", *as_flags(overrides)]
+    assert parse_student(words) == changed
+
+
+def parse_student(words: list[str]) -> StudentConfig:
+    """The configuration of students that a person types; labels warn of what they do not use."""
+    default = DistillCommand(PRESETS["quick"].config.student, SPEC.flags)
+    command_type = DistillCommand[StudentConfig, type(SPEC.flags)]
+    return parse(command_type, words, prog="", description="", default=default).config
+
+
+def test_overrides_name_fields_and_stay_in_range() -> None:
+    config = PRESETS["quick"].config.student
+    assert flags_of(["--supervision.offset=-16"]) == {"supervision.offset": ["-16"]}
+    assert as_flags({"supervision.offset": -16}) == ("--supervision.offset=-16",)
+    with pytest.raises(UserError, match=r"training\.steps = 0"):
+        with_overrides(config, {"training.steps": 0})
+    with pytest.raises(KeyError, match="no field training.stops"):
+        with_overrides(config, {"training.stops": 0})
 
 
 def help_of(main: Callable[[list[str]], None], capsys: pytest.CaptureFixture[str]) -> str:

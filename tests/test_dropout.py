@@ -14,8 +14,9 @@ from common.nn.attention import gather
 from common.nn.transformer import Transformer, TransformerConfig, functional_transformer
 from common.train.engine import ScanEngine
 from common.train.optim import OptimConfig
-from parity.config import TrainConfig, teacher_problem
+from parity.config import TrainConfig
 from parity.data import ParityData
+from parity.spec import SPEC
 from tests.conftest import random_params
 
 
@@ -98,7 +99,7 @@ def test_a_run_drops_while_it_trains_and_not_while_it_is_evaluated() -> None:
     dropping = replace(plain, model=TransformerConfig(1, layers=1, dropout=0.5))
     losses, trained = [], []
     for config in (plain, dropping, dropping):
-        engine = ScanEngine(teacher_problem(config))
+        engine = ScanEngine(SPEC.teacher_problem(config))
         state, metrics = engine.record(engine.init())
         losses.append(np.asarray(metrics["eval_loss"]))
         trained.append(np.asarray(engine.advance(state, None, 2).params["head"]["kernel"]))

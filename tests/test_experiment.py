@@ -18,6 +18,7 @@ import pytest
 
 from common.base.config import Preset, TrainingConfig
 from common.base.errors import UserError
+from common.experiment.plan import plan_preset
 from common.judge.stats import INTERVALS
 from common.nn.transformer import TransformerConfig
 from common.runs.directory import RunDirectory, runs_below
@@ -25,10 +26,12 @@ from common.train.optim import OptimConfig
 from common.train.schedule import ScheduleConfig
 from figures import fresh, loaders, make, publish, reproduce, tables
 from figures import transition as transition_figure
+from figures.loaders import BEYOND
 from parity import claims, experiment, train
 from parity.config import StudentConfig, TrainConfig
 from parity.data import ParityData
 from parity.presets import PRESETS, Experiment
+from parity.spec import SPEC
 from tests.tiny_experiment import tiny_experiment
 
 
@@ -55,9 +58,9 @@ def test_claims_are_what_the_metrics_say(finished: Path) -> None:
     table = pd.read_csv(home / "learning_times.csv")
     for run, rows in table.groupby("run"):
         assert [math.inf if math.isnan(time) else time for time in rows.t90] == t90(str(run))
-    judged = judged_in(home / claims.OUTPUT)
+    judged = judged_in(home / SPEC.paper.output)
     assert list(judged) == ["W", "O", "P", "S", "C", "E"]
-    assert list(judged_in(home / claims.BEYOND)) == ["F", "R"]
+    assert list(judged_in(home / BEYOND)) == ["F", "R"]
     medians = [float(np.median(t90(run))) for run in ("student/ce-w8", "student/ce-w16", "teacher")]
     assert [item["value"] for item in judged["W"]["measured"]] == medians
     assert judged["W"]["holds"] == (medians[0] > medians[1] > medians[2])
@@ -184,7 +187,7 @@ def test_an_experiment_on_transformers(tmp_path: Path, monkeypatch: pytest.Monke
             TransformerConfig(2, layers=1, init_std=0.2),
             optim,
             budget,
-            ScheduleConfig(interval=4, first_steps=16, projection_steps=1),
+            supervision=ScheduleConfig(interval=4, first_steps=16, projection_steps=1),
         ),
         label_steps=128,
         sizes=((2, 128), (4, 128)),
@@ -213,7 +216,7 @@ def test_an_experiment_on_transformers(tmp_path: Path, monkeypatch: pytest.Monke
     assert "4 heads" in (tmp_path / "site" / "transformer-quick" / "report.html").read_text()
     times = pd.read_csv(home / "learning_times.csv")
     assert set(times.run) >= {"teacher", "student/ce-h2", "student/progressive", "student/two-shot"}
-    judged = judged_in(home / claims.OUTPUT)["W"]
+    judged = judged_in(home / SPEC.paper.output)["W"]
     assert [item["name"] for item in judged["measured"]] == ["t90 at 2 heads", "t90 at 4 heads"]
     medians = [times[times.run == run].t90.median() for run in ("student/ce-h2", "teacher")]
     assert [item["value"] for item in judged["measured"]] == medians
@@ -392,10 +395,8 @@ def test_runs_that_do_not_belong_together_are_refused(
     assert (home / "claims.json").read_text() == judged
 
     shutil.rmtree(home / "teacher")
-    (teacher,) = (
-        stage for stage in experiment.plan("quick", tiny, tmp_path) if stage.name == "teacher"
-    )
-    train.main([*teacher.args, "--training.seed", "7"])
+    planned = {stage.name: stage for stage in plan_preset(SPEC, "quick", tmp_path)}
+    train.main([*planned["teacher"].command[1:], "--training.seed", "7"])
     for main in (claims.main, experiment.main):
         message = refused(main, "--root", tmp_path)
         assert "  teacher was trained with training.seed = 7, the preset now says 3\n" in message
@@ -445,8 +446,8 @@ def test_claim_c_is_what_the_probe_says(finished: Path) -> None:
     of_all = ratios["teacher"] + ratios["teacher-9"]
     assert len(of_all) == 3
     for file, claim, expected in (
-        (claims.OUTPUT, "C", ratios["teacher"]),
-        (claims.BEYOND, "R", of_all),
+        (SPEC.paper.output, "C", ratios["teacher"]),
+        (BEYOND, "R", of_all),
     ):
         measured = judged_in(home / file)[claim]["measured"][0]
         assert measured["value"] == pytest.approx(np.median(expected))

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from common.base.config import Runtime
 from common.base.interruption import STOP_SIGNALS, Preempted, ending, noting, telling
 from common.experiment import plan
-from common.experiment.plan import StageCommand
 from common.runs.directory import RunDirectory
 from common.runs.probing import opened_probe
 from common.train.engine import ScanEngine
@@ -130,7 +130,7 @@ def test_a_signal_in_the_last_chunk_is_not_forgotten(
 def test_what_is_saved_is_what_is_said(
     tiny_teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("common.train.stage.fit", lambda *_: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr("common.train.run.fit", lambda *_: signal.raise_signal(signal.SIGINT))
     with (
         ending(),
         pytest.raises(
@@ -166,17 +166,22 @@ def test_a_probe_says_what_is_saved(tiny_teacher: Path) -> None:
     ]
 
 
-def test_an_experiment_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stages = [
-        StageCommand(name, "some.module", (), tmp_path / name, ())
-        for name in ("first", "second", "third")
+def test_an_experiment_says_how_far_it_is(tmp_path: Path) -> None:
+    stages: list[Any] = [
+        SimpleNamespace(
+            name=name,
+            output=tmp_path / name,
+            needs=(),
+            command=("some.module",),
+            is_begun=lambda: False,
+            run=run,
+        )
+        for name, run in (
+            ("first", lambda _: (tmp_path / "first").touch()),
+            ("second", lambda _: signal.raise_signal(signal.SIGUSR2)),
+            ("third", lambda _: None),
+        )
     ]
-    mains = iter(
-        [lambda _: (tmp_path / "first").touch(), lambda _: signal.raise_signal(signal.SIGUSR2)]
-    )
-    monkeypatch.setattr(
-        plan.importlib, "import_module", lambda _: SimpleNamespace(main=next(mains))
-    )
     with (
         ending(),
         pytest.raises(

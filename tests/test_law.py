@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from common.base.config import Preset, parse, to_dict, validate
-from common.base.errors import RunError, UserError
+from common.base.config import Preset, validate
+from common.base.errors import RunError
+from common.experiment.stages import RunStage
 from common.runs.directory import RunDirectory
 from common.runs.lineage import MADE_FROM
 from figures import law as law_figure
@@ -23,6 +24,7 @@ from parity import distill, law, train
 from parity.exponents import fits
 from parity.law import LAW_PRESETS, LawConfig, LawPoint
 from tests.commands import REPOSITORY
+from tests.test_registry import each_after_what_it_needs, says_what_it_does
 
 TINY = LawConfig(
     points=(LawPoint(2, 6, 128), LawPoint(2, 8, 256)),
@@ -173,18 +175,13 @@ def test_a_law_of_runs_that_do_not_belong_together_is_refused(
 
 def test_a_teacher_that_has_not_learnt_does_not_end_the_law(tmp_path: Path) -> None:
     """Its students are trained all the same, by its final checkpoint alone."""
-    stages = {stage.name: stage for stage in law.plan_point(TINY, TINY.points[0], tmp_path)}
-    train.main(
-        [
-            *stages[f"{tmp_path.name}/tune/teacher"].args,
-            "--tuned-by",
-            "None",
-            "--optim.learning-rate",
-            "1e-6",
-        ]
-    )
-    distill.main([*stages[f"{tmp_path.name}/tune/two-shot-8"].args])
-    run = RunDirectory(tmp_path / "tune" / "two-shot-8")
+    point = TINY.points[0]
+    config, folder = replace(TINY, points=(point,)), law.folder_of(point)
+    stages = {stage.name: stage for stage in law.plan(config, tmp_path, point.k)}
+    teacher = stages[f"{folder}/tune/teacher"].command[1:]
+    train.main([*teacher, "--tuned-by", "None", "--optim.learning-rate", "1e-6"])
+    distill.main([*stages[f"{folder}/tune/two-shot-8"].command[1:]])
+    run = RunDirectory(tmp_path / folder / "tune" / "two-shot-8")
     assert all(set(found) == {"reason"} for found in run.manifest["transitions"])
     assert run.finished
 
@@ -273,14 +270,7 @@ def test_table_and_paragraph_give_the_fitted_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", list(LAW_PRESETS))
-def test_presets_are_valid_and_can_be_planned(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    parsed = []
-    for module in (train, distill):
-        monkeypatch.setattr(
-            module, "parse", lambda *args, **rest: parsed.append(parse(*args, **rest)) or parsed[-1]
-        )
+def test_presets_are_valid_and_can_be_planned(name: str, tmp_path: Path) -> None:
     config = LAW_PRESETS[name].config
     validate(config)
     assert f"--preset {name}" in LAW_PRESETS[name].note
@@ -297,33 +287,21 @@ def test_presets_are_valid_and_can_be_planned(
         )
     )
     assert not reported & tuning
-    known: set[Path] = set()
-    for stage in (stage for k in ks for stage in law.plan(config, tmp_path, k)):
-        assert set(stage.needs) <= known, stage.name
-        assert stage.output not in known
-        known.add(stage.output)
-    mains: dict[str, Callable[[list[str]], None]] = {
-        "parity.train": train.main,
-        "parity.distill": distill.main,
-    }
-    for stage in law.plan_point(config, config.points[-1], tmp_path):
-        try:
-            mains[stage.module]([*stage.args, "--dry-run"])
-            assert "dry run" in capsys.readouterr().out
-        except UserError as error:
-            assert stage.needs
-            assert "does not exist" in str(error)
-        planned_run = train.planned_run if stage.module == "parity.train" else distill.planned_run
-        assert planned_run(stage.args).record["config"] == to_dict(parsed[-1].validated())
+    stages = [stage for k in ks for stage in law.plan(config, tmp_path, k)]
+    each_after_what_it_needs(stages)
+    of_last_point = replace(config, points=config.points[-1:])
+    for stage in law.plan(of_last_point, tmp_path, config.points[-1].k):
+        assert isinstance(stage, RunStage)
+        says_what_it_does(stage)
 
 
 def test_the_laptop_law_starts(tmp_path: Path) -> None:
-    stage = law.plan_point(
-        LAW_PRESETS["laptop"].config, LAW_PRESETS["laptop"].config.points[-1], tmp_path
-    )[0]
+    config = LAW_PRESETS["laptop"].config
+    last = config.points[-1]
+    stage = law.plan(replace(config, points=(last,)), tmp_path, last.k)[0]
     train.main(
         [
-            *stage.args,
+            *stage.command[1:],
             "--training.steps",
             "4",
             "--training.eval-every",

@@ -10,76 +10,58 @@ from typing import Any
 
 import pytest
 
-from common.base.config import Preset, Runtime
+from common.base.config import Runtime, as_flags
 from common.base.errors import RunError, UserError
-from common.experiment.plan import Planner, StageCommand, made_from, print_plan, run_stages, states
+from common.experiment.judging import names_of
+from common.experiment.plan import Planner, print_plan, run_stages, states
+from common.experiment.stages import ProbeStage, Stage
 from common.runs.directory import RunDirectory
-from common.runs.lineage import MADE_FROM, why_judgement_is_stale
+from common.runs.lineage import MADE_FROM, VERSION, contents, why_judgement_is_stale
+from common.train.run import TrainingRun
 from parity import probe, train
-from parity.presets import PRESETS
+from parity.presets import PRESETS, Experiment
+from parity.spec import SPEC
 
-PROBLEM = (
-    *(
-        "--data.d",
-        "8",
-        "--data.k",
-        "2",
-        "--training.steps",
-        "256",
-        "--training.batch-size",
-        "16",
-        "--training.eval-every",
-        "16",
-    ),
-    *("--training.eval-examples", "512", "--training.seed", "0", "--training.num-seeds", "2"),
-)
-TEACHER = (
-    *PROBLEM,
-    "--model.width",
-    "64",
-    "--training.checkpoint-every",
-    "16",
-    "--optim.learning-rate",
-    "0.5",
-)
-STUDENT = (*PROBLEM, "--model.width", "16")
+PROBLEM = {
+    "data.d": 8,
+    "data.k": 2,
+    "training.steps": 256,
+    "training.batch_size": 16,
+    "training.eval_every": 16,
+    "training.eval_examples": 512,
+    "training.seed": 0,
+    "training.num_seeds": 2,
+}
+TEACHER = {
+    **PROBLEM,
+    "model.width": 64,
+    "training.checkpoint_every": 16,
+    "optim.learning_rate": (0.5,),
+}
+STUDENT = {**PROBLEM, "model.width": 16}
 NAMES = ("tune/ce", "teacher", "probe", "student/one-shot")
+SUMMARY = f"{probe.PROBE.name}.json"
 
 
 def planned(
-    home: Path, rates: tuple[str, ...] = ("0.3", "0.5"), num_examples: int = 512
-) -> list[StageCommand]:
+    home: Path,
+    rates: tuple[float, ...] = (0.3, 0.5),
+    num_examples: int = 512,
+    experiment: Experiment = PRESETS["quick"].config,
+) -> list[Stage]:
     """A sweep, a teacher, its probe, and a student who is tuned by the one and taught by the
     other."""
-    planner = Planner("parity", "quick", home)
-    planner.distill(
-        "tune/ce",
-        "--schedule",
-        "ce",
-        *STUDENT,
-        "--training.seed",
-        "7",
-        "--training.steps",
-        "128",
-        "--optim.learning-rate",
-        *rates,
-    )
-    planner.train("teacher", *TEACHER)
-    planner.probe("probe", "probe", "teacher", probe.SUMMARY, "--num-examples", str(num_examples))
-    planner.distill(
-        "student/one-shot",
-        "--schedule",
-        "one-shot",
-        *STUDENT,
-        "--tuned-by",
-        str(home / "tune" / "ce"),
-        teacher="teacher",
-    )
+    planner = Planner(SPEC, experiment, home)
+    sweep = {"schedule": "ce", "training.steps": 128, "optim.learning_rate": rates}
+    planner.distill("tune/ce", {**STUDENT, "training.seed": 7, **sweep})
+    planner.train("teacher", TEACHER)
+    planner.probe("probe", probe.PROBE, "teacher", {"num_examples": num_examples})
+    planner.distill("student/one-shot", {**STUDENT, "schedule": "one-shot"}, "teacher", "tune/ce")
     assert tuple(stage.name for stage in planner.stages) == NAMES
     return planner.stages
 
 
-def found(stages: list[StageCommand]) -> dict[str, str]:
+def found(stages: list[Stage]) -> dict[str, str]:
     """The state of every stage, as the plan shows it."""
     return {
         stage.name: f"{state.word}: {state.reason}" if state.reason else state.word
@@ -133,7 +115,7 @@ def test_every_record_names_what_it_was_made_from(finished: Path) -> None:
         "learning_rate"
     ]
     assert sources["tuned_by"]["learning_rate"] in rates
-    summary = json.loads((finished / "teacher" / "probes" / probe.SUMMARY).read_text())
+    summary = json.loads((finished / "teacher" / "probes" / SUMMARY).read_text())
     assert summary[MADE_FROM]["run"]["hash"] == sources["teacher"]["hash"]
 
 
@@ -142,14 +124,14 @@ def test_a_teacher_trained_again(home: Path) -> None:
     is the student of the old one; nothing is run."""
     teacher = home / "teacher"
     shutil.rmtree(teacher)
-    train.main(["--preset", "quick", "--run-dir", str(teacher), *TEACHER])
+    train.main(["--preset", "quick", "--run-dir", str(teacher), *as_flags(TEACHER)])
     assert found(planned(home)) == dict.fromkeys(NAMES, "done") | {"probe": "to do"}
     for flag, value, name, planned_value in (
         ("--optim.learning-rate", "0.3", "optim.learning_rate", "0.5"),
         ("--training.seed", "5", "training.seed", "0"),
     ):
         shutil.rmtree(teacher)
-        train.main(["--preset", "quick", "--run-dir", str(teacher), *TEACHER, flag, value])
+        train.main(["--run-dir", str(teacher), *as_flags(TEACHER), flag, value])
         with pytest.raises(UserError) as refused:
             run_stages(planned(home), Runtime())
         message = str(refused.value)
@@ -172,14 +154,14 @@ def test_a_teacher_that_comes_out_other_stops_the_experiment(
     """Its student is found to be stale only when the teacher is there again: then nothing more is
     run."""
     shutil.rmtree(home / "teacher")
-    main = train.main
+    run = TrainingRun.run
 
-    def other(args: list[str]) -> None:
-        main(args)
+    def other(self: TrainingRun, runtime: Runtime) -> None:
+        run(self, runtime)
         change(home / "teacher" / "manifest.json", checkpoints={"0": "other", "256": "bits"})
 
-    monkeypatch.setattr(train, "main", other)
-    monkeypatch.setattr(probe, "main", lambda _: None)
+    monkeypatch.setattr(TrainingRun, "run", other)
+    monkeypatch.setattr(ProbeStage, "run", lambda *_: None)
     assert found(planned(home)) == dict.fromkeys(NAMES, "done") | {
         "teacher": "to do",
         "probe": "to do",
@@ -202,7 +184,7 @@ def test_a_sweep_run_again(home: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_what_was_made_from_a_stale_stage_is_stale(home: Path) -> None:
-    states_now = found(planned(home, rates=("0.3", "0.8")))
+    states_now = found(planned(home, rates=(0.3, 0.8)))
     assert (
         states_now["tune/ce"]
         == "stale: was trained with optim.learning_rate = 0.3, 0.5, the preset now says 0.3, 0.8"
@@ -211,7 +193,7 @@ def test_what_was_made_from_a_stale_stage_is_stale(home: Path) -> None:
     assert states_now["teacher"] == states_now["probe"] == "done"
 
 
-def test_an_edited_preset(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_edited_preset(home: Path) -> None:
     """Of finished runs and of those that have just begun; students who learn from labels do not use
     what was edited."""
     config = PRESETS["quick"].config
@@ -221,10 +203,9 @@ def test_an_edited_preset(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             config.student, supervision=replace(config.student.supervision, interval=256)
         ),
     )
-    monkeypatch.setitem(PRESETS, "quick", Preset("quick", "Edited.", edited))
     student = home / "student" / "one-shot"
     for _ in range(2):
-        states_now = found(planned(home))
+        states_now = found(planned(home, experiment=edited))
         assert (
             states_now["student/one-shot"]
             == "stale: was trained with supervision.interval = 512, the preset now says 256"
@@ -252,7 +233,7 @@ def test_probes_of_another_run_or_with_other_settings(
 def test_records_of_older_versions_are_compared_as_far_as_they_go(home: Path) -> None:
     student = home / "student" / "one-shot"
     for path in (
-        home / "teacher" / "probes" / probe.SUMMARY,
+        home / "teacher" / "probes" / SUMMARY,
         *(home / name / "manifest.json" for name in NAMES if name != "probe"),
     ):
         if MADE_FROM in json.loads(path.read_text()):
@@ -276,8 +257,8 @@ def test_a_judgement_is_of_the_runs_that_it_names(home: Path) -> None:
     claims, outputs = home / "claims.json", [stage.output for stage in planned(home)]
     claims.write_text(json.dumps({"claims": []}))
     assert "does not say which runs it was made from" in why_judgement_is_stale(claims)
-    change(claims, **{MADE_FROM: made_from(outputs, home)})
-    names = ["tune/ce", "teacher", f"teacher/probes/{probe.SUMMARY}", "student/one-shot"]
+    change(claims, **{MADE_FROM: contents(home, names_of(outputs, home))})
+    names = ["tune/ce", "teacher", f"teacher/probes/{SUMMARY}", "student/one-shot"]
     assert list(json.loads(claims.read_text())[MADE_FROM]) == names
     assert why_judgement_is_stale(claims) == why_judgement_is_stale(claims, names) == ""
     assert "other runs than those that are there: tune/ce" in why_judgement_is_stale(
@@ -288,3 +269,20 @@ def test_a_judgement_is_of_the_runs_that_it_names(home: Path) -> None:
     claims.write_text(claims.read_text()[:-5])
     with pytest.raises(RunError, match=r"claims\.json is damaged.*delete it"):
         why_judgement_is_stale(claims)
+
+
+def test_code_that_declares_another_version_makes_its_results_stale(home: Path) -> None:
+    """Of runs, probes and judgements; the reason is named."""
+    for name in ("teacher", "student/one-shot"):
+        change(home / name / "manifest.json", **{VERSION: "0.1"})
+    change(home / "teacher" / "probes" / SUMMARY, **{VERSION: 0})
+    states_now = found(planned(home))
+    reason = "stale: was made by version {} of its code, now {}"
+    assert states_now["tune/ce"] == "done"
+    assert states_now["teacher"] == reason.format("0.1", "1.1")
+    assert states_now["probe"] == reason.format(0, 1)
+    assert states_now["student/one-shot"] == reason.format("0.1", "1.1")
+    claims = home / "claims.json"
+    claims.write_text(json.dumps({MADE_FROM: {}, VERSION: 1}))
+    assert why_judgement_is_stale(claims, (), 1) == ""
+    assert why_judgement_is_stale(claims, (), 2) == "was made by version 1 of its code, now 2"

@@ -20,14 +20,10 @@ from common.train.fit import Supervision
 from common.train.lanes import Lane
 from common.train.losses import DistillationLoss
 from common.train.optim import OptimConfig, learning_rate_shape
-from parity.config import (
-    StudentConfig,
-    TrainConfig,
-    functional_model,
-    student_problem,
-    teacher_problem,
-)
+from parity.config import StudentConfig, TrainConfig
 from parity.data import ParityData, sample, supports_of
+from parity.spec import SPEC
+from parity.task import functional_model
 
 
 def torch_mlp(d: int, width: int) -> torch.nn.Sequential:
@@ -76,10 +72,10 @@ def test_training_agrees_with_pytorch(schedule: str, labels: str) -> None:
     optim = OptimConfig((rate,), schedule=schedule)  # type: ignore[arg-type]
     teacher_config = TrainConfig(data, MLPConfig(48), optim, training)
     if labels == "data":
-        problem = teacher_problem(TrainConfig(data, MLPConfig(32), optim, training))
+        problem = SPEC.teacher_problem(TrainConfig(data, MLPConfig(32), optim, training))
     else:
         loss = DistillationLoss(labels=labels, temperature=2.0)  # type: ignore[arg-type]
-        problem = student_problem(
+        problem = SPEC.student_problem(
             StudentConfig(data, MLPConfig(32), optim, training, loss=loss), teacher_config
         )
     engine = ScanEngine(problem)
@@ -154,7 +150,7 @@ def test_the_first_update_of_a_warm_up_changes_the_weights() -> None:
     training = TrainingConfig(steps=20, batch_size=4, eval_every=20, eval_examples=64)
     optim = OptimConfig((0.1,), schedule="cosine", warmup_fraction=0.5)
     engine = ScanEngine(
-        teacher_problem(TrainConfig(ParityData(d=8, k=2), MLPConfig(8), optim, training))
+        SPEC.teacher_problem(TrainConfig(ParityData(d=8, k=2), MLPConfig(8), optim, training))
     )
     before = jax.device_get(engine.init().params)
     after = jax.device_get(engine.advance(engine.init(), None, 1).params)
@@ -179,11 +175,11 @@ def test_lanes_of_a_sweep_are_the_runs_they_stand_for(labels: str) -> None:
         run = replace(training, seed=seed, num_seeds=num_seeds)
         if labels == "data":
             problem, teacher = (
-                teacher_problem(TrainConfig(data, MLPConfig(16), OptimConfig(rates), run)),
+                SPEC.teacher_problem(TrainConfig(data, MLPConfig(16), OptimConfig(rates), run)),
                 None,
             )
         else:
-            problem = student_problem(
+            problem = SPEC.student_problem(
                 StudentConfig(data, MLPConfig(16), OptimConfig(rates), run), teacher_config
             )
             of_lane = [lane.seed - 5 for lane in problem.lanes[::group_size]]

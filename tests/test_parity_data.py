@@ -239,7 +239,8 @@ def test_the_published_schedule_counts_examples() -> None:
     own would have it."""
     from common.nn.transformer import TransformerConfig
     from common.train.optim import learning_rate_shape
-    from parity.config import TEACHER_DEFAULTS, TrainConfig, as_published, counted_in_examples
+    from parity.config import TrainConfig
+    from parity.published import TEACHER_DEFAULTS, as_published, counted_in_examples
 
     updates, batch_size = 250_000, 32
     optim = TEACHER_DEFAULTS["transformer"][1]

@@ -19,9 +19,10 @@ from common.runs.trajectory import Trajectory
 from common.train.engine import EVAL_PART, Batch, ScanEngine, record_lane
 from common.train.losses import label_cross_entropy
 from common.train.optim import OptimConfig
-from parity.config import TrainConfig, teacher_problem
+from parity.config import TrainConfig
 from parity.data import ParityData, eval_batch, supports_of
 from parity.probe import _forward
+from parity.spec import SPEC
 
 
 @given(num_examples=st.integers(1, 5000), most=st.integers(1, 128))
@@ -57,7 +58,7 @@ def test_parts_hold_every_example_once_and_filling_after_them(num_examples: int,
 def engine_of(eval_examples: int) -> ScanEngine:
     training = TrainingConfig(steps=4, batch_size=4, eval_every=4, eval_examples=eval_examples)
     return ScanEngine(
-        teacher_problem(
+        SPEC.teacher_problem(
             TrainConfig(ParityData(10, 2), MLPConfig(16), OptimConfig((0.1,)), training)
         )
     )

@@ -12,13 +12,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from common.experiment.plan import plan_preset
 from common.judge.transition import NoTransition, Transition
 from common.judge.verdict import Verdict
-from pcfg import claims, students
-from pcfg.claims import closing_claim, closing_step, phases_claim, shortest_first, trigram_claim
-from pcfg.experiment import plan, student
+from pcfg import students
+from pcfg import verdicts as claims
+from pcfg.plan import student
 from pcfg.presets import PRESETS, STRATEGIES, Experiment, FirstCheckpointConfig
+from pcfg.spec import SPEC
 from pcfg.students import Evidence, accuracy_claim, final_table, structure_claim, sweep_claim
+from pcfg.verdicts import closing_claim, closing_step, phases_claim, shortest_first, trigram_claim
 from tests.test_pcfg_experiment import SWEEP
 
 JUDGED = replace(PRESETS["quick"].config, tuning=SWEEP)
@@ -135,9 +138,9 @@ def test_students_of_every_length_and_size() -> None:
     of the final table."""
     paper = PRESETS["paper"].config
     by_name = {
-        stage.name: stage.args
-        for stage in plan("paper", paper, Path())
-        if stage.module == "pcfg.distill"
+        stage.name: stage.command[1:]
+        for stage in plan_preset(SPEC, "paper", Path())
+        if stage.command[0] == "pcfg.distill"
     }
     assert {
         "heads/16/student/ce",

@@ -20,10 +20,11 @@ from common.sequence.masking import MaskingConfig
 from common.train.engine import ScanEngine
 from common.train.speed import Work, describe
 from pcfg import ceiling, distill, nonterminal, probe, train
-from pcfg.config import TrainConfig, config_of, teacher_problem
+from pcfg.config import TrainConfig, config_of
 from pcfg.data import PCFGData, identity, masked
 from pcfg.grammar import load
 from pcfg.sampler import make_sampler
+from pcfg.spec import SPEC
 from pcfg.watch import watch_of
 from pcfg.window import Distances, window_distances
 from tests.conftest import same_run
@@ -176,7 +177,7 @@ def test_a_teacher_that_answers_once_is_charged_once(
         assert work.teacher_flops > 0
         return describe(work, examples, seconds, num_devices, group_size)
 
-    monkeypatch.setattr("common.train.stage.describe", spied)
+    monkeypatch.setattr("common.train.run.describe", spied)
     short = [
         *tiny,
         "--training.steps",
@@ -259,9 +260,9 @@ def test_a_probe_is_what_the_model_says(teacher: Path) -> None:
     from common.base.config import from_dict
     from common.nn.transformer import TokenInputs
     from common.sequence.ngram import probe as probe_pairs
-    from pcfg.config import functional_model
     from pcfg.probe import ProbeConfig
     from pcfg.probe import probe_pairs as pairs_of
+    from pcfg.task import functional_model
 
     run = RunDirectory(teacher)
     config = from_dict(TrainConfig, run.record["config"], teacher)
@@ -394,9 +395,9 @@ def test_a_run_with_next_to_nothing_to_predict_is_warned_of(
 def test_sentences_and_masks_are_functions_of_the_key(teacher: Path) -> None:
     """Other keys give other sentences, and other masks of the same sentences, independent of each
     other; the same key the same."""
-    problem = teacher_problem(config_of(RunDirectory(teacher)))  # type: ignore[arg-type]
+    problem = SPEC.teacher_problem(config_of(RunDirectory(teacher)))  # type: ignore[arg-type]
     first, second, again = (
-        problem.sample(jax.random.fold_in(jax.random.key(0), step)) for step in (7, 8, 7)
+        problem.sample((), jax.random.fold_in(jax.random.key(0), step)) for step in (7, 8, 7)
     )
     assert (first.labels != second.labels).any()
     assert (first.mask != second.mask).any()

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from common.base.errors import UserError
+from common.experiment.plan import plan, plan_preset
+from common.experiment.stages import shell
 from common.nn.transformer import TransformerConfig
 from figures import make
-from parity import experiment
-from parity.presets import PRESETS
+from parity.spec import SPEC
 from tests.commands import REPOSITORY, run_module
 from tests.test_experiment import tiny_experiment
 
@@ -33,12 +34,12 @@ def test_a_teacher_may_keep_its_rate() -> None:
         fixed = replace(tiny, sizes=tiny.sizes[:2], tuning=replace(tiny.tuning, teacher=False))
         tuned = replace(tiny, sizes=sizes)
         for config, is_tuned in ((fixed, False), (tuned, True)):
-            stages = {stage.name: stage for stage in experiment.plan("tiny", config, Path("runs"))}
+            stages = {stage.name: stage for stage in plan(SPEC, config, Path("runs"))}
             assert all(
-                ("--tuned-by" in stages[name].args) == is_tuned
+                ("--tuned-by" in stages[name].command) == is_tuned
                 for name in ("teacher", "tune/teacher")
             )
-            assert "--tuned-by" in stages["student/progressive"].args
+            assert "--tuned-by" in stages["student/progressive"].command
             assert ("tune/teacher-rate" in stages) == (is_tuned and len(sizes) == 2)
 
 
@@ -69,8 +70,8 @@ def test_snakemake_runs_the_same_commands() -> None:
     )
     assert done.returncode == 0, done.stderr
     shown = done.stdout + done.stderr
-    for stage in experiment.plan("quick", PRESETS["quick"].config, Path("runs"), beyond=True):
-        assert stage.shell.removeprefix("python ") in shown, stage.name
+    for stage in plan_preset(SPEC, "quick", Path("runs"), beyond=True):
+        assert shell(stage).removeprefix("python ") in shown, stage.name
 
 
 @pytest.mark.parametrize(

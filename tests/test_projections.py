@@ -24,8 +24,9 @@ from common.train.engine import ScanEngine, lane_key
 from common.train.optim import OptimConfig
 from parity import distill, train
 from parity.blocked import BlockedEngine
-from parity.config import StudentConfig, TrainConfig, student_problem, teacher_problem
+from parity.config import StudentConfig, TrainConfig
 from parity.data import ParityData
+from parity.spec import SPEC
 from tests.conftest import TINY, TINY_STUDENT, same_run
 
 DATA = ParityData(10, 2)
@@ -49,11 +50,11 @@ def test_the_hidden_layer_learns_as_in_pytorch(engine: type[ScanEngine]) -> None
         steps=NUM_STEPS, batch_size=8, eval_every=NUM_STEPS, seed=4, num_seeds=2
     )
     teacher = TrainConfig(DATA, MLPConfig(24), OptimConfig((0.1,)), training)
-    problem = student_problem(
+    problem = SPEC.student_problem(
         StudentConfig(DATA, MLPConfig(12), OptimConfig((0.3,)), training, schedule="projections"),
         teacher,
     )
-    teacher_params = ScanEngine(teacher_problem(teacher)).init().params
+    teacher_params = ScanEngine(SPEC.teacher_problem(teacher)).init().params
     ours = engine(problem)
     start = ours.init()
     untrained = jax.device_get(start.params)
@@ -81,7 +82,7 @@ def test_the_hidden_layer_learns_as_in_pytorch(engine: type[ScanEngine]) -> None
         data_key = lane_key(problem, jnp.uint32(seed), "train-data")
         for step in range(NUM_STEPS):
             x = torch.from_numpy(
-                np.array(problem.sample(jax.random.fold_in(data_key, step)).inputs, np.float64)
+                np.array(problem.sample((), jax.random.fold_in(data_key, step)).inputs, np.float64)
             )
             loss = torch.nn.functional.mse_loss(student[:2](x), (master[:2](x) @ matrix).detach())
             optimizer.zero_grad()

@@ -8,12 +8,14 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.experiment.requests import RunRequest, teacher_run
 from common.judge.transition import DetectorConfig
 from common.runs.directory import RunDirectory
 from common.runs.trajectory import Trajectory
 from common.train import ring
 from parity import train
 from parity.presets import PRESETS
+from parity.spec import SPEC
 from tests.conftest import TINY_TEACHER
 
 DETECTOR = DetectorConfig()
@@ -88,9 +90,8 @@ def test_the_disk_is_asked_for_all_that_may_be_kept(size: int, every: int) -> No
         training = replace(
             config.training, steps=512, eval_every=1, checkpoint_every=0, num_seeds=2, **ring
         )
-        return train.train_stage(
-            train.TrainCommand(config=replace(config, training=training), run_dir=Path("run"))
-        ).bytes_to_write()
+        request = RunRequest(replace(config, training=training), Path("run"))
+        return teacher_run(SPEC, request).bytes_to_write()
 
     one_checkpoint = 2 * 4 * (32 * 1000 + 1000 + 1000 * 2 + 2)
     assert (

@@ -341,7 +341,7 @@ def test_the_disk_needs_room_for_what_is_still_to_be_written(
     checkpoint = 2 * 4 * (8 * 64 + 64 + 64 * 2 + 2)
     state = sum(leaf.nbytes for leaf in _leaves(Trajectory(RunDirectory(path)), manifest["resume"]))
     needed = (17 - len(there)) * checkpoint + state
-    monkeypatch.setattr("common.train.stage.free_bytes", lambda _: needed - 1)
+    monkeypatch.setattr("common.train.run.free_bytes", lambda _: needed - 1)
     with pytest.raises(
         RunError,
         match=(
@@ -350,7 +350,7 @@ def test_the_disk_needs_room_for_what_is_still_to_be_written(
         ),
     ):
         train.main(args)
-    monkeypatch.setattr("common.train.stage.free_bytes", lambda _: needed)
+    monkeypatch.setattr("common.train.run.free_bytes", lambda _: needed)
     train.main(args)
     same_run(tiny_teacher, path)
 

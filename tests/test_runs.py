@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 
 from common.base.config import TrainingConfig
 from common.base.errors import RunError, UserError
+from common.experiment.requests import RunRequest, teacher_run
 from common.nn.models import MLPConfig
 from common.runs import __main__ as show
 from common.runs import export
@@ -24,6 +25,7 @@ from common.train.optim import OptimConfig
 from parity import distill, train
 from parity.config import TrainConfig
 from parity.data import ParityData
+from parity.spec import SPEC
 from tests.commands import run_module
 from tests.conftest import TINY, TINY_STUDENT, TINY_TEACHER, same_run
 
@@ -230,8 +232,8 @@ def test_a_full_disk_is_one_message_and_loses_nothing(tiny_teacher: Path, tmp_pa
         steps=256, batch_size=16, eval_every=16, eval_examples=512, checkpoint_every=16, num_seeds=2
     )
     config = TrainConfig(ParityData(8, 2), MLPConfig(64), OptimConfig((0.5,)), training)
-    stage = train.train_stage(train.TrainCommand(config, run_dir))
-    with opened(run_dir, stage.record, seeds=[0, 1], learning_rates=[0.5, 0.5], **stage.provenance):
+    run = teacher_run(SPEC, RunRequest(config, run_dir))
+    with opened(run_dir, run.record, seeds=[0, 1], learning_rates=[0.5, 0.5], **run.provenance):
         (run_dir / "metrics.jsonl").symlink_to("/dev/full")
     result = run_module("parity.train", *args)
     assert result.returncode == 1
@@ -296,7 +298,7 @@ def raising(error: Exception) -> Callable[..., None]:
 def test_a_run_that_cannot_fit_is_refused_beforehand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("common.train.stage.free_bytes", lambda _: 1000)
+    monkeypatch.setattr("common.train.run.free_bytes", lambda _: 1000)
     with pytest.raises(
         RunError,
         match=r"what is still to be written needs .* kB, the disk has 1 kB free; free .* kB more",

@@ -10,9 +10,9 @@ import pytest
 from common.base.errors import RunError
 from common.base.keys import seed_key
 from common.runs.directory import RunDirectory
+from common.train import problem
 from common.train.engine import Batch, ScanEngine
-from parity import config as parity_config
-from parity import train
+from parity import task, train
 from tests.conftest import TINY
 
 ARGS = (
@@ -86,7 +86,7 @@ def test_examples_that_no_model_could_learn_from_are_named(
     bad_step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """NaN among the inputs of one update, with a rate that is as good as any."""
-    sample = parity_config.sample
+    sample = task.sample
     bad_key = jax.random.fold_in(seed_key(0, "teacher/train-data"), bad_step)
 
     def with_a_bad_batch(key: jax.Array, *rest) -> Batch:
@@ -94,10 +94,9 @@ def test_examples_that_no_model_could_learn_from_are_named(
         is_bad = jnp.all(jax.random.key_data(key) == jax.random.key_data(bad_key))
         return batch._replace(inputs=jnp.where(is_bad, jnp.nan, batch.inputs))
 
-    monkeypatch.setattr(parity_config, "sample", with_a_bad_batch)
-    monkeypatch.setattr(
-        parity_config, "_without_lanes", parity_config._without_lanes.__wrapped__
-    )  # a problem of its own
+    monkeypatch.setattr(task, "sample", with_a_bad_batch)
+    # A problem of its own.
+    monkeypatch.setattr(problem, "_without_lanes", problem._without_lanes.__wrapped__)
     with pytest.raises(RunError) as error:
         train.main(["--run-dir", str(tmp_path / "run"), *ARGS])
     assert f"NaN or infinite at step {bad_step + 1} " in str(error.value)

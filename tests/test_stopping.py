@@ -11,15 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.base.config import TrainingConfig
+from common.experiment.requests import RunRequest, student_run, teacher_run
 from common.judge.stats import median
 from common.judge.transition import DetectorConfig, Watch
 from common.runs.directory import RunDirectory
 from common.runs.trajectory import Trajectory
 from common.runs.tuning import SWEEP_STOP_AFTER
 from common.train.stopping import Stopping
-from parity import distill, train
+from parity import train
 from parity.data import ParityData
 from parity.presets import PRESETS
+from parity.spec import SPEC
 from tests.conftest import TINY_TEACHER
 
 CURVES = st.lists(
@@ -173,12 +175,9 @@ def test_a_falling_metric_ends_a_run_too() -> None:
 def test_students_of_a_tree_start_from_its_chance() -> None:
     """Of four labels; teacher and student look at the same part of the way."""
     config = replace(PRESETS["quick"].config.student, data=ParityData(8, 2, depth=2), schedule="ce")
-    stage, _ = distill.distill_stage(distill.DistillCommand(config=config, run_dir=Path("run")))
-    teacher = train.train_stage(
-        train.TrainCommand(
-            config=replace(PRESETS["quick"].config.teacher, data=config.data), run_dir=Path("run")
-        )
-    )
+    of_teacher = replace(PRESETS["quick"].config.teacher, data=config.data)
+    stage = student_run(SPEC, RunRequest(config, Path("run")))
+    teacher = teacher_run(SPEC, RunRequest(of_teacher, Path("run")))
     assert stage.watch == teacher.watch == Watch("accuracy", DetectorConfig(floor=0.25))
     assert stage.record["config"]["detector"]["floor"] == 0.25
 

@@ -14,8 +14,9 @@ from common.train.engine import Batch, ScanEngine
 from common.train.optim import OptimConfig
 from parity import distill
 from parity.blocked import BlockedEngine
-from parity.config import StudentConfig, TrainConfig, student_problem, teacher_problem
+from parity.config import StudentConfig, TrainConfig
 from parity.data import ParityData
+from parity.spec import SPEC
 from tests.conftest import TINY_STUDENT
 
 DATA, STEPS = ParityData(10, 2), 40
@@ -33,8 +34,8 @@ def test_seeds_of_one_stream_differ_in_their_weights_only(engine: type[ScanEngin
         config = StudentConfig(
             DATA, MLPConfig(12), OptimConfig((0.1,)), training, teacher_seed=5, shared_stream=shared
         )
-        params = ScanEngine(teacher_problem(teacher)).init().params
-        ours = engine(student_problem(config, teacher), group_size)
+        params = ScanEngine(SPEC.teacher_problem(teacher)).init().params
+        ours = engine(SPEC.student_problem(config, teacher), group_size)
         stacked = jax.tree.map(
             lambda leaf: jnp.concatenate([leaf] * (num_seeds // group_size)), params
         )
@@ -77,6 +78,6 @@ def test_the_teacher_answers_once_for_all_seeds(
     assert {engine.group_size for engine in made} == {2}
     assert RunDirectory(tmp_path / "s").manifest["seeds"] == [0, 1]
     lanes = made[0].problem.lanes
-    first, second = (made[0].problem.sample(jax.random.key(lane.stream)) for lane in lanes)
+    first, second = (made[0].problem.sample((), jax.random.key(lane.stream)) for lane in lanes)
     assert isinstance(first, Batch)
     np.testing.assert_array_equal(first.inputs, second.inputs)

@@ -42,7 +42,7 @@ def test_progressive_reads_each_checkpoint_once_and_ahead(
 
 
 def test_prefetched_checkpoints_are_the_right_ones(tiny_teacher: Path) -> None:
-    teacher = TeacherRun(tiny_teacher, [0, 1, 1], None)
+    teacher = TeacherRun(RunDirectory(tiny_teacher), [0, 1, 1], None)
     trajectory = Trajectory(RunDirectory(tiny_teacher))
     teacher.prefetch([32, 64])
     for lane, step in ((0, 32), (1, 64), (2, 16)):

@@ -38,8 +38,10 @@ from common.runs.trajectory import Trajectory
 from common.train.engine import ScanEngine
 from common.train.optim import OptimConfig, learning_rate_shape
 from parity import distill, probe, train
-from parity.config import StudentConfig, TrainConfig, functional_model, make_engine, teacher_problem
+from parity.config import StudentConfig, TrainConfig
 from parity.data import ParityData, sample, supports_of
+from parity.spec import SPEC
+from parity.task import engine_of, functional_model
 from tests.conftest import random_params, same_run
 
 # A problem that a narrow Transformer learns in seconds.
@@ -246,7 +248,7 @@ def test_training_with_adam_agrees_with_pytorch() -> None:
         optim,
         TrainingConfig(steps, batch_size, eval_every=steps, eval_examples=64),
     )
-    problem = teacher_problem(config)
+    problem = SPEC.teacher_problem(config)
     engine = ScanEngine(problem)
     state = engine.init()
     peer = gpt2(jax.tree.map(lambda leaf: leaf[0], state.params), model_config).train()
@@ -419,7 +421,7 @@ def test_the_kind_of_model_is_read_off_its_fields(
     )
     mlp = replace(config, model=MLPConfig(4))
     assert to_dict(mlp)["model"] == {"width": 4, "init": "torch"}
-    assert type(make_engine(mlp, teacher_problem(mlp))) is ScanEngine
+    assert type(engine_of(mlp)(SPEC.teacher_problem(mlp))) is ScanEngine
     with pytest.raises(UserError, match=r"^model\.heads = 0: "):
         validate(replace(config, model=TransformerConfig(heads=0)))
     new = ("--run-dir", tmp_path / "new")
@@ -442,4 +444,4 @@ def test_the_kind_of_model_is_read_off_its_fields(
     assert "Adam's" in refused(train.main, *new, "--optim.betas", "0.5", "0.9")
     assert "betas.1 = 1.0" in refused(train.main, *new, *TINY, "--optim.betas", "0.5", "1")
     student = StudentConfig(ParityData(8, 2), TransformerConfig(heads=2), optim, training)
-    assert type(make_engine(student, teacher_problem(config))) is ScanEngine
+    assert type(engine_of(student)(SPEC.teacher_problem(config))) is ScanEngine

@@ -39,7 +39,7 @@ def tiny_experiment() -> Experiment:
             MLPConfig(8),
             OptimConfig((0.5,)),
             budget,
-            ScheduleConfig(interval=8, first_steps=64, projection_steps=1),
+            supervision=ScheduleConfig(interval=8, first_steps=64, projection_steps=1),
         ),
         label_steps=512,
         sizes=((8, 512), (16, 512), (64, 256)),

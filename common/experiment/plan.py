@@ -1,66 +1,25 @@
-"""An experiment as a list of stages, each the command that a person would type and the file that
-marks its end.
+"""An experiment as a list of stages, and carrying it out.
 
 A stage is done if what is there was made from what it would be made from now
 (`common.runs.lineage`). Otherwise it is stale: nothing goes on from it, the stale stages are named,
 and the user moves them away. Judgements alone are made again without asking.
 """
 
-import importlib
-import itertools
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from common.base.config import Runtime, last_value
+from common.base.config import Overrides, Runtime
 from common.base.errors import UserError
 from common.base.interruption import telling
 from common.base.mesh import set_up_devices
-from common.runs.directory import DONE, RunDirectory
-from common.runs.lineage import (
-    contents,
-    why_judgement_is_stale,
-    why_probe_is_stale,
-    why_run_is_stale,
-)
-from common.runs.probing import FOLDER
-
-
-@dataclass(frozen=True)
-class StageCommand:
-    """One command line, the file that marks its end, and the files it waits for."""
-
-    name: str
-    module: str
-    args: tuple[str, ...]
-    output: Path
-    needs: tuple[Path, ...]
-
-    @property
-    def shell(self) -> str:
-        """The command as typed."""
-        return f"python -m {self.module} {shlex.join(self.args)}"
-
-    @property
-    def trains(self) -> bool:
-        """Whether it is a run, which saves resume states."""
-        return self.module.endswith((".train", ".distill"))
-
-    @property
-    def judges(self) -> bool:
-        """Whether it reads all stages before it and costs next to nothing."""
-        return self.module.endswith(".claims")
-
-    @property
-    def kept(self) -> Path:
-        """What has to go for it to be made anew."""
-        return self.output.parent if self.trains else self.output
+from common.experiment.spec import ExperimentSpec, Part, Probe
+from common.experiment.stages import JudgementStage, ProbeStage, RunStage, Stage, shell
 
 
 @dataclass(frozen=True)
@@ -74,68 +33,106 @@ class State:
 
 @dataclass
 class Planner:
-    """Collects the stages of a preset, each after those it needs."""
+    """Collects the stages of an experiment, each after those it needs."""
 
-    package: str
-    """Of the stages' commands: parity, say."""
-    preset: str
+    spec: ExperimentSpec
+    experiment: Any
+    """Its configuration, with a `teacher` and a `student`."""
     home: Path
-    """Where the preset's runs are: ROOT/PACKAGE/PRESET."""
-    stages: list[StageCommand] = field(default_factory=list)
+    """Where its runs are: ROOT/NAME/PRESET."""
+    preset: str | None = None
+    """The configuration's name; without one its stages have no commands."""
+    stages: list[Stage] = field(default_factory=list)
 
-    def train(self, name: str, *args: str) -> None:
-        """A run of PACKAGE.train, kept in the folder `name`."""
-        self._run(name, "train", args)
+    def train(self, name: str, overrides: Overrides, tuned_by: str | None = None) -> None:
+        """A run on labels, kept in the folder `name`.
 
-    def distill(self, name: str, *args: str, teacher: str | None = None) -> None:
-        """A run of PACKAGE.distill, under the teacher of that name where there is one."""
-        self._run(
-            name, "distill", (*args, *(("--teacher", str(self.home / teacher)) if teacher else ()))
-        )
+        Args:
+            name: below `home`.
+            overrides: what differs from the experiment's teacher.
+            tuned_by: the sweep that chooses its rate.
+        """
+        self._run(name, "train", self.experiment.teacher, overrides, None, tuned_by)
 
-    def probe(self, name: str, module: str, run: str, output: str, *args: str) -> None:
-        """A command of the package that reads a finished run and ends with the file `output` among
-        its probes."""
-        self._add(
-            name,
-            module,
-            (str(self.home / run), *args),
-            self.home / run / FOLDER / output,
-            (self.done(run),),
-        )
-
-    def claims(self, output: str, *args: str) -> None:
-        """The verdicts in the file `output`, after all that was planned before them."""
-        needs = tuple(stage.output for stage in self.stages)
-        where = ("--preset", self.preset, "--root", str(self.home.parent.parent))
-        self._add(Path(output).stem, "claims", (*where, *args), self.home / output, needs)
-
-    def done(self, name: str) -> Path:
-        """The file that marks the end of a run."""
-        return self.home / name / DONE
-
-    def _run(self, name: str, module: str, args: tuple[str, ...]) -> None:
-        # A run waits for the runs whose directories it is given.
-        needs = tuple(
-            Path(value) / DONE
-            for flag, value in itertools.pairwise(args)
-            if flag in ("--teacher", "--tuned-by")
-        )
-        self._add(
-            name,
-            module,
-            ("--preset", self.preset, "--run-dir", str(self.home / name), *args),
-            self.done(name),
-            needs,
-        )
-
-    def _add(
-        self, name: str, module: str, args: tuple[str, ...], output: Path, needs: tuple[Path, ...]
+    def distill(
+        self,
+        name: str,
+        overrides: Overrides,
+        teacher: str | None = None,
+        tuned_by: str | None = None,
     ) -> None:
-        self.stages.append(StageCommand(name, f"{self.package}.{module}", args, output, needs))
+        """A run of students, under the teacher of that name where there is one; see `train`."""
+        self._run(name, "distill", self.experiment.student, overrides, teacher, tuned_by)
+
+    def probe(self, name: str, probe: Probe, run: str, overrides: Overrides) -> None:
+        """A probe of a run, of which `overrides` says what differs from the probe's defaults."""
+        self.stages.append(ProbeStage(name, probe, overrides, self.home / run))
+
+    def judge(self, part: Part) -> None:
+        """The verdicts of a part, after all that was planned before them."""
+        outputs = tuple(stage.output for stage in self.stages)
+        name, home = Path(part.output).stem, self.home
+        stage = JudgementStage(name, self.spec, self.preset, self.experiment, part, home, outputs)
+        self.stages.append(stage)
+
+    def _run(
+        self,
+        name: str,
+        stage: str,
+        base: Any,
+        overrides: Overrides,
+        teacher: str | None,
+        tuned_by: str | None,
+    ) -> None:
+        run = RunStage(
+            name=name,
+            spec=self.spec,
+            preset=self.preset,
+            base=base,
+            stage=stage,
+            overrides=overrides,
+            run_dir=self.home / name,
+            teacher=None if teacher is None else self.home / teacher,
+            tuned_by=None if tuned_by is None else self.home / tuned_by,
+        )
+        self.stages.append(run)
 
 
-def run_stages(stages: Sequence[StageCommand], runtime: Runtime) -> None:
+def plan(
+    spec: ExperimentSpec,
+    experiment: Any,
+    home: Path,
+    *,
+    preset: str | None = None,
+    beyond: bool = False,
+) -> list[Stage]:
+    """Every stage of an experiment, each after those it needs.
+
+    Args:
+        spec: what it is.
+        experiment: its configuration.
+        home: the folder of its runs.
+        preset: the configuration's name, if it has one.
+        beyond: add the stages that the paper does not have, where there are any.
+    """
+    planner = Planner(spec, experiment, home, preset)
+    parts = spec.parts if beyond else (spec.paper,)
+    for part in parts:
+        if part.applies(experiment):
+            part.plan(planner, experiment)
+            planner.judge(part)
+    return planner.stages
+
+
+def plan_preset(
+    spec: ExperimentSpec, preset: str, root: Path, *, beyond: bool = False
+) -> list[Stage]:
+    """Every stage of a preset, with its runs below ROOT/NAME/PRESET."""
+    experiment, home = spec.presets[preset].config, root / spec.name / preset
+    return plan(spec, experiment, home, preset=preset, beyond=beyond)
+
+
+def run_stages(stages: Sequence[Stage], runtime: Runtime) -> None:
     """Carry out those stages that are not done, in order, in this process.
 
     Raises:
@@ -143,9 +140,9 @@ def run_stages(stages: Sequence[StageCommand], runtime: Runtime) -> None:
             other than it was.
     """
     set_up_devices()
-    console = Console(stderr=True, soft_wrap=True)
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
     num_done = sum(state.word == "done" for state in refuse_stale(stages))
-    console.print(f"{num_done} of {len(stages)} stages are done", highlight=False)
+    console.print(f"{num_done} of {len(stages)} stages are done")
     if num_done == len(stages):
         return
 
@@ -157,22 +154,15 @@ def run_stages(stages: Sequence[StageCommand], runtime: Runtime) -> None:
 
     with telling(what_is_saved):
         for i, (stage, state) in enumerate(zip(stages, states(stages), strict=True)):
-            if state.word == "stale" and not stage.judges:
+            if _blocks(stage, state):
                 refuse_stale(stages)
             if state.word != "done":
-                console.print(
-                    f"[bold]\\[{i + 1}/{len(stages)}] {stage.name}[/]  {escape(stage.shell)}",
-                    highlight=False,
-                )
-                flags = (
-                    ("--runtime.resume-seconds", str(runtime.resume_seconds))
-                    if stage.trains
-                    else ()
-                )
-                importlib.import_module(stage.module).main([*stage.args, *flags])
+                number = f"[bold]\\[{i + 1}/{len(stages)}] {stage.name}[/]"
+                console.print(f"{number}  {escape(shell(stage))}")
+                stage.run(runtime)
 
 
-def states(stages: Sequence[StageCommand]) -> Iterator[State]:
+def states(stages: Sequence[Stage]) -> Iterator[State]:
     """The state of every stage, in order; each is looked up when it is asked for, after those
     before it may have been carried out."""
     stale: dict[Path, str] = {}
@@ -183,100 +173,52 @@ def states(stages: Sequence[StageCommand]) -> Iterator[State]:
         yield state
 
 
-def refuse_stale(stages: Sequence[StageCommand]) -> list[State]:
+def refuse_stale(stages: Sequence[Stage]) -> list[State]:
     """The state of every stage, of which only judgements may be stale.
 
     Raises:
         UserError: others are; with the reason of each, and what to do.
     """
     found = list(states(stages))
-    stale = [
+    blocking = [
         (stage, state.reason)
         for stage, state in zip(stages, found, strict=True)
-        if state.word == "stale" and not stage.judges
+        if _blocks(stage, state)
     ]
-    if not stale:
+    if not blocking:
         return found
-    reasons = "\n".join(f"  {stage.name} {reason}" for stage, reason in stale)
-    kept = [stage.kept for stage, _ in stale]
-    apart = "\n".join(
-        f"  {path}" for path in kept if not any(other in path.parents for other in kept)
-    )
+    reasons = "\n".join(f"  {stage.name} {reason}" for stage, reason in blocking)
+    kept = [stage.kept for stage, _ in blocking]
+    outermost = [path for path in kept if not any(other in path.parents for other in kept)]
+    apart = "\n".join(f"  {path}" for path in outermost)
     raise UserError(
-        f"{len(stale)} of {len(stages)} stages are stale; nothing more is run, and nothing"
+        f"{len(blocking)} of {len(stages)} stages are stale; nothing more is run, and nothing"
         f" deleted:\n{reasons}\nPut back what they were made from, or move these away (or delete"
         f" them) and start the experiment again, which makes them anew:\n{apart}"
     )
 
 
-def made_from(outputs: Sequence[Path], home: Path) -> dict[str, str | None]:
-    """What a judgement of some stages says of them: hashes of runs and probes, by their names below
-    `home`."""
-    return contents(home, _names(outputs, home))
-
-
-def sweeps(stages: Sequence[StageCommand]) -> list[Path]:
-    """The runs of the folder `tune`; what else is in there is no part of the experiment."""
-    return sorted(
-        stage.kept for stage in stages if stage.trains and stage.kept.parent.name == "tune"
-    )
-
-
-def print_plan(stages: Sequence[StageCommand]) -> None:
+def print_plan(stages: Sequence[Stage]) -> None:
     """The stages as a table."""
     table = Table("stage", Column("state", overflow="fold"), Column("command", overflow="fold"))
     for stage, state in zip(stages, states(stages), strict=True):
-        table.add_row(
-            stage.name,
-            escape(f"{state.word}: {state.reason}" if state.reason else state.word),
-            escape(stage.shell),
-        )
+        word = f"{state.word}: {state.reason}" if state.reason else state.word
+        table.add_row(stage.name, escape(word), escape(shell(stage)))
     Console(soft_wrap=True).print(table)
 
 
-def _state(stage: StageCommand, stale: dict[Path, str]) -> State:
-    if not stage.output.exists() and not _is_begun(stage):
+def _blocks(stage: Stage, state: State) -> bool:
+    """Whether nothing can go on because of a stage: judgements are simply made again."""
+    return state.word == "stale" and not isinstance(stage, JudgementStage)
+
+
+def _state(stage: Stage, stale: dict[Path, str]) -> State:
+    if not stage.is_begun():
         return State("to do")
     from_stale = [
         f"was made from {stale[path]}, which is stale" for path in stage.needs if path in stale
     ]
-    if reason := _why_stale(stage) or next(iter(from_stale), ""):
+    reason = stage.why_stale() or next(iter(from_stale), "")
+    if reason:
         return State("stale", reason)
-    is_done = stage.output.exists() and (not stage.trains or RunDirectory(stage.kept).finished)
-    return State("done" if is_done else "to do")
-
-
-def _is_begun(stage: StageCommand) -> bool:
-    """Whether a run is there that has not come to its end."""
-    return (
-        stage.trains
-        and (stage.kept / "config.json").exists()
-        and (stage.kept / "manifest.json").exists()
-    )
-
-
-def _why_stale(stage: StageCommand) -> str:
-    if stage.judges:
-        return why_judgement_is_stale(stage.output, _names(stage.needs, stage.output.parent))
-    module = importlib.import_module(stage.module)
-    if stage.trains:
-        return why_run_is_stale(
-            stage.kept,
-            module.planned_run(stage.args),
-            _given(stage, "--teacher"),
-            _given(stage, "--tuned-by"),
-        )
-    return why_probe_is_stale(stage.output, module.planned_settings(stage.args))
-
-
-def _given(stage: StageCommand, flag: str) -> Path | None:
-    value = last_value(stage.args, flag)
-    return None if value is None else Path(value)
-
-
-def _names(outputs: Sequence[Path], home: Path) -> list[str]:
-    """A run goes by its folder, a probe by its file."""
-    return [
-        (path.parent if path.name == DONE else path).relative_to(home).as_posix()
-        for path in outputs
-    ]
+    return State("done" if stage.is_done() else "to do")

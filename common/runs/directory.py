@@ -24,7 +24,7 @@ from typing import Any
 
 import jax
 
-from common.base.config import fingerprint, flatten
+from common.base.config import ConfigT, fingerprint, flatten, from_dict
 from common.base.errors import UserError
 from common.runs.files import is_stray, is_temporary, some_of, write_json, write_text
 from common.runs.lock import announced, is_announced, is_left, locked
@@ -78,6 +78,14 @@ class RunDirectory:
         return (
             f"{doing}; saved at step {resume['step']}" if resume else f"{doing}; no state saved yet"
         )
+
+    def config(self, cls: type[ConfigT]) -> ConfigT:
+        """What was asked for, as a configuration of this class.
+
+        Raises:
+            RunError: it is none.
+        """
+        return from_dict(cls, self.record["config"], self.path / CONFIG)
 
     def write_manifest(self, **changes: Any) -> None:
         """Change some manifest entries, atomically."""
@@ -133,12 +141,17 @@ def finished_run(path: Path, what: str = "run") -> RunDirectory:
         UserError: it is missing or unfinished.
     """
     run = RunDirectory(path)
+    refuse_unfinished(run, what)
+    return run
+
+
+def refuse_unfinished(run: RunDirectory, what: str = "run") -> None:
+    """Raise a UserError if a run has not reached its end; `what` it is, in the message."""
     if not run.finished:
         raise UserError(
-            f"the {what} {path} is not finished ({run.state}); run its command again, it goes on"
-            " from where it stopped"
+            f"the {what} {run.path} is not finished ({run.state}); run its command again, it goes"
+            " on from where it stopped"
         )
-    return run
 
 
 @contextmanager

@@ -2,8 +2,9 @@
 
 Each says so by name. A run: its configuration, what identifies its data, and the hash of its
 teacher in `config.json`; teacher and sweep, by path and hash, in its manifest. A probe: the run
-that it looked at. A judgement (claims, fits): every run and probe that it was made from. These
-records are compared here with what is there. What an older record does not say is not compared.
+that it looked at. A judgement (claims, fits): every run and probe that it was made from. All carry
+the version that the code which made them declares. These records are compared here with what is
+there. What an older record does not say is not compared.
 """
 
 import hashlib
@@ -20,6 +21,8 @@ from common.runs.tuning import TunedBy, tuned_rate
 
 MADE_FROM = "made_from"
 """The entry that says it, of a run's manifest, a probe or a judgement."""
+VERSION = "version"
+"""The entry with the version of the code."""
 _RATE = "optim.learning_rate"
 _SETTINGS = {"experiment", "stage", "config"}
 """The parts of a run's record that say in words what it is; further ones are hashes of its data."""
@@ -34,6 +37,8 @@ class PlannedRun:
     """What identifies it, its teacher aside, before a sweep has chosen its rate."""
     criterion: TunedBy
     """By which it takes the best rate of a sweep."""
+    version: str
+    """Of the code that trains it."""
     idle: tuple[str, ...] = ()
     """How the names of the settings begin that have no effect on it."""
 
@@ -62,26 +67,28 @@ def why_run_is_stale(
     run = RunDirectory(path)
     return (
         _other_settings(run, planned, sweep)
+        or _other_version(run.manifest, planned.version)
         or _other_rate(run, planned, sweep)
         or _other_teacher(run, teacher)
     )
 
 
-def why_probe_is_stale(summary: Path, settings: Mapping[str, Any]) -> str:
+def why_probe_is_stale(summary: Path, settings: Mapping[str, Any], version: int) -> str:
     """What of a complete probe is not as planned, to be read after its name; empty if all is.
 
     Args:
         summary: its JSON file, among the probes of its run.
         settings: what it is to be made with.
+        version: of the code that measures.
     """
-    record, path = read_object(summary, ("settings",), "the probe's command"), summary.parent.parent
-    if differing := _differing(record["settings"], settings):
+    record = read_object(summary, ("settings",), "the probe's command")
+    path = summary.parent.parent
+    differing = _differing(record["settings"], settings)
+    if differing:
         return f"was made with {differing}"
-    return (
-        ""
-        if probed_here(record, RunDirectory(path))
-        else f"was made of another run than the one in {path} (trained again since)"
-    )
+    if not probed_here(record, RunDirectory(path)):
+        return f"was made of another run than the one in {path} (trained again since)"
+    return _other_version(record, version)
 
 
 def probed_here(record: Mapping[str, Any], run: RunDirectory) -> bool:
@@ -94,26 +101,28 @@ def contents(home: Path, names: Iterable[str]) -> dict[str, str | None]:
     return {name: _content(home / name) for name in names}
 
 
-def why_judgement_is_stale(judgement: Path, names: Iterable[str] | None = None) -> str:
+def why_judgement_is_stale(
+    judgement: Path, names: Iterable[str] | None = None, version: int | None = None
+) -> str:
     """Why a judgement is not of the runs that are there, to be read after its name; empty if it is.
 
     Args:
         judgement: its JSON file.
         names: the runs and probes beside it that it is to be made from; None for those that it
             names itself.
+        version: of the code that judges; None: whatever it was.
     """
-    recorded = read_object(judgement, (), "its command").get(MADE_FROM)
+    record = read_object(judgement, (), "its command")
+    recorded = record.get(MADE_FROM)
     if recorded is None:
         return "does not say which runs it was made from (an older version wrote it)"
     now = contents(judgement.parent, recorded if names is None else names)
     differing = sorted(
         name for name in recorded.keys() | now.keys() if recorded.get(name) != now.get(name)
     )
-    return (
-        f"was made from other runs than those that are there: {_first_of(differing, ', ')}"
-        if differing
-        else ""
-    )
+    if differing:
+        return f"was made from other runs than those that are there: {_first_of(differing, ', ')}"
+    return "" if version is None else _other_version(record, version)
 
 
 def refuse_stale_judgement(judgement: Path, command: str) -> None:
@@ -143,38 +152,33 @@ def _other_settings(run: RunDirectory, planned: PlannedRun, sweep: Path | None) 
     return ""
 
 
+def _other_version(record: Mapping[str, Any], wanted: int | str) -> str:
+    made_by = record.get(VERSION, wanted)
+    return "" if made_by == wanted else f"was made by version {made_by} of its code, now {wanted}"
+
+
 def _other_rate(run: RunDirectory, planned: PlannedRun, sweep: Path | None) -> str:
     if sweep is None or not _is_finished(sweep):
         return ""
     if recorded := run.manifest.get(MADE_FROM, {}).get("tuned_by"):
-        same = recorded["hash"] == result_hash(RunDirectory(sweep))
+        if recorded["hash"] == result_hash(RunDirectory(sweep)):
+            return ""
         return (
-            ""
-            if same
-            else (
-                f"had its learning rate chosen by another sweep than the one in {sweep} (trained"
-                " again since)"
-            )
+            f"had its learning rate chosen by another sweep than the one in {sweep} (trained again"
+            " since)"
         )
-    there, wanted = (
-        run.record["config"]["optim"]["learning_rate"],
-        tuned_rate(sweep, planned.criterion),
-    )
-    return (
-        ""
-        if there == [wanted]
-        else f"was trained with {_RATE} = {_shown(there)}, the sweep in {sweep} chooses {wanted}"
-    )
+    there = run.record["config"]["optim"]["learning_rate"]
+    wanted = tuned_rate(sweep, planned.criterion)
+    if there == [wanted]:
+        return ""
+    return f"was trained with {_RATE} = {_shown(there)}, the sweep in {sweep} chooses {wanted}"
 
 
 def _other_teacher(run: RunDirectory, teacher: Path | None) -> str:
     recorded = run.record.get("teacher_hash")
-    if (
-        teacher is None
-        or recorded is None
-        or not _is_finished(teacher)
-        or recorded == result_hash(RunDirectory(teacher))
-    ):
+    if teacher is None or recorded is None or not _is_finished(teacher):
+        return ""
+    if recorded == result_hash(RunDirectory(teacher)):
         return ""
     return f"was taught by another teacher than the one in {teacher} (trained again since)"
 

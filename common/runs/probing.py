@@ -23,7 +23,7 @@ from common.base.progress import progress_bar
 from common.base.reading import read_object
 from common.runs.directory import RunDirectory, finished_run
 from common.runs.files import replacing, write_json
-from common.runs.lineage import MADE_FROM, probed_here, result_hash
+from common.runs.lineage import MADE_FROM, VERSION, probed_here, result_hash
 from common.runs.lock import locked
 
 FOLDER = "probes"
@@ -31,7 +31,7 @@ _SETTINGS = "settings.json"
 
 
 @dataclass(frozen=True)
-class Probe:
+class OpenProbe:
     """A probe of one run that is not complete yet."""
 
     run: RunDirectory
@@ -114,8 +114,8 @@ def probed_run(path: Path, experiment: str) -> RunDirectory:
 
 @contextmanager
 def opened_probe(
-    run: RunDirectory, name: str, settings: Mapping[str, Any]
-) -> Iterator[Probe | None]:
+    run: RunDirectory, name: str, settings: Mapping[str, Any], version: int = 1
+) -> Iterator[OpenProbe | None]:
     """Begin a probe of a finished run, or go on with it; complete it when the block ends. None if
     it has been done.
 
@@ -125,6 +125,7 @@ def opened_probe(
         run: as `probed_run` returns it.
         name: of its JSON file.
         settings: plain JSON values.
+        version: of the code that measures.
 
     Raises:
         UserError: another process probes the run in this way, it was probed with other settings, or
@@ -135,11 +136,8 @@ def opened_probe(
     folder.mkdir(exist_ok=True)
     # Not that of the run, which several probes may read at the same time.
     with locked(folder, f"{name}.lock"):
-        complete, parts, settings = (
-            folder / f"{name}.json",
-            folder / f"{name}.parts",
-            json.loads(json.dumps(settings)),
-        )
+        complete, parts = folder / f"{name}.json", folder / f"{name}.parts"
+        settings = json.loads(json.dumps(settings))
         if complete.exists():
             record = read_object(complete, ("settings",), "the probe's command")
             if record["settings"] != settings:
@@ -155,15 +153,13 @@ def opened_probe(
             print(f"{complete}: already there, nothing to do")
             yield None
             return
-        marker, begun = (
-            parts / _SETTINGS,
-            {"settings": settings, MADE_FROM: {"run": {"hash": result_hash(run)}}},
-        )
+        made_from = {MADE_FROM: {"run": {"hash": result_hash(run)}}, VERSION: version}
+        marker, begun = parts / _SETTINGS, {"settings": settings, **made_from}
         if _left_by(marker) != begun:
             _drop_parts(parts)
             parts.mkdir(exist_ok=True)
             write_json(marker, begun)
-        probe = Probe(run, folder, parts)
+        probe = OpenProbe(run, folder, parts)
         with telling(probe.what_is_saved):
             yield probe
         write_json(complete, begun | probe.summary)

@@ -4,40 +4,40 @@ transitions."""
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
-from typing import Protocol
 
 import jax
 import numpy as np
 
-from common.base.config import TrainingConfig
 from common.base.errors import UserError
 from common.judge.transition import Detector, NoTransition, Transition
 from common.nn.models import Params
-from common.runs.directory import RunDirectory, finished_run
+from common.runs.directory import RunDirectory, refuse_unfinished
 from common.runs.lineage import result_hash
 from common.runs.trajectory import Trajectory
+from common.teach.settings import Student
 from common.train.fit import Supervision
-from common.train.schedule import ScheduleConfig, ScheduleName, build
+from common.train.schedule import ScheduleConfig, build
 
 
 class TeacherRun:
     """The trajectory of a finished run, seen from the lanes of a student run."""
 
     def __init__(
-        self, path: Path, student_seeds_L: Sequence[int], teacher_seed: int | None
+        self, run: RunDirectory, student_seeds_L: Sequence[int], teacher_seed: int | None
     ) -> None:
         """Pair every student lane with a teacher lane.
 
         Args:
-            path: the teacher's run directory.
+            run: the teacher's run.
             student_seeds_L: seed of every student lane.
             teacher_seed: the teacher lane of all of them; None pairs equal seeds.
 
         Raises:
-            UserError: the run is missing, unfinished, a sweep, or lacks a seed.
+            UserError: the run is unfinished, a sweep, or lacks a seed.
         """
-        self.run = finished_run(path, "teacher")
+        refuse_unfinished(run, "teacher")
+        self.run = run
+        path = run.path
         seeds: list[int] = self.run.manifest["seeds"]
         if len(set(seeds)) < len(seeds):
             raise UserError(
@@ -56,6 +56,7 @@ class TeacherRun:
         self.trajectory = Trajectory(self.run)
         self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="teacher")
         self._loading: dict[int, Future[Params]] = {}
+        self._transitions: dict[Detector, list[Transition | NoTransition]] = {}
 
     @property
     def hash(self) -> str:
@@ -122,45 +123,13 @@ class TeacherRun:
         return tuple(steps_L)
 
     def transitions(self, detector: Detector) -> list[Transition | NoTransition]:
-        """The transition of every lane of the teacher."""
-        return transitions(self.run, detector)
+        """The transition of every lane of the teacher; its curves are read once."""
+        if detector not in self._transitions:
+            self._transitions[detector] = transitions(self.run, detector)
+        return self._transitions[detector]
 
 
-class Distills(Protocol):
-    """What every student's configuration says about its supervision."""
-
-    @property
-    def training(self) -> TrainingConfig:
-        """The budget."""
-        ...
-
-    @property
-    def schedule(self) -> ScheduleName:
-        """Which schedule."""
-        ...
-
-    @property
-    def supervision(self) -> ScheduleConfig:
-        """Its parameters."""
-        ...
-
-    @property
-    def detector(self) -> Detector:
-        """Finds the teacher's transition."""
-        ...
-
-    @property
-    def teacher_seed(self) -> int | None:
-        """The teacher lane of all students; None pairs equal seeds."""
-        ...
-
-    @property
-    def shared_stream(self) -> bool:
-        """All seeds see the same examples, about which a teacher is asked once."""
-        ...
-
-
-def supervise(config: Distills, teacher: TeacherRun, num_layers: int) -> Supervision:
+def supervise(config: Student, teacher: TeacherRun, num_layers: int) -> Supervision:
     """The schedule of every student lane under a teacher.
 
     Args:

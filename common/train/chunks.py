@@ -9,7 +9,7 @@ written into the run's manifest when the run begins.
 import math
 
 from common.base.config import TrainingConfig
-from common.train.engine import Problem
+from common.train.problem import Problem
 
 CHUNK_STEPS = "chunk_steps"
 """Its name in the manifest."""

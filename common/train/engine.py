@@ -3,12 +3,12 @@ metrics) in one program.
 
 An engine advances all lanes of a run by n updates. A lane is one (seed, learning rate); lanes are a
 vmapped axis L, sharded over devices. Consecutive lanes that see the same data under the same
-teacher form a group G: both are computed once for the whole group.
+teacher form a group G of R lanes: both are computed once for the whole group. Functions of one lane
+(`init_lane`, `train_step`, `advance_lane`, `record_lane`) are vmapped and know nothing of others.
 """
 
 import functools
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, cast
 
 import jax
@@ -17,102 +17,48 @@ import numpy as np
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from common.base.config import TrainingConfig
 from common.base.keys import purpose_key
 from common.base.mesh import LANE, compiler_options, lane_mesh
 from common.base.parts import in_parts, part_size
-from common.nn.models import Functional, Inputs, Params
-from common.train.lanes import Lane, LaneArrays
+from common.nn.models import Params
+from common.train.lanes import LaneArrays
 from common.train.losses import label_cross_entropy, masked_mean
-from common.train.speed import Work
+from common.train.problem import Batch, Data, Problem
 
 EVAL_PART = 64
 """Examples evaluated at one time: their activations are to stay in a core's cache."""
 
-KEPT_PROBLEMS = 16
-"""How many problems, with their compiled programs, an experiment keeps in memory for runs that
-come."""
-
 Metrics = dict[str, jax.Array]
 Count = int | jax.Array
 """A number of steps, known when a program is compiled or given to it."""
-LossFn = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
-"""(student logits, labels, teacher logits, step) to loss per position. Without a teacher the third
-is the student's own logits, to be ignored."""
-HiddenLossFn = Callable[[Params, Params, Inputs, int, jax.Array], jax.Array]
-"""(student's parameters, teacher's parameters, inputs, layer, key) to loss per position, for steps
-in which a hidden layer learns."""
 
 
-class Batch(NamedTuple):
-    """Inputs, labels, and the mask of supervised positions (same shape as the labels)."""
+class LaneKeys(NamedTuple):
+    """The random streams of one lane."""
 
-    inputs: Inputs
-    labels: jax.Array
-    mask: jax.Array
-
-
-class ProblemSize(NamedTuple):
-    """What compiled programs know of a budget; all else of it is decided between them."""
-
-    steps: int
-    batch_size: int
-    eval_examples: int
-
-    @classmethod
-    def of(cls, training: TrainingConfig) -> "ProblemSize":
-        """That of a run."""
-        return cls(training.steps, training.batch_size, training.eval_examples)
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What is trained, as pure functions of arrays."""
-
-    lanes: tuple[Lane, ...]
-    role: str
-    """Names the random streams: lanes of equal seed and role share initial weights and data, which
-    is what makes comparisons paired."""
-    model: Functional
-    sample: Callable[[jax.Array], Batch]
-    """Key to training batch."""
-    eval_batch: Callable[[], Batch]
-    """The fixed evaluation set."""
-    make_optimizer: Callable[[jax.Array], optax.GradientTransformation]
-    """Peak learning rate of a lane to its optimiser."""
-    teacher_apply: Callable[[Params, Inputs], jax.Array] | None
-    """The teacher's forward pass; None when only labels supervise."""
-    loss: LossFn
-    work: Work
-    """What an example costs."""
-    selected_by: str = ""
-    """What decides which positions are supervised, as on the command line; nothing where all
-    are."""
-    hidden_loss: HiddenLossFn | None = None
-    """What a hidden layer learns from the teacher's; None: there is no such schedule."""
-    correct: Callable[[jax.Array, jax.Array], dict[str, jax.Array]] = lambda *_: {}
-    """(logits, labels) to further yes-or-no judgements of every position, whose means are recorded
-    beside the accuracy."""
-    on_cpu: Mapping[str, Any] = field(default_factory=dict)
-    """Options of XLA's compiler on a CPU."""
-    programs: dict[Hashable, Callable[..., Any]] = field(default_factory=dict)
-    """Its compiled functions, for all runs of this problem in a process: copies of a problem with
-    other lanes share them."""
+    data: jax.Array
+    """Training examples; common to the lanes of a group."""
+    dropout: jax.Array
+    projection: jax.Array
+    """Of a hidden layer; one key is one projection."""
 
 
 class TrainState(NamedTuple):
-    """Everything that changes while training. Every leaf has the lane axis first, so that it can be
-    sharded and saved as it is."""
+    """Everything that changes while training.
+
+    Outside of functions of one lane every leaf has the lane axis first, so that it can be sharded
+    and saved as it is.
+    """
 
     params: Params
     opt_state: Any
-    step_L: jax.Array
+    step: jax.Array
     """Completed updates (the same in every lane)."""
-    loss_sum_L: jax.Array
+    loss_sum: jax.Array
     """Training loss summed since the last record ..."""
-    loss_count_L: jax.Array
+    loss_count: jax.Array
     """... over this many updates."""
-    diverged_at_L: jax.Array
+    diverged_at: jax.Array
     """The update, counted from 1, at which the loss first was NaN or infinite; 0 while it has not
     been."""
 
@@ -168,18 +114,11 @@ class ScanEngine:
         self.problem, self.group_size = problem, group_size
         self.mesh = lane_mesh(len(problem.lanes) // group_size)
         self.lane_sharding = NamedSharding(self.mesh, PartitionSpec(LANE))
-        streams, seeds, rates = zip(
-            *((lane.stream, lane.seed, lane.learning_rate) for lane in problem.lanes), strict=True
-        )
-        self.lanes = self.place(
-            LaneArrays(
-                jnp.asarray(streams, jnp.uint32),
-                jnp.asarray(seeds, jnp.uint32),
-                jnp.asarray(rates, jnp.float32),
-            )
-        )
-        self.eval_batch = problem.eval_batch()
-        self._compiler_options = compiler_options(problem.on_cpu)
+        self.lanes = self.place(LaneArrays.of(problem.lanes))
+        # All lanes read the same data.
+        self.data = jax.device_put(problem.task.data(), NamedSharding(self.mesh, PartitionSpec()))
+        self.eval_batch = problem.evaluation()
+        self._compiler_options = compiler_options(problem.task.on_cpu)
 
     def init(self) -> TrainState:
         """Untrained parameters, from a lane's seed and the role; lane by lane, so that runs of
@@ -204,7 +143,7 @@ class ScanEngine:
     ) -> TrainState:
         """One compiled chunk; asynchronous."""
         return self.program("advance", self._make_advance)(
-            self.lanes, state, teacher_params, num_steps, layer
+            self.data, self.lanes, state, teacher_params, num_steps, layer
         )
 
     def record(self, state: TrainState) -> tuple[TrainState, Metrics]:
@@ -224,10 +163,10 @@ class ScanEngine:
             functools.partial(init_lane, self.problem), compiler_options=self._compiler_options
         )
 
-    def _make_advance(
-        self,
-    ) -> Callable[[LaneArrays, TrainState, Params | None, int, int | None], TrainState]:
-        static_argnames = ("layer",) if jax.default_backend() == "cpu" else ("num_steps", "layer")
+    def _make_advance(self) -> Callable[..., TrainState]:
+        """The program `(data, lanes, state, teacher_params, num_steps, layer)` to the new state."""
+        is_length_argument = jax.default_backend() == "cpu"
+        static_argnames = ("layer",) if is_length_argument else ("num_steps", "layer")
 
         @functools.partial(
             jax.jit,
@@ -236,72 +175,72 @@ class ScanEngine:
             compiler_options=self._compiler_options,
         )
         def advance(
+            data: Data,
             lanes: LaneArrays,
             state: TrainState,
             teacher_params: Params | None,
             num_steps: Count,
             layer: int | None,
         ) -> TrainState:
-            def local_advance(
-                num_steps: Count,
-                lanes: LaneArrays,
-                state: TrainState,
-                teacher_params: Params | None,
-            ) -> TrainState:
-                lanes_GxR, state_GxR = jax.tree.map(self._in_groups, (lanes, state))
-                streams_G, first_G = lanes_GxR.streams_L[:, 0], state_GxR.step_L[:, 0]
-                lane = functools.partial(advance_lane, self.problem, num_steps, layer)
-                over_groups = jax.vmap(jax.vmap(lane, (None, 0, 0, None, 0, None)))
-                state_GxR = over_groups(
-                    streams_G,
-                    lanes_GxR.seeds_L,
-                    lanes_GxR.rates_L,
-                    first_G,
-                    state_GxR,
-                    teacher_params,
-                )
-                return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), state_GxR)
-
-            if "num_steps" in static_argnames:
-                return self._over_devices(functools.partial(local_advance, num_steps))(
-                    lanes, state, teacher_params
-                )
-            return self._over_devices(local_advance, PartitionSpec())(
-                num_steps, lanes, state, teacher_params
-            )
+            on_device = functools.partial(self._advance_on_device, layer)
+            if is_length_argument:
+                spread = self._over_devices(on_device, num_common=2)
+                return spread(num_steps, data, lanes, state, teacher_params)
+            spread = self._over_devices(functools.partial(on_device, num_steps), num_common=1)
+            return spread(data, lanes, state, teacher_params)
 
         return advance
 
+    def _advance_on_device(
+        self,
+        layer: int | None,
+        num_steps: Count,
+        data: Data,
+        lanes: LaneArrays,
+        state: TrainState,
+        teacher_params: Params | None,
+    ) -> TrainState:
+        """`num_steps` updates of the lanes of one device, groups of neighbours together."""
+        lanes_GxR, state_GxR = jax.tree.map(self._in_groups, (lanes, state))
+        streams_G, first_G = lanes_GxR.streams_L[:, 0], state_GxR.step[:, 0]
+        lane = functools.partial(advance_lane, self.problem, data, num_steps, layer)
+        # Within a group the stream, the step and the teacher are common.
+        over_groups = jax.vmap(jax.vmap(lane, (None, 0, 0, None, 0, None)))
+        state_GxR = over_groups(
+            streams_G, lanes_GxR.seeds_L, lanes_GxR.rates_L, first_G, state_GxR, teacher_params
+        )
+        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), state_GxR)
+
     def _make_record(self) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+        over_lanes = jax.vmap(functools.partial(record_lane, self.problem), (0, None))
+        spread = jax.shard_map(
+            over_lanes,
+            mesh=self.mesh,
+            in_specs=(PartitionSpec(LANE), PartitionSpec()),
+            out_specs=PartitionSpec(LANE),
+        )
+
         @functools.partial(
             jax.jit, donate_argnames="state", compiler_options=self._compiler_options
         )
         def record(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-            lane_record = functools.partial(record_lane, self.problem)
-            in_specs = (PartitionSpec(LANE), PartitionSpec())
-            return jax.shard_map(
-                jax.vmap(lane_record, (0, None)),
-                mesh=self.mesh,
-                in_specs=in_specs,
-                out_specs=PartitionSpec(LANE),
-            )(state, batch)
+            return spread(state, batch)
 
         return record
 
     def _in_groups(self, leaf_L: jax.Array) -> jax.Array:
         return leaf_L.reshape(-1, self.group_size, *leaf_L.shape[1:])
 
-    def _over_devices(
-        self, function: Callable[..., Any], *leading: PartitionSpec
-    ) -> Callable[..., Any]:
-        """A function of arguments with a lane axis, after some with specifications of their own, on
-        all devices."""
+    def _over_devices(self, function: Callable[..., Any], num_common: int) -> Callable[..., Any]:
+        """A function on all devices, each with its lanes; the first arguments are common to all."""
 
         def spread(*args: Any) -> Any:
-            in_specs = (*leading, *(PartitionSpec(LANE) for _ in args[len(leading) :]))
-            return jax.shard_map(
-                function, mesh=self.mesh, in_specs=in_specs, out_specs=PartitionSpec(LANE)
-            )(*args)
+            num_split = len(args) - num_common
+            specs = [PartitionSpec()] * num_common + [PartitionSpec(LANE)] * num_split
+            on_devices = jax.shard_map(
+                function, mesh=self.mesh, in_specs=tuple(specs), out_specs=PartitionSpec(LANE)
+            )
+            return on_devices(*args)
 
         return spread
 
@@ -326,53 +265,59 @@ def init_lane(problem: Problem, seed: jax.Array, rate: jax.Array) -> TrainState:
 
 def train_step(
     problem: Problem,
+    data: Data,
     optimizer: optax.GradientTransformation,
     layer: int | None,
-    data_key: jax.Array,
-    projection_key: jax.Array,
-    dropout_key: jax.Array,
+    keys: LaneKeys,
     step: jax.Array,
     state: TrainState,
     teacher_params: Params | None,
 ) -> TrainState:
     """One update of one lane, pure; the data of step t, and what is dropped in it, come from
     fold_in(key, t) alone."""
-    batch = problem.sample(jax.random.fold_in(data_key, step))
+    batch = problem.sample(data, jax.random.fold_in(keys.data, step))
+
+    def label_loss(params: Params) -> jax.Array:
+        logits = problem.model.apply(params, batch.inputs, jax.random.fold_in(keys.dropout, step))
+        return masked_mean(label_cross_entropy(logits, batch.labels), batch.mask)
 
     def output_loss(params: Params) -> jax.Array:
-        logits = problem.model.apply(params, batch.inputs, jax.random.fold_in(dropout_key, step))
-        teacher_logits = (
-            logits
-            if problem.teacher_apply is None or teacher_params is None
-            else problem.teacher_apply(teacher_params, batch.inputs)
+        assert problem.teaching is not None and teacher_params is not None
+        logits = problem.model.apply(params, batch.inputs, jax.random.fold_in(keys.dropout, step))
+        teacher_logits = problem.teaching.apply(teacher_params, batch.inputs)
+        losses = problem.teaching.loss(
+            logits, batch.labels, jax.lax.stop_gradient(teacher_logits), step
         )
-        return masked_mean(
-            problem.loss(logits, batch.labels, jax.lax.stop_gradient(teacher_logits), step),
-            batch.mask,
-        )
+        return masked_mean(losses, batch.mask)
 
     def hidden_loss(params: Params) -> jax.Array:
-        assert problem.hidden_loss is not None and teacher_params is not None and layer is not None
-        return jnp.mean(
-            problem.hidden_loss(params, teacher_params, batch.inputs, layer, projection_key)
+        assert problem.teaching is not None and teacher_params is not None and layer is not None
+        return problem.teaching.hidden_loss(
+            params, teacher_params, batch.inputs, layer, keys.projection
         )
 
-    loss_fn = output_loss if layer is None else hidden_loss
+    if problem.teaching is None:
+        loss_fn = label_loss
+    elif layer is None:
+        loss_fn = output_loss
+    else:
+        loss_fn = hidden_loss
     loss, grads = jax.value_and_grad(loss_fn)(state.params)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    first_bad = (state.diverged_at_L == 0) & ~jnp.isfinite(loss)
+    is_first_bad = (state.diverged_at == 0) & ~jnp.isfinite(loss)
     return TrainState(
         params=cast(Params, optax.apply_updates(state.params, updates)),
         opt_state=opt_state,
-        step_L=state.step_L + 1,
-        loss_sum_L=state.loss_sum_L + loss,
-        loss_count_L=state.loss_count_L + 1,
-        diverged_at_L=jnp.where(first_bad, step + 1, state.diverged_at_L),
+        step=state.step + 1,
+        loss_sum=state.loss_sum + loss,
+        loss_count=state.loss_count + 1,
+        diverged_at=jnp.where(is_first_bad, step + 1, state.diverged_at),
     )
 
 
 def advance_lane(
     problem: Problem,
+    data: Data,
     num_steps: Count,
     layer: int | None,
     stream: jax.Array,
@@ -388,18 +333,17 @@ def advance_lane(
     step is common to a group, and what depends on nothing else (the data, the teacher's answers) is
     then computed once a group.
     """
-    keys = (lane_key(problem, seed, purpose) for purpose in (f"projection-{layer}", "dropout"))
-    update = functools.partial(
-        train_step,
-        problem,
-        problem.make_optimizer(rate),
-        layer,
-        lane_key(problem, stream, "train-data"),
-        *keys,
+    keys = LaneKeys(
+        data=lane_key(problem, stream, "train-data"),
+        dropout=lane_key(problem, seed, "dropout"),
+        projection=lane_key(problem, seed, f"projection-{layer}"),
     )
-    return jax.lax.fori_loop(
-        0, num_steps, lambda i, state: update(first + i, state, teacher_params), state
-    )
+    optimizer = problem.make_optimizer(rate)
+
+    def update(i: jax.Array, state: TrainState) -> TrainState:
+        return train_step(problem, data, optimizer, layer, keys, first + i, state, teacher_params)
+
+    return jax.lax.fori_loop(0, num_steps, update, state)
 
 
 def record_lane(problem: Problem, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -410,11 +354,10 @@ def record_lane(problem: Problem, state: TrainState, batch: Batch) -> tuple[Trai
         values = {
             "accuracy": jnp.argmax(logits, axis=-1) == part.labels,
             "eval_loss": label_cross_entropy(logits, part.labels),
-            **problem.correct(logits, part.labels),
+            **problem.task.correct(logits, part.labels),
         }
-        return {name: jnp.sum(value * part.mask) for name, value in values.items()}, jnp.sum(
-            part.mask
-        )
+        totals = {name: jnp.sum(value * part.mask) for name, value in values.items()}
+        return totals, jnp.sum(part.mask)
 
     # In parts, because the hidden activations of a whole evaluation set are far larger than the
     # model.
@@ -423,18 +366,14 @@ def record_lane(problem: Problem, state: TrainState, batch: Batch) -> tuple[Trai
     totals, count = jax.tree.map(jnp.sum, jax.lax.map(sums, parts))
     metrics = {
         **{name: total / count for name, total in totals.items()},
-        "train_loss": (
-            state.loss_sum_L / state.loss_count_L
-        ),  # NaN before the first update: there is none
-        "diverged_at": state.diverged_at_L,
+        # NaN before the first update: there is none.
+        "train_loss": state.loss_sum / state.loss_count,
+        "diverged_at": state.diverged_at,
     }
-    return (
-        state._replace(
-            loss_sum_L=jnp.zeros_like(state.loss_sum_L),
-            loss_count_L=jnp.zeros_like(state.loss_count_L),
-        ),
-        metrics,
+    started_over = state._replace(
+        loss_sum=jnp.zeros_like(state.loss_sum), loss_count=jnp.zeros_like(state.loss_count)
     )
+    return started_over, metrics
 
 
 def lane_key(problem: Problem, seed: jax.Array, purpose: str) -> jax.Array:

@@ -28,8 +28,9 @@ from common.runs.directory import RunDirectory
 from common.runs.trajectory import Trajectory
 from common.train import ring
 from common.train.chunks import CHUNK_STEPS
-from common.train.engine import Engine, Metrics, Problem, TrainState
+from common.train.engine import Engine, Metrics, TrainState
 from common.train.lanes import Lane
+from common.train.problem import Problem
 from common.train.schedule import Schedule, State
 from common.train.stopping import Stopping
 
@@ -229,7 +230,7 @@ class _Fit:
                 self._observe(step, np.asarray(metrics["accuracy"]))
         if step in checkpoint_steps or step == self.stopping.last_step:
             self._flush(metrics_file)  # a NaN is reported before it is saved
-            self._check_divergence(np.asarray(state.diverged_at_L))
+            self._check_divergence(np.asarray(state.diverged_at))
             trajectory.save(step, state.params)
         if metrics is not None and self.config.ring_every and step % self.config.ring_every == 0:
             self._flush(metrics_file)
@@ -306,12 +307,12 @@ class _Fit:
         loss that is no number."""
         step = at - 1
         state = jax.device_get(self.engine.init())
-        state = self.engine.place(state._replace(step_L=np.full_like(state.step_L, step)))
+        state = self.engine.place(state._replace(step=np.full_like(state.step, step)))
         teacher_params = self._load_teachers(self._teacher_steps(step))
         state = self.engine.advance(
             state, teacher_params, 1, self.supervision.schedules_L[0].layer(step)
         )
-        return bool(np.asarray(state.diverged_at_L)[lane])
+        return bool(np.asarray(state.diverged_at)[lane])
 
     def _save_resume(
         self,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 
 class Lane(NamedTuple):
@@ -28,6 +29,17 @@ class LaneArrays(NamedTuple):
     streams_L: jax.Array
     seeds_L: jax.Array
     rates_L: jax.Array
+
+    @classmethod
+    def of(cls, lanes: Sequence[Lane]) -> "LaneArrays":
+        """Those of a run."""
+        streams, seeds = [lane.stream for lane in lanes], [lane.seed for lane in lanes]
+        rates = [lane.learning_rate for lane in lanes]
+        return cls(
+            jnp.asarray(streams, jnp.uint32),
+            jnp.asarray(seeds, jnp.uint32),
+            jnp.asarray(rates, jnp.float32),
+        )
 
 
 def lanes_of(

@@ -15,6 +15,9 @@ from pydantic import Field
 
 from common.base.config import PositiveInt, configuration
 
+TeacherLoss = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
+"""(student's logits, labels, teacher's logits, step) to loss per position."""
+
 
 @configuration
 class WeightSchedule:
@@ -85,11 +88,8 @@ class DistillationLoss:
                 " from"
             )
 
-    def over(
-        self, total_steps: int
-    ) -> Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]:
-        """The loss of a run of so many steps, as a function of the student's logits, labels,
-        teacher's logits and step."""
+    def over(self, total_steps: int) -> TeacherLoss:
+        """The loss of a run of so many steps."""
         return functools.partial(self, total_steps=total_steps)
 
     def __call__(
@@ -136,11 +136,6 @@ class DistillationLoss:
             if weight.start or weight.end
         ]
         return functools.reduce(jnp.add, weighted)
-
-
-def on_labels(logits: jax.Array, labels: jax.Array, *_: object) -> jax.Array:
-    """The loss of a run without a teacher, per position."""
-    return label_cross_entropy(logits, labels)
 
 
 def label_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:

@@ -1,5 +1,4 @@
-"""What every training stage does with its run directory: print the plan, refuse, skip, resume or
-train."""
+"""What every run does with its directory: say what would be done, refuse, skip, resume or train."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -24,15 +23,19 @@ from common.runs.files import bytes_text, free_bytes
 from common.runs.trajectory import Trajectory, describe_steps
 from common.train import ring
 from common.train.chunks import CHUNK_STEPS, chunk_steps
-from common.train.engine import Engine, Problem, ScanEngine, init_lane
+from common.train.engine import Engine, ScanEngine, init_lane
 from common.train.fit import Supervision, fit, what_is_saved
 from common.train.lanes import Lane
+from common.train.problem import Problem
 from common.train.schedule import FixedSchedule, Schedule
 from common.train.speed import describe
 
+VERSION = 1
+"""Raised when training the same configuration of any experiment would come out otherwise."""
+
 
 @dataclass(frozen=True)
-class Stage:
+class TrainingRun:
     """One training run as asked for."""
 
     run_dir: Path
@@ -50,73 +53,70 @@ class Stage:
     """When a transition begins and is done, for the ring of checkpoints and for an early end."""
     tells_speed: bool = False
     """Whether the run measures itself beside what its device can do."""
+    teacher_steps: tuple[int, ...] = ()
+    """The teacher's checkpoints, where one supervises."""
 
     def run(self, runtime: Runtime) -> None:
-        """Train to the end, or say that this has been done."""
-        lanes = self.problem.lanes
-        seeds, rates = [lane.seed for lane in lanes], [lane.learning_rate for lane in lanes]
-        schedules_L = self.supervision.schedules_L
-        distinct = list(dict.fromkeys(schedules_L))
-        schedules = {
-            "distinct": [asdict(schedule) for schedule in distinct],
-            "of_lane": [distinct.index(schedule) for schedule in schedules_L],
-        }
-        group_size = self.supervision.group_size(lanes)
-        found = {
-            **self.provenance,
-            CHUNK_STEPS: chunk_steps(self.problem, self.training, group_size),
-        }
-        console = Console(stderr=True, soft_wrap=True)
+        """Train to the end, or say that this has been done.
+
+        Raises:
+            UserError: a checkpoint that the schedule needs is missing, or nothing is to be learnt.
+            RunError: the disk has no room, or training failed.
+        """
+        self.check_schedules()
+        console = Console(stderr=True, soft_wrap=True, highlight=False)
         self.check_supervised(console)
+        group_size = self.supervision.group_size(self.problem.lanes)
         with (
-            opened(
-                self.run_dir,
-                self.record,
-                seeds=seeds,
-                learning_rates=rates,
-                schedules=schedules,
-                **found,
-            ) as run,
+            opened(self.run_dir, self.record, **self.manifest(group_size)) as run,
             telling(lambda: what_is_saved(run, self.training.steps)),
         ):
             if run.finished:
                 Trajectory(run).drop_leftovers()  # of a process that was killed at the very end
                 run.mark_done()
-                console.print(
-                    f"{escape(str(self.run_dir))}: already finished, nothing to do", highlight=False
-                )
+                console.print(f"{escape(str(self.run_dir))}: already finished, nothing to do")
                 return
             Trajectory(run).discard_unsaved()
             self.check_disk(run)
             if warning := note_start(run):
-                console.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False)
+                console.print(f"[yellow]warning:[/] {escape(warning)}")
             engine = self.engine(self.problem, group_size)
             steps = fit(
                 self.problem, self.supervision, self.training, run, runtime, engine, self.watch
             )
-            seconds = run.manifest["wall_seconds"]
-            examples = steps * self.training.batch_size * len(lanes)
-            text = (
-                f"{escape(str(self.run_dir))}: {steps:,} steps x {len(lanes)} lanes in"
-                f" {seconds:.1f} s ({examples / seconds:,.0f} examples/s"
-            )
-            if self.tells_speed:
-                speed = describe(
-                    self.problem.work,
-                    examples,
-                    seconds,
-                    lane_mesh(len(lanes) // group_size).size,
-                    group_size,
-                )
-                run.write_manifest(speed=speed)
-                text += (
-                    f", {speed['tokens_per_second']:,.0f} tokens/s,"
-                    f" {speed['flops_per_second'] / 1e9:,.1f} GFLOP/s"
-                )
-                text += (
-                    f", {speed['utilisation']:.0%} of what a large product of matrices reaches here"
-                )
-            console.print(f"{text})", highlight=False)
+            console.print(self.last_words(run, steps, group_size))
+
+    def manifest(self, group_size: int) -> dict[str, Any]:
+        """What the manifest of a new run says of it."""
+        lanes, schedules_L = self.problem.lanes, self.supervision.schedules_L
+        distinct = list(dict.fromkeys(schedules_L))
+        return {
+            "seeds": [lane.seed for lane in lanes],
+            "learning_rates": [lane.learning_rate for lane in lanes],
+            "schedules": {
+                "distinct": [asdict(schedule) for schedule in distinct],
+                "of_lane": [distinct.index(schedule) for schedule in schedules_L],
+            },
+            **self.provenance,
+            CHUNK_STEPS: chunk_steps(self.problem, self.training, group_size),
+        }
+
+    def last_words(self, run: RunDirectory, steps: int, group_size: int) -> str:
+        """What came out, where, and how fast."""
+        num_lanes, seconds = len(self.problem.lanes), run.manifest["wall_seconds"]
+        examples = steps * self.training.batch_size * num_lanes
+        where = f"{escape(str(self.run_dir))}: {steps:,} steps x {num_lanes} lanes"
+        rates = [f"{examples / seconds:,.0f} examples/s"]
+        if self.tells_speed:
+            num_devices = lane_mesh(num_lanes // group_size).size
+            speed = describe(self.problem.work, examples, seconds, num_devices, group_size)
+            run.write_manifest(speed=speed)
+            rates += [
+                f"{speed['tokens_per_second']:,.0f} tokens/s",
+                f"{speed['flops_per_second'] / 1e9:,.1f} GFLOP/s",
+                f"{speed['utilisation']:.0%} of what a large product of matrices reaches here",
+            ]
+        return f"{where} in {seconds:.1f} s ({', '.join(rates)})"
 
     def check_supervised(self, console: Console) -> None:
         """Refuse a run that has nothing to be judged by; warn of one that has next to nothing to
@@ -126,20 +126,20 @@ class Stage:
             UserError: no position of the evaluation set is to be predicted, nor is likely to be one
                 of training.
         """
-        if not self.problem.selected_by:
+        if not self.problem.task.selected_by:
             return  # all positions are
         training = self.training
-        num_selected = float(np.sum(self.problem.eval_batch().mask))
+        num_selected = float(np.sum(self.problem.evaluation().mask))
         if not num_selected:
             raise UserError(
-                f"{self.problem.selected_by} leaves nothing to predict in the"
+                f"{self.problem.task.selected_by} leaves nothing to predict in the"
                 f" {training.eval_examples:,} examples of the evaluation set, so that nothing could"
                 " be judged; give a larger one, or more --training.eval-examples"
             )
         in_a_batch = num_selected * training.batch_size / training.eval_examples
         if in_a_batch < 1:
             text = (
-                f"{self.problem.selected_by} leaves {in_a_batch:.2g} positions to predict in a"
+                f"{self.problem.task.selected_by} leaves {in_a_batch:.2g} positions to predict in a"
                 " batch, on the average: most updates learn nothing"
             )
             console.print(f"[yellow]warning:[/] {escape(text)}", highlight=False)
@@ -190,12 +190,9 @@ class Stage:
             self.training.steps // self.training.ring_every,
         )
 
-    def dry_run(self, available: Sequence[int]) -> None:
+    def dry_run(self) -> None:
         """Print what would be done: length, lanes, checkpoints, and which teacher checkpoint
         supervises which student steps.
-
-        Args:
-            available: the teacher's checkpoint steps; empty without a teacher.
 
         Raises:
             UserError: a checkpoint that the schedule needs is missing.
@@ -239,21 +236,22 @@ class Stage:
         for schedule, lane in zip(self.supervision.schedules_L, self.problem.lanes, strict=True):
             groups.setdefault(schedule, set()).add(lane.seed)
         for schedule, seeds in groups.items():
-            console.print(schedule_table(schedule, sorted(seeds), available))
-        self.check_schedules(available)
+            console.print(schedule_table(schedule, sorted(seeds), self.teacher_steps))
+        self.check_schedules()
 
-    def check_schedules(self, available: Sequence[int]) -> None:
+    def check_schedules(self) -> None:
         """Raise a UserError if a schedule asks for a checkpoint that the teacher does not have."""
         wanted = {
             step
             for schedule in self.supervision.schedules_L
             for step in schedule.possible_teacher_steps()
         }
-        if missing := sorted(wanted - set(available)):
+        missing = sorted(wanted - set(self.teacher_steps))
+        if missing:
+            shown = ", ".join([*map(str, missing[:5]), *(["..."] if len(missing) > 5 else [])])
             raise UserError(
-                "the schedule asks for the teacher's checkpoint at step"
-                f" {', '.join(map(str, missing[:5]))}{', ...' if len(missing) > 5 else ''}, which"
-                f" does not exist; the teacher has {describe_steps(tuple(available))}"
+                f"the schedule asks for the teacher's checkpoint at step {shown}, which does not"
+                f" exist; the teacher has {describe_steps(self.teacher_steps)}"
             )
 
 
@@ -309,7 +307,9 @@ def schedule_table(schedule: Schedule, seeds: Sequence[int], available: Sequence
     )
 
     def status(step: int | None) -> str:
-        return "" if step is None else "found" if step in available else "[bold red]MISSING[/]"
+        if step is None:
+            return ""
+        return "found" if step in available else "[bold red]MISSING[/]"
 
     if isinstance(schedule, FixedSchedule):
         for segment in schedule.segments:

@@ -1,0 +1,158 @@
+"""The contract of all experiments: what an experiment says of itself, once.
+
+An experiment is its data, what is supervised, what it watches, its probes, its claims and its
+presets. Everything else (training, distilling, planning, resuming, judging) is done here for all of
+them alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from common.base.config import Preset
+from common.judge.transition import Watch
+from common.judge.verdict import Claim, Verdict
+from common.runs.directory import RunDirectory
+from common.runs.tuning import TunedBy
+from common.train.engine import Engine, ScanEngine
+from common.train.problem import Problem, Task, student_problem, teacher_problem
+
+if TYPE_CHECKING:
+    from common.experiment.plan import Planner
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A command that measures the checkpoints of a finished run."""
+
+    module: str
+    """Its name on the command line, `parity.probe` say."""
+    name: str
+    """Of its JSON file among the run's probes."""
+    about: str
+    """What it measures, a sentence for --help."""
+    settings: Any
+    """The defaults of its settings, a configuration."""
+    measure: Callable[[Path, Any], None]
+    """Probes the run in a directory with these settings."""
+    version: int = 1
+    """Raised when the same run and settings would be measured otherwise."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The claims on an experiment's runs, and the tables that they were judged from."""
+
+    verdicts: Sequence[Verdict]
+    tables: Mapping[str, pd.DataFrame]
+    """By the name of the CSV file beside the verdicts."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Stages of an experiment that end with a judgement: those of the paper, or those beyond it."""
+
+    output: str
+    """The JSON file of the judgement, in the experiment's folder."""
+    plan: Callable[[Planner, Any], None]
+    """Plans the stages of an experiment's configuration."""
+    judge: Callable[[Path, Any], Judgement]
+    """Judges the runs of an experiment's folder, which has this configuration."""
+    applies: Callable[[Any], bool] = lambda _: True
+    """Whether an experiment of this configuration has such stages."""
+    version: int = 1
+    """Raised when the same runs would be judged otherwise."""
+
+
+class Flags:
+    """Flags of `train` and `distill` beside those of the configuration; this one has none."""
+
+    def defaults(self, config: Any, args: Sequence[str]) -> Any:
+        """The configuration whose values are the defaults of all flags, after a look at `args`."""
+        return config
+
+    def applied_to(self, config: Any) -> Any:
+        """The configuration as these flags change it, once all are parsed."""
+        return config
+
+
+@dataclass(frozen=True)
+class ExperimentSpec:
+    """An experiment. Configurations are `configuration` classes of its own.
+
+    A preset's configuration has a `teacher` and a `student`: with the fields `model`, `optim` and
+    `training` both, and the student with those of `StudentSettings` and a `detector` besides.
+    """
+
+    name: str
+    """Of its package, and of its folder below `runs`."""
+    subject: str
+    """What is learnt: "sparse parity". For --help."""
+    presets: Mapping[str, Preset[Any]]
+    train_config: type
+    student_config: type
+    task: Callable[[Any], Task]
+    """What a run of this configuration learns."""
+    watch: Callable[[Any], Watch]
+    """When the transition of such a run begins and is done, told while it trains."""
+    check_teacher: Callable[[Any, Any, RunDirectory], None]
+    """Raises a UserError if a teacher's run, of the second configuration, cannot teach a student of
+    the first."""
+    claims: Mapping[str, Claim]
+    """All that are judged, by their short names."""
+    paper: Part
+    beyond: Part | None = None
+    """What the paper does not have."""
+    probes: Sequence[Probe] = ()
+    identity: Callable[[Any], Mapping[str, Any]] = lambda _: {}
+    """What identifies a run besides its configuration: hashes of its data."""
+    provenance: Callable[[Any], Mapping[str, Any]] = lambda _: {}
+    """What is recorded of a run besides: what was drawn for it, say."""
+    complete: Callable[[Any], Any] = lambda config: config
+    """A student's configuration with what it leaves open."""
+    engine: Callable[[Any], Callable[[Problem, int], Engine]] = lambda _: ScanEngine
+    """What makes the engine of a run of this configuration, from its problem and group size."""
+    tuned_by: TunedBy = "time"
+    """What the best rate of a sweep is best at."""
+    tells_speed: bool = False
+    """Whether runs measure themselves beside what their device can do."""
+    flags: Flags = field(default_factory=Flags)
+    """Further flags of `train` and `distill`, with their defaults: a dataclass."""
+    version: int = 1
+    """Raised when a run of the same configuration would come out otherwise."""
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The paper's, and what goes beyond it."""
+        return (self.paper,) if self.beyond is None else (self.paper, self.beyond)
+
+    def goes_beyond(self, experiment: Any) -> bool:
+        """Whether an experiment of this configuration has stages that the paper does not have."""
+        return self.beyond is not None and self.beyond.applies(experiment)
+
+    def teacher_problem(self, config: Any) -> Problem:
+        """What a teacher of this configuration learns."""
+        return teacher_problem(self.task(config), config)
+
+    def student_problem(self, config: Any, teacher: Any | None) -> Problem:
+        """What a student learns under a teacher of this configuration; None: from labels."""
+        if teacher is None:
+            loss, model = None, None
+        else:
+            loss, model = config.loss, teacher.model
+        shared_stream = config.shared_stream
+        return student_problem(self.task(config), config, loss, model, shared_stream=shared_stream)
+
+    def config_of(self, run: RunDirectory) -> Any:
+        """The configuration of a run of either stage.
+
+        Raises:
+            RunError: its file does not hold one of this version.
+        """
+        is_teacher = run.record["stage"] == "train"
+        return run.config(self.train_config if is_teacher else self.student_config)

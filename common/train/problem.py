@@ -1,0 +1,230 @@
+"""What is trained: a task, a model, an optimiser, and a teacher's answers where there is one.
+
+All of it is pure functions of arrays. Data are an argument of the compiled programs, so that a
+large corpus is no constant in them; what they close over is shapes and settings.
+"""
+
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from common.base.config import TrainingConfig
+from common.nn.models import Functional, Inputs, Params
+from common.nn.projections import projection_loss
+from common.train.lanes import Lane, lanes_of
+from common.train.losses import DistillationLoss, TeacherLoss
+from common.train.optim import OptimConfig, make_optimizer
+from common.train.speed import Work
+
+KEPT_PROBLEMS = 16
+"""How many problems, with their programs, a process keeps in memory for runs that come."""
+
+Data = Any
+"""A pytree of arrays: a corpus. Empty where examples are drawn from nothing but a key."""
+
+
+class Batch(NamedTuple):
+    """Inputs, labels, and the mask of supervised positions (same shape as the labels)."""
+
+    inputs: Inputs
+    labels: jax.Array
+    mask: jax.Array
+
+
+class Task(ABC):
+    """What is to be predicted, from which data. Tasks are hashable: equal ones share programs."""
+
+    @property
+    def selected_by(self) -> str:
+        """What decides which positions are supervised, as on the command line; empty: all are."""
+        return ""
+
+    @property
+    def on_cpu(self) -> Mapping[str, Any]:
+        """Options of XLA's compiler on a CPU."""
+        return {}
+
+    def data(self) -> Data:
+        """The arrays that `sample` and `evaluation` get."""
+        return ()
+
+    @abstractmethod
+    def sample(self, data: Data, key: jax.Array, num_examples: int) -> Batch:
+        """Draw a training batch."""
+
+    @abstractmethod
+    def evaluation(self, data: Data, num_examples: int) -> Batch:
+        """The fixed evaluation set, the same for all runs on these data."""
+
+    @abstractmethod
+    def model(self, config: Any) -> Functional:
+        """A model of this task, from its configuration."""
+
+    @abstractmethod
+    def work(self, model: Any, teacher_model: Any | None) -> Work:
+        """What an example costs in training, with models of these configurations."""
+
+    def correct(self, logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array]:
+        """Further yes-or-no judgements of every position, recorded beside the accuracy."""
+        return {}
+
+    def mean(self, losses: jax.Array, inputs: Inputs) -> jax.Array:
+        """The mean of what was lost at each position of hidden layers, a scalar."""
+        return jnp.mean(losses)
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """What a student learns from its teacher."""
+
+    apply: Callable[[Params, Inputs], jax.Array]
+    """The teacher's parameters and inputs to its logits."""
+    loss: TeacherLoss
+    hidden_loss: Callable[[Params, Params, Inputs, int, jax.Array], jax.Array]
+    """(student's parameters, teacher's, inputs, layer, key) to the loss of a step in which a hidden
+    layer learns from the teacher's."""
+
+
+class ProblemSize(NamedTuple):
+    """What compiled programs know of a budget; all else of it is decided between them."""
+
+    steps: int
+    batch_size: int
+    eval_examples: int
+
+    @classmethod
+    def of(cls, training: TrainingConfig) -> "ProblemSize":
+        """That of a run."""
+        return cls(training.steps, training.batch_size, training.eval_examples)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is trained, as pure functions of arrays."""
+
+    lanes: tuple[Lane, ...]
+    role: str
+    """Names the random streams: lanes of equal seed and role share initial weights and data, which
+    is what makes comparisons paired."""
+    task: Task
+    model: Functional
+    size: ProblemSize
+    make_optimizer: Callable[[jax.Array], optax.GradientTransformation]
+    """Peak learning rate of a lane to its optimiser."""
+    work: Work
+    """What an example costs."""
+    teaching: Teaching | None = None
+    """None: the data's labels supervise."""
+    programs: dict[Hashable, Callable[..., Any]] = field(default_factory=dict)
+    """Its compiled functions, for all runs of this problem in a process: copies of a problem with
+    other lanes share them."""
+
+    def sample(self, data: Data, key: jax.Array) -> Batch:
+        """A training batch."""
+        return self.task.sample(data, key, self.size.batch_size)
+
+    def evaluation(self) -> Batch:
+        """The fixed evaluation set."""
+        if "evaluation" not in self.programs:
+            self.programs["evaluation"] = jax.jit(self.task.evaluation, static_argnums=1)
+        return self.programs["evaluation"](self.task.data(), self.size.eval_examples)
+
+
+class Trains(Protocol):
+    """What every configuration of a run says about its training."""
+
+    @property
+    def model(self) -> Any:
+        """The model."""
+        ...
+
+    @property
+    def optim(self) -> OptimConfig:
+        """The optimiser."""
+        ...
+
+    @property
+    def training(self) -> TrainingConfig:
+        """The budget."""
+        ...
+
+
+def teacher_problem(task: Task, config: Trains) -> Problem:
+    """A run on the data's labels."""
+    lanes = lanes_of(config.training.seeds, config.optim.learning_rate)
+    return replace(_without_lanes(task, "teacher", *_shared(config), None, None), lanes=lanes)
+
+
+def student_problem(
+    task: Task,
+    config: Trains,
+    loss: DistillationLoss | None,
+    teacher_model: Any | None,
+    *,
+    shared_stream: bool = False,
+) -> Problem:
+    """A student's run.
+
+    Args:
+        task: what is learnt.
+        config: of the student.
+        loss: what is learnt from the teacher; None with labels.
+        teacher_model: configuration of the teacher's model; None: labels supervise.
+        shared_stream: all seeds see the same examples.
+    """
+    stream = config.training.seed if shared_stream else None
+    lanes = lanes_of(config.training.seeds, config.optim.learning_rate, stream)
+    problem = _without_lanes(task, "student", *_shared(config), loss, teacher_model)
+    return replace(problem, lanes=lanes)
+
+
+def _shared(config: Trains) -> tuple[Any, OptimConfig, ProblemSize]:
+    """What runs must agree in to share programs; a learning rate belongs to its lane."""
+    optim = replace(config.optim, learning_rate=(1.0,))
+    return config.model, optim, ProblemSize.of(config.training)
+
+
+@functools.lru_cache(maxsize=KEPT_PROBLEMS)
+def _without_lanes(
+    task: Task,
+    role: str,
+    model: Any,
+    optim: OptimConfig,
+    size: ProblemSize,
+    loss: DistillationLoss | None,
+    teacher_model: Any | None,
+) -> Problem:
+    """A problem whose lanes are to be filled in; made once, so that runs that differ in nothing
+    else share its compiled programs."""
+    ours = task.model(model)
+    teaching = None
+    if loss is not None and teacher_model is not None:
+        teaching = _teaching(task, ours, task.model(teacher_model), loss, size.steps)
+    return Problem(
+        lanes=(),
+        role=role,
+        task=task,
+        model=ours,
+        size=size,
+        make_optimizer=functools.partial(make_optimizer, optim, size.steps),
+        work=task.work(model, teacher_model),
+        teaching=teaching,
+    )
+
+
+def _teaching(
+    task: Task, ours: Functional, theirs: Functional, loss: DistillationLoss, steps: int
+) -> Teaching:
+    def hidden_loss(
+        params: Params, teacher_params: Params, inputs: Inputs, layer: int, key: jax.Array
+    ) -> jax.Array:
+        losses = projection_loss(ours, theirs, params, teacher_params, inputs, layer, key)
+        return task.mean(losses, inputs)
+
+    return Teaching(theirs.apply, loss.over(steps), hidden_loss)

@@ -1,0 +1,144 @@
+"""Sparse parity as a task: its data, its models, and what of both a run needs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from common.base.errors import UserError
+from common.judge.transition import DetectorConfig, Watch
+from common.nn.models import Functional, MLPConfig, Params, functional_mlp
+from common.nn.transformer import functional_transformer
+from common.runs.directory import RunDirectory
+from common.train.engine import ScanEngine
+from common.train.problem import Batch, Data, Task
+from common.train.speed import Work, mlp_flops, training_work, transformer_flops
+from parity.blocked import BlockedEngine
+from parity.config import ModelConfig, StudentConfig, TrainConfig, why_not_blocked
+from parity.data import ParityData, Supports, eval_batch, level_correct, sample, supports_of
+
+VOCABULARY = 2
+"""Tokens of a Transformer: 0 stands for the coordinate +1, 1 for -1."""
+OLDER_EMITTERS = {"xla_cpu_use_fusion_emitters": False}
+"""Of loops: these models compile in half the time, and are as fast. (BERT is not: there they are
+the slower ones.)"""
+
+
+@dataclass(frozen=True)
+class ParityTask(Task):
+    """Sparse parity; examples are drawn from keys, so that there are no data to pass on."""
+
+    problem: ParityData
+    supports: Supports
+
+    @property
+    def on_cpu(self) -> Mapping[str, Any]:
+        """These models compile in half the time."""
+        return OLDER_EMITTERS
+
+    def sample(self, data: Data, key: jax.Array, num_examples: int) -> Batch:
+        """Uniform inputs and their labels."""
+        return sample(key, self.problem, self.supports, num_examples)
+
+    def evaluation(self, data: Data, num_examples: int) -> Batch:
+        """From a stream that training never uses."""
+        return eval_batch(self.problem, self.supports, num_examples)
+
+    def model(self, config: ModelConfig) -> Functional:
+        """See `model_of`."""
+        return model_of(self.problem, config)
+
+    def work(self, model: ModelConfig, teacher_model: ModelConfig | None) -> Work:
+        """Of products alone; a Transformer answers at one position."""
+        tokens = 1 if isinstance(model, MLPConfig) else self.problem.d
+        of_teacher = 0.0 if teacher_model is None else _forward_flops(self.problem, teacher_model)
+        return training_work(_forward_flops(self.problem, model), of_teacher, tokens)
+
+    def correct(self, logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array]:
+        """Of every level of a tree of labels."""
+        return level_correct(self.problem, logits, labels)
+
+
+def task_of(config: TrainConfig) -> ParityTask:
+    """What a run learns."""
+    return ParityTask(config.data, supports_of(config.data))
+
+
+def watch_of(config: TrainConfig) -> Watch:
+    """Accuracy from chance to one; a student's thresholds are its own."""
+    if isinstance(config, StudentConfig):
+        return Watch(detector=config.detector)
+    return Watch(detector=DetectorConfig(floor=1 / config.data.num_classes))
+
+
+def with_chance(config: StudentConfig) -> StudentConfig:
+    """The configuration with chance as the detector's floor, unless another floor is given; the
+    default, 0.5, is that of two labels."""
+    if config.detector.floor != DetectorConfig.floor:
+        return config
+    return replace(config, detector=replace(config.detector, floor=1 / config.data.num_classes))
+
+
+def check_teacher(student: StudentConfig, teacher: TrainConfig, run: RunDirectory) -> None:
+    """Raise a UserError unless a teacher has learnt the parity that its student is to learn."""
+    for name in ("d", "k", "depth"):
+        mine, theirs = getattr(student.data, name), getattr(teacher.data, name)
+        if mine != theirs:
+            raise UserError(
+                f"the teacher {run.path} was trained with data.{name} = {theirs}, the student asks"
+                f" for data.{name} = {mine}; give --data.{name} {theirs}"
+            )
+    if supports_of(student.data) != supports_of(teacher.data):
+        raise UserError(
+            f"the teacher {run.path} learnt the parity of {supports_of(teacher.data)}, the student"
+            f" asks for {supports_of(student.data)}; give both the same --data.support or"
+            " --data.seed"
+        )
+
+
+def engine_of(config: TrainConfig) -> type[ScanEngine]:
+    """The engine that a configuration asks for."""
+    if config.engine == "blocked":
+        return BlockedEngine
+    if config.engine == "auto" and not why_not_blocked(config):
+        return BlockedEngine
+    return ScanEngine
+
+
+def functional_model(config: TrainConfig) -> Functional:
+    """The configured model; see `model_of`."""
+    return model_of(config.data, config.model)
+
+
+def model_of(data: ParityData, model: ModelConfig) -> Functional:
+    """A model on these data; `apply` takes inputs `(B, d)` in {-1,+1} to logits `(B, 2^depth)`.
+
+    A Transformer reads x as tokens (1 - x) / 2 and answers at the last position (paper section 3).
+    """
+    if isinstance(model, MLPConfig):
+        return functional_mlp(model, data.d, data.num_classes)
+    transformer = functional_transformer(
+        model, VOCABULARY, data.d, data.num_classes, last_only=True
+    )
+
+    def apply(params: Params, inputs: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        return transformer.apply(params, (inputs < 0).astype(jnp.int32), key)
+
+    def hidden(params: Params, x_BxD: jax.Array, layer: int) -> jax.Array:
+        return transformer.hidden(params, (x_BxD < 0).astype(jnp.int32), layer)
+
+    return Functional(transformer.init, apply, hidden, transformer.num_layers)
+
+
+def apply_model(config: TrainConfig, params: Params, inputs_BxD: jax.Array) -> jax.Array:
+    """Logits `(B, 2^depth)` of the configured model."""
+    return functional_model(config).apply(params, inputs_BxD)
+
+
+def _forward_flops(data: ParityData, model: ModelConfig) -> float:
+    """Operations of the products in one forward pass of one example."""
+    if isinstance(model, MLPConfig):
+        return mlp_flops(model, data.d, data.num_classes)
+    return transformer_flops(model, data.num_classes, data.d, answers=1)

@@ -1,0 +1,350 @@
+"""The claims about sparse parity, judged from run files by criteria fixed before the runs.
+
+W (width; a Transformer's is that of its heads together), O (one-shot), P (progressive), S
+(two-shot), C (curriculum), and E (a curriculum extracted from the final teacher); F (first
+checkpoints) and R (C on further teachers) on the runs that the paper does not have. Reads metrics,
+manifests and probe tables; loads no model.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from common.base.reading import read_table
+from common.experiment.spec import Judgement
+from common.judge.stats import compare_paired, median_over_seeds, proportion, ratio_of_medians
+from common.judge.transition import NoTransition, Transition, smooth
+from common.judge.verdict import Claim, Measurement, Verdict, describe, every, within
+from common.teach.teacher import transitions
+from parity.correlations import floor_of_mean
+from parity.evidence import Evidence, mostly_uncensored
+from parity.first_checkpoints import first_checkpoint_claim, first_table, teachers
+from parity.presets import Experiment
+from parity.probe import IN_SUPPORT, read_strata
+
+TIMES = "learning_times.csv"
+FIRST = "first_checkpoints.csv"
+CLAIMS = {
+    "W": Claim(
+        "Wider models learn parity from fewer examples",
+        "Median t90 falls monotonically over the widths, each at its best learning rate, at least"
+        " 80% of seeds uncensored at each width.",
+    ),
+    "O": Claim(
+        "One-shot distillation is no better than labels",
+        "Median t90 of one-shot over that of CE, each at its best learning rate, lies within [0.8,"
+        " 1.25]; at least 80% of seeds uncensored in both.",
+    ),
+    "P": Claim(
+        "Progressive distillation follows the teacher",
+        "Paired over seeds: median of t90(progressive) / t90(teacher) <= 1.5, and median t90(CE) /"
+        " median t90(progressive) >= 2.5.",
+    ),
+    "S": Claim(
+        "One checkpoint from inside the transition is enough",
+        "Two-shot within the budget: from the detected checkpoint at least 80% of seeds learn; from"
+        " the controls before and after it at most 20%.",
+    ),
+    "C": Claim(
+        "The transition leaks the support in degree-1 correlations",
+        "At the detected transition the mean in-support degree-1 |correlation| is >= 3x the"
+        " off-support mean at the same checkpoint (median over seeds), and at the end of training"
+        " it lies below the 95% limit of the computed noise floor in at least 80% of seeds.",
+    ),
+    "E": Claim(
+        "Random projections of the final teacher's hidden layer are a curriculum too",
+        "Median t90(CE) / median t90(projections) >= 2.5, as P asks of progressive; at least 80% of"
+        " seeds uncensored.",
+    ),
+    "F": Claim(
+        "Degree-1 correlations tell which first checkpoints teach",
+        "Over two-shot students of first checkpoints across the transition: the in-support degree-1"
+        " |correlation| of the checkpoint tells who learns with an area under the ROC curve >= 0.8,"
+        " and no higher degree tells it better.",
+    ),
+    "R": Claim(
+        "The transition leaks the support in degree-1 correlations, in further teachers too",
+        "The criterion of C, on the experiment's teacher and its replicas together.",
+    ),
+}
+
+
+def judge_paper(home: Path, experiment: Experiment) -> Judgement:
+    """The paper's claims, and E."""
+    evidence = Evidence(home, experiment)
+    judges = (
+        width_claim,
+        one_shot_claim,
+        progressive_claim,
+        two_shot_claim,
+        curriculum_claim,
+        projections_claim,
+    )
+    verdicts = [judge_one(evidence) for judge_one in judges]
+    return Judgement(verdicts, {TIMES: times_table(evidence)})
+
+
+def judge_beyond(home: Path, experiment: Experiment) -> Judgement:
+    """The claims on the runs that the paper does not have."""
+    evidence = Evidence(home, experiment)
+    verdicts, tables = [], {}
+    if experiment.first is not None:
+        verdicts.append(first_checkpoint_claim(evidence))
+        tables[FIRST] = first_table(evidence)
+    if experiment.replicas:
+        verdicts.append(replicas_claim(evidence))
+    return Judgement(verdicts, tables)
+
+
+def width_claim(evidence: Evidence) -> Verdict:
+    """W: wider is faster. Of two widths that both lie beyond their budgets nobody knows which
+    is."""
+    times = {
+        size: evidence.t90(evidence.label_run(size))
+        for size in evidence.experiment.compared_budgets
+    }
+    estimates = {size: median_over_seeds(values) for size, values in times.items()}
+    medians = [estimate.value for estimate in estimates.values()]
+    falls = every(
+        None if math.isinf(min(pair)) else pair[1] < pair[0] for pair in itertools.pairwise(medians)
+    )
+    holds = falls and all(mostly_uncensored(values) for values in times.values())
+    measurements = tuple(
+        Measurement(f"t90 at {size.text()}", estimate, "examples")
+        for size, estimate in estimates.items()
+    )
+    student = evidence.experiment.student.model.size
+    notes = (
+        []
+        if student in times
+        else [
+            f"the student's {student.text()}, not judged:"
+            f" {describe(median_over_seeds(evidence.student_labels()))}"
+        ]
+    )
+    return Verdict("W", holds, measurements, tuple(notes))
+
+
+def one_shot_claim(evidence: Evidence) -> Verdict:
+    """O: the final teacher is no better than the labels."""
+    labels, one_shot = evidence.student_labels(), evidence.t90("student/one-shot")
+    ratio = ratio_of_medians(labels, one_shot)
+    holds = within(ratio, 0.8, 1.25) and mostly_uncensored(labels) and mostly_uncensored(one_shot)
+    measurements, notes = [Measurement("t90 one-shot / CE", ratio)], []
+    if evidence.experiment.student.loss.labels == "hard":
+        soft_ratio = ratio_of_medians(labels, evidence.t90("student/one-shot-soft"))
+        measurements.append(
+            Measurement("the same with soft labels, temperature 1 (not judged)", soft_ratio)
+        )
+        if one_shot == labels:
+            notes.append(
+                "with hard labels a teacher without errors gives the data's own labels, so the two"
+                " runs coincide"
+            )
+    return Verdict("O", holds, tuple(measurements), tuple(notes))
+
+
+def progressive_claim(evidence: Evidence) -> Verdict:
+    """P: the student keeps up with its teacher, and leaves the label student behind."""
+    teacher, student = paired_with_teacher(evidence, "student/progressive")
+    labels = evidence.student_labels()
+    of_teacher, (gain, is_enough) = (
+        compare_paired(teacher, student),
+        evidence.gain_over_labels("student/progressive"),
+    )
+    follows, comparison = of_teacher.ratio, compare_paired(student, labels)
+    notes = [
+        f"progressive is faster than CE in {comparison.losses} of {len(labels)} seeds (sign test p"
+        f" = {comparison.p_value:.2g})"
+    ]
+    if of_teacher.num_undefined:
+        notes.append(
+            f"of {len(student)} pairs of teacher and student {of_teacher.num_undefined} are left"
+            " out: neither has learnt"
+        )
+    measurements = (
+        Measurement("t90 progressive / its teacher", follows),
+        Measurement("t90 CE / progressive", gain),
+    )
+    return Verdict("P", every((within(follows, high=1.5), is_enough)), measurements, tuple(notes))
+
+
+def two_shot_claim(evidence: Evidence) -> Verdict:
+    """S: the detected checkpoint works, the controls do not."""
+    shares = {}
+    for candidate, name in (
+        ("during", "two-shot"),
+        ("before", "two-shot-before"),
+        ("after", "two-shot-after"),
+    ):
+        learnt = np.isfinite(evidence.t90(f"student/{name}"))
+        shares[candidate] = proportion(int(learnt.sum()), len(learnt))
+    holds = (
+        shares["during"].value >= 0.8
+        and shares["before"].value <= 0.2
+        and shares["after"].value <= 0.2
+    )
+    training = evidence.experiment.student.training
+    note = (
+        f"budget {(evidence.experiment.short_steps or training.steps) * training.batch_size:,}"
+        " examples"
+    )
+    return Verdict(
+        "S",
+        holds,
+        tuple(
+            Measurement(f"learnt, first checkpoint {name} the transition", share)
+            for name, share in shares.items()
+        ),
+        (note,),
+    )
+
+
+def curriculum_claim(evidence: Evidence, names: Sequence[str] = ("teacher",)) -> Verdict:
+    """C: the degree-1 spike of the teachers of some runs, and its end."""
+    ratios, peak_ratios, below = [], [], []
+    notes = [
+        "all seeds are probed on the same examples, of whose noise teachers without errors have the"
+        " same share: their ends are not independent"
+    ]
+    k = evidence.experiment.teacher.data.k
+    for own_inside, own_strata, seed, transition in _probed_teachers(evidence, names):
+        if isinstance(transition, Transition):
+            # In-support correlations also flare up in the first few thousand examples, long before
+            # anything is learnt: not this peak.
+            within = own_inside.mean_abs.loc[transition.start : transition.end]
+            peak = within.index[int(np.argmax(smooth(within.to_numpy(), 3)))]
+            in_over_off = own_inside.mean_abs / own_strata.mean_abs
+            ratios.append(in_over_off[transition.chosen])
+            peak_ratios.append(in_over_off[peak])
+        else:
+            notes.append(f"seed {seed}: no transition ({transition.reason})")
+        last = own_strata.index.max()
+        below.append(
+            bool(own_inside.mean_abs[last] <= floor_of_mean(own_strata.noise_floor[last], k))
+        )
+    ratio, at_floor = median_over_seeds(ratios), proportion(sum(below), len(below))
+    measurements = (
+        Measurement("in / off support at the transition", ratio),
+        Measurement(
+            "the same where the smoothed in-support mean peaks within the transition (not judged:"
+            " chosen by the value itself)",
+            median_over_seeds(peak_ratios),
+        ),
+        Measurement("at the noise floor at the end", at_floor),
+    )
+    return Verdict("C", ratio.value >= 3 and at_floor.value >= 0.8, measurements, tuple(notes))
+
+
+def replicas_claim(evidence: Evidence) -> Verdict:
+    """R: C on all teachers, and when they learn."""
+    names = teachers(evidence)
+    verdict = curriculum_claim(evidence, names)
+    times = [time for name in names for time in evidence.t90(name)]
+    size = evidence.experiment.teacher.model.size.text()
+    note = f"{size}, all teachers, in examples, not judged: {describe(median_over_seeds(times))}"
+    return replace(verdict, claim="R", notes=(*verdict.notes, note))
+
+
+def projections_claim(evidence: Evidence) -> Verdict:
+    """E: the final teacher's hidden layer, randomly projected, is a curriculum."""
+    labels, progressive, projections = (
+        evidence.student_labels(),
+        evidence.t90("student/progressive"),
+        evidence.t90("student/projections"),
+    )
+    (gain, is_enough), of_progressive = (
+        evidence.gain_over_labels("student/projections"),
+        ratio_of_medians(progressive, labels),
+    )
+    share = (
+        math.log(gain.value) / math.log(of_progressive.value)
+        if 0 < gain.value < math.inf and 1 < of_progressive.value < math.inf
+        else math.nan
+    )
+    measurements = (
+        Measurement("t90 CE / projections", gain),
+        Measurement(
+            "t90 progressive / projections (not judged)", ratio_of_medians(projections, progressive)
+        ),
+    )
+    note = (
+        f"projections recover {share:.0%} of progressive's gain over CE, on a logarithmic scale"
+        if math.isfinite(share)
+        else ""
+    )
+    return Verdict(
+        "E", is_enough and mostly_uncensored(projections), measurements, (note,) if note else ()
+    )
+
+
+def _probed_teachers(
+    evidence: Evidence, names: Sequence[str]
+) -> Iterator[tuple[pd.DataFrame, pd.DataFrame, int, Transition | NoTransition]]:
+    """Degree-1 correlations in and off the support by step, seed, and transition of every teacher
+    in some runs."""
+    for name in names:
+        inside, strata = degree_one(evidence.home / name)
+        run = evidence.run(name)
+        for seed, transition in zip(
+            run.manifest["seeds"],
+            transitions(run, evidence.experiment.student.detector),
+            strict=True,
+        ):
+            yield (
+                inside[inside.seed == seed].set_index("step"),
+                strata[strata.seed == seed].set_index("step"),
+                seed,
+                transition,
+            )
+
+
+def degree_one(teacher: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Degree-1 correlations of a probed teacher: the mean over the support, and the single
+    coordinates off the support; one row a seed and step."""
+    inside = read_table(
+        teacher / "probes" / IN_SUPPORT,
+        ("seed", "step", "degree", "with_2p_minus_1"),
+        "`python -m parity.probe`",
+    )
+    inside = inside[inside.degree == 1].assign(mean_abs=lambda table: table.with_2p_minus_1.abs())
+    strata = read_strata(teacher)
+    mean_inside = inside.groupby(["seed", "step"], as_index=False).agg({"mean_abs": "mean"})
+    return mean_inside, strata[(strata.degree == 1) & (strata.overlap == 0)]
+
+
+def paired_with_teacher(evidence: Evidence, student: str) -> tuple[list[float], list[float]]:
+    """t90 of each student seed beside that of the teacher that taught it."""
+    fixed = evidence.experiment.student.teacher_seed
+    teachers = dict(
+        zip(evidence.run("teacher").manifest["seeds"], evidence.t90("teacher"), strict=True)
+    )
+    seeds = evidence.run(student).manifest["seeds"]
+    return [teachers[seed if fixed is None else fixed] for seed in seeds], evidence.t90(student)
+
+
+def times_table(evidence: Evidence) -> pd.DataFrame:
+    """Every learning time that a claim reads: run, seed, learning rate, t90 in examples (empty
+    where censored) and the budget."""
+    rows = []
+    for name, times in evidence.times.items():
+        run = evidence.run(name)
+        budget = run.metrics()[-1]["examples"]
+        for seed, rate, time in zip(
+            run.manifest["seeds"], run.manifest["learning_rates"], times, strict=True
+        ):
+            rows.append(
+                {
+                    "run": name,
+                    "seed": seed,
+                    "learning_rate": rate,
+                    "t90": None if math.isinf(time) else int(time),
+                    "budget": budget,
+                }
+            )
+    return pd.DataFrame(rows).astype({"t90": "Int64"})

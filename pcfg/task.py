@@ -1,0 +1,99 @@
+"""Masked prediction on sentences of a grammar as a task: its data, its models, what a run needs."""
+
+from dataclasses import asdict, dataclass
+
+import jax
+import jax.numpy as jnp
+
+from common.base.errors import UserError
+from common.nn.models import Functional, Inputs
+from common.nn.transformer import TransformerConfig, functional_transformer
+from common.runs.directory import RunDirectory
+from common.sequence.masking import MaskingConfig
+from common.train.problem import Batch, Data, Task
+from common.train.speed import Work, training_work, transformer_flops
+from pcfg.config import StudentConfig, TrainConfig
+from pcfg.data import PCFGData, eval_batch, identity, sample
+from pcfg.sampler import Sampler, make_sampler
+
+
+@dataclass(frozen=True)
+class MaskedSentences(Task):
+    """Sentences are drawn from keys by the sampler of a grammar, whose tables are small, so that
+    there are no data to pass on."""
+
+    problem: PCFGData
+    masking: MaskingConfig
+    sampler: Sampler
+    """Of the grammar as it is now: a file of the same name may have had others."""
+
+    @property
+    def selected_by(self) -> str:
+        """How many tokens are supervised, as on the command line."""
+        return f"--masking.fraction {self.masking.fraction:g}"
+
+    def sample(self, data: Data, key: jax.Array, num_examples: int) -> Batch:
+        """Masked sentences."""
+        return sample(key, self.sampler, self.masking, num_examples)
+
+    def evaluation(self, data: Data, num_examples: int) -> Batch:
+        """From a stream that training never uses."""
+        return eval_batch(self.problem, self.sampler, self.masking, num_examples)
+
+    def model(self, config: TransformerConfig) -> Functional:
+        """See `model_of`."""
+        return model_of(config, self.sampler)
+
+    def work(self, model: TransformerConfig, teacher_model: TransformerConfig | None) -> Work:
+        """Of products alone, padding included."""
+        vocabulary, length = self.sampler.vocabulary.size, self.sampler.longest + 2
+        of_teacher = 0.0
+        if teacher_model is not None:
+            of_teacher = transformer_flops(teacher_model, vocabulary, length)
+        return training_work(transformer_flops(model, vocabulary, length), of_teacher, length)
+
+    def mean(self, losses: jax.Array, inputs: Inputs) -> jax.Array:
+        """Over the positions that are seen; zero where none is."""
+        num_seen = jnp.sum(inputs.visible_BxL, dtype=jnp.float32)
+        share = inputs.visible_BxL.size / jnp.maximum(num_seen, 1)
+        return jnp.mean(losses * inputs.visible_BxL * share)
+
+
+def task_of(config: TrainConfig) -> MaskedSentences:
+    """What a run learns."""
+    return MaskedSentences(config.data, config.masking, make_sampler(config.data.load()))
+
+
+def functional_model(config: TrainConfig, sampler: Sampler) -> Functional:
+    """The configured model; see `model_of`."""
+    return model_of(config.model, sampler)
+
+
+def model_of(model: TransformerConfig, sampler: Sampler) -> Functional:
+    """A model of a grammar's sentences; `apply` takes `TokenInputs` to logits `(B, T, V)` over all
+    token ids."""
+    size = sampler.vocabulary.size
+    return functional_transformer(model, size, sampler.longest + 2, size)
+
+
+def check_teacher(student: StudentConfig, teacher: TrainConfig, run: RunDirectory) -> None:
+    """Raise a UserError unless a teacher has learnt the sentences that its student is to see,
+    masked in the same way."""
+    if run.record["grammar"] != identity(student.data.load()):
+        theirs, ours = (
+            f"--data.grammar {data.grammar} --data.start-level {data.start_level}"
+            for data in (teacher.data, student.data)
+        )
+        raise UserError(
+            f"the teacher {run.path} learnt other sentences ({theirs}) than the student is to see"
+            f" ({ours}); give both the same grammar"
+        )
+    for name, theirs in asdict(teacher.masking).items():
+        ours = getattr(student.masking, name)
+        if theirs != ours:
+            flag = f"--masking.{name.replace('_', '-')}"
+            raise UserError(
+                f"the teacher {run.path} learnt with {flag} {theirs}, the student is to learn with"
+                f" {ours}; give both the same {flag}, so that the teacher is asked about inputs of"
+                " the kind it knows"
+            )

@@ -163,9 +163,11 @@ def advance_lane(
         batch_T = jax.vmap(lambda step: problem.sample(data, jax.random.fold_in(data_key, step)))(
             steps_T
         )
-        network, losses_T = block_of_steps(
-            problem, network, batch_T, teacher_logits_TxBxC, steps_T, rates_T
-        )
+        # A GPU would round factors to ten bits, and blocks would not be what steps are.
+        with jax.default_matmul_precision("highest"):
+            network, losses_T = block_of_steps(
+                problem, network, batch_T, teacher_logits_TxBxC, steps_T, rates_T
+            )
         return (network, count_steps(state, losses_T, counted_T)), None
 
     blocks = None

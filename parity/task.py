@@ -19,6 +19,8 @@ from parity.blocked import BlockedEngine
 from parity.config import ModelConfig, StudentConfig, TrainConfig, why_not_blocked
 from parity.data import ParityData, Supports, eval_batch, level_correct, sample, supports_of
 
+MIN_WIDTH_ALONE = 10_000
+"""From this width on a GPU is busy with one lane; measured at 100 and at 50,000 (benchmarks)."""
 VOCABULARY = 2
 """Tokens of a Transformer: 0 stands for the coordinate +1, 1 for -1."""
 OLDER_EMITTERS = {"xla_cpu_use_fusion_emitters": False}
@@ -100,11 +102,17 @@ def check_teacher(student: StudentConfig, teacher: TrainConfig, run: RunDirector
 
 def engine_of(config: TrainConfig) -> type[ScanEngine]:
     """The engine that a configuration asks for."""
-    if config.engine == "blocked":
-        return BlockedEngine
-    if config.engine == "auto" and not why_not_blocked(config):
-        return BlockedEngine
-    return ScanEngine
+    is_blocked = config.engine == "auto" and not why_not_blocked(config) and not _is_stacked(config)
+    return BlockedEngine if is_blocked or config.engine == "blocked" else ScanEngine
+
+
+def _is_stacked(config: TrainConfig) -> bool:
+    """Whether lanes are narrow enough for a GPU to train them together in less time than one after
+    another, as blocks are trained."""
+    if jax.default_backend() == "cpu" or not isinstance(config.model, MLPConfig):
+        return False
+    num_lanes = config.training.num_seeds * len(config.optim.learning_rate)
+    return num_lanes > 1 and config.model.width < MIN_WIDTH_ALONE
 
 
 def functional_model(config: TrainConfig) -> Functional:

@@ -5,12 +5,10 @@ presets. Everything else (training, distilling, planning, resuming, judging) is 
 them alike.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -21,9 +19,6 @@ from common.runs.directory import RunDirectory
 from common.runs.tuning import TunedBy
 from common.train.engine import Engine, ScanEngine
 from common.train.problem import Problem, Task, student_problem, teacher_problem
-
-if TYPE_CHECKING:
-    from common.experiment.plan import Planner
 
 
 @dataclass(frozen=True)
@@ -59,8 +54,9 @@ class Part:
 
     output: str
     """The JSON file of the judgement, in the experiment's folder."""
-    plan: Callable[[Planner, Any], None]
-    """Plans the stages of an experiment's configuration."""
+    plan: Callable[[Any, Any], None]
+    """Plans the stages of an experiment's configuration, the second argument, by the methods of a
+    `common.experiment.plan.Planner`, the first."""
     judge: Callable[[Path, Any], Judgement]
     """Judges the runs of an experiment's folder, which has this configuration."""
     applies: Callable[[Any], bool] = lambda _: True

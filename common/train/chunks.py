@@ -8,6 +8,8 @@ written into the run's manifest when the run begins.
 
 import math
 
+import jax
+
 from common.base.config import TrainingConfig
 from common.train.problem import Problem
 
@@ -15,6 +17,8 @@ CHUNK_STEPS = "chunk_steps"
 """Its name in the manifest."""
 MAX_OPERATIONS = 4e11
 """Of floating point, all lanes together: two slow cores do some 2e10 to 4e10 a second."""
+TIMES_ON_ACCELERATORS = 100
+"""So many times as much on a GPU or TPU, where each length of a chunk is compiled for itself."""
 MAX_LAYER_STEPS = 10_000
 """Steps times hidden layers: however small its arrays are, a layer takes a processor up to a
 millisecond a step."""
@@ -31,9 +35,10 @@ def chunk_steps(problem: Problem, training: TrainingConfig, group_size: int) -> 
         group_size: lanes that ask their teacher together.
     """
     of_example = len(problem.lanes) * (problem.work.flops + problem.work.teacher_flops / group_size)
+    times = 1 if jax.default_backend() == "cpu" else TIMES_ON_ACCELERATORS
     most = min(
-        MAX_OPERATIONS / max(training.batch_size * of_example, 1.0),
-        MAX_LAYER_STEPS / problem.model.num_layers,
+        times * MAX_OPERATIONS / max(training.batch_size * of_example, 1.0),
+        times * MAX_LAYER_STEPS / problem.model.num_layers,
     )
     num_chunks = math.ceil(training.eval_every / max(most, 1.0))
     steps = math.ceil(training.eval_every / num_chunks)

@@ -10,17 +10,19 @@ and whether its state is to be saved.
 
 import itertools
 import json
+import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 import jax
 import numpy as np
 
 from common.base.config import Runtime, TrainingConfig
 from common.base.errors import RunError
-from common.base.interruption import Preempted, noting
+from common.base.interruption import Notes, Preempted, noting
 from common.base.progress import progress_bar
 from common.judge.transition import Watch
 from common.nn.models import Params
@@ -104,6 +106,8 @@ def fit(
 
 @dataclass
 class _Fit:
+    """A run while it trains."""
+
     problem: Problem
     supervision: Supervision
     config: TrainingConfig
@@ -111,96 +115,131 @@ class _Fit:
     runtime: Runtime
     engine: Engine
     watch: Watch
+    trajectory: Trajectory = field(init=False)
+    state: TrainState = field(init=False)
+    step: int = 0
+    """Updates that are done."""
     stopping: Stopping = field(init=False)
+    checkpoint_steps: set[int] = field(init=False)
+    metrics_file: TextIO = field(init=False)
     pending: tuple[int, list[int | None], Metrics] | None = None
     """A record whose metrics are still on the device: fetched one chunk late, so that the device is
     never waited for."""
+    watched_L: list[float] = field(default_factory=list)
+    """The watched metric of every lane, at the last evaluation."""
+    teacher_params: Params | None = None
+    teacher_steps_L: list[int | None] | None = None
+    """The checkpoints in `teacher_params`; None: none has been loaded yet."""
     schedule_states_L: list[State] = field(default_factory=list)
     ring_state: ring.State = field(default_factory=dict)
     wall_seconds_before: float = 0.0
+    """Spent by earlier processes."""
+    began: float = field(default_factory=time.monotonic)
+    last_save: float = field(default_factory=time.monotonic)
 
     def run_to_end(self) -> int:
-        trajectory = Trajectory(self.run)
-        state, step = self._start(trajectory)
-        rates_L = [lane.learning_rate for lane in self.problem.lanes]
-        self.stopping = Stopping(
-            self.config, self.watch, rates_L, self.run.metrics() if step is not None else ()
-        )
-        checkpoint_steps = set(self.config.checkpoint_steps())
-        began = last_save = time.monotonic()
-        examples_per_step = self.config.batch_size * len(self.problem.lanes)
+        is_resumed = self._start()
+        mode = "r+" if is_resumed else "w"
         with (
-            (self.run.path / "metrics.jsonl").open(
-                "r+" if step is not None else "w"
-            ) as metrics_file,
+            (self.run.path / "metrics.jsonl").open(mode) as self.metrics_file,
             noting() as signals,
-            progress_bar(
-                self.run.path.name,
-                self.config.steps,
-                step or 0,
-                per_unit=examples_per_step,
-                rate_unit="examples",
-            ) as progress,
+            self._progress_bar() as progress,
         ):
-            metrics_file.seek(0, 2)
-            teacher_params, teacher_steps_L = None, None
-            resumed, step = step is not None, step or 0
-            while True:
-                if not resumed:  # a resume state is saved after its step's events
-                    state = self._events(state, step, checkpoint_steps, trajectory, metrics_file)
-                resumed = False
-                progress(step)
-                if step >= self.stopping.last_step:
-                    self._flush(metrics_file)
-                    break
-                stop_signal = signals.first
-                if (
-                    stop_signal is not None
-                    or time.monotonic() - last_save > self.runtime.resume_seconds
-                ):
-                    self._flush(metrics_file)
-                    self._save_resume(
-                        trajectory, state, step, metrics_file.tell(), time.monotonic() - began
-                    )
-                    last_save = time.monotonic()
-                if stop_signal is not None:
-                    raise Preempted(stop_signal, what_is_saved(self.run, self.config.steps))
-                if (wanted := self._teacher_steps(step)) != teacher_steps_L:
-                    teacher_params, teacher_steps_L = self._load_teachers(wanted), wanted
-                    self._prefetch_teachers(step)
-                if self.pending is None:
-                    # Else a slow device would be asked for many chunks before the next look.
-                    jax.block_until_ready(state)
-                stop = self._next_event(step, checkpoint_steps)
-                # Lanes differ in which checkpoint teaches them and when, not in whether a hidden
-                # layer learns.
-                state = self.engine.advance(
-                    state, teacher_params, stop - step, self.supervision.schedules_L[0].layer(step)
-                )
-                self._flush(metrics_file)
-                step = stop
+            self.metrics_file.seek(0, os.SEEK_END)
+            if not is_resumed:  # a resume state is saved after its step's events
+                self._events()
+            progress(self.step)
+            while self.step < self.stopping.last_step:
+                self._save_if_due(signals)
+                self._call_teachers()
+                self._advance()
+                self._events()
+                progress(self.step)
+            self._flush()
             # Before signals are heeded elsewhere: one that came in the last chunk finds the run
             # finished.
-            self.run.finish(self.wall_seconds_before + time.monotonic() - began)
-            trajectory.drop_leftovers()
+            self.run.finish(self._wall_seconds())
+            self.trajectory.drop_leftovers()
             self.run.mark_done()
-        return step
+        return self.step
 
-    def _start(self, trajectory: Trajectory) -> tuple[TrainState, int | None]:
-        state = self.engine.init()
-        loaded = trajectory.load_resume(jax.device_get(state))
+    def _start(self) -> bool:
+        """Begin, or go on with what an earlier process has saved; whether it is the latter."""
+        self.trajectory = Trajectory(self.run)
+        self.checkpoint_steps = set(self.config.checkpoint_steps())
+        rates_L = [lane.learning_rate for lane in self.problem.lanes]
+        self.state = self.engine.init()
+        loaded = self.trajectory.load_resume(jax.device_get(self.state))
         if loaded is None:
-            self.schedule_states_L = [
-                schedule.initial_state() for schedule in self.supervision.schedules_L
-            ]
+            schedules_L = self.supervision.schedules_L
+            self.schedule_states_L = [schedule.initial_state() for schedule in schedules_L]
             self.ring_state = ring.initial_state(len(self.problem.lanes))
-            return state, None
+            self.stopping = Stopping(self.config, self.watch, rates_L, ())
+            return False
         saved, host_state = loaded
+        self.state, self.step = self.engine.place(saved), host_state["step"]
         self.schedule_states_L = host_state["schedules"]
         self.ring_state = host_state["ring"]
         self.wall_seconds_before = host_state["wall_seconds"]
         self._truncate_metrics(host_state["metrics_bytes"])
-        return self.engine.place(saved), host_state["step"]
+        self.stopping = Stopping(self.config, self.watch, rates_L, self.run.metrics())
+        return True
+
+    def _progress_bar(self) -> AbstractContextManager[Callable[[int], None]]:
+        return progress_bar(
+            self.run.path.name,
+            self.config.steps,
+            self.step,
+            per_unit=self.config.batch_size * len(self.problem.lanes),
+            rate_unit="examples",
+        )
+
+    def _wall_seconds(self) -> float:
+        return self.wall_seconds_before + time.monotonic() - self.began
+
+    def _save_if_due(self, signals: Notes) -> None:
+        """Save from time to time, and when a signal asks to stop.
+
+        Raises:
+            Preempted: one has.
+        """
+        stop_signal = signals.first
+        is_time = time.monotonic() - self.last_save > self.runtime.resume_seconds
+        if stop_signal is None and not is_time:
+            return
+        self._flush()
+        self.trajectory.save_resume(
+            self.step,
+            self.state,
+            metrics_bytes=self.metrics_file.tell(),
+            schedules=self.schedule_states_L,
+            ring=self.ring_state,
+            wall_seconds=self._wall_seconds(),
+        )
+        self.last_save = time.monotonic()
+        if stop_signal is not None:
+            raise Preempted(stop_signal, what_is_saved(self.run, self.config.steps))
+
+    def _call_teachers(self) -> None:
+        """Load the checkpoints that supervise the next steps, unless they are there."""
+        wanted = self._teacher_steps(self.step)
+        if wanted != self.teacher_steps_L:
+            self.teacher_params, self.teacher_steps_L = self._load_teachers(wanted), wanted
+            self._prefetch_teachers(self.step)
+
+    def _advance(self) -> None:
+        """Train up to the next event."""
+        if self.pending is None:
+            # Else a slow device would be asked for many chunks before the next look.
+            jax.block_until_ready(self.state)
+        stop = self._next_event()
+        # Lanes differ in which checkpoint teaches them and when, not in whether a hidden layer
+        # learns.
+        layer = self.supervision.schedules_L[0].layer(self.step)
+        num_steps = stop - self.step
+        self.state = self.engine.advance(self.state, self.teacher_params, num_steps, layer)
+        self._flush()
+        self.step = stop
 
     def _truncate_metrics(self, size: int) -> None:
         path = self.run.path / "metrics.jsonl"
@@ -212,46 +251,49 @@ class _Fit:
         with path.open("r+") as file:
             file.truncate(size)
 
-    def _events(
-        self,
-        state: TrainState,
-        step: int,
-        checkpoint_steps: set[int],
-        trajectory: Trajectory,
-        metrics_file: Any,
-    ) -> TrainState:
-        metrics = None
-        if step % self.config.eval_every == 0 or step == self.stopping.last_step:
-            state, metrics = self.engine.record(state)
-            self.pending = (step, self._teacher_steps(min(step, self.config.steps - 1)), metrics)
-            if self.stopping.watches:
-                self.stopping.observe(step, np.asarray(metrics[self.watch.metric]).tolist())
-            if any(schedule.adaptive for schedule in self.supervision.schedules_L):
-                self._observe(step, np.asarray(metrics["accuracy"]))
-        if step in checkpoint_steps or step == self.stopping.last_step:
-            self._flush(metrics_file)  # a NaN is reported before it is saved
-            self._check_divergence(np.asarray(state.diverged_at))
-            trajectory.save(step, state.params)
-        if metrics is not None and self.config.ring_every and step % self.config.ring_every == 0:
-            self._flush(metrics_file)
-            self._turn_ring(
-                step, state, np.asarray(metrics[self.watch.metric]).tolist(), trajectory
-            )
-        return state
+    def _events(self) -> None:
+        """What is due after the updates that are done: an evaluation, a checkpoint, the ring."""
+        is_last = self.step == self.stopping.last_step
+        is_evaluated = self.step % self.config.eval_every == 0 or is_last
+        if is_evaluated:
+            self._evaluate()
+            is_last = self.step == self.stopping.last_step  # it may have turned out to be
+        if self.step in self.checkpoint_steps or is_last:
+            self._flush()  # a NaN is reported before it is saved
+            self._check_divergence(np.asarray(self.state.diverged_at))
+            self.trajectory.save(self.step, self.state.params)
+        ring_every = self.config.ring_every
+        if is_evaluated and ring_every and self.step % ring_every == 0:
+            self._turn_ring()
 
-    def _turn_ring(
-        self, step: int, state: TrainState, metric_L: list[float], trajectory: Trajectory
-    ) -> None:
+    def _evaluate(self) -> None:
+        self.state, metrics = self.engine.record(self.state)
+        teacher_steps_L = self._teacher_steps(min(self.step, self.config.steps - 1))
+        self.pending = (self.step, teacher_steps_L, metrics)
+        if self.config.watches:
+            self.watched_L = np.asarray(metrics[self.watch.metric]).tolist()
+        if self.stopping.watches:
+            self.stopping.observe(self.step, self.watched_L)
+        if any(schedule.adaptive for schedule in self.supervision.schedules_L):
+            self._observe(self.step, np.asarray(metrics["accuracy"]))
+
+    def _turn_ring(self) -> None:
+        self._flush()
         self.ring_state, kept = ring.observe(
-            self.ring_state, step, metric_L, self.config.ring_size, self.watch.detector
+            self.ring_state,
+            self.step,
+            self.watched_L,
+            self.config.ring_size,
+            self.watch.detector,
         )
-        if step in (*kept, *self.ring_state["waiting"]):
-            trajectory.save_waiting(step, state.params)
+        waiting = self.ring_state["waiting"]
+        if self.step in (*kept, *waiting):
+            self.trajectory.save_waiting(self.step, self.state.params)
         if kept:
-            trajectory.keep(kept)
+            self.trajectory.keep(kept)
         # A process that is killed goes on from an earlier step with some of these in its ring, sees
         # the same metric, and drops them as well.
-        trajectory.drop_waiting_except(self.ring_state["waiting"])
+        self.trajectory.drop_waiting_except(waiting)
 
     def _observe(self, step: int, accuracy_L: np.ndarray) -> None:
         # An adaptive schedule must know this evaluation before the next chunk starts; for a fixed
@@ -264,7 +306,7 @@ class _Fit:
             for schedule, state, accuracy in schedules
         ]
 
-    def _flush(self, metrics_file: Any) -> None:
+    def _flush(self) -> None:
         if self.pending is None:
             return
         step, teacher_steps_L, metrics = self.pending
@@ -276,8 +318,8 @@ class _Fit:
             "teacher_step": teacher_steps_L,
         }
         record |= {name: _json_numbers(values_L) for name, values_L in host.items()}
-        metrics_file.write(json.dumps(record, allow_nan=False) + "\n")
-        metrics_file.flush()
+        self.metrics_file.write(json.dumps(record, allow_nan=False) + "\n")
+        self.metrics_file.flush()
         self._check_divergence(host["diverged_at"])
 
     def _check_divergence(self, diverged_at_L: np.ndarray) -> None:
@@ -314,22 +356,6 @@ class _Fit:
         )
         return bool(np.asarray(state.diverged_at)[lane])
 
-    def _save_resume(
-        self,
-        trajectory: Trajectory,
-        state: TrainState,
-        step: int,
-        metrics_bytes: int,
-        seconds: float,
-    ) -> None:
-        wall_seconds = self.wall_seconds_before + seconds
-        host_state = {
-            "schedules": self.schedule_states_L,
-            "ring": self.ring_state,
-            "wall_seconds": wall_seconds,
-        }
-        trajectory.save_resume(step, state, metrics_bytes=metrics_bytes, **host_state)
-
     def _teacher_steps(self, step: int) -> list[int | None]:
         return [
             schedule.teacher_step(step, state)
@@ -353,7 +379,8 @@ class _Fit:
                 step for step in self._teacher_steps(next_change) if step is not None
             )
 
-    def _next_event(self, step: int, checkpoint_steps: set[int]) -> int:
+    def _next_event(self) -> int:
+        step, checkpoint_steps = self.step, self.checkpoint_steps
         since_eval = step % self.config.eval_every
         next_eval = step - since_eval + self.config.eval_every
         # A run begun before chunks were bounded has no number of its own: its chunks reach to the

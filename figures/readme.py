@@ -1,20 +1,24 @@
-"""`python -m figures.readme`: write the tables of the README anew from the published results.
+"""`python -m figures.readme`: write the tables of the three READMEs anew from published results.
 
-Each of them stands below a comment that names it, `<!-- table: quick -->`.
+Each of them stands below a comment that names it, `<!-- table: parity/quick -->`.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from common.base.config import parse
 from common.base.errors import UserError, run_command
+from common.judge.verdict import outcome_in_table
 from common.runs.files import write_text
 from figures import law, loaders, publish, students
 
+PAGES = ("README.md", "results/README.md", "benchmarks/README.md")
+"""The files that have tables, below the folder of the repository."""
 _TABLE = re.compile(r"(?m)^<!-- table: (.+) -->\n(?:\|.*\n)*")
 
 
@@ -22,22 +26,26 @@ _TABLE = re.compile(r"(?m)^<!-- table: (.+) -->\n(?:\|.*\n)*")
 class ReadmeCommand:
     """Arguments of `python -m figures.readme`."""
 
-    readme: Path = Path("README.md")
-    """The file that is changed in place."""
-    results: Path = Path("results")
-    """Where `python -m figures.publish` put the results."""
+    root: Path = Path()
+    """The folder of the repository: its READMEs are changed in place, from its results."""
 
 
 def main(args: list[str]) -> None:
-    """Render, and write what has changed."""
-    description = "Write the tables of the README anew from the published results."
-    command = parse(ReadmeCommand, args, prog="figures.readme", description=description)
-    write_text(command.readme, render(command.readme.read_text(encoding="utf-8"), command.results))
-    print(command.readme)
+    """Render every page, and write what has changed."""
+    description = "Write the tables of the READMEs anew from the published results."
+    root = parse(ReadmeCommand, args, prog="figures.readme", description=description).root
+    for name in PAGES:
+        page = root / name
+        write_text(page, render(page.read_text(encoding="utf-8"), root))
+        print(page)
 
 
-def render(text: str, results: Path) -> str:
+def render(text: str, root: Path) -> str:
     """A text in which every marked table says what the results say.
+
+    Args:
+        text: a page.
+        root: the folder of the repository.
 
     Raises:
         UserError: a mark names no table that is known.
@@ -47,29 +55,50 @@ def render(text: str, results: Path) -> str:
         name = found[1]
         if name not in TABLES:
             raise UserError(f"table: {name} is unknown; there are {', '.join(TABLES)}")
-        return f"<!-- table: {name} -->\n{TABLES[name](results)}"
+        return f"<!-- table: {name} -->\n{TABLES[name](root)}"
 
     return _TABLE.sub(table, text)
 
 
-def parity_claims(results: Path, preset: str) -> str:
-    """The claims of a parity preset."""
-    return publish.claims_table(loaders.claims(results / preset), "parity", preset)
+def headlines_of(root: Path, folder: str) -> str:
+    """A line for each claim of a published experiment.
+
+    Args:
+        root: the folder of the repository.
+        folder: of the results, below it.
+    """
+    return headlines(loaders.claims(root / folder), f"{folder}/{publish.TABLE}")
 
 
-def pcfg_claims(results: Path, preset: str) -> str:
-    """The claims of a PCFG preset."""
-    return publish.claims_table(loaders.claims(results / f"pcfg-{preset}"), "pcfg", preset)
+def headlines_of_law(root: Path, folder: str) -> str:
+    """A line for each claim of a published law; arguments as in `headlines_of`."""
+    return headlines(law.claims(law.fits_of(root / folder)), f"{folder}/{publish.TABLE}")
 
 
-def law_claims(results: Path, preset: str) -> str:
-    """The claims of a law."""
-    return law.table(law.fits_of(results / f"law-{preset}"), preset)
+def headlines(claims: Sequence[Mapping[str, Any]], link: str) -> str:
+    """Claim, verdict, which links the whole table, and one number."""
+    rows = ["| claim | verdict | first number |", "| --- | --- | --- |"]
+    for claim in claims:
+        verdict = f"[{outcome_in_table(claim['holds'])}]({link})"
+        rows.append(f"| {claim['claim']}: {claim['title']} | {verdict} | {headline(claim)} |")
+    return "\n".join(rows) + "\n"
 
 
-def steps_table(results: Path) -> str:
+def headline(claim: Mapping[str, Any]) -> str:
+    """The first measurement by which a claim was judged: its value and unit without the interval,
+    and how many seeds are censored, where some are."""
+    first = loaders.judged(claim)[0]
+    without_interval = re.sub(r" \[[^]]*\]", "", first["text"])
+    value = re.sub(r" \([^)]*\)$", "", without_interval)  # the number of seeds
+    said = f"{first['name']}: {value}"
+    if not first["num_censored"]:
+        return said
+    return f"{said} ({first['num_censored']} of {first['num_seeds']} seeds censored)"
+
+
+def steps_table(root: Path) -> str:
     """Training steps beside PyTorch's: a row for each, with one seed and with several."""
-    table = pd.read_csv(results / "speed" / "steps.csv", dtype=str)
+    table = pd.read_csv(root / _SPEED / "steps.csv", dtype=str)
     rows = ["| step | PyTorch | here, 1 seed | here, seeds together |", "| --- | --- | --- | --- |"]
     for step, of_step in table[table.run == "first"].groupby("step", sort=False):
         one, many = (row for _, row in of_step.iterrows())
@@ -80,9 +109,9 @@ def steps_table(results: Path) -> str:
     return "\n".join(rows) + "\n"
 
 
-def blocked_table(results: Path) -> str:
+def blocked_table(root: Path) -> str:
     """What a step in blocks costs, by width, dimension and seeds."""
-    table = pd.read_csv(results / "speed" / "blocked.csv", dtype=str, keep_default_na=False)
+    table = pd.read_csv(root / _SPEED / "blocked.csv", dtype=str, keep_default_na=False)
     table = table[table.run == "first"]
     problems = list(dict.fromkeys(zip(table.d, table.seeds, strict=True)))
     heads = [f"d={d}, {seeds} seed{'s' if seeds != '1' else ''}" for d, seeds in problems]
@@ -99,22 +128,31 @@ def blocked_table(results: Path) -> str:
     return "\n".join(rows) + "\n"
 
 
+def costs_table(root: Path) -> str:
+    """How long whole experiments take."""
+    table = pd.read_csv(root / _SPEED / "costs.csv")
+    rows = [f"| {what} | {minutes:g} |" for what, minutes in table.itertuples(index=False)]
+    return "\n".join(["| experiment | minutes on two CPU cores |", "| --- | --- |", *rows]) + "\n"
+
+
 def _thousands(width: str) -> str:
     return f"{int(width):,}" if int(width) >= 10_000 else width
 
 
+_SPEED = Path("benchmarks", "results")
 TABLES: dict[str, Callable[[Path], str]] = {
-    "quick": lambda results: parity_claims(results, "quick"),
-    "transformer-quick": lambda results: parity_claims(results, "transformer-quick"),
-    "law-quick": lambda results: law_claims(results, "quick"),
-    "pcfg-laptop": lambda results: pcfg_claims(results, "laptop"),
-    "pcfg-laptop beside the published students": lambda results: students.beside_published(
-        results / "pcfg-laptop"
+    "parity/quick": lambda root: headlines_of(root, "results/parity/quick"),
+    "parity/transformer-quick": lambda root: headlines_of(root, "results/parity/transformer-quick"),
+    "law/quick": lambda root: headlines_of_law(root, "results/law/quick"),
+    "pcfg/laptop": lambda root: headlines_of(root, "results/pcfg/laptop"),
+    "pcfg/laptop beside the published students": lambda root: students.beside_published(
+        root / "results" / "pcfg" / "laptop"
     ),
     "speed of steps": steps_table,
     "speed of blocked steps": blocked_table,
+    "costs": costs_table,
 }
-"""What renders each table, from the folder of the results."""
+"""What renders each table, from the folder of the repository."""
 
 
 if __name__ == "__main__":

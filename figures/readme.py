@@ -1,10 +1,10 @@
 """`python -m figures.readme`: write the tables of the three READMEs anew from published results.
 
-Each of them stands below a comment that names it, `<!-- table: parity/quick -->`.
+Each of them stands below a comment that names it, `<!-- table: parity -->`.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,28 +60,43 @@ def render(text: str, root: Path) -> str:
     return _TABLE.sub(table, text)
 
 
-def headlines_of(root: Path, folder: str) -> str:
-    """A line for each claim of a published experiment.
+def claims_table(root: Path, experiment: str, presets: Mapping[str, str]) -> str:
+    """A line for each claim of an experiment: for each of some published presets the verdict, which
+    links all measurements, and the first of them.
 
     Args:
         root: the folder of the repository.
-        folder: of the results, below it.
+        experiment: whose claims.
+        presets: by their names, what they are called in the head of the table.
     """
-    return headlines(loaders.claims(root / folder), f"{folder}/{publish.TABLE}")
+    judged = {preset: claims_of(root, experiment, preset) for preset in presets}
+    titles = {name: claim["title"] for claims in judged.values() for name, claim in claims.items()}
+    heads = [f"{subject} (`{experiment}/{preset}`)" for preset, subject in presets.items()]
+    rows = [("claim", *heads), ("---",) * (1 + len(heads))]
+    for name, title in titles.items():
+        cells = [
+            outcome_and_headline(claims[name], f"results/{experiment}/{preset}/{publish.TABLE}")
+            if name in claims
+            else "not run"
+            for preset, claims in judged.items()
+        ]
+        rows.append((f"{name}: {title}", *cells))
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def headlines_of_law(root: Path, folder: str) -> str:
-    """A line for each claim of a published law; arguments as in `headlines_of`."""
-    return headlines(law.claims(law.fits_of(root / folder)), f"{folder}/{publish.TABLE}")
+def claims_of(root: Path, experiment: str, preset: str) -> dict[str, dict[str, Any]]:
+    """The published claims of a preset, by name."""
+    folder = root / "results" / experiment / preset
+    if experiment == "law":
+        claims = law.claims(law.fits_of(folder))
+    else:
+        claims = loaders.claims(folder)
+    return {claim["claim"]: claim for claim in claims}
 
 
-def headlines(claims: Sequence[Mapping[str, Any]], link: str) -> str:
-    """Claim, verdict, which links the whole table, and one number."""
-    rows = ["| claim | verdict | first number |", "| --- | --- | --- |"]
-    for claim in claims:
-        verdict = f"[{outcome_in_table(claim['holds'])}]({link})"
-        rows.append(f"| {claim['claim']}: {claim['title']} | {verdict} | {headline(claim)} |")
-    return "\n".join(rows) + "\n"
+def outcome_and_headline(claim: Mapping[str, Any], link: str) -> str:
+    """A cell of the table of claims."""
+    return f"[{outcome_in_table(claim['holds'])}]({link}), {headline(claim)}"
 
 
 def headline(claim: Mapping[str, Any]) -> str:
@@ -141,10 +156,11 @@ def _thousands(width: str) -> str:
 
 _SPEED = Path("benchmarks", "results")
 TABLES: dict[str, Callable[[Path], str]] = {
-    "parity/quick": lambda root: headlines_of(root, "results/parity/quick"),
-    "parity/transformer-quick": lambda root: headlines_of(root, "results/parity/transformer-quick"),
-    "law/quick": lambda root: headlines_of_law(root, "results/law/quick"),
-    "pcfg/laptop": lambda root: headlines_of(root, "results/pcfg/laptop"),
+    "parity": lambda root: claims_table(
+        root, "parity", {"quick": "MLP", "transformer-quick": "Transformer"}
+    ),
+    "law": lambda root: claims_table(root, "law", {"quick": "exponents of the learning time in d"}),
+    "pcfg": lambda root: claims_table(root, "pcfg", {"laptop": "BERT"}),
     "pcfg/laptop beside the published students": lambda root: students.beside_published(
         root / "results" / "pcfg" / "laptop"
     ),

@@ -87,10 +87,7 @@ def claims_table(root: Path, experiment: str, presets: Mapping[str, str]) -> str
 def claims_of(root: Path, experiment: str, preset: str) -> dict[str, dict[str, Any]]:
     """The published claims of a preset, by name."""
     folder = root / "results" / experiment / preset
-    if experiment == "law":
-        claims = law.claims(law.fits_of(folder))
-    else:
-        claims = loaders.claims(folder)
+    claims = law.claims(law.fits_of(folder)) if experiment == "law" else loaders.claims(folder)
     return {claim["claim"]: claim for claim in claims}
 
 

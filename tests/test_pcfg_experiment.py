@@ -120,9 +120,9 @@ def test_a_tiny_experiment_end_to_end(
         str(tmp_path / "results"),
     ]
     publish.main(["--experiment", "pcfg", *out])
-    page = (tmp_path / "site" / "pcfg-quick" / "report.html").read_text()
+    page = (tmp_path / "site" / "pcfg" / "quick" / "report.html").read_text()
     assert "masked prediction on a grammar" in page and page.count("<img") == 3
-    assert {path.name for path in (tmp_path / "results" / "pcfg-quick").iterdir()} >= {
+    assert {path.name for path in (tmp_path / "results" / "pcfg" / "quick").iterdir()} >= {
         "claims.json",
         "phases.png",
         "ancestors.png",
@@ -132,7 +132,7 @@ def test_a_tiny_experiment_end_to_end(
         "table.md",
         "ngram.csv",
     }
-    curves = pd.read_csv(tmp_path / "results" / "pcfg-quick" / "curves.csv")
+    curves = pd.read_csv(tmp_path / "results" / "pcfg" / "quick" / "curves.csv")
     ends = curves[curves.step == curves.groupby("run").step.transform("max")].merge(
         final, on=["run", "seed"], suffixes=("", "_final")
     )
@@ -190,6 +190,8 @@ def test_presets_are_commands_that_parse(
         "pcfg.nonterminal": nonterminal.NonTerminalCommand,
     }
     mains = {"pcfg.train": train.main, "pcfg.distill": distill.main}
+    experiment.main(["--preset", name, "--root", str(tmp_path), "--dry-run"])
+    assert "to do" in capsys.readouterr().out
     for stage in experiment.plan(name, PRESETS[name].config, tmp_path):
         if stage.module in mains:
             try:

@@ -43,23 +43,19 @@ COMMANDS = [
     if line.strip()
 ]
 MAKEFILE = (REPOSITORY / "Makefile").read_text()
-PROBLEM = ("--data.k", "2")
-BUDGET = (
-    "--training.steps",
-    "256",
-    "--training.eval-every",
-    "16",
-    "--training.eval-examples",
-    "512",
+PROBLEM = (
+    *("--data.k", "2", "--training.steps", "256", "--training.eval-every", "16"),
+    *("--training.eval-examples", "512"),
 )
 SMALLER = {
-    "parity.train": (*PROBLEM, *BUDGET, "--training.checkpoint-every", "16"),
-    "parity.distill": (*PROBLEM, *BUDGET, "--supervision.first-steps", "64"),
+    "parity.train": (*PROBLEM, "--training.checkpoint-every", "32"),
+    "parity.distill": (*PROBLEM, "--supervision.first-steps", "64"),
+    "parity.probe": ("--num-examples", "512"),
     "common.export": ("--step", "256"),
     "pcfg.train": (
-        *("--training.steps", "4", "--training.batch-size", "4", "--training.num-seeds", "1"),
-        *("--training.eval-every", "2", "--training.checkpoint-every", "2"),
-        *("--training.eval-examples", "8"),
+        *("--model.layers", "1", "--training.batch-size", "4", "--training.num-seeds", "1"),
+        *("--training.steps", "4", "--training.eval-every", "2", "--training.eval-examples", "8"),
+        *("--training.checkpoint-every", "2"),
     ),
     "pcfg.probe": ("--num-sentences", "8"),
 }
@@ -219,7 +215,7 @@ def test_no_published_table_is_empty() -> None:
 
 
 def test_curves_and_levels_are_of_one_run() -> None:
-    """No curves of hierarchical parity stand beside a table of its levels that is of another run."""
+    """No curves of hierarchical parity stand beside a table of its levels of another run."""
     folder = RESULTS / "parity" / "quick"
     noted = json.loads((folder / "provenance.json").read_text()).get("levels", "")
     has_curves = (pd.read_csv(folder / "curves.csv").run == "tree").any()

@@ -1,13 +1,12 @@
 """The stages of an experiment as a graph; each rule is the command that a person would type (`python -m parity.experiment --dry-run`).
 
-    snakemake figures_quick --cores 2
+    snakemake figures_parity_quick --cores 2
 """
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
-import figures.make
 import parity.experiment
 import pcfg.experiment
 from parity import law
@@ -16,14 +15,13 @@ PYTHON = sys.executable
 
 for experiment, of_presets, planned in (("parity", parity.presets.PRESETS, parity.experiment.plan), ("pcfg", pcfg.presets.PRESETS, pcfg.experiment.plan)):
     for preset in of_presets.values():
-        full_name = figures.make.folder_of(experiment, preset.name)
         goes_beyond = experiment == "parity" and preset.config.goes_beyond
         flags = {"beyond": True} if goes_beyond else {}
         for stage in planned(preset.name, preset.config, Path("runs"), **flags):
 
             rule:
                 name:
-                    f"{full_name}/{stage.name}"
+                    f"{experiment}/{preset.name}/{stage.name}"
                 input:
                     [str(path) for path in stage.needs],
                 output:
@@ -40,7 +38,7 @@ for experiment, of_presets, planned in (("parity", parity.presets.PRESETS, parit
 
         rule:
             name:
-                f"figures_{full_name}"
+                f"figures_{experiment}_{preset.name}"
             input:
                 f"runs/{experiment}/{preset.name}/claims.json",
             params:
@@ -54,7 +52,7 @@ for experiment, of_presets, planned in (("parity", parity.presets.PRESETS, parit
 
             rule:
                 name:
-                    f"beyond_{full_name}"
+                    f"beyond_{experiment}_{preset.name}"
                 input:
                     f"runs/{experiment}/{preset.name}/beyond.json",
                     f"runs/law/{preset.name}/{law.FITS}" if preset.name in law.LAW_PRESETS else [],

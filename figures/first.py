@@ -122,8 +122,7 @@ def draw_correlations(axes: Axes, table: pd.DataFrame) -> None:
 
 def draw_areas(axes: Axes, claims: list[dict[str, Any]]) -> None:
     """How well the correlations of each degree tell who learns."""
-    measured = next(claim for claim in claims if claim["claim"] == "F")["measured"]
-    measured = [item for item in measured if "not judged" not in item["name"]]
+    measured = loaders.judged(next(claim for claim in claims if claim["claim"] == "F"))
     for i, item in enumerate(measured):
         if item["value"] is None:
             continue

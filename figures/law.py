@@ -37,9 +37,9 @@ class LawCommand:
     root: Path = Path("runs")
     """Where runs are kept."""
     out: Path = Path("site")
-    """The figure goes to OUT/PRESET."""
+    """The figure goes to OUT/law/PRESET."""
     publish: Path | None = None
-    """Also keep figure, tables and provenance in PUBLISH/law-PRESET, to be committed."""
+    """Also keep figure, tables and provenance in PUBLISH/law/PRESET, to be committed."""
 
 
 def main(args: list[str]) -> None:
@@ -55,10 +55,10 @@ def main(args: list[str]) -> None:
     if not (home / "fits.json").exists():
         raise UserError(f"{home} is not complete; run `{makes_it}` first")
     refuse_stale_judgement(home / "fits.json", makes_it)
-    png = draw(home, command.out / command.preset)
+    png = draw(home, command.out / "law" / command.preset)
     print(png)
     if command.publish is not None:
-        publish(home, png, command.publish / f"law-{command.preset}", command.preset)
+        publish(home, png, command.publish / "law" / command.preset, command.preset)
 
 
 def draw(home: Path, folder: Path) -> Path:
@@ -168,8 +168,7 @@ def draw_guides(axes: Axes, fits: list[dict[str, Any]], sizes: np.ndarray) -> No
 
 
 def publish(home: Path, png: Path, out: Path, preset: str) -> None:
-    """Keep the small results of a law: tables, figure, provenance, the row for the README's
-    table."""
+    """Keep the small results of a law: tables, figure, provenance, the table of its claims."""
     refuse_filled(out, _PROVENANCE, ours=(*_TABLES, png.name, _TABLE, _PARAGRAPH))
     out.mkdir(parents=True, exist_ok=True)
     for source in (*(home / name for name in _TABLES), png):
@@ -231,17 +230,12 @@ def claims(values: dict[str, Any]) -> list[dict[str, Any]]:
     for comparison in values["comparisons"]:
         k = comparison["k"]
         cost = "labels cost a higher power than" if k - 1 > 2 else "labels cost the same power as"
-        measured = [
-            {
-                "name": "labels less 2-shot",
-                "text": interval_text(comparison["ce_minus_two_shot"], ".2f"),
-            }
-        ]
+        difference = comparison["ce_minus_two_shot"]
+        measured = [_measured("labels less 2-shot", interval_text(difference, ".2f"), difference)]
         for fit in values["fits"]:
             if fit["k"] == k:
-                measured.append(
-                    {"name": style.LABEL[fit["strategy"]], "text": exponent_text(fit["exponent"])}
-                )
+                text = exponent_text(fit["exponent"])
+                measured.append(_measured(style.LABEL[fit["strategy"]], text, fit["exponent"]))
         titles = {
             "claim": f"law, k={k}",
             "title": f"in d, {cost} 2-shot",
@@ -251,14 +245,21 @@ def claims(values: dict[str, Any]) -> list[dict[str, Any]]:
     return judged
 
 
+def _measured(name: str, text: str, estimate: dict[str, Any]) -> dict[str, Any]:
+    seeds = {key: estimate[key] for key in ("num_seeds", "num_censored")}
+    return {"name": name, "text": text} | seeds
+
+
 def table(values: dict[str, Any], preset: str) -> str:
-    """The README's table of the law, a row for each k."""
-    rows = [f"| claim | command | figure | measured, `{preset}` |", "| --- | --- | --- | --- |"]
+    """The claims of a law, a row for each k."""
+    rows = [
+        f"| claim | command | figure | measured, `law/{preset}` |",
+        "| --- | --- | --- | --- |",
+    ]
     for claim in claims(values):
         measured = "; ".join(f"{item['name']} {item['text']}" for item in claim["measured"])
-        figure = f"[law](results/law-{preset}/law.png)"
         rows.append(
-            f"| {claim['claim']}: {claim['title']} | `{COMMAND} {preset}` | {figure} |"
+            f"| {claim['claim']}: {claim['title']} | `{COMMAND} {preset}` | [law](law.png) |"
             f" {outcome_in_table(claim['holds'])}: {measured} |"
         )
     return "\n".join(rows) + "\n"

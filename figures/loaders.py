@@ -1,5 +1,6 @@
 """Run files as tables."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,14 @@ def table_of(path: Path, *columns: str) -> pd.DataFrame:
     return read_table(path, columns, _MADE_BY)
 
 
+def says_something(path: Path) -> bool:
+    """Whether a file of results is there and, if it is a table, has rows: that of the sweeps has
+    none where there are no sweeps."""
+    if not path.exists():
+        return False
+    return path.suffix != ".csv" or len(pd.read_csv(path)) > 0
+
+
 def strata_of(teacher: Path) -> pd.DataFrame:
     """The correlations of a probed parity run by stratum."""
     columns = (
@@ -100,6 +109,11 @@ def claims(home: Path) -> list[dict[str, Any]]:
     any."""
     beyond = json_of(home / BEYOND, "claims")["claims"] if (home / BEYOND).exists() else []
     return json_of(home / "claims.json", "claims")["claims"] + beyond
+
+
+def judged(claim: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The measurements by which a claim was judged, without those that only stand beside them."""
+    return [item for item in claim["measured"] if "not judged" not in item["name"]]
 
 
 def intervals(home: Path) -> str:

@@ -135,7 +135,7 @@ class MakeCommand:
     root: Path = Path("runs")
     """Where runs are kept."""
     out: Path = Path("site")
-    """Figures and report go to OUT/PRESET, or OUT/pcfg-PRESET."""
+    """Figures and report go to OUT/EXPERIMENT/PRESET."""
 
 
 def main(args: list[str]) -> None:
@@ -147,7 +147,7 @@ def main(args: list[str]) -> None:
         prog="figures.make",
         description="Draw every figure and the report of a preset from its run files.",
     )
-    home, folder = command.root / name / preset.name, command.out / folder_of(name, preset.name)
+    home, folder = command.root / name / preset.name, command.out / name / preset.name
     makes_it = f"python -m {name}.experiment --preset {preset.name} --root {command.root}"
     if not (home / "claims.json").exists():
         raise UserError(f"{home} is not complete; run `{makes_it}` first")
@@ -196,11 +196,6 @@ def chosen_page(args: Sequence[str]) -> tuple[str, Page, Preset[Any]]:
             f"--experiment {name}: unknown experiment; choose one of {', '.join(PAGES)}"
         )
     return name, PAGES[name], chosen_preset(args, PAGES[name].presets)
-
-
-def folder_of(experiment: str, preset: str) -> str:
-    """What the results of a preset are called among those of all experiments."""
-    return preset if experiment == "parity" else f"{experiment}-{preset}"
 
 
 if __name__ == "__main__":

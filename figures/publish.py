@@ -64,20 +64,21 @@ class PublishCommand:
     site: Path = Path("site")
     """Where `python -m figures.make` drew the figures."""
     out: Path = Path("results")
-    """Results go to OUT/PRESET."""
+    """Results go to OUT/EXPERIMENT/PRESET."""
 
 
 def main(args: list[str]) -> None:
     """Draw, then copy."""
     name, page, preset = make.chosen_page(args)
-    folder = make.folder_of(name, preset.name)
     command = parse(
         PublishCommand,
         args,
         prog="figures.publish",
         description="Keep the small results of a preset, to be committed.",
     )
-    home, site, out = command.root / name / preset.name, command.site / folder, command.out / folder
+    home, site, out = (
+        folder / name / preset.name for folder in (command.root, command.site, command.out)
+    )
     written = [Path(table).name for table in _TABLES] + [
         f"{figure}.png" for figure in (*make.PARITY, *make.PCFG)
     ]
@@ -97,7 +98,7 @@ def main(args: list[str]) -> None:
         ]
     )
     out.mkdir(parents=True, exist_ok=True)
-    copied = [home / name for name in _TABLES if (home / name).exists()]
+    copied = [home / name for name in _TABLES if loaders.says_something(home / name)]
     for source in (
         *copied,
         *(site / f"{figure}.png" for figure, _ in page.figures(preset.config, home)),
@@ -144,33 +145,32 @@ def seeds(home: Path) -> dict[str, list[int]]:
 def published_table(folder: Path, experiment: str, preset: str) -> str:
     """The claims table of published results, and below it the commits that made them and what their
     intervals are."""
-    claims = claims_table(loaders.claims(folder), experiment, preset)
+    claims = claims_table(folder, experiment, preset)
     return f"{claims}\n{tables.label(folder, loaders.intervals(folder))}"
 
 
-def claims_table(claims: list[dict[str, Any]], experiment: str, preset: str) -> str:
-    """The README's table: claim, command that makes its runs, figure, verdict with every judged
-    number."""
-    folder = make.folder_of(experiment, preset)
+def claims_table(folder: Path, experiment: str, preset: str) -> str:
+    """Claim, command that makes its runs, figure, verdict with every judged number."""
     rows = [
-        f"| claim (criterion in the report) | command | figure | measured, `{folder}` |",
+        "| claim (criterion in the report) | command | figure | measured,"
+        f" `{experiment}/{preset}` |",
         "| --- | --- | --- | --- |",
     ]
-    for claim in claims:
-        measured = "; ".join(
-            f"{item['name']} {item['text']}"
-            for item in claim["measured"]
-            if "not judged" not in item["name"]
-        )
+    for claim in loaders.claims(folder):
+        measured = "; ".join(f"{item['name']} {item['text']}" for item in loaders.judged(claim))
         name = claim["claim"]
         beyond = " --beyond" if name in _BEYOND else ""
         command = f"`python -m {experiment}.experiment --preset {preset}{beyond}`"
-        figure = f"[{_FIGURE_OF[name]}](results/{folder}/{_FIGURE_OF[name]}.png)"
         rows.append(
-            f"| {name}: {claim['title']} | {command} | {figure} |"
+            f"| {name}: {claim['title']} | {command} | {_link(folder, _FIGURE_OF[name])} |"
             f" {outcome_in_table(claim['holds'])}: {measured} |"
         )
     return "\n".join(rows) + "\n"
+
+
+def _link(folder: Path, figure: str) -> str:
+    """Relative to the folder, where the table is; a figure that is not there any more has none."""
+    return f"[{figure}]({figure}.png)" if (folder / f"{figure}.png").exists() else "none"
 
 
 if __name__ == "__main__":

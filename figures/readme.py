@@ -1,20 +1,24 @@
-"""`python -m figures.readme`: write the tables of the README anew from the published results.
+"""`python -m figures.readme`: write the tables of the three READMEs anew from published results.
 
-Each of them stands below a comment that names it, `<!-- table: quick -->`.
+Each of them stands below a comment that names it, `<!-- table: parity -->`.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from common.base.config import parse
 from common.base.errors import UserError, run_command
+from common.judge.verdict import outcome_in_table
 from common.runs.files import write_text
 from figures import law, loaders, publish, students
 
+PAGES = ("README.md", "results/README.md", "benchmarks/README.md")
+"""The files that have tables, below the folder of the repository."""
 _TABLE = re.compile(r"(?m)^<!-- table: (.+) -->\n(?:\|.*\n)*")
 
 
@@ -22,22 +26,26 @@ _TABLE = re.compile(r"(?m)^<!-- table: (.+) -->\n(?:\|.*\n)*")
 class ReadmeCommand:
     """Arguments of `python -m figures.readme`."""
 
-    readme: Path = Path("README.md")
-    """The file that is changed in place."""
-    results: Path = Path("results")
-    """Where `python -m figures.publish` put the results."""
+    root: Path = Path()
+    """The folder of the repository: its READMEs are changed in place, from its results."""
 
 
 def main(args: list[str]) -> None:
-    """Render, and write what has changed."""
-    description = "Write the tables of the README anew from the published results."
-    command = parse(ReadmeCommand, args, prog="figures.readme", description=description)
-    write_text(command.readme, render(command.readme.read_text(encoding="utf-8"), command.results))
-    print(command.readme)
+    """Render every page, and write what has changed."""
+    description = "Write the tables of the READMEs anew from the published results."
+    root = parse(ReadmeCommand, args, prog="figures.readme", description=description).root
+    for name in PAGES:
+        page = root / name
+        write_text(page, render(page.read_text(encoding="utf-8"), root))
+        print(page)
 
 
-def render(text: str, results: Path) -> str:
+def render(text: str, root: Path) -> str:
     """A text in which every marked table says what the results say.
+
+    Args:
+        text: a page.
+        root: the folder of the repository.
 
     Raises:
         UserError: a mark names no table that is known.
@@ -47,29 +55,62 @@ def render(text: str, results: Path) -> str:
         name = found[1]
         if name not in TABLES:
             raise UserError(f"table: {name} is unknown; there are {', '.join(TABLES)}")
-        return f"<!-- table: {name} -->\n{TABLES[name](results)}"
+        return f"<!-- table: {name} -->\n{TABLES[name](root)}"
 
     return _TABLE.sub(table, text)
 
 
-def parity_claims(results: Path, preset: str) -> str:
-    """The claims of a parity preset."""
-    return publish.claims_table(loaders.claims(results / preset), "parity", preset)
+def claims_table(root: Path, experiment: str, presets: Mapping[str, str]) -> str:
+    """A line for each claim of an experiment: for each of some published presets the verdict, which
+    links all measurements, and the first of them.
+
+    Args:
+        root: the folder of the repository.
+        experiment: whose claims.
+        presets: by their names, what they are called in the head of the table.
+    """
+    judged = {preset: claims_of(root, experiment, preset) for preset in presets}
+    titles = {name: claim["title"] for claims in judged.values() for name, claim in claims.items()}
+    heads = [f"{subject} (`{experiment}/{preset}`)" for preset, subject in presets.items()]
+    rows = [("claim", *heads), ("---",) * (1 + len(heads))]
+    for name, title in titles.items():
+        cells = [
+            outcome_and_headline(claims[name], f"results/{experiment}/{preset}/{publish.TABLE}")
+            if name in claims
+            else "not run"
+            for preset, claims in judged.items()
+        ]
+        rows.append((f"{name}: {title}", *cells))
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def pcfg_claims(results: Path, preset: str) -> str:
-    """The claims of a PCFG preset."""
-    return publish.claims_table(loaders.claims(results / f"pcfg-{preset}"), "pcfg", preset)
+def claims_of(root: Path, experiment: str, preset: str) -> dict[str, dict[str, Any]]:
+    """The published claims of a preset, by name."""
+    folder = root / "results" / experiment / preset
+    claims = law.claims(law.fits_of(folder)) if experiment == "law" else loaders.claims(folder)
+    return {claim["claim"]: claim for claim in claims}
 
 
-def law_claims(results: Path, preset: str) -> str:
-    """The claims of a law."""
-    return law.table(law.fits_of(results / f"law-{preset}"), preset)
+def outcome_and_headline(claim: Mapping[str, Any], link: str) -> str:
+    """A cell of the table of claims."""
+    return f"[{outcome_in_table(claim['holds'])}]({link}), {headline(claim)}"
 
 
-def steps_table(results: Path) -> str:
+def headline(claim: Mapping[str, Any]) -> str:
+    """The first measurement by which a claim was judged: its value and unit without the interval,
+    and how many seeds are censored, where some are."""
+    first = loaders.judged(claim)[0]
+    without_interval = re.sub(r" \[[^]]*\]", "", first["text"])
+    value = re.sub(r" \([^)]*\)$", "", without_interval)  # the number of seeds
+    said = f"{first['name']}: {value}"
+    if not first["num_censored"]:
+        return said
+    return f"{said} ({first['num_censored']} of {first['num_seeds']} seeds censored)"
+
+
+def steps_table(root: Path) -> str:
     """Training steps beside PyTorch's: a row for each, with one seed and with several."""
-    table = pd.read_csv(results / "speed" / "steps.csv", dtype=str)
+    table = pd.read_csv(root / _SPEED / "steps.csv", dtype=str)
     rows = ["| step | PyTorch | here, 1 seed | here, seeds together |", "| --- | --- | --- | --- |"]
     for step, of_step in table[table.run == "first"].groupby("step", sort=False):
         one, many = (row for _, row in of_step.iterrows())
@@ -80,9 +121,9 @@ def steps_table(results: Path) -> str:
     return "\n".join(rows) + "\n"
 
 
-def blocked_table(results: Path) -> str:
+def blocked_table(root: Path) -> str:
     """What a step in blocks costs, by width, dimension and seeds."""
-    table = pd.read_csv(results / "speed" / "blocked.csv", dtype=str, keep_default_na=False)
+    table = pd.read_csv(root / _SPEED / "blocked.csv", dtype=str, keep_default_na=False)
     table = table[table.run == "first"]
     problems = list(dict.fromkeys(zip(table.d, table.seeds, strict=True)))
     heads = [f"d={d}, {seeds} seed{'s' if seeds != '1' else ''}" for d, seeds in problems]
@@ -99,22 +140,32 @@ def blocked_table(results: Path) -> str:
     return "\n".join(rows) + "\n"
 
 
+def costs_table(root: Path) -> str:
+    """How long whole experiments take."""
+    table = pd.read_csv(root / _SPEED / "costs.csv")
+    rows = [f"| {what} | {minutes:g} |" for what, minutes in table.itertuples(index=False)]
+    return "\n".join(["| experiment | minutes on two CPU cores |", "| --- | --- |", *rows]) + "\n"
+
+
 def _thousands(width: str) -> str:
     return f"{int(width):,}" if int(width) >= 10_000 else width
 
 
+_SPEED = Path("benchmarks", "results")
 TABLES: dict[str, Callable[[Path], str]] = {
-    "quick": lambda results: parity_claims(results, "quick"),
-    "transformer-quick": lambda results: parity_claims(results, "transformer-quick"),
-    "law-quick": lambda results: law_claims(results, "quick"),
-    "pcfg-laptop": lambda results: pcfg_claims(results, "laptop"),
-    "pcfg-laptop beside the published students": lambda results: students.beside_published(
-        results / "pcfg-laptop"
+    "parity": lambda root: claims_table(
+        root, "parity", {"quick": "MLP", "transformer-quick": "Transformer"}
+    ),
+    "law": lambda root: claims_table(root, "law", {"quick": "exponents of the learning time in d"}),
+    "pcfg": lambda root: claims_table(root, "pcfg", {"laptop": "BERT"}),
+    "pcfg/laptop beside the published students": lambda root: students.beside_published(
+        root / "results" / "pcfg" / "laptop"
     ),
     "speed of steps": steps_table,
     "speed of blocked steps": blocked_table,
+    "costs": costs_table,
 }
-"""What renders each table, from the folder of the results."""
+"""What renders each table, from the folder of the repository."""
 
 
 if __name__ == "__main__":

@@ -73,9 +73,7 @@ def main(args: list[str]) -> None:
                 str(command.out),
             ]
         )
-    reports = [
-        command.out / make.folder_of(part.experiment, part.preset) / "report.html" for part in parts
-    ]
+    reports = [command.out / part.experiment / part.preset / "report.html" for part in parts]
     Console(stderr=True, soft_wrap=True, highlight=False).print(
         f"reports: {', '.join(map(str, reports))}"
     )

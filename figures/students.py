@@ -235,7 +235,7 @@ def beside_published(folder: Path) -> str:
     of 2-shot), as a Markdown table.
 
     Args:
-        folder: `results/pcfg-PRESET`; students of the first length and all others have one teacher.
+        folder: `results/pcfg/PRESET`; students of the first length and all others have one teacher.
     """
     final = loaders.table_of(folder / "final_accuracy.csv", "strategy", "examples", "accuracy")
     mean = final.groupby(["strategy", "examples"]).accuracy.mean()

@@ -1,36 +1,22 @@
-"""`python -m figures.transition results/PRESET`: accuracy and correlations of the teachers, close
-around their transitions.
+"""Accuracy and correlations of the teachers, close around their transitions.
 
 Drawn from the published tables alone, so that it can be drawn again where the runs are gone.
 """
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import tyro
 from matplotlib.axes import Axes
 
-from common.base.config import parse
-from common.base.errors import UserError, run_command
 from common.judge.transition import DetectorConfig, Transition, detect_on_metric
-from common.runs.files import copy_file
 from figures import loaders, style, tables
 from parity.presets import PRESETS
 
 NAME = "transition"
 _MOST = 3
 _MARGIN = 1.25  # of the widest transition, shown on either side of the detected checkpoint
-
-
-@dataclass(frozen=True)
-class TransitionCommand:
-    """Arguments of `python -m figures.transition`."""
-
-    folder: tyro.conf.Positional[Path]
-    """Published tables of a parity preset, for example results/paper; the figure goes there too."""
 
 
 @dataclass(frozen=True)
@@ -56,33 +42,15 @@ class Teacher:
     transition: Transition
 
 
-def main(args: list[str]) -> None:
-    """Draw beside the tables."""
-    folder = parse(
-        TransitionCommand,
-        args,
-        prog="figures.transition",
-        description="Draw the transitions of published teachers.",
-    ).folder
-    if folder.name not in PRESETS:
-        raise UserError(f"{folder} is not named after a parity preset ({', '.join(PRESETS)})")
-    if missing := [
-        name for name in (tables.CURVES, tables.CORRELATIONS) if not (folder / name).exists()
-    ]:
-        raise UserError(
-            f"{folder} has no {' and no '.join(missing)}; `python -m figures.publish` writes them"
-            " where the runs are"
-        )
-    published = Tables(_curves(folder), _correlations(folder), _first(folder))
-    with tempfile.TemporaryDirectory() as scratch:
-        png = folder / f"{NAME}.png"
-        copy_file(draw_tables(published, folder.name, Path(scratch)), png)
-        print(png)
-
-
 def draw(home: Path, folder: Path) -> Path:
     """Draw `transition` from the runs, by way of the tables that are published of them."""
     return draw_tables(tables_of(home), home.name, folder)
+
+
+def draw_published_tables(published: Path, folder: Path) -> Path:
+    """Draw `transition` from `results/parity/<preset>`."""
+    found = Tables(_curves(published), _correlations(published), _first(published))
+    return draw_tables(found, published.name, folder)
 
 
 def tables_of(home: Path) -> Tables:
@@ -276,7 +244,3 @@ def _curves(folder: Path) -> pd.DataFrame:
 def _correlations(folder: Path) -> pd.DataFrame:
     columns = ("run", "seed", "examples", "degree", "in_support", "off_support", "noise_floor")
     return loaders.table_of(folder / tables.CORRELATIONS, *columns)
-
-
-if __name__ == "__main__":
-    run_command(main)

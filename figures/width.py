@@ -14,7 +14,9 @@ from parity.presets import PRESETS
 
 def draw(home: Path, folder: Path) -> Path:
     """Draw `width`."""
-    drawing, (by_size, sweep) = style.figure(2)
+    path = home / "tuning.csv"
+    has_sweep = loaders.says_something(path)
+    drawing, (by_size, *of_sweep) = style.figure(2 if has_sweep else 1)
     times = loaders.table_of(home / "learning_times.csv", "run", "seed", "t90", "budget")
     runs = PRESETS[home.name].config.label_runs
     for i, run in enumerate(runs.values()):
@@ -45,31 +47,28 @@ def draw(home: Path, folder: Path) -> Path:
     by_size.set_xlabel(next(iter(runs)).name)
     shown = times[times.run.isin(runs.values())]
     _time_axis(by_size, shown.t90.fillna(shown.budget))
-    path = home / "tuning.csv"
-    columns = ("run", "learning_rate", "median_t90")
-    table = (
-        loaders.table_of(path, *columns) if path.exists() else pd.DataFrame(columns=list(columns))
-    )
     by_size.set_title(
-        f"Seeds at the {'given' if table.empty else 'best'} rate (bar: median; ^: censored)"
+        f"Seeds at the {'best' if has_sweep else 'given'} rate (bar: median; ^: censored)"
     )
-    draw_sweep(sweep, table, list(runs))
+    for axes in of_sweep:
+        table = loaders.table_of(path, "run", "learning_rate", "median_t90")
+        draw_sweep(axes, table, list(runs))
     return style.save(drawing, folder, "width")
 
 
 def caption(home: Path) -> str:
     """What the figure shows."""
     config = PRESETS[home.name].config
-    text = (
-        "Learning time on labels. Left: each seed, by the size of the model; bar: their median,"
-        " where most have learnt."
-    )
+    text = "each seed, by the size of the model; bar: their median, where most have learnt."
     if config.tuning is None:
-        return f"{text} There is no sweep: the preset gives the learning rates."
+        return (
+            f"Learning time on labels: {text} There is no sweep: the preset gives the learning"
+            " rates."
+        )
     return (
-        f"{text} Each size has its best learning rate. Right: the sweep that chose it, on other"
-        " seeds; where a point is missing, too few of them had learnt when the sweep ended, which"
-        " it does at twice the best median."
+        f"Learning time on labels. Left: {text} Each size has its best learning rate. Right: the"
+        " sweep that chose it, on other seeds; where a point is missing, too few of them had learnt"
+        " when the sweep ended, which it does at twice the best median."
     )
 
 
@@ -88,11 +87,7 @@ def draw_sweep(axes: Axes, table: pd.DataFrame, sizes: list[Size]) -> None:
             )
     shown = table[table.run.str.startswith("ce-") & table.median_t90.notna()]
     if shown.empty:
-        text = (
-            "no sweep: rates as the preset gives them"
-            if table.empty
-            else "at no rate did half of the tuning seeds learn"
-        )
+        text = "at no rate did half of the tuning seeds learn"
         axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes)
         axes.set_xticks([])
         axes.set_yticks([])

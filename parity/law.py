@@ -119,10 +119,7 @@ LAW_PRESETS: dict[str, Preset[LawConfig]] = {
         "quick",
         "k=3 at d=24 to 96 and k=4 at d=16 to 48, width 256 to 32, batch 32, 8 seeds; every rate"
         " and two-shot's first stage chosen on 6 other seeds. 6 minutes on two slow CPU cores."
-        " Expect d^1.8 (labels) and d^1.3 to 1.5 (2-shot) at k=3, d^2.1 to 2.2 and d^1.0 to 1.2 at"
-        " k=4. The same on seeds 1206 to 1219 gave 1.7, 1.4, 2.6 and 1.1: the difference at k=4"
-        " stands, that at k=3 then had an interval with zero in it. Command: python -m parity.law"
-        " --preset quick.",
+        " Command: python -m parity.law --preset quick. Results: results/law/quick.",
         LawConfig(
             points=(
                 *(
@@ -144,8 +141,8 @@ LAW_PRESETS: dict[str, Preset[LawConfig]] = {
     "laptop": Preset(
         "laptop",
         "k=3 at d=24 to 192 and k=4 at d=16 to 96, as quick but with 16 seeds, 8 for tuning and a"
-        " wider grid. Ten times the operations of quick: half an hour on two idle cores by that"
-        " count; not run yet. Command: python -m parity.law --preset laptop.",
+        " wider grid. Not run yet: ten times the operations of quick, by that count half an hour on"
+        " two idle cores. Command: python -m parity.law --preset laptop.",
         LawConfig(
             points=(
                 *(

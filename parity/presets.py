@@ -329,16 +329,13 @@ def _transformer_paper() -> Experiment:
 QUICK_NOTE = (
     "d=32, k=6, width 1000 to 50, batch 32, hard labels, 10 seeds; every learning rate chosen on 6"
     " other seeds. Judges six claims in 4 to 5 minutes on two slow CPU cores; with --beyond F as"
-    " well, and hierarchical parity beside it. Expect t90 of about 92k examples (teacher), 125k"
-    " (progressive), 98k (2-shot) and 508k (labels, and one-shot, which coincides with them: a"
-    " teacher without errors has their hard labels); W, O, P, S and E hold, C and F do not."
-    " Command: python -m parity.experiment --preset quick."
+    " well, and hierarchical parity beside it. Command: python -m parity.experiment --preset quick."
+    " Results: results/parity/quick."
 )
 LAPTOP_NOTE = (
     "d=50, k=6, width 2000 to 50, batch 64, hard labels, 10 seeds; every learning rate chosen on 8"
-    " other seeds. The same claims on a harder problem, in 54 minutes on two busy CPU cores. Expect"
-    " labels to need 8 times the examples of progressive, which keeps up with its teacher; W, O, P"
-    " and S hold, C does not. Command: python -m parity.experiment --preset laptop."
+    " other seeds. The same claims on a harder problem, in 54 minutes on two busy CPU cores."
+    " Command: python -m parity.experiment --preset laptop. Results: results/parity/laptop."
 )
 PAPER_NOTE = (
     "The published hyper-parameters: d=100, k=6, width 50,000 to 100, batch 1, learning rate 0.005"
@@ -346,39 +343,30 @@ PAPER_NOTE = (
     " projections 2M) or 2.5 times those by which a run has learnt; a checkpoint every 100k, and"
     " every 5k through the teacher's transition; two more teachers, which end at 1.1 times that,"
     " for the sweep over first checkpoints. The seeds of the students share one stream of examples,"
-    " so the teacher answers once for all. Some twelve hours on two CPU cores: 100k steps of a"
-    " teacher took 45 s on one core, of its three students 10 to 24 s on two. Expect P and S to"
-    " hold, C and F not to, and W, O and E not to be judged; teachers learnt by 3.0M, 8.5M and"
-    " 10.3M examples (published: 10.2M), 2-shot by 1.1M, labels and one-shot within 20M in no seed."
-    " Command: python -m parity.experiment --preset paper."
+    " so the teacher answers once for all. Some twelve hours on two CPU cores. Command: python -m"
+    " parity.experiment --preset paper. Results: results/parity/paper."
 )
 TRANSFORMER_QUICK_NOTE = (
     "GPT-2 of one layer, initial weights wide for its width, d=16, k=4, 16 heads of size 4 to 4,"
     " batch 32, soft labels, 8 seeds. No sweep: the students' rate, the interval, the first stage"
     " and the budgets were chosen on seeds 1180 to 1187, the teacher's rate so low that its"
-    " transition lasts some 500 updates. A student follows a checkpoint that stays for some hundred"
-    " updates, not a new one every 40. The fourth setting; the first three are in"
-    " results/README.md. 5 minutes on two CPU cores. Expect t90 of 195k examples (teacher), 248k"
-    " (progressive), 84k, 41k and 26k (labels at 12, 18 and 24 heads), labels and one-shot at 4"
-    " heads in 3 of 8 seeds within 768k, 2-shot in 6 of 8, by 92k, and its controls in one: W and P"
-    " hold, S fails by one seed. Command: python -m parity.experiment --preset transformer-quick."
+    " transition lasts some hundred updates. The fourth setting; results/README.md tells of the"
+    " first three. 5 minutes on two CPU cores. Command: python -m parity.experiment --preset"
+    " transformer-quick. Results: results/parity/transformer-quick."
 )
 TRANSFORMER_LAPTOP_NOTE = (
     "transformer-quick with 10 seeds, every student's rate chosen from four on 4 others, labels and"
-    " one-shot of 512k examples, 2-shot and projections of 128k. Run once, in 14 minutes on two CPU"
-    " cores. Expect t90 of 113k examples (teacher), 123k (progressive), 67k (2-shot, 8 of 10 seeds,"
-    " its controls none), 46k, 56k and 28k (labels at 12, 18 and 24 heads), labels and one-shot at"
-    " 4 heads in 2 of 10 seeds within 512k: P and S hold, W, C and E do not; two of the ten"
-    " teachers do not learn. Command: python -m parity.experiment --preset transformer-laptop."
+    " one-shot of 512k examples, 2-shot and projections of 128k. 14 minutes on two CPU cores."
+    " Command: python -m parity.experiment --preset transformer-laptop. Results:"
+    " results/parity/transformer-laptop."
 )
 TRANSFORMER_PAPER_NOTE = (
     "The published hyper-parameters: GPT-2 of two layers with 32 heads of size 8 to 4, d=100, k=6,"
     " dropout 0.1, Adam, batch 32, learning rate 3e-4 (teacher) and 1e-4 (students), 6% warm-up and"
-    " cosine over 250k updates (8M examples), a checkpoint every 100k examples; activations in"
-    " bfloat16 on an accelerator. Published: the teacher at 60% by 3.2M examples and 99% by 3.6M,"
-    " progressive beside it, labels and one-shot at chance after 8M; there the rate only rose, to"
-    " 0.52 of its peak (--compat authors). Started, not run: the teacher alone takes 8e15"
-    " operations, a GPU's work. Command: python -m parity.experiment --preset transformer-paper."
+    " cosine over 250k updates (8M examples; the published rate only rises: --compat authors), a"
+    " checkpoint every 100k examples; activations in bfloat16 on an accelerator. Not run yet: the"
+    " teacher alone takes 8e15 operations, a GPU's work. Command: python -m parity.experiment"
+    " --preset transformer-paper."
 )
 PRESETS: dict[str, Preset[Experiment]] = {
     "quick": Preset("quick", QUICK_NOTE, _quick()),

@@ -195,31 +195,27 @@ def _paper() -> Experiment:
 
 QUICK_NOTE = (
     "cfg3b from its fourth level down (sentences of 14 to 27 tokens), BERT of 3 layers, 8 heads to"
-    " 2, batch 64, 1600 steps (students 250), 2 seeds; warm-up over 400 steps of the teacher (the"
-    " paper's is 6% of the run), which stretches the plateau: it and the first half of the drop, to"
-    " C1, lie inside the warm-up. Judges B1 to B3; students run at one rate, untuned, and are"
-    " measured, not judged. Command: python -m pcfg.experiment --preset quick."
+    " 2, batch 64, 1600 steps (students 250), 2 seeds; a warm-up over 400 steps of the teacher (the"
+    " paper's is 6% of the run), which stretches the plateau. Judges B1 to B3; students run at one"
+    " rate, untuned, and are measured, not judged. 6 minutes on two CPU cores. Command: python -m"
+    " pcfg.experiment --preset quick. Results: results/pcfg/quick."
 )
 LAPTOP_NOTE = (
     "quick with 8 seeds, teachers of 2000 steps, students of 250 to 1000 (judged at 250), the rate"
     " of each strategy chosen from four on 8 seeds of their own, eleven first checkpoints, and all"
-    " probes over the teacher's training. As in quick, the warm-up is the teacher's first 400 steps"
-    " (paper: 6% of the run): the plateau (to step 250) and the drop (to 590) as far as C1 (400)"
-    " lie inside it. 46 minutes on two CPU cores. Expect B1, B4, B5 and B6 to hold and B2 (by one"
-    " teacher) and B3 not to; accuracies of 0.59 (labels), 0.60 (one-shot), 0.65 (progressive) and"
-    " 0.67 (2-shot) at 250 steps; at 1000 labels and one-shot lead by 0.01. Students' rates, budget"
-    " and 2-shot's first phase were explored on seeds 1310 and 1320 to 1335. Command: python -m"
-    " pcfg.experiment --preset laptop."
+    " probes over the teacher's training. As in quick, the warm-up is the teacher's first 400"
+    " steps. Students' rates, budget and 2-shot's first phase were explored on seeds 1310 and 1320"
+    " to 1335. 46 minutes on two CPU cores. Command: python -m pcfg.experiment --preset laptop."
+    " Results: results/pcfg/laptop."
 )
 PAPER_NOTE = (
     "The published hyper-parameters: the whole of cfg3b (161 to 432 tokens), BERT of 4 layers with"
     " 32 heads of size 8 to 8, dropout 0.1, batches of 512 sentences, Adam (0.9, 0.95) at 5e-3 with"
     " 6% warm-up and cosine over 8000 steps, a checkpoint every 200; students also of 2000, 4000"
-    " and 16,000 steps (all under this one teacher), and of 16 heads. Started, not run: the teacher"
-    " takes 4e16 operations, every student under it 2e16, and a step 31 GiB by the compiler's"
-    " account. On two CPU cores 8 steps of 32 sentences took 140 s (20 GFLOP/s), so that the"
-    " teacher would take 26 days: a GPU's work. With one seed and one rate B4 to B6 are measured,"
-    " not judged. Command: python -m pcfg.experiment --preset paper."
+    " and 16,000 steps (all under this one teacher), and of 16 heads. With one seed and one rate B4"
+    " to B6 are measured, not judged. Not run yet: the teacher takes 4e16 operations, 26 days on"
+    " two CPU cores, every student under it 2e16, and a step 31 GiB by the compiler's account: a"
+    " GPU's work. Command: python -m pcfg.experiment --preset paper."
 )
 PRESETS: dict[str, Preset[Experiment]] = {
     "quick": Preset("quick", QUICK_NOTE, _quick()),

@@ -142,7 +142,7 @@ CASES: dict[str, tuple[Callable[[Path], None], tuple[str, ...], int]] = {
         ("figures.law", "--root", "{home}/nobody", "--out", "{home}/site"),
         2,
     ),
-    "transitions of a folder of nothing": (nothing, ("figures.transition", "{home}"), 2),
+    "tables of a folder of nothing": (nothing, ("figures.redraw", "{home}"), 2),
     # flags
     "a run without a directory": (nothing, TRAIN, 2),
     "a word for a number": (

@@ -24,8 +24,7 @@ from common.nn.transformer import TransformerConfig
 from common.runs.directory import RunDirectory, runs_below
 from common.train.optim import OptimConfig
 from common.train.schedule import ScheduleConfig
-from figures import fresh, loaders, make, publish, reproduce, tables
-from figures import transition as transition_figure
+from figures import fresh, loaders, make, publish, redraw, reproduce, tables
 from figures.loaders import BEYOND
 from parity import claims, experiment, train
 from parity.config import StudentConfig, TrainConfig
@@ -92,7 +91,7 @@ def test_learning_rates_come_from_the_sweeps(finished: Path) -> None:
 
 
 def test_figures_and_report_are_complete(finished: Path) -> None:
-    site = finished / "site" / "quick"
+    site = finished / "site" / "parity" / "quick"
     for name in ("overview", "spike", "transition", "width", "levels", "first"):
         assert (site / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert (site / f"{name}.pdf").read_bytes().startswith(b"%PDF")
@@ -108,7 +107,7 @@ def test_what_has_been_drawn_is_found_drawn(
     finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(PRESETS, "quick", Preset("quick", "A tiny problem.", tiny_experiment()))
-    site = finished / "site" / "quick"
+    site = finished / "site" / "parity" / "quick"
     before = {path: path.stat().st_mtime_ns for path in site.iterdir()}
     make.main(["--preset", "quick", "--root", str(finished), "--out", str(finished / "site")])
     assert "already drawn" in capsys.readouterr().out
@@ -151,7 +150,7 @@ def test_figures_of_what_has_not_been_run_are_left_out(tmp_path: Path) -> None:
 def test_figures_are_not_drawn_among_other_things(
     finished: Path, tmp_path: Path, refused: Callable[..., str]
 ) -> None:
-    for folder in ("site/quick", "results/quick"):
+    for folder in ("site/parity/quick", "results/parity/quick"):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "width.png").write_text("mine")
         (tmp_path / folder / "thesis.tex").touch()
@@ -165,7 +164,7 @@ def test_figures_are_not_drawn_among_other_things(
         "--site",
         tmp_path / "other",
     )
-    assert (tmp_path / "site" / "quick" / "width.png").read_text() == "mine"
+    assert (tmp_path / "site" / "parity" / "quick" / "width.png").read_text() == "mine"
     assert not (tmp_path / "other").exists()
 
 
@@ -213,14 +212,21 @@ def test_an_experiment_on_transformers(tmp_path: Path, monkeypatch: pytest.Monke
     home = tmp_path / "parity" / "transformer-quick"
     assert RunDirectory(home / "student" / "ce-h2").record["config"]["model"]["heads"] == 2
     assert RunDirectory(home / "student" / "progressive").record["config"]["model"]["heads"] == 2
-    assert "4 heads" in (tmp_path / "site" / "transformer-quick" / "report.html").read_text()
+    assert (
+        "4 heads"
+        in (tmp_path / "site" / "parity" / "transformer-quick" / "report.html").read_text()
+    )
     times = pd.read_csv(home / "learning_times.csv")
     assert set(times.run) >= {"teacher", "student/ce-h2", "student/progressive", "student/two-shot"}
     judged = judged_in(home / SPEC.paper.output)["W"]
     assert [item["name"] for item in judged["measured"]] == ["t90 at 2 heads", "t90 at 4 heads"]
     medians = [times[times.run == run].t90.median() for run in ("student/ce-h2", "teacher")]
     assert [item["value"] for item in judged["measured"]] == medians
-    assert "t90 at 4 heads" in (tmp_path / "results" / "transformer-quick" / "table.md").read_text()
+    published = tmp_path / "results" / "parity" / "transformer-quick"
+    assert "t90 at 4 heads" in (published / "table.md").read_text()
+    assert (home / "tuning.csv").exists(), "of no sweeps: it has no rows"
+    for folder in (published, tmp_path / "site" / "parity" / "transformer-quick" / "data"):
+        assert not (folder / "tuning.csv").exists()
 
 
 def test_small_results_are_published(
@@ -237,7 +243,7 @@ def test_small_results_are_published(
             str(tmp_path / "results"),
         ]
     )
-    names = {path.name for path in (tmp_path / "results" / "quick").iterdir()}
+    names = {path.name for path in (tmp_path / "results" / "parity" / "quick").iterdir()}
     assert {
         "claims.json",
         "beyond.json",
@@ -256,9 +262,13 @@ def test_small_results_are_published(
         "correlations.csv",
         "levels.csv",
     } == names
-    published = json.loads((tmp_path / "results" / "quick" / "claims.json").read_text())
+    published = json.loads((tmp_path / "results" / "parity" / "quick" / "claims.json").read_text())
     assert published["intervals"] == INTERVALS
-    assert (tmp_path / "results" / "quick" / "table.md").read_text().endswith(f"{INTERVALS}\n")
+    assert (
+        (tmp_path / "results" / "parity" / "quick" / "table.md")
+        .read_text()
+        .endswith(f"{INTERVALS}\n")
+    )
 
 
 def test_provenance_names_the_seeds_of_every_run_replicas_too(finished: Path) -> None:
@@ -299,7 +309,7 @@ def test_published_correlations_are_the_probe_of_every_checkpoint(finished: Path
     assert published.notna().all().all()
 
 
-def test_transition_is_drawn_from_published_tables(
+def test_figures_are_drawn_again_from_published_tables(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(PRESETS, "quick", Preset("quick", "A tiny problem.", tiny_experiment()))
@@ -313,19 +323,27 @@ def test_transition_is_drawn_from_published_tables(
             str(tmp_path / "results"),
         ]
     )
-    folder = tmp_path / "results" / "quick"
-    from_runs = matplotlib.image.imread(folder / "transition.png")
-    (folder / "transition.png").unlink()
-    transition_figure.main([str(folder)])
-    difference = np.abs(matplotlib.image.imread(folder / "transition.png") - from_runs)
-    assert difference.mean() < 1e-3, (
-        "published tables are rounded, but not so that it could be seen"
-    )
+    folder = tmp_path / "results" / "parity" / "quick"
+    pictures = [folder / f"{name}.png" for name in ("width", "first", "transition")]
+    from_runs = [matplotlib.image.imread(picture) for picture in pictures]
+    for picture in pictures:
+        picture.unlink()
+    redraw.main([str(folder)])
+    for picture, before in zip(pictures, from_runs, strict=True):
+        difference = np.abs(matplotlib.image.imread(picture) - before)
+        assert difference.mean() < 1e-3, (
+            "published tables are rounded, but not so that it could be seen"
+        )
+    for picture in pictures:
+        picture.unlink()
     (folder / "curves.csv").unlink()
-    with pytest.raises(UserError, match=r"no curves\.csv"):
-        transition_figure.main([str(folder)])
-    with pytest.raises(UserError, match="parity preset"):
-        transition_figure.main([str(tmp_path)])
+    redraw.main([str(folder)])
+    assert [picture.exists() for picture in pictures] == [True, True, False]
+    for name in ("learning_times.csv", "claims.json"):
+        (folder / name).unlink()
+    for nothing in (folder, tmp_path):
+        with pytest.raises(UserError, match="no tables that a figure could be drawn from"):
+            redraw.main([str(nothing)])
 
 
 def test_a_size_is_reproduced_and_found_done(

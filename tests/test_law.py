@@ -135,8 +135,8 @@ def test_figure_and_published_files(finished: Path, tmp_path: Path) -> None:
             str(tmp_path / "results"),
         ]
     )
-    assert (tmp_path / "site" / "quick" / "law.png").read_bytes().startswith(b"\x89PNG")
-    names = {path.name for path in (tmp_path / "results" / "law-quick").iterdir()}
+    assert (tmp_path / "site" / "law" / "quick" / "law.png").read_bytes().startswith(b"\x89PNG")
+    names = {path.name for path in (tmp_path / "results" / "law" / "quick").iterdir()}
     assert names == {
         "learning_times.csv",
         "tuning.csv",
@@ -363,11 +363,10 @@ def test_processes_run_side_by_side(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "preset",
-    sorted(path.name.removeprefix("law-") for path in (REPOSITORY / "results").glob("law-*")),
+    "preset", sorted(path.name for path in (REPOSITORY / "results" / "law").iterdir())
 )
 def test_the_published_rows_and_paragraph_are_what_the_fits_say(preset: str) -> None:
-    folder = REPOSITORY / "results" / f"law-{preset}"
+    folder = REPOSITORY / "results" / "law" / preset
     values = json.loads((folder / "fits.json").read_text())
     assert (folder / "table.md").read_text() == law_figure.published_table(folder, preset)
     assert law_figure.table(values, preset) in (folder / "table.md").read_text()
@@ -384,7 +383,7 @@ def test_the_published_rows_and_paragraph_are_what_the_fits_say(preset: str) -> 
 
 @pytest.mark.parametrize(
     ("main", "text"),
-    [(law.main, "Expect d^1.8 (labels)"), (law_figure.main, "learning time against d")],
+    [(law.main, "Results: results/law/quick."), (law_figure.main, "learning time against d")],
 )
 def test_help_teaches(
     main: Callable[[list[str]], None], text: str, capsys: pytest.CaptureFixture[str]

@@ -34,7 +34,7 @@ CHROMIUM = next(
 
 
 def test_notes_are_items_of_their_own(finished: Path) -> None:
-    page = (finished / "site" / "quick" / "report.html").read_text()
+    page = (finished / "site" / "parity" / "quick" / "report.html").read_text()
     judged = json.loads((finished / "parity" / "quick" / "claims.json").read_text())["claims"]
     notes = [note for claim in judged for note in claim["notes"]]
     assert len(notes) > 3
@@ -44,7 +44,7 @@ def test_notes_are_items_of_their_own(finished: Path) -> None:
 
 def test_captions_say_what_is_drawn(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = finished / "parity" / "quick"
-    page = (finished / "site" / "quick" / "report.html").read_text()
+    page = (finished / "site" / "parity" / "quick" / "report.html").read_text()
     assert "diamond" not in page.lower()
     assert "Right: the sweep that chose it" in page
     assert "Thin: further teachers" in page
@@ -75,7 +75,7 @@ def test_teachers_without_a_transition_are_drawn_and_said_to_have_none(
 
 
 def test_the_law_is_part_of_the_report(finished: Path, tmp_path: Path) -> None:
-    published, home = REPOSITORY / "results" / "law-quick", tmp_path / "law"
+    published, home = REPOSITORY / "results" / "law" / "quick", tmp_path / "law"
     shutil.copytree(published, home)
     shutil.copytree(finished / "parity" / "quick" / "teacher", home / "k3-d16" / "teacher")
     fits = json.loads((published / "fits.json").read_text())
@@ -96,7 +96,7 @@ def test_the_law_is_part_of_the_report(finished: Path, tmp_path: Path) -> None:
 
 
 def test_data_hold_every_table_that_is_drawn(finished: Path) -> None:
-    names = {path.name for path in (finished / "site" / "quick" / "data").iterdir()}
+    names = {path.name for path in (finished / "site" / "parity" / "quick" / "data").iterdir()}
     assert names >= {
         "levels.csv",
         "curves.csv",
@@ -152,7 +152,7 @@ def chromium(page: Path, profile: Path, *args: str) -> str:
 
 @needs_chromium
 def test_report_opens_in_chromium(finished: Path, tmp_path: Path) -> None:
-    page, shot = finished / "site" / "quick" / "report.html", tmp_path / "report.png"
+    page, shot = finished / "site" / "parity" / "quick" / "report.html", tmp_path / "report.png"
     dom = chromium(page, tmp_path / "profile", "--dump-dom")
     assert dom.count('class="verdict') == 8
     assert dom.count("<img") == 6
@@ -173,7 +173,7 @@ def test_claims_are_not_cut_off(finished: Path, tmp_path: Path, width: int) -> N
         parent.postMessage(Math.max(...reaches), "*");
     })</script>"""
     (tmp_path / "page.html").write_text(
-        (finished / "site" / "quick" / "report.html").read_text() + tell
+        (finished / "site" / "parity" / "quick" / "report.html").read_text() + tell
     )
     hear = """<script>
     addEventListener("message", (message) => { document.body.dataset.reach = message.data; })

@@ -121,9 +121,9 @@ def test_a_tiny_experiment_end_to_end(
         str(tmp_path / "results"),
     ]
     publish.main(["--experiment", "pcfg", *out])
-    page = (tmp_path / "site" / "pcfg-quick" / "report.html").read_text()
+    page = (tmp_path / "site" / "pcfg" / "quick" / "report.html").read_text()
     assert "masked prediction on a grammar" in page and page.count("<img") == 3
-    assert {path.name for path in (tmp_path / "results" / "pcfg-quick").iterdir()} >= {
+    assert {path.name for path in (tmp_path / "results" / "pcfg" / "quick").iterdir()} >= {
         "claims.json",
         "phases.png",
         "ancestors.png",
@@ -133,7 +133,7 @@ def test_a_tiny_experiment_end_to_end(
         "table.md",
         "ngram.csv",
     }
-    curves = pd.read_csv(tmp_path / "results" / "pcfg-quick" / "curves.csv")
+    curves = pd.read_csv(tmp_path / "results" / "pcfg" / "quick" / "curves.csv")
     ends = curves[curves.step == curves.groupby("run").step.transform("max")].merge(
         final, on=["run", "seed"], suffixes=("", "_final")
     )
@@ -180,6 +180,8 @@ def test_every_stage_of_a_preset_can_be_looked_at(
 ) -> None:
     """Every training stage of every preset gets as far as its plan."""
     mains = {"pcfg.train": train.main, "pcfg.distill": distill.main}
+    experiment.main(["--preset", name, "--root", str(tmp_path), "--dry-run"])
+    assert "to do" in capsys.readouterr().out
     for stage in plan_preset(SPEC, name, tmp_path):
         module, *words = stage.command
         if module not in mains:

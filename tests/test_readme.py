@@ -1,9 +1,11 @@
-"""Every command of the README is run here, or by `.ci/run` (the `make` targets)."""
+"""Every command of the READMEs is run here, or by `.ci/run` (the `make` targets), and every number
+is compared with the published results."""
 
 import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,17 +18,21 @@ import pytest
 
 from common.base.errors import UserError
 from common.judge.stats import INTERVALS
+from common.judge.verdict import outcome_in_table
 from figures import law as figures_law
-from figures import make, publish, readme, reproduce
+from figures import loaders, make, publish, readme, reproduce
 from parity import presets as parity_presets
 from parity.law import LAW_PRESETS
 from pcfg import presets as pcfg_presets
 from tests.commands import REPOSITORY, run_module
 
-README = (REPOSITORY / "README.md").read_text()
-RESULTS = REPOSITORY / "results"
-RESULTS_README = (RESULTS / "README.md").read_text()
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.S | re.M)
+README, RESULTS_README, SPEED_README = PAGES = [
+    (REPOSITORY / name).read_text() for name in readme.PAGES
+]
+RESULTS, SPEED = REPOSITORY / "results", REPOSITORY / "benchmarks" / "results"
+MAX_WORDS = 900
+"""Of the project's README, as `wc -w` counts them, tables included."""
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README + SPEED_README, re.S | re.M)
 SHELL, PYTHON = (
     [text for language, text in BLOCKS if language == wanted] for wanted in ("", "python")
 )
@@ -37,6 +43,24 @@ COMMANDS = [
     if line.strip()
 ]
 MAKEFILE = (REPOSITORY / "Makefile").read_text()
+PROBLEM = (
+    *("--data.k", "2", "--training.steps", "256", "--training.eval-every", "16"),
+    *("--training.eval-examples", "512"),
+)
+SMALLER = {
+    "parity.train": (*PROBLEM, "--training.checkpoint-every", "32"),
+    "parity.distill": (*PROBLEM, "--supervision.first-steps", "64"),
+    "parity.probe": ("--num-examples", "512"),
+    "common.export": ("--step", "256"),
+    "pcfg.train": (
+        *("--model.layers", "1", "--training.batch-size", "4", "--training.num-seeds", "1"),
+        *("--training.steps", "4", "--training.eval-every", "2", "--training.eval-examples", "8"),
+        *("--training.checkpoint-every", "2"),
+    ),
+    "pcfg.probe": ("--num-sentences", "8"),
+}
+"""What is added to commands here, so that they are over in seconds; the last value of a flag
+counts."""
 
 
 def run(command: list[str], cwd: Path) -> str:
@@ -53,11 +77,16 @@ def run(command: list[str], cwd: Path) -> str:
     return done.stdout
 
 
+def test_the_readme_is_short() -> None:
+    assert len(README.split()) < MAX_WORDS
+
+
 def test_make_targets_are_run_by_ci() -> None:
     targets = {command[1] for command in COMMANDS if command[0] == "make"}
     ci = (REPOSITORY / ".ci" / "run").read_text()
-    assert {"figures", "beyond", "test", "bench"} <= targets
-    for target in targets:
+    assert {"figures", "test", "bench"} == targets
+    assert "`make beyond`" in README
+    for target in targets | {"beyond"}:
         assert re.search(rf"^{target}:", MAKEFILE, re.M)
         # These take minutes and are not tests: programs of `bench` are tried below, `beyond` runs
         # at a tiny size in test_experiment.
@@ -109,7 +138,7 @@ def test_stage_commands_and_the_pytorch_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the order in which the README gives them, as a user would: each may read what an earlier
-    one wrote."""
+    one wrote. At a smaller size."""
     stages = [
         command
         for command in COMMANDS
@@ -118,8 +147,9 @@ def test_stage_commands_and_the_pytorch_lines(
     assert {"parity.train", "parity.distill", "parity.probe", "common.runs", "common.export"} <= {
         command[2] for command in stages
     }
+    assert {command[2] for command in stages} >= SMALLER.keys()
     for command in stages:
-        done = run_module(*command[2:], cwd=tmp_path, optimised=True)
+        done = run_module(*command[2:], *SMALLER.get(command[2], ()), cwd=tmp_path)
         assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}\n{done.stderr}"
     assert len(PYTHON) == 1
     assert len([line for line in PYTHON[0].splitlines() if line.strip()]) == 5
@@ -164,84 +194,146 @@ def test_benchmarks_run(command: str, peer: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "preset", sorted(path.parent.name for path in RESULTS.glob("*/claims.json"))
+    "folder", sorted(path.parent for path in RESULTS.glob("*/*/claims.json")), ids=str
 )
-def test_a_published_table_is_what_the_claims_say(preset: str) -> None:
-    """And the README shows it, or links it; below it stand the commits that made it and what its
-    intervals are."""
-    experiment = "pcfg" if preset.startswith("pcfg-") else "parity"
-    folder = RESULTS / preset
-    table = publish.published_table(folder, experiment, preset.removeprefix("pcfg-"))
+def test_a_published_table_is_what_the_claims_say(folder: Path) -> None:
+    """Below it stand the commits that made it and what its intervals are."""
+    experiment, preset = folder.parts[-2:]
+    table = publish.published_table(folder, experiment, preset)
     assert (folder / publish.TABLE).read_text() == table
     assert json.loads((folder / "provenance.json").read_text())["commits"][0][:7] in table
-    assert preset in readme.TABLES or f"(results/{preset}/{publish.TABLE})" in README
+
+
+def test_every_published_folder_is_linked() -> None:
+    for folder in RESULTS.glob("*/*/"):
+        assert f"({folder.relative_to(RESULTS)}/{publish.TABLE})" in RESULTS_README
+
+
+def test_no_published_table_is_empty() -> None:
+    for path in (*RESULTS.rglob("*.csv"), *SPEED.glob("*.csv")):
+        assert len(pd.read_csv(path)) > 0, path
+
+
+def test_curves_and_levels_are_of_one_run() -> None:
+    """No curves of hierarchical parity stand beside a table of its levels of another run."""
+    folder = RESULTS / "parity" / "quick"
+    noted = json.loads((folder / "provenance.json").read_text()).get("levels", "")
+    has_curves = (pd.read_csv(folder / "curves.csv").run == "tree").any()
+    assert has_curves != ("later run" in noted)
 
 
 def test_every_table_is_rendered_from_the_results() -> None:
-    assert readme.render(README, RESULTS) == README
-    for name in readme.TABLES:
-        assert README.count(f"<!-- table: {name} -->\n| ") == 1
-    for text in (README, RESULTS_README):
+    for text in PAGES:
+        assert readme.render(text, REPOSITORY) == text
         tables = re.findall(r"^\|(?: *:?-+:? *\|)+$", text, re.M)
         assert len(tables) == text.count("<!-- table: "), "a table without a source"
+    for name in readme.TABLES:
+        assert "".join(PAGES).count(f"<!-- table: {name} -->\n| ") == 1
 
 
 def test_rendering_changes_what_differs_and_nothing_else(tmp_path: Path) -> None:
-    path = tmp_path / "README.md"
-    path.write_text(README.replace("d^1.", "d^2.").replace("| 0.591 |", "| 0.592 |"))
-    assert path.read_text() != README
-    readme.main(["--readme", str(path), "--results", str(RESULTS)])
-    assert path.read_text() == README
-    path.write_text("<!-- table: nonsense -->\n| a |\n")
-    with pytest.raises(UserError, match=r"table: nonsense is unknown; there are quick, .*"):
-        readme.main(["--readme", str(path), "--results", str(RESULTS)])
+    for folder in ("results", "benchmarks/results"):
+        shutil.copytree(REPOSITORY / folder, tmp_path / folder)
+    for name, text in zip(readme.PAGES, PAGES, strict=True):
+        (tmp_path / name).write_text(text)
+    wrong = README.replace(": 0.94 |", ": 0.95 |")
+    wrong_below = RESULTS_README.replace("| 0.591 |", "| 0.592 |")
+    assert wrong != README and wrong_below != RESULTS_README
+    (tmp_path / "README.md").write_text(wrong)
+    (tmp_path / "results" / "README.md").write_text(wrong_below)
+    readme.main(["--root", str(tmp_path)])
+    assert [(tmp_path / name).read_text() for name in readme.PAGES] == PAGES
+    (tmp_path / "README.md").write_text("<!-- table: nonsense -->\n| a |\n")
+    with pytest.raises(UserError, match=r"table: nonsense is unknown; there are parity, .*"):
+        readme.main(["--root", str(tmp_path)])
+
+
+def test_a_headline_is_the_first_judged_measurement_without_its_interval() -> None:
+    """With its unit, and with the seeds that are censored where there are any."""
+    beside = {
+        "name": "a time, not judged",
+        "text": "3 (5 seeds)",
+        "num_seeds": 5,
+        "num_censored": 0,
+    }
+    time = {"name": "t90", "text": "1,024 [96, beyond budget] examples (5 seeds)", "num_seeds": 5}
+    ratio = {"name": "a ratio", "text": "undefined (8 seeds, 7 censored)", "num_seeds": 8}
+    judged_time, judged_ratio = time | {"num_censored": 0}, ratio | {"num_censored": 7}
+    assert readme.headline({"measured": [beside, judged_time, judged_ratio]}) == (
+        "t90: 1,024 examples"
+    )
+    assert readme.headline({"measured": [judged_ratio, judged_time]}) == (
+        "a ratio: undefined (7 of 8 seeds censored)"
+    )
+
+
+def test_headlines_are_the_numbers_of_the_claims() -> None:
+    """Every claim of every preset that is shown, as far as the digits that are printed."""
+    for experiment, preset in (
+        ("parity", "quick"),
+        ("parity", "transformer-quick"),
+        ("pcfg", "laptop"),
+    ):
+        for claim in judged(experiment, preset):
+            first = loaders.judged(claim)[0]
+            link = f"results/{experiment}/{preset}/{publish.TABLE}"
+            verdict = outcome_in_table(claim["holds"])
+            (said,) = re.findall(
+                rf"^\| {claim['claim']}: .*\[{re.escape(verdict)}\]\({link}\), "
+                rf"{re.escape(first['name'])}: (\S+)",
+                README,
+                re.M,
+            )
+            if first["value"] is None:
+                assert said in ("undefined", "beyond")
+            else:
+                assert float(said.replace(",", "")) == pytest.approx(first["value"], rel=0.005)
 
 
 def of_results() -> Iterator[tuple[str, str]]:
     """Numbers of the published results in sentences: the text, and what must stand in it."""
-    levels = pd.read_csv(RESULTS / "quick" / "levels.csv")
+    levels = pd.read_csv(RESULTS / "parity" / "quick" / "levels.csv")
     middles = levels.groupby("level").middle.median()
     first, second, third = (f"{middle / 1000:.0f}k" for middle in middles)
     yield (
-        README,
+        RESULTS_README,
         (
             f"with transitions at {first}, {second} and {third} examples (medians of"
             f" {levels.seed.nunique()} seeds)"
         ),
     )
 
-    (one_shot,) = [claim for claim in judged("quick") if claim["claim"] == "O"]
+    (one_shot,) = [claim for claim in judged("parity", "quick") if claim["claim"] == "O"]
     (soft,) = [item for item in one_shot["measured"] if "soft labels" in item["name"]]
     ratio, low, high = (f"{soft[name]:.2f}" for name in ("value", "low", "high"))
-    yield README, f"{ratio} [{low}, {high}] of the examples of labels"
-    yield RESULTS_README, f"Soft labels, not judged: {ratio} [{low}, {high}]"
+    yield RESULTS_README, f"one-shot takes {ratio} [{low}, {high}] of the examples of labels"
 
-    times = pd.read_csv(RESULTS / "paper" / "learning_times.csv")
+    times = pd.read_csv(RESULTS / "parity" / "paper" / "learning_times.csv")
     teachers = [
         f"{time / 1e6:.1f}M" for time in sorted(times[times.run.str.startswith("teacher")].t90)
     ]
-    yield README, f"Three teachers learn at {teachers[0]}, {teachers[1]} and {teachers[2]} examples"
     yield (
         RESULTS_README,
         f"Three teachers learn at {teachers[0]}, {teachers[1]} and {teachers[2]} examples",
     )
 
-    law = json.loads((RESULTS / "law-quick" / "fits.json").read_text())["comparisons"]
+    law = json.loads((RESULTS / "law" / "quick" / "fits.json").read_text())["comparisons"]
     at_3, at_4 = (
         figures_law.interval_text(comparison["ce_minus_two_shot"], ".2f") for comparison in law
     )
     yield RESULTS_README, f"by {at_4} here"
     yield RESULTS_README, f"2-shot came out cheaper as well: {at_3}"
 
-    yield README, INTERVALS
+    yield RESULTS_README, INTERVALS
 
 
 def of_earlier_results() -> Iterator[tuple[str, str]]:
     runs = ("8905739", "c8fea5e", "4ced548", "fee209d")
     ratios = [
-        earlier("quick", run, "C", "in / off support at the transition").value for run in runs
+        earlier("parity/quick", run, "C", "in / off support at the transition").value
+        for run in runs
     ]
-    areas = [earlier("quick", run, "F", "area under ROC of degree 1").value for run in runs]
+    areas = [earlier("parity/quick", run, "F", "area under ROC of degree 1").value for run in runs]
     yield (
         RESULTS_README,
         "({:.2f}, {:.2f}, {:.2f} and {:.2f} in over off the support".format(*ratios),
@@ -251,25 +343,28 @@ def of_earlier_results() -> Iterator[tuple[str, str]]:
         "degree 1's area under ROC {:.2f}, {:.2f}, {:.2f} and {:.2f}".format(*areas),
     )
     labels = [
-        in_thousands(earlier("quick", run, "W", "t90 at width 100")) for run in (*runs[:2], runs[3])
+        in_thousands(earlier("parity/quick", run, "W", "t90 at width 100"))
+        for run in (*runs[:2], runs[3])
     ]
     yield RESULTS_README, "Labels at width 100 needed {}, {} and {} examples".format(*labels)
-    ones = [in_hundredths(earlier("quick", run, "O", "t90 one-shot / CE")) for run in runs[:3]]
+    ones = [
+        in_hundredths(earlier("parity/quick", run, "O", "t90 one-shot / CE")) for run in runs[:3]
+    ]
     yield RESULTS_README, "made the ratio {}, {} and {}".format(*ones)
     yield (
         RESULTS_README,
         (
-            f"{in_hundredths(earlier('law-quick', '493029a', 'k=4', 'labels less 2-shot'))} for the"
+            f"{in_hundredths(earlier('law/quick', '493029a', 'k=4', 'labels less 2-shot'))} for the"
             " same seeds on another processor"
         ),
     )
-    follows = earlier("transformer-quick", "667999c", "P", "t90 progressive / its teacher")
+    follows = earlier("parity/transformer-quick", "667999c", "P", "t90 progressive / its teacher")
     yield (
         RESULTS_README,
         f"(progressive / teacher {in_hundredths(follows)}",
     )
     heads = [
-        earlier("transformer-quick", "667999c", "W", f"t90 at {heads} heads").value / 1000
+        earlier("parity/transformer-quick", "667999c", "W", f"t90 at {heads} heads").value / 1000
         for heads in (12, 18, 24)
     ]
     yield (
@@ -279,55 +374,57 @@ def of_earlier_results() -> Iterator[tuple[str, str]]:
 
 
 def of_speed() -> Iterator[tuple[str, str]]:
-    steps = pd.read_csv(RESULTS / "speed" / "steps.csv", dtype=str)
+    steps = pd.read_csv(SPEED / "steps.csv", dtype=str)
     slow = steps[steps.run == "figures"]
     alone, together = slow[slow.seeds == "1"], slow[slow.seeds == "10"]
     yield (
-        README,
+        SPEED_README,
         (
             f"at {alone.pytorch.iloc[0]} and {alone.pytorch.iloc[1]} examples/s, and ours at"
             f" {times_of(alone, 0)} and {times_of(alone, 1)}"
         ),
     )
-    yield README, f"with one seed, {times_of(together, 0)} and {times_of(together, 1)} with ten"
+    yield (
+        SPEED_README,
+        f"with one seed, {times_of(together, 0)} and {times_of(together, 1)} with ten",
+    )
     again = {run: steps[steps.run == run].times.tolist() for run in ("second", "third")}
     yield (
-        README,
+        SPEED_README,
         "a second run gave {}x at width 100 and {}x at width 50,000".format(*again["second"]),
     )
     yield (
-        README,
+        SPEED_README,
         "{}x ({}x with 3 seeds) and {}x, the two products alone {}x".format(*again["third"]),
     )
-    blocks = pd.read_csv(RESULTS / "speed" / "blocked.csv", dtype=str)
+    blocks = pd.read_csv(SPEED / "blocked.csv", dtype=str)
     of_width = blocks[blocks.run == "third"].groupby("width").ms.apply(", ".join)
-    yield README, f"{of_width['100']} ms at width 100 and {of_width['50000']} ms at width 50,000"
-    products, plain, best = pd.read_csv(RESULTS / "speed" / "ratios.csv").itertuples(index=False)
-    yield README, f"a step costs {products.low:g} times the two matrix products"
-    yield README, f"{plain.low:.0f} to {plain.high:.0f} times as fast as by a plain recursion"
     yield (
-        README,
+        SPEED_README,
+        f"{of_width['100']} ms at width 100 and {of_width['50000']} ms at width 50,000",
+    )
+    products, plain, best = pd.read_csv(SPEED / "ratios.csv").itertuples(index=False)
+    yield SPEED_README, f"a step costs {products.low:g} times the two matrix products"
+    yield SPEED_README, f"{plain.low:.0f} to {plain.high:.0f} times as fast as by a plain recursion"
+    yield (
+        SPEED_README,
         f"{best.low:.0f} to {best.high:.0f} times as fast as by the best recursion of ours",
     )
 
 
 def of_costs() -> Iterator[tuple[str, str]]:
-    minutes = pd.read_csv(RESULTS / "speed" / "costs.csv").set_index("what").minutes
-    parts = ", ".join(
-        f"{part} {minutes[f'make figures: {part}']:g}"
-        for part in ("MLP", "Transformers", "grammars")
-    )
-    yield (
-        README,
-        (
-            f"`make figures` took {minutes['make figures in a fresh clone']:g} minutes on two CPU"
-            f" cores ({parts})"
-        ),
-    )
-    yield README, f"([laptop](results/laptop/table.md), {minutes['laptop']:g} minutes)"
-    yield README, f"ten other seeds ({minutes['transformer-laptop']:g} minutes)"
-    yield README, f"{minutes['pcfg-laptop']:g} minutes on two cores"
-    yield README, f"{minutes['paper'] / 60:g} hours on two cores"
+    minutes = pd.read_csv(SPEED / "costs.csv").set_index("what").minutes
+    whole = f"{minutes['make figures in a fresh clone']:g} minutes on two CPU cores"
+    yield README, f"`make figures` takes {whole}"
+    notes = {
+        f"{experiment}/{name}": preset.note
+        for experiment, page in make.PAGES.items()
+        for name, preset in page.presets.items()
+    }
+    for name in ("parity/laptop", "parity/transformer-laptop", "pcfg/laptop"):
+        yield notes[name], f"{minutes[name]:g} minutes on two"
+    assert minutes["parity/paper"] / 60 == 12
+    yield notes["parity/paper"], "Some twelve hours on two CPU cores"
 
 
 def earlier(folder: str, commit: str, claim: str, name: str) -> pd.Series:
@@ -350,8 +447,8 @@ def in_hundredths(item: pd.Series) -> str:
     return f"{item.value:.2f} [{item.low:.2f}, {item.high:.2f}]"
 
 
-def judged(preset: str) -> list[dict[str, Any]]:
-    return json.loads((RESULTS / preset / "claims.json").read_text())["claims"]
+def judged(experiment: str, preset: str) -> list[dict[str, Any]]:
+    return json.loads((RESULTS / experiment / preset / "claims.json").read_text())["claims"]
 
 
 def times_of(table: pd.DataFrame, row: int) -> str:
@@ -367,12 +464,29 @@ def test_numbers_in_sentences_come_from_the_results(
 
 def test_printed_speed_ups_are_those_of_the_printed_numbers() -> None:
     """As far as their rounding allows."""
-    steps = pd.read_csv(RESULTS / "speed" / "steps.csv", thousands=",").dropna()
+    steps = pd.read_csv(SPEED / "steps.csv", thousands=",").dropna()
     is_rate = steps.unit == "examples/s"
     expected = np.where(is_rate, steps.here / steps.pytorch, steps.pytorch / steps.here)
     np.testing.assert_allclose(steps.times, expected, rtol=0.03)
 
 
 def test_links_exist() -> None:
-    for link in re.findall(r"\]\(([^)]+)\)", README):
-        assert link.startswith("http") or (REPOSITORY / link).exists(), link
+    """Of the pages, and of the published tables."""
+    pages = [REPOSITORY / name for name in readme.PAGES]
+    for page in (*pages, *RESULTS.rglob(publish.TABLE)):
+        for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+            assert link.startswith("http") or (page.parent / link).exists(), f"{page}: {link}"
+
+
+def test_notes_tell_settings_and_not_results() -> None:
+    """A note names its command, and the folder of its results where there is one."""
+    presets = {
+        (experiment, name): preset
+        for experiment, page in make.PAGES.items()
+        for name, preset in page.presets.items()
+    } | {("law", name): preset for name, preset in LAW_PRESETS.items()}
+    for (experiment, name), preset in presets.items():
+        assert f"--preset {name}." in preset.note
+        assert not re.search(r"Expect|t90|\bholds?\b|\bfails?\b|d\^\d", preset.note), name
+        is_published = (RESULTS / experiment / name).exists()
+        assert is_published == (f"Results: results/{experiment}/{name}." in preset.note)

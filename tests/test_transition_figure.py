@@ -77,7 +77,7 @@ def test_published_correlations_are_doubled_and_aligned() -> None:
 def test_the_detected_checkpoints_are_those_of_the_runs() -> None:
     """At published scale, from the thinned curves: the students' first checkpoint at offset 0 is
     the one that their runs detected."""
-    folder = REPOSITORY / "results" / loaders.PUBLISHED_SCALE
+    folder = REPOSITORY / "results" / "parity" / loaders.PUBLISHED_SCALE
     curves, correlations, first = (
         pd.read_csv(folder / name) for name in (tables.CURVES, tables.CORRELATIONS, tables.FIRST)
     )

@@ -1,4 +1,5 @@
-"""The stages of an experiment as a graph; each rule is the command that a person would type (`python -m parity.experiment --dry-run`).
+"""The stages of every experiment as a graph; each rule is the command that a person would type
+(`python -m parity.experiment --dry-run`).
 
     snakemake figures_parity_quick --cores 2
 """
@@ -7,67 +8,72 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
-import parity.experiment
-import pcfg.experiment
+from common.experiment.plan import plan_preset
+from common.experiment.stages import shell
+from figures import loaders, registry
 from parity import law
 
 PYTHON = sys.executable
+ROOT = Path("runs")
 
-for experiment, of_presets, planned in (("parity", parity.presets.PRESETS, parity.experiment.plan), ("pcfg", pcfg.presets.PRESETS, pcfg.experiment.plan)):
-    for preset in of_presets.values():
-        goes_beyond = experiment == "parity" and preset.config.goes_beyond
-        flags = {"beyond": True} if goes_beyond else {}
-        for stage in planned(preset.name, preset.config, Path("runs"), **flags):
 
-            rule:
-                name:
-                    f"{experiment}/{preset.name}/{stage.name}"
-                input:
-                    [str(path) for path in stage.needs],
-                output:
-                    touch(str(stage.output)) if stage.output.name == "DONE" else str(stage.output),
-                threads: 2
-                resources:
-                    mem_mb=8000,
-                    runtime=240,
-                params:
-                    command=stage.shell.removeprefix("python"),
-                    python=PYTHON,
-                shell:
-                    "{params.python} {params.command}"
+def add_stage(name, stage):
+    """A rule for one stage."""
 
-        rule:
-            name:
-                f"figures_{experiment}_{preset.name}"
-            input:
-                f"runs/{experiment}/{preset.name}/claims.json",
-            params:
-                experiment=experiment,
-                preset=preset.name,
-                python=PYTHON,
-            shell:
-                "{params.python} -m figures.make --experiment {params.experiment} --preset {params.preset}"
+    rule:
+        name:
+            name
+        input:
+            [str(path) for path in stage.needs],
+        output:
+            touch(str(stage.output)) if stage.output.name == "DONE" else str(stage.output),
+        threads: 2
+        resources:
+            mem_mb=8000,
+            runtime=240,
+        params:
+            command=shell(stage).removeprefix("python"),
+            python=PYTHON,
+        shell:
+            "{params.python} {params.command}"
 
-        if goes_beyond:
 
-            rule:
-                name:
-                    f"beyond_{experiment}_{preset.name}"
-                input:
-                    f"runs/{experiment}/{preset.name}/beyond.json",
-                    f"runs/law/{preset.name}/{law.FITS}" if preset.name in law.LAW_PRESETS else [],
-                params:
-                    experiment=experiment,
-                    preset=preset.name,
-                    python=PYTHON,
-                shell:
-                    "{params.python} -m figures.make --experiment {params.experiment} --preset {params.preset}"
+def add_figures(name, experiment, preset, judgements):
+    """A rule that draws the figures of a preset once its claims are judged."""
+
+    rule:
+        name:
+            name
+        input:
+            judgements,
+        params:
+            experiment=experiment,
+            preset=preset,
+            python=PYTHON,
+        shell:
+            "{params.python} -m figures.make --experiment {params.experiment} --preset {params.preset}"
+
+
+for experiment in registry.names():
+    spec = registry.spec_of(experiment)
+    study = registry.page_of(experiment).study
+    for preset in spec.presets.values():
+        full_name, home = f"{experiment}_{preset.name}", ROOT / experiment / preset.name
+        goes_beyond = spec.goes_beyond(preset.config)
+        for stage in plan_preset(spec, preset.name, ROOT, beyond=goes_beyond):
+            add_stage(f"{full_name}/{stage.name}", stage)
+        add_figures(f"figures_{full_name}", experiment, preset.name, [str(home / "claims.json")])
+        beyond = [str(home / loaders.BEYOND)] if goes_beyond else []
+        if study is not None and preset.name in study.presets:
+            beyond.append(str(ROOT / study.name / preset.name / study.output))
+        if beyond:
+            add_figures(f"beyond_{full_name}", experiment, preset.name, beyond)
 
 
 for preset in law.LAW_PRESETS.values():
-    home = Path("runs") / "law" / preset.name
+    home = ROOT / "law" / preset.name
     # One job for each k, not for each run: most of these take less time than starting Python.
-    runs = {k: [str(stage.output) for stage in law.plan(preset.config, home, k)] for k in sorted({point.k for point in preset.config.points})}
+    runs = {k: [str(stage.output) for stage in law.plan(preset.config, home, k)] for k in law.ks_of(preset.config)}
     for k, outputs in runs.items():
 
         rule:

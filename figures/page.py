@@ -1,11 +1,12 @@
-"""What the report of an experiment holds, as the experiment says it."""
+"""What the report of an experiment holds, as the experiment says it in its module `page`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from common.base.config import Preset
+import pandas as pd
+
 from figures.report import Addition, Drawn
 
 
@@ -24,10 +25,17 @@ class Figure(Protocol):
 
 @dataclass(frozen=True)
 class Study:
-    """What a further command of an experiment has found: its figure, and its part of the report."""
+    """A further command of an experiment, whose findings stand in the same report."""
 
-    drawn: Drawn
-    addition: Addition
+    name: str
+    """Of the folder of its runs below the root, and of its figure."""
+    module: str
+    """Of the command that runs it, which takes the name of a preset."""
+    output: str
+    """The JSON file that marks its end, in its folder."""
+    find: Callable[[Path, Path], tuple[Drawn, Addition]]
+    """What its folder of runs holds, drawn into another folder."""
+    presets: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -35,26 +43,30 @@ class Page:
     """What the report of an experiment holds."""
 
     title: str
-    presets: Mapping[str, Preset[Any]]
     figures: Mapping[str, Figure]
-    """All that can be drawn of it."""
+    """All that can be drawn, in order."""
     figure_of: Mapping[str, str]
     """The figure that shows each claim."""
+    data: Callable[[Path], Mapping[str, str]] = lambda _: {}
+    """The tables in an experiment's folder that are kept beside the report, by path, and what each
+    holds."""
+    published: tuple[str, ...] = ()
+    """Those small enough to be committed, by the same paths."""
     footnote: Callable[[Any], str] = lambda _: ""
     """How to read the claims of an experiment of this configuration."""
     absent: Callable[[Any, Path], set[str]] = lambda *_: set()
     """Figures for which an experiment of this configuration has no runs in its folder."""
-    beyond: Callable[[str], tuple[tuple[str, ...], ...]] = lambda _: ()
-    """The commands that run what a preset has beyond the paper, without root and runtime."""
-    study: Callable[[Path, str, Path], Study | None] = lambda *_: None
-    """What a further command has found, from the root of runs and the preset, drawn into a folder;
-    None where it has not been run."""
-    study_home: Callable[[Path, str], Path | None] = lambda *_: None
-    """Where that command keeps its runs."""
-    tables: Callable[[Path], Mapping[str, Any]] = lambda _: {}
-    """Further tables to be published, by file name, made from the experiment's runs."""
+    study: Study | None = None
+    tables: Callable[[Path], Mapping[str, tuple[str, pd.DataFrame]]] = lambda _: {}
+    """Tables that are made from an experiment's runs for report and results, by file name, and what
+    each holds."""
 
-    def chosen(self, experiment: Any, home: Path) -> Sequence[tuple[str, Figure]]:
+    def chosen(self, experiment: Any, home: Path) -> list[Figure]:
         """The figures that an experiment has runs for, in order."""
         absent = self.absent(experiment, home)
-        return [(name, figure) for name, figure in self.figures.items() if name not in absent]
+        return [figure for name, figure in self.figures.items() if name not in absent]
+
+    @property
+    def names(self) -> list[str]:
+        """Of all pictures."""
+        return [*self.figures, *([] if self.study is None else [self.study.name])]

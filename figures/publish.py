@@ -1,64 +1,33 @@
 """`python -m figures.publish`: keep the small results of a preset (claims, tables, figures,
 provenance) under `results/`, to be committed."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from common.base.config import PresetName, parse
+from common.base.config import PresetName, chosen_preset, parse
 from common.base.errors import run_command
 from common.judge.verdict import outcome_in_table
 from common.runs.directory import RunDirectory
 from common.runs.files import copy_file, refuse_filled, write_json, write_text
-from figures import loaders, make, tables
+from figures import loaders, make, registry, tables
 
 TABLE = "table.md"
 _PROVENANCE = "provenance.json"
-_TABLES = (
-    "claims.json",
-    loaders.BEYOND,
-    "learning_times.csv",
-    "tuning.csv",
-    tables.FIRST,
-    "final_accuracy.csv",
-    "student_nonterminals.csv",
-)
-_TABLES += tuple(
-    f"teacher/probes/{name}"
-    for name in ("ngram.csv", "ngram.json", "nonterminals.csv", "ceiling.json", "ceiling.csv")
-)
-_FIGURE_OF = {
-    "W": "width",
-    "O": "overview",
-    "P": "overview",
-    "S": "spike",
-    "C": "spike",
-    "E": "overview",
-    "F": "first",
-    "R": "transition",
-}
-_BEYOND = {"F", "R"}
-"""Claims on the runs that the paper does not have."""
-_FIGURE_OF |= {
-    "B1": "phases",
-    "B2": "phases",
-    "B3": "phases",
-    "B4": "students",
-    "B5": "students",
-    "B6": "ancestors",
-}
+_TABLES = ("claims.json", loaders.BEYOND, "tuning.csv")
+"""What every experiment has."""
 
 
 @dataclass(frozen=True)
 class PublishCommand:
     """Arguments of `python -m figures.publish`."""
 
-    experiment: make.ExperimentName = "parity"
-    """Whose runs."""
+    experiment: str = registry.EXPERIMENTS[0]
+    """Whose runs: the name of an experiment."""
     preset: PresetName = "quick"
-    """Which of its presets."""
     root: Path = Path("runs")
     """Where runs are kept."""
     site: Path = Path("site")
@@ -69,7 +38,8 @@ class PublishCommand:
 
 def main(args: list[str]) -> None:
     """Draw, then copy."""
-    name, page, preset = make.chosen_page(args)
+    spec, page = make.chosen_experiment(args)
+    preset = chosen_preset(args, spec.presets)
     command = parse(
         PublishCommand,
         args,
@@ -77,43 +47,28 @@ def main(args: list[str]) -> None:
         description="Keep the small results of a preset, to be committed.",
     )
     home, site, out = (
-        folder / name / preset.name for folder in (command.root, command.site, command.out)
+        folder / spec.name / preset.name for folder in (command.root, command.site, command.out)
     )
-    written = [Path(table).name for table in _TABLES] + [
-        f"{figure}.png" for figure in (*make.PARITY, *make.PCFG)
-    ]
-    refuse_filled(
-        out, _PROVENANCE, ours=(*written, tables.CURVES, tables.CORRELATIONS, tables.LEVELS, TABLE)
-    )
-    make.main(
-        [
-            "--experiment",
-            name,
-            "--preset",
-            preset.name,
-            "--root",
-            str(command.root),
-            "--out",
-            str(command.site),
-        ]
-    )
+    kept = (*_TABLES, *page.published)
+    pictures = [f"{name}.png" for name in page.figures]
+    made = page.tables(home) if home.is_dir() else {}
+    ours = (*(Path(table).name for table in kept), *pictures, *made, tables.CURVES, TABLE)
+    refuse_filled(out, _PROVENANCE, ours=ours)
+    where = ("--root", str(command.root), "--out", str(command.site))
+    make.main(["--experiment", spec.name, "--preset", preset.name, *where])
     out.mkdir(parents=True, exist_ok=True)
-    copied = [home / name for name in _TABLES if loaders.says_something(home / name)]
-    for source in (
-        *copied,
-        *(site / f"{figure}.png" for figure, _ in page.figures(preset.config, home)),
-    ):
+    drawn = [name for name in page.figures if name not in page.absent(preset.config, home)]
+    copied = [home / name for name in kept if loaders.says_something(home / name)]
+    for source in (*copied, *(site / f"{name}.png" for name in drawn)):
         copy_file(source, out / source.name)
-    write_text(out / tables.CURVES, tables.curves(home).to_csv(index=False, float_format="%.4g"))
-    if probed := tables.probed(home):
-        write_text(
-            out / tables.CORRELATIONS,
-            pd.concat(map(tables.correlations, probed)).to_csv(index=False, float_format="%.4g"),
-        )
-    if name == "parity" and loaders.has_tree(home):
-        write_text(out / tables.LEVELS, tables.levels(home).to_csv(index=False))
+    for name, table in {tables.CURVES: tables.curves(home), **_tables_of(made)}.items():
+        write_text(out / name, table.to_csv(index=False, float_format="%.4g"))
     write_json(out / _PROVENANCE, provenance(home))
-    write_text(out / TABLE, published_table(out, name, preset.name))
+    write_text(out / TABLE, published_table(out, spec.name, preset.name))
+
+
+def _tables_of(made: Mapping[str, tuple[str, pd.DataFrame]]) -> dict[str, pd.DataFrame]:
+    return {name: table for name, (_, table) in made.items()}
 
 
 def provenance(home: Path) -> dict[str, Any]:
@@ -151,20 +106,24 @@ def published_table(folder: Path, experiment: str, preset: str) -> str:
 
 def claims_table(folder: Path, experiment: str, preset: str) -> str:
     """Claim, command that makes its runs, figure, verdict with every judged number."""
+    figure_of = registry.page_of(experiment).figure_of
     rows = [
         "| claim (criterion in the report) | command | figure | measured,"
         f" `{experiment}/{preset}` |",
         "| --- | --- | --- | --- |",
     ]
-    for claim in loaders.claims(folder):
-        measured = "; ".join(f"{item['name']} {item['text']}" for item in loaders.judged(claim))
-        name = claim["claim"]
-        beyond = " --beyond" if name in _BEYOND else ""
-        command = f"`python -m {experiment}.experiment --preset {preset}{beyond}`"
-        rows.append(
-            f"| {name}: {claim['title']} | {command} | {_link(folder, _FIGURE_OF[name])} |"
-            f" {outcome_in_table(claim['holds'])}: {measured} |"
-        )
+    makes_it = f"python -m {experiment}.experiment --preset {preset}"
+    for claims, command in (
+        (loaders.claims_of(folder / "claims.json"), makes_it),
+        (loaders.claims_of(folder / loaders.BEYOND), f"{makes_it} --beyond"),
+    ):
+        for claim in claims:
+            measured = "; ".join(f"{item['name']} {item['text']}" for item in loaders.judged(claim))
+            name = claim["claim"]
+            rows.append(
+                f"| {name}: {claim['title']} | `{command}` | {_link(folder, figure_of[name])} |"
+                f" {outcome_in_table(claim['holds'])}: {measured} |"
+            )
     return "\n".join(rows) + "\n"
 
 

@@ -18,26 +18,11 @@ from common.runs.files import copy_file, write_text
 from figures import loaders, tables
 
 _DATA = {
-    "learning_times.csv": "t90 of every run and seed",
-    "tuning.csv": "the learning-rate sweeps",
-    "first_checkpoints.csv": "every two-shot student of the sweep over first checkpoints",
     "claims.json": "the claims as numbers",
     loaders.BEYOND: "the same on the runs that the paper does not have",
-    "final_accuracy.csv": "how far every run came within its budget",
-    "teacher/probes/ngram.csv": "M_robust and M_close of every checkpoint",
-    "student_nonterminals.csv": "accuracy of the non-terminal probes on students",
-    "teacher/probes/nonterminals.csv": "the same on the teacher's checkpoints",
-    "teacher/probes/ceiling.json": (
-        "exact accuracy and loss of the best model, and of the best n-gram models"
-    ),
-    "teacher/probes/ceiling.csv": "M_robust and M_close of the best model",
-    "teacher/probes/correlations_in_support.csv": (
-        "correlation of every checkpoint with every subset of the support"
-    ),
-    f"teacher/probes/{loaders.BY_STRATUM}": (
-        "absolute correlations by degree and overlap with the support"
-    ),
+    "tuning.csv": "the learning-rate sweeps",
 }
+"""What every experiment has."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +58,10 @@ class Subject:
     """That made the runs."""
     footnote: str
     """How to read the claims."""
+    data: Mapping[str, str]
+    """Tables of the experiment, by path in its folder, and what each holds."""
+    tables: Mapping[str, tuple[str, pd.DataFrame]]
+    """Tables that were made of its runs, by file name, and what each holds."""
 
 
 def write(
@@ -91,7 +80,7 @@ def write(
         drawn: the figures, in order.
         additions: claims, data and costs of further experiments.
     """
-    data = copy_data(home, folder, additions)
+    data = copy_data(home, folder, subject, additions)
     runs = {name: RunDirectory(home / name) for name in loaders.runs_of(home)}
     provenance = runs["teacher"].manifest
     rows = [run_row(name, run) for name, run in runs.items()]
@@ -145,9 +134,11 @@ def write(
     return folder / "report.html"
 
 
-def copy_data(home: Path, folder: Path, additions: Sequence[Addition]) -> list[dict[str, str]]:
-    """Copy the tables that the figures were drawn from, and every student's and the teacher's
-    curves as one CSV."""
+def copy_data(
+    home: Path, folder: Path, subject: Subject, additions: Sequence[Addition]
+) -> list[dict[str, str]]:
+    """Keep the tables that the figures were drawn from, and every student's and the teacher's
+    curves as one CSV; returns what the page says of each."""
     target = folder / "data"
     target.mkdir(parents=True, exist_ok=True)
     links = []
@@ -159,18 +150,11 @@ def copy_data(home: Path, folder: Path, additions: Sequence[Addition]) -> list[d
             write_text(target / name, content.to_csv(index=False, float_format="%.6g"))
         links.append({"href": f"data/{quote(name)}", "name": name, "text": text})
 
-    for source, text in _DATA.items():
-        if loaders.says_something(home / source):
-            keep(Path(source).name, text, home / source)
-    for teacher in loaders.replicas(home):
-        for source in sorted(teacher.glob("probes/*.csv")):
-            keep(f"{teacher.name}_{source.name}", f"the same of {teacher.name}", source)
-    if loaders.has_tree(home):
-        keep(
-            tables.LEVELS,
-            "the transition of every level of hierarchical parity and seed",
-            tables.levels(home),
-        )
+    for path, text in {**_DATA, **subject.data}.items():
+        if loaders.says_something(home / path):
+            keep(data_name(path), text, home / path)
+    for name, (text, table) in subject.tables.items():
+        keep(name, text, table)
     for addition in additions:
         for source, name, text in addition.tables:
             keep(name, text, source)
@@ -181,6 +165,14 @@ def copy_data(home: Path, folder: Path, additions: Sequence[Addition]) -> list[d
     ]
     keep(tables.CURVES, "accuracy and loss of every seed at every evaluation", pd.concat(curves))
     return links
+
+
+def data_name(path: str) -> str:
+    """What a table is called beside the report: the teacher's by its own name, others' with that of
+    their run."""
+    run, probes, name = Path(path).parts if path.count("/") == 2 else ("", "", Path(path).name)
+    is_of_another = probes == "probes" and run != "teacher"
+    return f"{run}_{name}" if is_of_another else name
 
 
 def run_row(name: str, run: RunDirectory) -> dict[str, str]:

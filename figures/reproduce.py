@@ -15,8 +15,8 @@ from rich.console import Console
 
 from common.base.config import Runtime, parse
 from common.base.errors import UserError, run_command
-from figures import make
-from figures.make import PAGES
+from common.experiment.spec import ExperimentSpec
+from figures import make, registry
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ def main(args: list[str]) -> None:
     command = parse(ReproduceCommand, args, prog="figures.reproduce", description=text)
     parts = list(parts_of(command.preset, beyond=command.beyond))
     if not parts:
-        known = sorted({preset for page in PAGES.values() for preset in page.presets})
+        specs = [registry.spec_of(name) for name in registry.names()]
+        known = sorted({preset for spec in specs for preset in spec.presets})
         what = "nothing goes beyond the paper there" if command.beyond else "no experiment has it"
         raise UserError(f"--preset {command.preset}: {what}; choose one of {', '.join(known)}")
     where = ("--root", str(command.root))
@@ -62,17 +63,8 @@ def main(args: list[str]) -> None:
     for part in parts:
         for module, *rest in part.commands:
             importlib.import_module(module).main([*rest, *where, *runtime])
-        make.main(
-            [
-                "--experiment",
-                part.experiment,
-                "--preset",
-                part.preset,
-                *where,
-                "--out",
-                str(command.out),
-            ]
-        )
+        drawn = ("--experiment", part.experiment, "--preset", part.preset)
+        make.main([*drawn, *where, "--out", str(command.out)])
     reports = [command.out / part.experiment / part.preset / "report.html" for part in parts]
     Console(stderr=True, soft_wrap=True, highlight=False).print(
         f"reports: {', '.join(map(str, reports))}"
@@ -82,17 +74,26 @@ def main(args: list[str]) -> None:
 def parts_of(size: str, *, beyond: bool) -> Iterator[Part]:
     """What a size consists of, in order; beyond the paper only presets that have something
     there."""
-    for experiment, page in PAGES.items():
+    for name in registry.names():
+        spec = registry.spec_of(name)
         for preset in (size, f"transformer-{size}"):
-            if preset not in page.presets:
+            if preset not in spec.presets:
                 continue
-            commands = (
-                page.beyond(preset)
-                if beyond
-                else ((f"{experiment}.experiment", "--preset", preset),)
-            )
+            runs = (f"{name}.experiment", "--preset", preset)
+            commands = beyond_commands(spec, preset) if beyond else (runs,)
             if commands:
-                yield Part(experiment, preset, commands)
+                yield Part(name, preset, commands)
+
+
+def beyond_commands(spec: ExperimentSpec, preset: str) -> tuple[tuple[str, ...], ...]:
+    """The commands that run what a preset has beyond the paper."""
+    commands = []
+    if spec.goes_beyond(spec.presets[preset].config):
+        commands.append((f"{spec.name}.experiment", "--preset", preset, "--beyond"))
+    study = registry.page_of(spec.name).study
+    if study is not None and preset in study.presets:
+        commands.append((study.module, "--preset", preset))
+    return tuple(commands)
 
 
 if __name__ == "__main__":

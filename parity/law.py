@@ -205,7 +205,7 @@ def main(args: list[str]) -> None:
     )
     command = parse(LawCommand, args, prog="parity.law", description=text)
     config, home = preset.config, command.root / "law" / preset.name
-    ks = sorted({point.k for point in config.points})
+    ks = ks_of(config)
     if command.k is not None and command.k not in ks:
         raise UserError(f"--k {command.k}: this preset has k = {', '.join(map(str, ks))}")
     stages = {k: plan(config, home, k) for k in ks}
@@ -284,6 +284,11 @@ def wait_for(children: Sequence[subprocess.Popen[bytes]], signals: Notes) -> Non
                 child.send_signal(number)
             num_passed_on += 1
         sleep(WAITING_SECONDS)
+
+
+def ks_of(config: LawConfig) -> list[int]:
+    """The degrees of the parities."""
+    return sorted({point.k for point in config.points})
 
 
 def plan(config: LawConfig, home: Path, k: int) -> list[Stage]:

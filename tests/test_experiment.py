@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import parity.page
 from common.base.config import Preset, TrainingConfig
 from common.base.errors import UserError
 from common.experiment.plan import plan_preset
@@ -24,11 +25,12 @@ from common.nn.transformer import TransformerConfig
 from common.runs.directory import RunDirectory, runs_below
 from common.train.optim import OptimConfig
 from common.train.schedule import ScheduleConfig
-from figures import fresh, loaders, make, publish, redraw, reproduce, tables
+from figures import fresh, loaders, make, publish, redraw, registry, reproduce, tables
 from figures.loaders import BEYOND
 from parity import claims, experiment, train
 from parity.config import StudentConfig, TrainConfig
 from parity.data import ParityData
+from parity.page import PAGE
 from parity.presets import PRESETS, Experiment
 from parity.spec import SPEC
 from tests.tiny_experiment import tiny_experiment
@@ -137,14 +139,13 @@ def test_figures_that_are_out_of_date_are_noticed(tmp_path: Path) -> None:
 
 def test_figures_of_what_has_not_been_run_are_left_out(tmp_path: Path) -> None:
     config = tiny_experiment()
-    without = {name for name, _ in make.parity_figures(config, tmp_path)}
+    assert PAGE.absent(config, tmp_path) == {"levels", "first"}
+    assert len(PAGE.chosen(config, tmp_path)) == len(PAGE.figures) - 2
     (tmp_path / "beyond.json").touch()
-    assert {name for name, _ in make.parity_figures(config, tmp_path)} - without == {
-        "levels",
-        "first",
-    }
+    assert PAGE.absent(config, tmp_path) == set()
+    assert PAGE.chosen(config, tmp_path) == list(PAGE.figures.values())
     with_neither = replace(config, tree=None, first=None, replicas=())
-    assert {name for name, _ in make.parity_figures(with_neither, tmp_path)} == without
+    assert PAGE.absent(with_neither, tmp_path) == {"levels", "first"}
 
 
 def test_figures_are_not_drawn_among_other_things(
@@ -351,8 +352,8 @@ def test_a_size_is_reproduced_and_found_done(
 ) -> None:
     """The parts of a size run in order: here the tiny experiment alone, which is done and drawn."""
     monkeypatch.setitem(PRESETS, "quick", Preset("quick", "A tiny problem.", tiny_experiment()))
-    monkeypatch.setattr(make, "LAW_SIZES", ())
-    monkeypatch.setitem(make.PAGES, "pcfg", replace(make.PAGES["pcfg"], presets={}))
+    monkeypatch.setattr(registry, "EXPERIMENTS", ("parity",))
+    monkeypatch.setattr(parity.page, "PAGE", replace(PAGE, study=None))
     monkeypatch.delitem(PRESETS, "transformer-quick")
     command = ["--root", str(finished), "--out", str(finished / "site")]
     for flags in ([], ["--beyond"]):

@@ -17,8 +17,9 @@ from markupsafe import escape
 from common.base.config import Preset
 from common.runs.directory import RunDirectory
 from figures import law as law_figure
-from figures import levels, loaders, make, overview, report, spike, tables, width
+from figures import levels, loaders, overview, report, spike, tables, width
 from figures import transition as transition_figure
+from parity.page import PAGE
 from parity.presets import PRESETS
 from tests.commands import REPOSITORY
 from tests.tiny_experiment import tiny_experiment
@@ -59,7 +60,7 @@ def test_captions_say_what_is_drawn(finished: Path, monkeypatch: pytest.MonkeyPa
     assert "Diamonds: the paper's points" in transition_figure.caption(home)
     assert "There is no sweep" in width.caption(home)
     assert "Thin" not in overview.caption(home)
-    assert "no sweep of this experiment" in make.parity_footnote(PRESETS["quick"].config)
+    assert "no sweep of this experiment" in PAGE.footnote(PRESETS["quick"].config)
 
 
 def test_teachers_without_a_transition_are_drawn_and_said_to_have_none(
@@ -83,7 +84,7 @@ def test_the_law_is_part_of_the_report(finished: Path, tmp_path: Path) -> None:
     addition = law_figure.addition(home)
     assert addition.runs == "the law over d (1 runs)"
     assert addition.seconds == RunDirectory(home / "k3-d16" / "teacher").manifest["wall_seconds"]
-    subject = report.Subject("A title", "quick", "a note", "a command", "a footnote")
+    subject = report.Subject("A title", "quick", "a note", "a command", "a footnote", {}, {})
     page = report.write(
         finished / "parity" / "quick", tmp_path, subject, [], [addition]
     ).read_text()

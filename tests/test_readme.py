@@ -20,7 +20,7 @@ from common.base.errors import UserError
 from common.judge.stats import INTERVALS
 from common.judge.verdict import outcome_in_table
 from figures import law as figures_law
-from figures import loaders, make, publish, readme, reproduce
+from figures import loaders, publish, readme, registry, reproduce
 from parity import presets as parity_presets
 from parity.law import LAW_PRESETS
 from pcfg import presets as pcfg_presets
@@ -115,7 +115,7 @@ def test_make_runs_what_a_preset_has(size: str, beyond: bool) -> None:
     }
     parts = list(reproduce.parts_of(size, beyond=beyond))
     assert {command for part in parts for command in part.commands} == wanted
-    assert all(make.PAGES[part.experiment].presets[part.preset] for part in parts)
+    assert all(registry.spec_of(part.experiment).presets[part.preset] for part in parts)
     target = "beyond" if beyond else "figures"
     (line,) = [
         line
@@ -418,8 +418,8 @@ def of_costs() -> Iterator[tuple[str, str]]:
     yield README, f"`make figures` takes {whole}"
     notes = {
         f"{experiment}/{name}": preset.note
-        for experiment, page in make.PAGES.items()
-        for name, preset in page.presets.items()
+        for experiment in registry.EXPERIMENTS
+        for name, preset in registry.spec_of(experiment).presets.items()
     }
     for name in ("parity/laptop", "parity/transformer-laptop", "pcfg/laptop"):
         yield notes[name], f"{minutes[name]:g} minutes on two"
@@ -482,8 +482,8 @@ def test_notes_tell_settings_and_not_results() -> None:
     """A note names its command, and the folder of its results where there is one."""
     presets = {
         (experiment, name): preset
-        for experiment, page in make.PAGES.items()
-        for name, preset in page.presets.items()
+        for experiment in registry.EXPERIMENTS
+        for name, preset in registry.spec_of(experiment).presets.items()
     } | {("law", name): preset for name, preset in LAW_PRESETS.items()}
     for (experiment, name), preset in presets.items():
         assert f"--preset {name}." in preset.note

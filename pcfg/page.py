@@ -1,0 +1,43 @@
+"""What the report of masked prediction on grammars holds."""
+
+from figures import ancestors, phases, students, tables
+from figures.page import Page
+
+DATA = {
+    "final_accuracy.csv": "how far every run came within its budget",
+    tables.FIRST: "every two-shot student of the sweep over first checkpoints",
+    "student_nonterminals.csv": "accuracy of the non-terminal probes on students",
+    "teacher/probes/nonterminals.csv": "the same on the teacher's checkpoints",
+    "teacher/probes/ngram.csv": "M_robust and M_close of every checkpoint",
+    "teacher/probes/ceiling.json": (
+        "exact accuracy and loss of the best model, and of the best n-gram models"
+    ),
+    "teacher/probes/ceiling.csv": "M_robust and M_close of the best model",
+}
+
+PAGE = Page(
+    title="Implicit curriculum in masked prediction on a grammar",
+    figures={"phases": phases, "students": students, "ancestors": ancestors},
+    figure_of={
+        "B1": "phases",
+        "B2": "phases",
+        "B3": "phases",
+        "B4": "students",
+        "B5": "students",
+        "B6": "ancestors",
+    },
+    data=lambda _: DATA,
+    published=(
+        "final_accuracy.csv",
+        tables.FIRST,
+        "student_nonterminals.csv",
+        "teacher/probes/nonterminals.csv",
+        "teacher/probes/ngram.csv",
+        "teacher/probes/ngram.json",
+        "teacher/probes/ceiling.json",
+        "teacher/probes/ceiling.csv",
+    ),
+    footnote=lambda _: (
+        "Distances are total variations, half of the L1 norm that the paper reports."
+    ),
+)

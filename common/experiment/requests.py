@@ -180,8 +180,8 @@ def shared_layers(spec: ExperimentSpec, student: Any, teacher: Any) -> int:
     if student.schedule == "projections" and not is_alike:
         raise UserError(
             "--schedule projections pairs the hidden layers of student and teacher, which must be"
-            f" of one kind and depth: the student's model is {_kind(student.model)} with {ours},"
-            f" the teacher's {_kind(teacher.model)} with {theirs}"
+            f" of one kind and depth: the student's model is {_kind(student.model)} with {ours} of"
+            f" them, the teacher's {_kind(teacher.model)} with {theirs}"
         )
     return ours
 
@@ -226,4 +226,4 @@ def _paths(**paths: Path | None) -> dict[str, str]:
 
 
 def _kind(model: Any) -> str:
-    return f"a {type(model).__name__.removesuffix('Config')}"
+    return type(model).__name__.removesuffix("Config")

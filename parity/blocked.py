@@ -21,8 +21,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from common.nn.models import Params
-from common.train.engine import Batch, Problem, ScanEngine, TrainState, lane_key
+from common.nn.functional import Batch, Params
+from common.train.engine import Problem, ScanEngine, TrainState, lane_key
 from common.train.lanes import LaneArrays
 from common.train.losses import masked_mean
 

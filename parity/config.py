@@ -6,42 +6,41 @@ from dataclasses import replace
 from typing import Annotated, Literal, TypeVar
 
 import jax
-import jax.numpy as jnp
 import tyro
 from pydantic import Discriminator, Tag
 
 from common.base.config import Seed, TrainingConfig, configuration, last_value
 from common.base.errors import UserError
 from common.judge.transition import DetectorConfig
-from common.nn.models import Functional, MLPConfig, Params, functional_mlp
+from common.nn.functional import Functional, Params
+from common.nn.gpt2 import GPT2Config, gpt2_flops
+from common.nn.mlp import MLPConfig, mlp_flops
 from common.nn.projections import projection_loss
-from common.nn.transformer import TransformerConfig, functional_transformer
 from common.train.engine import KEPT_PROBLEMS, Engine, Problem, ProblemSize, ScanEngine
 from common.train.lanes import Lane, lanes_of
 from common.train.losses import DistillationLoss, on_labels
 from common.train.optim import OptimConfig, make_optimizer
 from common.train.schedule import ScheduleConfig, ScheduleName
-from common.train.speed import Work, mlp_flops, training_work, transformer_flops
+from common.train.speed import Work, training_work
 from parity.blocked import BlockedEngine
 from parity.data import ParityData, eval_batch, level_correct, sample, supports_of
+from parity.model import model_of
 
 EngineName = Literal["auto", "scan", "blocked"]
 MAX_BLOCKED_BATCH = 8
 """Where the gain was measured; larger batches are matrix products already and gain less."""
-VOCABULARY = 2
-"""Tokens of a Transformer: 0 stands for the coordinate +1, 1 for -1."""
 
 
 def _model_tag(value: object) -> str:
     is_transformer = (
-        "heads" in value if isinstance(value, Mapping) else isinstance(value, TransformerConfig)
+        "heads" in value if isinstance(value, Mapping) else isinstance(value, GPT2Config)
     )
     return "(transformer)" if is_transformer else "(mlp)"
 
 
 ModelConfig = tyro.conf.AvoidSubcommands[
     Annotated[
-        Annotated[MLPConfig, Tag("(mlp)")] | Annotated[TransformerConfig, Tag("(transformer)")],
+        Annotated[MLPConfig, Tag("(mlp)")] | Annotated[GPT2Config, Tag("(transformer)")],
         Discriminator(_model_tag),
     ]
 ]
@@ -98,14 +97,14 @@ ModelDefaults = Mapping[str, tuple[ModelConfig, OptimConfig]]
 TEACHER_DEFAULTS: ModelDefaults = {
     "mlp": (MLPConfig(50_000), OptimConfig((0.005,))),
     "transformer": (
-        TransformerConfig(heads=32, dropout=0.1),
+        GPT2Config(heads=32, dropout=0.1),
         OptimConfig((3e-4,), schedule="cosine", kind="adam"),
     ),
 }
 STUDENT_DEFAULTS: ModelDefaults = {
     "mlp": (MLPConfig(100), OptimConfig((0.01,), schedule="cosine")),
     "transformer": (
-        TransformerConfig(heads=4, dropout=0.1),
+        GPT2Config(heads=4, dropout=0.1),
         OptimConfig((1e-4,), schedule="cosine", kind="adam"),
     ),
 }
@@ -223,28 +222,8 @@ def make_engine(
 
 
 def functional_model(config: TrainConfig | StudentConfig) -> Functional:
-    """The configured model; see `model_of`."""
+    """The configured model; see `parity.model`."""
     return model_of(config.data, config.model)
-
-
-def model_of(data: ParityData, model: ModelConfig) -> Functional:
-    """A model on these data; `apply` takes inputs `(B, d)` in {-1,+1} to logits `(B, 2^depth)`.
-
-    A Transformer reads x as tokens (1 - x) / 2 and answers at the last position (paper section 3).
-    """
-    if isinstance(model, MLPConfig):
-        return functional_mlp(model, data.d, data.num_classes)
-    transformer = functional_transformer(
-        model, VOCABULARY, data.d, data.num_classes, last_only=True
-    )
-
-    def apply(params: Params, inputs: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        return transformer.apply(params, (inputs < 0).astype(jnp.int32), key)
-
-    def hidden(params: Params, x_BxD: jax.Array, layer: int) -> jax.Array:
-        return transformer.hidden(params, (x_BxD < 0).astype(jnp.int32), layer)
-
-    return Functional(transformer.init, apply, hidden, transformer.num_layers)
 
 
 def work_of(data: ParityData, model: ModelConfig, teacher_model: ModelConfig | None = None) -> Work:
@@ -258,7 +237,7 @@ def _forward_flops(data: ParityData, model: ModelConfig) -> float:
     """Operations of the products in one forward pass of one example."""
     if isinstance(model, MLPConfig):
         return mlp_flops(model, data.d, data.num_classes)
-    return transformer_flops(model, data.num_classes, data.d, answers=1)
+    return gpt2_flops(model, data.num_classes, data.d, num_asked=1)
 
 
 def apply_model(
@@ -269,11 +248,6 @@ def apply_model(
 
 
 def _check_engine(config: TrainConfig | StudentConfig) -> None:
-    if isinstance(config.model, TransformerConfig) and config.model.head != "linear":
-        raise ValueError(
-            f"model.head = {config.model.head} answers with a token at every position; parity needs"
-            " model.head = linear"
-        )
     if config.engine == "blocked" and (reason := _why_not_blocked(config)):
         raise ValueError(f"engine = blocked trains {reason}; use --engine auto")
 

@@ -18,7 +18,7 @@ from common.base.config import (
 from common.base.errors import UserError, run_command
 from common.base.mesh import set_up_devices
 from common.judge.transition import Watch
-from common.nn.models import MLPConfig
+from common.nn.mlp import MLPConfig
 from common.runs.directory import RunDirectory
 from common.runs.lineage import PlannedRun
 from common.teach.distill import Distillation, check_flags, planned_student, student_record

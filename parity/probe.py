@@ -27,7 +27,8 @@ from common.base.keys import seed_key
 from common.base.mesh import over_lanes, set_up_devices
 from common.base.parts import in_parts, part_size
 from common.base.reading import read_table
-from common.nn.models import MLPConfig, Params
+from common.nn.functional import Params
+from common.nn.mlp import MLPConfig
 from common.runs.directory import RunDirectory
 from common.runs.files import write_text
 from common.runs.probing import FOLDER, opened_probe, probed_run

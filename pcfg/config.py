@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from common.base.config import Seed, TrainingConfig, configuration, from_dict
 from common.base.errors import UserError
 from common.judge.phases import PhaseConfig
-from common.nn.models import Functional, Inputs, Params
+from common.nn.bert import BERTConfig, bert_flops, functional_bert
+from common.nn.functional import Functional, Inputs, Params
 from common.nn.projections import projection_loss
-from common.nn.transformer import TransformerConfig, functional_transformer
 from common.runs.directory import RunDirectory
 from common.runs.tuning import TunedBy
 from common.sequence.masking import MaskingConfig
@@ -21,7 +21,7 @@ from common.train.lanes import Lane, lanes_of
 from common.train.losses import DistillationLoss, on_labels
 from common.train.optim import OptimConfig, make_optimizer
 from common.train.schedule import ScheduleConfig, ScheduleName
-from common.train.speed import Work, training_work, transformer_flops
+from common.train.speed import Work, training_work
 from pcfg.data import PCFGData, eval_batch, identity, sample
 from pcfg.sampler import Sampler, make_sampler
 
@@ -34,13 +34,10 @@ class TrainConfig:
     """A model trained on masked sentences: the teacher."""
 
     data: PCFGData
-    model: TransformerConfig
+    model: BERTConfig
     optim: OptimConfig
     training: TrainingConfig
     masking: MaskingConfig = MaskingConfig()
-
-    def __post_init__(self) -> None:
-        _check_model(self.model)
 
 
 @configuration
@@ -48,7 +45,7 @@ class StudentConfig:
     """A model trained under a supervision schedule: the student."""
 
     data: PCFGData
-    model: TransformerConfig
+    model: BERTConfig
     optim: OptimConfig
     training: TrainingConfig
     masking: MaskingConfig = MaskingConfig()
@@ -65,32 +62,10 @@ class StudentConfig:
     """All seeds see the same sentences and masks, so that one teacher (--teacher-seed) answers once
     for all; they differ in their initial weights."""
 
-    def __post_init__(self) -> None:
-        _check_model(self.model)
 
-
-def _check_model(model: TransformerConfig) -> None:
-    if model.causal:
-        raise ValueError(
-            "model.causal = True: a masked token is predicted from both sides; give"
-            " --model.no-causal"
-        )
-
-
-def bert(
-    heads: int, *, layers: int = 4, dropout: float = 0.1, head_size: int = 8
-) -> TransformerConfig:
+def bert(heads: int, *, layers: int = 4, dropout: float = 0.1, head_size: int = 8) -> BERTConfig:
     """The published model (paper section 4): BERT with heads of size 8."""
-    return TransformerConfig(
-        heads,
-        head_size,
-        layers,
-        causal=False,
-        norm="post",
-        gelu="exact",
-        head="bert",
-        dropout=dropout,
-    )
+    return BERTConfig(heads, head_size, layers, dropout=dropout)
 
 
 def config_of(run: RunDirectory) -> TrainConfig | StudentConfig:
@@ -126,22 +101,19 @@ def functional_model(config: TrainConfig | StudentConfig, sampler: Sampler) -> F
     return model_of(config.model, sampler)
 
 
-def model_of(model: TransformerConfig, sampler: Sampler) -> Functional:
+def model_of(model: BERTConfig, sampler: Sampler) -> Functional:
     """A model of a grammar's sentences; `apply` takes `TokenInputs` to logits `(B, T, V)` over all
     token ids."""
     size = sampler.vocabulary.size
-    return functional_transformer(model, size, sampler.longest + 2, size)
+    return functional_bert(model, size, sampler.longest + 2)
 
 
-def work_of(
-    sampler: Sampler, model: TransformerConfig, teacher_model: TransformerConfig | None = None
-) -> Work:
+def work_of(sampler: Sampler, model: BERTConfig, teacher_model: BERTConfig | None = None) -> Work:
     """What a sentence costs in training."""
     vocabulary, length = sampler.vocabulary.size, sampler.longest + 2
-    of_teacher = (
-        0.0 if teacher_model is None else transformer_flops(teacher_model, vocabulary, length)
-    )
-    return training_work(transformer_flops(model, vocabulary, length), of_teacher, length)
+    flops = functools.partial(bert_flops, vocabulary=vocabulary, length=length, num_asked=length)
+    of_teacher = 0.0 if teacher_model is None else flops(teacher_model)
+    return training_work(flops(model), of_teacher, length)
 
 
 def teacher_problem(config: TrainConfig) -> Problem:
@@ -160,7 +132,7 @@ def student_problem(config: StudentConfig, teacher: TrainConfig | None) -> Probl
 def _problem(
     config: TrainConfig | StudentConfig,
     role: str,
-    teacher_model: TransformerConfig | None,
+    teacher_model: BERTConfig | None,
     loss: DistillationLoss | None,
 ) -> Problem:
     optim = replace(config.optim, learning_rate=(1.0,))  # a rate belongs to its lane
@@ -182,10 +154,10 @@ class _Data(NamedTuple):
 def _without_lanes(
     role: str,
     data: _Data,
-    model: TransformerConfig,
+    model: BERTConfig,
     optim: OptimConfig,
     size: ProblemSize,
-    teacher_model: TransformerConfig | None,
+    teacher_model: BERTConfig | None,
     loss: DistillationLoss | None,
 ) -> Problem:
     """A problem whose lanes are to be filled in; made once, so that runs that differ in nothing

@@ -36,8 +36,8 @@ from common.base.errors import UserError, run_command
 from common.base.keys import seed_key
 from common.base.mesh import over_lanes, set_up_devices
 from common.base.reading import read_table
-from common.nn.models import Params
-from common.nn.transformer import TokenInputs
+from common.nn.blocks import TokenInputs
+from common.nn.functional import Params
 from common.runs.directory import RunDirectory
 from common.runs.files import write_text
 from common.runs.probing import FOLDER, chosen_steps, opened_probe, probed_run

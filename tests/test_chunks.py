@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from common.base.config import TrainingConfig, parse
 from common.experiment.plan import StageCommand
-from common.nn.models import MLPConfig
+from common.nn.mlp import MLPConfig
 from common.train.chunks import BLOCK, MAX_LAYER_STEPS, MAX_OPERATIONS, chunk_steps
 from common.train.command import TrainingCommand
 from common.train.engine import Problem

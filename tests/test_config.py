@@ -24,7 +24,7 @@ from common.base.config import (
     with_flags,
 )
 from common.base.errors import RunError, UserError
-from common.nn.models import MLPConfig
+from common.nn.mlp import MLPConfig
 from common.train.optim import OptimConfig
 from parity import distill, experiment, law, train
 from parity.config import TrainConfig

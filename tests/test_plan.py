@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from common.base.errors import UserError
-from common.nn.transformer import TransformerConfig
+from common.nn.gpt2 import GPT2Config
 from figures import make
 from parity import experiment
 from parity.presets import PRESETS
@@ -19,7 +19,7 @@ from tests.test_experiment import tiny_experiment
 def test_teacher_and_student_are_of_one_kind() -> None:
     tiny = tiny_experiment()
     with pytest.raises(ValueError, match="two kinds"):
-        replace(tiny, teacher=replace(tiny.teacher, model=TransformerConfig(2)))
+        replace(tiny, teacher=replace(tiny.teacher, model=GPT2Config(2)))
     with pytest.raises(ValueError, match="student's width 8 another budget"):
         replace(tiny, label_steps=100)
 

@@ -9,8 +9,9 @@ import pytest
 
 from common.base.errors import RunError
 from common.base.keys import seed_key
+from common.nn.functional import Batch
 from common.runs.directory import RunDirectory
-from common.train.engine import Batch, ScanEngine
+from common.train.engine import ScanEngine
 from parity import config as parity_config
 from parity import train
 from tests.conftest import TINY

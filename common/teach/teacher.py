@@ -13,7 +13,7 @@ import numpy as np
 from common.base.config import TrainingConfig
 from common.base.errors import UserError
 from common.judge.transition import Detector, NoTransition, Transition
-from common.nn.models import Params
+from common.nn.functional import Params
 from common.runs.directory import RunDirectory, finished_run
 from common.runs.lineage import result_hash
 from common.runs.trajectory import Trajectory

@@ -21,7 +21,7 @@ from common.base.config import TrainingConfig
 from common.base.keys import purpose_key
 from common.base.mesh import LANE, compiler_options, lane_mesh
 from common.base.parts import in_parts, part_size
-from common.nn.models import Functional, Inputs, Params
+from common.nn.functional import Batch, Functional, Inputs, Params
 from common.train.lanes import Lane, LaneArrays
 from common.train.losses import label_cross_entropy, masked_mean
 from common.train.speed import Work
@@ -42,14 +42,6 @@ is the student's own logits, to be ignored."""
 HiddenLossFn = Callable[[Params, Params, Inputs, int, jax.Array], jax.Array]
 """(student's parameters, teacher's parameters, inputs, layer, key) to loss per position, for steps
 in which a hidden layer learns."""
-
-
-class Batch(NamedTuple):
-    """Inputs, labels, and the mask of supervised positions (same shape as the labels)."""
-
-    inputs: Inputs
-    labels: jax.Array
-    mask: jax.Array
 
 
 class ProblemSize(NamedTuple):

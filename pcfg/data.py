@@ -3,12 +3,11 @@
 import hashlib
 
 import jax
-import jax.numpy as jnp
 
 from common.base.config import NonNegativeInt, Seed, configuration
 from common.base.keys import purpose_key, seed_key
-from common.nn.blocks import TokenInputs
 from common.nn.functional import Batch
+from common.sequence.masked_batches import masked_batch
 from common.sequence.masking import MaskingConfig, mask_tokens
 from pcfg.grammar import Grammar, load
 from pcfg.sampler import Sampler
@@ -73,11 +72,7 @@ def masked(
         pad_id=vocabulary.pad,
         word_ids=vocabulary.terminal_ids,
     )
-    return Batch(
-        TokenInputs(as_seen.inputs_BxT, as_seen.visible_BxT),
-        tokens_BxT,
-        as_seen.selected_BxT.astype(jnp.float32),
-    )
+    return masked_batch(tokens_BxT, as_seen, fraction=masking.fraction, vocabulary=vocabulary.size)
 
 
 def eval_batch(

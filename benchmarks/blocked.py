@@ -20,7 +20,7 @@ from benchmarks.parity_mlp import measure
 from common.base.config import PositiveInt, TrainingConfig, parse
 from common.base.errors import run_command
 from common.base.mesh import set_up_devices
-from common.nn.models import MLPConfig
+from common.nn.mlp import MLPConfig
 from common.train.engine import ScanEngine
 from common.train.optim import OptimConfig
 from parity.blocked import BLOCK_ROWS, BlockedEngine

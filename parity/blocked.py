@@ -21,11 +21,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from common.nn.models import Params
+from common.nn.functional import Batch, Params
 from common.train.engine import ScanEngine, TrainState, lane_key
 from common.train.lanes import LaneArrays
 from common.train.losses import label_cross_entropy, masked_mean
-from common.train.problem import Batch, Data, Problem
+from common.train.problem import Data, Problem
 
 BLOCK_ROWS = 32
 """Examples in a block. The steps in order cost more with longer blocks, the products with shorter

@@ -8,8 +8,8 @@ from pydantic import Discriminator, Tag
 
 from common.base.config import TrainingConfig, configuration
 from common.judge.transition import DetectorConfig
-from common.nn.models import MLPConfig
-from common.nn.transformer import TransformerConfig
+from common.nn.gpt2 import GPT2Config
+from common.nn.mlp import MLPConfig
 from common.teach.settings import StudentSettings
 from common.train.optim import OptimConfig
 from parity.data import ParityData
@@ -21,14 +21,14 @@ MAX_BLOCKED_BATCH = 8
 
 def _model_tag(value: object) -> str:
     is_transformer = (
-        "heads" in value if isinstance(value, Mapping) else isinstance(value, TransformerConfig)
+        "heads" in value if isinstance(value, Mapping) else isinstance(value, GPT2Config)
     )
     return "(transformer)" if is_transformer else "(mlp)"
 
 
 ModelConfig = tyro.conf.AvoidSubcommands[
     Annotated[
-        Annotated[MLPConfig, Tag("(mlp)")] | Annotated[TransformerConfig, Tag("(transformer)")],
+        Annotated[MLPConfig, Tag("(mlp)")] | Annotated[GPT2Config, Tag("(transformer)")],
         Discriminator(_model_tag),
     ]
 ]
@@ -48,11 +48,6 @@ class TrainConfig:
     rounding differs. auto: where possible."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.model, TransformerConfig) and self.model.head != "linear":
-            raise ValueError(
-                f"model.head = {self.model.head} answers with a token at every position; parity"
-                " needs model.head = linear"
-            )
         reason = why_not_blocked(self)
         if self.engine == "blocked" and reason:
             raise ValueError(f"engine = blocked trains {reason}; use --engine auto")

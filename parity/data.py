@@ -18,7 +18,7 @@ from pydantic import Field
 from common.base.config import PositiveInt, Seed, configuration
 from common.base.errors import UserError
 from common.base.keys import seed_key
-from common.train.engine import Batch
+from common.nn.functional import Batch
 
 Supports = tuple[tuple[int, ...], ...]
 """The supports of all inner nodes in heap order (the children of node n are 2n + 1, left, and 2n +

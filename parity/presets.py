@@ -7,8 +7,8 @@ from pydantic import Field
 
 from common.base.config import PositiveInt, Preset, Seed, TrainingConfig, configuration
 from common.base.size import Size
-from common.nn.models import MLPConfig
-from common.nn.transformer import TransformerConfig
+from common.nn.gpt2 import GPT2Config
+from common.nn.mlp import MLPConfig
 from common.runs.tuning import SweepConfig
 from common.train.losses import DistillationLoss
 from common.train.optim import OptimConfig
@@ -253,9 +253,9 @@ def _paper() -> Experiment:
     )
 
 
-def _gpt2(heads: int) -> TransformerConfig:
+def _gpt2(heads: int) -> GPT2Config:
     """A small GPT-2; from GPT-2's own narrow initial weights it would leave the plateau late."""
-    return TransformerConfig(heads, head_size=4, layers=1, init_std=0.2)
+    return GPT2Config(heads, head_size=4, layers=1, init_std=0.2)
 
 
 def _transformer_quick() -> Experiment:

@@ -19,7 +19,8 @@ from common.base.parts import in_parts, part_size
 from common.base.reading import read_table
 from common.experiment.commands import probe_command
 from common.experiment.spec import Probe
-from common.nn.models import MLPConfig, Params
+from common.nn.functional import Params
+from common.nn.mlp import MLPConfig
 from common.runs.directory import RunDirectory
 from common.runs.files import write_text
 from common.runs.probing import FOLDER, opened_probe, probed_run

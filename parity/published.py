@@ -7,8 +7,8 @@ from typing import Any, Literal
 from common.base.config import last_value
 from common.base.errors import UserError
 from common.experiment.spec import Flags
-from common.nn.models import MLPConfig
-from common.nn.transformer import TransformerConfig
+from common.nn.gpt2 import GPT2Config
+from common.nn.mlp import MLPConfig
 from common.train.optim import OptimConfig
 from parity.config import ConfigT, ModelConfig, StudentConfig
 
@@ -21,14 +21,14 @@ ModelDefaults = Mapping[str, tuple[ModelConfig, OptimConfig]]
 TEACHER_DEFAULTS: ModelDefaults = {
     "mlp": (MLPConfig(50_000), OptimConfig((0.005,))),
     "transformer": (
-        TransformerConfig(heads=32, dropout=0.1),
+        GPT2Config(heads=32, dropout=0.1),
         OptimConfig((3e-4,), schedule="cosine", kind="adam"),
     ),
 }
 STUDENT_DEFAULTS: ModelDefaults = {
     "mlp": (MLPConfig(100), OptimConfig((0.01,), schedule="cosine")),
     "transformer": (
-        TransformerConfig(heads=4, dropout=0.1),
+        GPT2Config(heads=4, dropout=0.1),
         OptimConfig((1e-4,), schedule="cosine", kind="adam"),
     ),
 }

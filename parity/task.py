@@ -5,24 +5,23 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from common.base.errors import UserError
 from common.judge.transition import DetectorConfig, Watch
-from common.nn.models import Functional, MLPConfig, Params, functional_mlp
-from common.nn.transformer import functional_transformer
+from common.nn.functional import Batch, Functional, Params
+from common.nn.gpt2 import gpt2_flops
+from common.nn.mlp import MLPConfig, mlp_flops
 from common.runs.directory import RunDirectory
 from common.train.engine import ScanEngine
-from common.train.problem import Batch, Data, Task
-from common.train.speed import Work, mlp_flops, training_work, transformer_flops
+from common.train.problem import Data, Task
+from common.train.speed import Work, training_work
 from parity.blocked import BlockedEngine
 from parity.config import ModelConfig, StudentConfig, TrainConfig, why_not_blocked
 from parity.data import ParityData, Supports, eval_batch, level_correct, sample, supports_of
+from parity.model import model_of
 
 MIN_WIDTH_ALONE = 10_000
 """From this width on a GPU is busy with one lane; measured at 100 and at 50,000 (benchmarks)."""
-VOCABULARY = 2
-"""Tokens of a Transformer: 0 stands for the coordinate +1, 1 for -1."""
 OLDER_EMITTERS = {"xla_cpu_use_fusion_emitters": False}
 """Of loops: these models compile in half the time, and are as fast. (BERT is not: there they are
 the slower ones.)"""
@@ -120,26 +119,6 @@ def functional_model(config: TrainConfig) -> Functional:
     return model_of(config.data, config.model)
 
 
-def model_of(data: ParityData, model: ModelConfig) -> Functional:
-    """A model on these data; `apply` takes inputs `(B, d)` in {-1,+1} to logits `(B, 2^depth)`.
-
-    A Transformer reads x as tokens (1 - x) / 2 and answers at the last position (paper section 3).
-    """
-    if isinstance(model, MLPConfig):
-        return functional_mlp(model, data.d, data.num_classes)
-    transformer = functional_transformer(
-        model, VOCABULARY, data.d, data.num_classes, last_only=True
-    )
-
-    def apply(params: Params, inputs: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        return transformer.apply(params, (inputs < 0).astype(jnp.int32), key)
-
-    def hidden(params: Params, x_BxD: jax.Array, layer: int) -> jax.Array:
-        return transformer.hidden(params, (x_BxD < 0).astype(jnp.int32), layer)
-
-    return Functional(transformer.init, apply, hidden, transformer.num_layers)
-
-
 def apply_model(config: TrainConfig, params: Params, inputs_BxD: jax.Array) -> jax.Array:
     """Logits `(B, 2^depth)` of the configured model."""
     return functional_model(config).apply(params, inputs_BxD)
@@ -149,4 +128,4 @@ def _forward_flops(data: ParityData, model: ModelConfig) -> float:
     """Operations of the products in one forward pass of one example."""
     if isinstance(model, MLPConfig):
         return mlp_flops(model, data.d, data.num_classes)
-    return transformer_flops(model, data.num_classes, data.d, answers=1)
+    return gpt2_flops(model, data.num_classes, data.d, num_asked=1)

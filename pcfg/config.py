@@ -3,7 +3,7 @@
 from common.base.config import TrainingConfig, configuration
 from common.base.errors import UserError
 from common.judge.phases import PhaseConfig
-from common.nn.transformer import TransformerConfig
+from common.nn.bert import BERTConfig
 from common.runs.directory import RunDirectory
 from common.runs.tuning import TunedBy
 from common.sequence.masking import MaskingConfig
@@ -20,17 +20,10 @@ class TrainConfig:
     """A model trained on masked sentences: the teacher."""
 
     data: PCFGData
-    model: TransformerConfig
+    model: BERTConfig
     optim: OptimConfig
     training: TrainingConfig
     masking: MaskingConfig = MaskingConfig()
-
-    def __post_init__(self) -> None:
-        if self.model.causal:
-            raise ValueError(
-                "model.causal = True: a masked token is predicted from both sides; give"
-                " --model.no-causal"
-            )
 
 
 @configuration
@@ -43,20 +36,9 @@ class StudentConfig(StudentSettings, TrainConfig):
     detector: PhaseConfig = PhaseConfig()
 
 
-def bert(
-    heads: int, *, layers: int = 4, dropout: float = 0.1, head_size: int = 8
-) -> TransformerConfig:
+def bert(heads: int, *, layers: int = 4, dropout: float = 0.1, head_size: int = 8) -> BERTConfig:
     """The published model (paper section 4): BERT with heads of size 8."""
-    return TransformerConfig(
-        heads,
-        head_size,
-        layers,
-        causal=False,
-        norm="post",
-        gelu="exact",
-        head="bert",
-        dropout=dropout,
-    )
+    return BERTConfig(heads, head_size, layers, dropout=dropout)
 
 
 def config_of(run: RunDirectory) -> TrainConfig | StudentConfig:

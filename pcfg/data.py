@@ -3,13 +3,12 @@
 import hashlib
 
 import jax
-import jax.numpy as jnp
 
 from common.base.config import NonNegativeInt, Seed, configuration
 from common.base.keys import purpose_key, seed_key
-from common.nn.transformer import TokenInputs
+from common.nn.functional import Batch
+from common.sequence.masked_batches import masked_batch
 from common.sequence.masking import MaskingConfig, mask_tokens
-from common.train.engine import Batch
 from pcfg.grammar import Grammar, load
 from pcfg.sampler import Sampler
 
@@ -64,17 +63,16 @@ def masked(
 ) -> Batch:
     """Mask given sentences."""
     vocabulary = sampler.vocabulary
-    is_word_BxT = vocabulary.is_terminal(tokens_BxT)
-    inputs_BxT, selected_BxT, visible_BxT = mask_tokens(
+    as_seen = mask_tokens(
         key,
         tokens_BxT,
-        is_word_BxT,
+        vocabulary.is_terminal(tokens_BxT),
         masking,
         mask_id=vocabulary.mask,
         pad_id=vocabulary.pad,
         word_ids=vocabulary.terminal_ids,
     )
-    return Batch(TokenInputs(inputs_BxT, visible_BxT), tokens_BxT, selected_BxT.astype(jnp.float32))
+    return masked_batch(tokens_BxT, as_seen, fraction=masking.fraction, vocabulary=vocabulary.size)
 
 
 def eval_batch(

@@ -33,8 +33,8 @@ from common.base.mesh import over_lanes
 from common.base.reading import read_table
 from common.experiment.commands import probe_command
 from common.experiment.spec import Probe
-from common.nn.models import Params
-from common.nn.transformer import TokenInputs
+from common.nn.blocks import TokenInputs
+from common.nn.functional import Params
 from common.runs.directory import RunDirectory
 from common.runs.files import write_text
 from common.runs.probing import FOLDER, chosen_steps, opened_probe, probed_run

@@ -25,7 +25,7 @@ from common.base.reading import read_table
 from common.experiment.commands import probe_command
 from common.experiment.spec import Probe
 from common.judge.stats import quantiles_by_cluster
-from common.nn.models import Params
+from common.nn.functional import Params
 from common.runs.directory import RunDirectory
 from common.runs.files import write_text
 from common.runs.probing import FOLDER, chosen_steps, opened_probe, probed_run

@@ -1,17 +1,18 @@
 """Masked prediction on sentences of a grammar as a task: its data, its models, what a run needs."""
 
+import functools
 from dataclasses import asdict, dataclass
 
 import jax
 import jax.numpy as jnp
 
 from common.base.errors import UserError
-from common.nn.models import Functional, Inputs
-from common.nn.transformer import TransformerConfig, functional_transformer
+from common.nn.bert import BERTConfig, bert_flops, functional_bert
+from common.nn.functional import Batch, Functional, Inputs
 from common.runs.directory import RunDirectory
 from common.sequence.masking import MaskingConfig
-from common.train.problem import Batch, Data, Task
-from common.train.speed import Work, training_work, transformer_flops
+from common.train.problem import Data, Task
+from common.train.speed import Work, training_work
 from pcfg.config import StudentConfig, TrainConfig
 from pcfg.data import PCFGData, eval_batch, identity, sample
 from pcfg.sampler import Sampler, make_sampler
@@ -40,17 +41,18 @@ class MaskedSentences(Task):
         """From a stream that training never uses."""
         return eval_batch(self.problem, self.sampler, self.masking, num_examples)
 
-    def model(self, config: TransformerConfig) -> Functional:
+    def model(self, config: BERTConfig) -> Functional:
         """See `model_of`."""
         return model_of(config, self.sampler)
 
-    def work(self, model: TransformerConfig, teacher_model: TransformerConfig | None) -> Work:
+    def work(self, model: BERTConfig, teacher_model: BERTConfig | None) -> Work:
         """Of products alone, padding included."""
         vocabulary, length = self.sampler.vocabulary.size, self.sampler.longest + 2
-        of_teacher = 0.0
-        if teacher_model is not None:
-            of_teacher = transformer_flops(teacher_model, vocabulary, length)
-        return training_work(transformer_flops(model, vocabulary, length), of_teacher, length)
+        flops = functools.partial(
+            bert_flops, vocabulary=vocabulary, length=length, num_asked=length
+        )
+        of_teacher = 0.0 if teacher_model is None else flops(teacher_model)
+        return training_work(flops(model), of_teacher, length)
 
     def mean(self, losses: jax.Array, inputs: Inputs) -> jax.Array:
         """Over the positions that are seen; zero where none is."""
@@ -69,11 +71,11 @@ def functional_model(config: TrainConfig, sampler: Sampler) -> Functional:
     return model_of(config.model, sampler)
 
 
-def model_of(model: TransformerConfig, sampler: Sampler) -> Functional:
+def model_of(model: BERTConfig, sampler: Sampler) -> Functional:
     """A model of a grammar's sentences; `apply` takes `TokenInputs` to logits `(B, T, V)` over all
     token ids."""
     size = sampler.vocabulary.size
-    return functional_transformer(model, size, sampler.longest + 2, size)
+    return functional_bert(model, size, sampler.longest + 2)
 
 
 def check_teacher(student: StudentConfig, teacher: TrainConfig, run: RunDirectory) -> None:

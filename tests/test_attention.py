@@ -7,8 +7,10 @@ import pytest
 from flax import nnx
 
 from common.nn import attention
-from common.nn.models import Apply, Params
-from common.nn.transformer import TokenInputs, TransformerConfig, functional_transformer
+from common.nn.bert import functional_bert
+from common.nn.blocks import TokenInputs
+from common.nn.functional import Functional, Params
+from common.nn.gpt2 import GPT2Config, functional_gpt2
 from common.sequence.masking import MaskingConfig, mask_tokens
 from common.train.losses import label_cross_entropy
 from pcfg.config import bert
@@ -86,34 +88,25 @@ def test_a_causal_query_whose_own_past_is_hidden_gathers_nothing() -> None:
 
 
 def test_models_agree_on_a_sentence_that_is_hidden_altogether() -> None:
-    """All positions, one of them, the last of one block by its tokens, with and without dropout."""
-    vocabulary, batch = 2, 32  # few tokens for so many sequences
+    """All positions and one of them, with and without dropout."""
+    vocabulary, batch = 2, 32
     tokens = jnp.asarray(np.random.default_rng(1).integers(0, vocabulary, (batch, LENGTH)))
     inputs = TokenInputs(tokens, jnp.ones((batch, LENGTH), bool).at[SEES_NOTHING].set(False))
-    at_last, key = inputs._replace(at_B=jnp.full(batch, LENGTH - 1)), jax.random.key(0)
+    at_last, key = inputs._replace(at_BxP=jnp.full((batch, 1), LENGTH - 1)), jax.random.key(0)
 
-    def model(rate: float, *, last_only: bool) -> Apply:
-        config = TransformerConfig(heads=2, layers=1, dropout=rate)
-        return functional_transformer(config, vocabulary, LENGTH, 3, last_only=last_only).apply
+    def model(rate: float) -> Functional:
+        return functional_gpt2(GPT2Config(heads=2, layers=1, dropout=rate), vocabulary, LENGTH, 3)
 
     @jax.jit
     def by_all_paths(params: Params) -> tuple[jax.Array, ...]:
         return (
-            model(0.0, last_only=False)(params, inputs)[:, -1],
-            model(0.0, last_only=False)(params, at_last),
-            model(0.0, last_only=True)(params, inputs),
-            model(1e-7, last_only=False)(params, inputs, key)[:, -1],
-            model(1e-7, last_only=True)(params, inputs, key),
+            model(0.0).apply(params, inputs)[:, -1],
+            model(0.0).apply(params, at_last)[:, 0],
+            model(1e-7).apply(params, inputs, key)[:, -1],
+            model(1e-7).apply(params, at_last, key)[:, 0],
         )
 
-    whole, *others = by_all_paths(
-        random_params(
-            functional_transformer(
-                TransformerConfig(heads=2, layers=1), vocabulary, LENGTH, 3
-            ).init,
-            0.3,
-        )
-    )
+    whole, *others = by_all_paths(random_params(model(0.0).init, 0.3))
     assert np.isfinite(whole).all()
     for other in others:
         np.testing.assert_allclose(other, whole, rtol=1e-3, atol=1e-4)
@@ -135,7 +128,7 @@ def test_training_on_sentences_that_are_hidden_altogether() -> None:
         word_ids=(word,),
     )
     assert not batch.visible_BxT.any()
-    model = functional_transformer(bert(1, layers=1, dropout=0.1), 3, LENGTH, 3)
+    model = functional_bert(bert(1, layers=1, dropout=0.1), 3, LENGTH)
 
     def loss(params: Params) -> jax.Array:
         return jnp.mean(

@@ -1,4 +1,4 @@
-"""The Transformer as BERT: against Hugging Face's on the same weights, and what padding may do."""
+"""BERT against Hugging Face's on the same weights, and what padding may do, to GPT-2 too."""
 
 from typing import Any
 
@@ -10,26 +10,24 @@ import torch
 from transformers import BertConfig, BertForMaskedLM
 
 from common.nn import attention
-from common.nn.models import Params
+from common.nn.bert import BERTConfig, functional_bert
+from common.nn.blocks import TokenInputs
+from common.nn.functional import Functional, Params
+from common.nn.gpt2 import GPT2Config, functional_gpt2
 from common.nn.torch_names import ties_embeddings, to_torch
-from common.nn.transformer import TokenInputs, TransformerConfig, functional_transformer
 from tests.conftest import random_params
 
 VOCABULARY, LENGTH = 11, 30
 
 
-def bert_config(
-    heads: int, head_size: int = 8, layers: int = 2, **fields: Any
-) -> TransformerConfig:
-    return TransformerConfig(
-        heads,
-        head_size,
-        layers,
-        **({"causal": False, "norm": "post", "gelu": "exact", "head": "bert"} | fields),
-    )
+def model_of(config: BERTConfig | GPT2Config) -> Functional:
+    """A model of this vocabulary."""
+    if isinstance(config, BERTConfig):
+        return functional_bert(config, VOCABULARY, LENGTH)
+    return functional_gpt2(config, VOCABULARY, LENGTH, VOCABULARY)
 
 
-def bert(params: Params, config: TransformerConfig) -> BertForMaskedLM:
+def bert(params: Params, config: BERTConfig) -> BertForMaskedLM:
     """Hugging Face's model with our weights, without dropout."""
     theirs = BertConfig(
         vocab_size=VOCABULARY,
@@ -54,8 +52,8 @@ def bert(params: Params, config: TransformerConfig) -> BertForMaskedLM:
 def test_logits_are_those_of_bert(heads: int, head_size: int, layers: int) -> None:
     """Same weights, tokens and padding, float32: relative difference of the logits at most 1e-5
     wherever there is a token."""
-    config = bert_config(heads, head_size, layers)
-    model = functional_transformer(config, VOCABULARY, LENGTH, VOCABULARY)
+    config = BERTConfig(heads, head_size, layers)
+    model = functional_bert(config, VOCABULARY, LENGTH)
     params = random_params(model.init, 0.1)
     rng = np.random.default_rng(0)
     tokens, lengths = (
@@ -76,16 +74,14 @@ def test_logits_are_those_of_bert(heads: int, head_size: int, layers: int) -> No
 
 
 def test_embeddings_are_tied_as_berts_are() -> None:
-    config = bert_config(1, layers=1)
-    params = functional_transformer(config, VOCABULARY, LENGTH, VOCABULARY).init(jax.random.key(0))
+    config = BERTConfig(1, layers=1)
+    params = functional_bert(config, VOCABULARY, LENGTH).init(jax.random.key(0))
     assert ties_embeddings(params) is bert(params, config).config.tie_word_embeddings is True
 
 
 def test_initial_weights_are_distributed_as_berts() -> None:
-    config = bert_config(16, layers=3)
-    params = jax.jit(functional_transformer(config, VOCABULARY, LENGTH, VOCABULARY).init)(
-        jax.random.key(0)
-    )
+    config = BERTConfig(16, layers=3)
+    params = jax.jit(functional_bert(config, VOCABULARY, LENGTH).init)(jax.random.key(0))
     ours, theirs = to_torch(params), BertForMaskedLM(bert(params, config).config).state_dict()
     assert ours.keys() == theirs.keys()
     for name, tensor in theirs.items():
@@ -95,13 +91,14 @@ def test_initial_weights_are_distributed_as_berts() -> None:
             assert ours[name].std() == pytest.approx(float(tensor.std()), rel=0.15), name
 
 
-@pytest.mark.parametrize("norm", ["pre", "post"])
+@pytest.mark.parametrize("architecture", [BERTConfig, GPT2Config])
 @pytest.mark.parametrize("dropout", [False, True])
-def test_what_is_hidden_changes_nothing(norm: str, dropout: bool) -> None:
+def test_what_is_hidden_changes_nothing(
+    architecture: type[BERTConfig] | type[GPT2Config], dropout: bool
+) -> None:
     """Other tokens where the mask hides them leave the logits of the rest as they are, to the last
     bit, in training too."""
-    config = bert_config(2, norm=norm, dropout=0.3 if dropout else 0.0)
-    model = functional_transformer(config, VOCABULARY, LENGTH, VOCABULARY)
+    model = model_of(architecture(2, dropout=0.3 if dropout else 0.0))
     params, rng = random_params(model.init, 0.1), np.random.default_rng(1)
     tokens, visible = rng.integers(0, VOCABULARY, (4, LENGTH)), rng.random((4, LENGTH)) < 0.6
     key = jax.random.key(0) if dropout else None
@@ -118,20 +115,16 @@ def test_attention_in_slices_is_attention(
     num_queries: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Logits and gradients, with a batch that is no multiple of the slice."""
-    config = (
-        bert_config(2)
-        if num_queries == "all"
-        else bert_config(2, causal=True, norm="pre", head="linear")
-    )
-    model = functional_transformer(
-        config, VOCABULARY, LENGTH, VOCABULARY, last_only=num_queries == "last"
-    )
+    model = model_of(BERTConfig(2) if num_queries == "all" else GPT2Config(2))
+    at_last = jnp.full((7, 1), LENGTH - 1)
     params, rng = random_params(model.init, 0.1), np.random.default_rng(3)
     tokens, visible = (
         rng.integers(0, VOCABULARY, (7, LENGTH)),
         np.arange(LENGTH) >= rng.integers(0, LENGTH // 2, (7, 1)),
     )
-    inputs = TokenInputs(jnp.asarray(tokens), jnp.asarray(visible))
+    inputs = TokenInputs(
+        jnp.asarray(tokens), jnp.asarray(visible), None if num_queries == "all" else at_last
+    )
 
     def value_and_gradient() -> tuple[np.ndarray, Params]:
         def total(params: Params) -> tuple[jax.Array, jax.Array]:
@@ -158,7 +151,7 @@ def test_attention_in_slices_is_attention(
 def test_dropout_in_slices_differs_from_sequence_to_sequence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    model = functional_transformer(bert_config(2, dropout=0.3), VOCABULARY, LENGTH, VOCABULARY)
+    model = functional_bert(BERTConfig(2, dropout=0.3), VOCABULARY, LENGTH)
     params, tokens = random_params(model.init, 0.1), jnp.zeros((5, LENGTH), jnp.int32)
     monkeypatch.setattr(attention, "MAX_WEIGHTS", 2 * 2 * LENGTH**2)
     assert " scan[" in str(
@@ -174,7 +167,7 @@ def test_dropout_in_slices_differs_from_sequence_to_sequence(
 
 
 def test_a_mask_of_ones_is_no_mask() -> None:
-    model = functional_transformer(bert_config(2), VOCABULARY, LENGTH, VOCABULARY)
+    model = functional_bert(BERTConfig(2), VOCABULARY, LENGTH)
     params, tokens = (
         random_params(model.init, 0.1),
         np.random.default_rng(2).integers(0, VOCABULARY, (3, LENGTH)),
@@ -182,7 +175,9 @@ def test_a_mask_of_ones_is_no_mask() -> None:
     masked = jax.jit(model.apply)(
         params, TokenInputs(jnp.asarray(tokens), jnp.ones(tokens.shape, bool))
     )
-    np.testing.assert_allclose(masked, jax.jit(model.apply)(params, tokens), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        masked, jax.jit(model.apply)(params, TokenInputs(jnp.asarray(tokens))), rtol=1e-5, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize(
@@ -193,7 +188,7 @@ def test_activations_are_bfloat16_on_accelerators(
 ) -> None:
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     # Not one that is kept: in earnest a process has one backend.
-    model = functional_transformer.__wrapped__(bert_config(2), VOCABULARY, LENGTH, VOCABULARY)
+    model = functional_bert.__wrapped__(BERTConfig(2), VOCABULARY, LENGTH)
     params, tokens = random_params(model.init, 0.1), jnp.zeros((2, LENGTH), jnp.int32)
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
     assert model.apply(params, TokenInputs(tokens)).dtype == jnp.float32

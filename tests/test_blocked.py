@@ -13,7 +13,8 @@ import pytest
 
 from common.base.config import TrainingConfig
 from common.base.keys import seed_key
-from common.nn.models import Functional, MLPConfig, functional_mlp
+from common.nn.functional import Functional
+from common.nn.mlp import MLPConfig, functional_mlp
 from common.runs.directory import RunDirectory
 from common.runs.trajectory import Trajectory
 from common.train.engine import Problem, ScanEngine

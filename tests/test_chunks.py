@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from common.base.config import TrainingConfig
 from common.experiment.plan import plan_preset
 from common.experiment.stages import RunStage
-from common.nn.models import MLPConfig
+from common.nn.mlp import MLPConfig
 from common.train.chunks import BLOCK, MAX_LAYER_STEPS, MAX_OPERATIONS, chunk_steps
 from common.train.fit import Supervision
 from common.train.optim import OptimConfig

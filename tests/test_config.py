@@ -29,7 +29,7 @@ from common.base.config import (
 )
 from common.base.errors import RunError, UserError
 from common.experiment.commands import DistillCommand
-from common.nn.models import MLPConfig
+from common.nn.mlp import MLPConfig
 from common.train.optim import OptimConfig
 from parity import distill, experiment, law, train
 from parity.config import StudentConfig, TrainConfig

@@ -11,7 +11,9 @@ from flax import nnx
 
 from common.base.config import TrainingConfig
 from common.nn.attention import gather
-from common.nn.transformer import Transformer, TransformerConfig, functional_transformer
+from common.nn.bert import BERTConfig, functional_bert
+from common.nn.blocks import TokenInputs
+from common.nn.gpt2 import GPT2, GPT2Config, functional_gpt2
 from common.train.engine import ScanEngine
 from common.train.optim import OptimConfig
 from parity.config import TrainConfig
@@ -23,14 +25,16 @@ from tests.conftest import random_params
 def test_dropout_sets_to_zero_and_scales_up() -> None:
     """At each of GPT-2's places a part p is zero and the mean over masks is what there is without:
     embedding, attention weights, both sublayers."""
-    config, rate, num_masks = TransformerConfig(heads=4, dropout=0.25, init_std=0.2), 0.25, 1000
-    model = Transformer(config, 3, 9, 3, rngs=nnx.Rngs(params=jax.random.key(0)))
+    config, rate, num_masks = GPT2Config(heads=4, dropout=0.25, init_std=0.2), 0.25, 1000
+    model = GPT2(config, 3, 9, 3, rngs=nnx.Rngs(params=jax.random.key(0)))
     graph, state = nnx.split(model)
     tokens = jnp.asarray([[0, 1, 2, 1, 0, 2, 2, 1, 0]])
     x_1xLxM = 5 * model.embed(tokens)
-    places: dict[str, Callable[[Transformer, nnx.Rngs | None], jax.Array]] = {
+    places: dict[str, Callable[[GPT2, nnx.Rngs | None], jax.Array]] = {
         "embedding": lambda m, rngs: m.embed(tokens, rngs=rngs),
-        "attention": lambda m, rngs: m.blocks["0"].attend(x_1xLxM, x_1xLxM, None, True, rngs),
+        "attention": lambda m, rngs: m.blocks["0"].attend(
+            x_1xLxM, x_1xLxM, None, is_causal=True, rngs=rngs
+        ),
         "network": lambda m, rngs: m.blocks["0"].transform(x_1xLxM, rngs),
     }
     for name, place in places.items():
@@ -56,16 +60,21 @@ def test_dropout_sets_to_zero_and_scales_up() -> None:
     assert np.mean((y_NxLxHxK[:, 0] == 0).all(-1)) == pytest.approx(rate, abs=0.03)
 
 
-@pytest.mark.parametrize("last_only", [False, True])
-@pytest.mark.parametrize("causal", [True, False])
-def test_dropout_of_almost_nothing_changes_almost_nothing(causal: bool, last_only: bool) -> None:
+@pytest.mark.parametrize("at_last", [False, True])
+@pytest.mark.parametrize("architecture", ["gpt2", "bert"])
+def test_dropout_of_almost_nothing_changes_almost_nothing(architecture: str, at_last: bool) -> None:
     """The attention that can drop weights is the library's where it drops none."""
-    config = TransformerConfig(heads=2, causal=causal, dropout=1e-7)
-    model = functional_transformer(config, 2, 9, 4, last_only=last_only)
-    params, tokens = random_params(model.init, 0.1), np.random.default_rng(1).integers(0, 2, (6, 9))
+    model = (
+        functional_gpt2(GPT2Config(heads=2, dropout=1e-7), 2, 9, 4)
+        if architecture == "gpt2"
+        else functional_bert(BERTConfig(heads=2, dropout=1e-7), 2, 9)
+    )
+    params = random_params(model.init, 0.1)
+    tokens = jnp.asarray(np.random.default_rng(1).integers(0, 2, (6, 9)))
+    inputs = TokenInputs(tokens, at_BxP=jnp.full((6, 1), 8) if at_last else None)
     np.testing.assert_allclose(
-        jax.jit(model.apply)(params, tokens, jax.random.key(0)),
-        jax.jit(model.apply)(params, tokens),
+        jax.jit(model.apply)(params, inputs, jax.random.key(0)),
+        jax.jit(model.apply)(params, inputs),
         rtol=1e-4,
         atol=1e-5,
     )
@@ -74,10 +83,9 @@ def test_dropout_of_almost_nothing_changes_almost_nothing(causal: bool, last_onl
 def test_only_training_with_dropout_is_random() -> None:
     """Logits depend on the key only where there is dropout, and without a key never; dropout of 0
     leaves no trace in the program."""
-    tokens = np.random.default_rng(1).integers(0, 2, (6, 9))
+    tokens = TokenInputs(jnp.asarray(np.random.default_rng(1).integers(0, 2, (6, 9))))
     dropping, plain = (
-        functional_transformer(TransformerConfig(heads=2, dropout=rate), 2, 9, 2)
-        for rate in (0.3, 0.0)
+        functional_gpt2(GPT2Config(heads=2, dropout=rate), 2, 9, 2) for rate in (0.3, 0.0)
     )
     params = random_params(plain.init, 0.1)
     apply = jax.jit(dropping.apply)
@@ -92,11 +100,11 @@ def test_only_training_with_dropout_is_random() -> None:
 def test_a_run_drops_while_it_trains_and_not_while_it_is_evaluated() -> None:
     plain = TrainConfig(
         ParityData(4, 2),
-        TransformerConfig(1, layers=1),
+        GPT2Config(1, layers=1),
         OptimConfig((0.1,)),
         TrainingConfig(2, 4, 2, 64),
     )
-    dropping = replace(plain, model=TransformerConfig(1, layers=1, dropout=0.5))
+    dropping = replace(plain, model=GPT2Config(1, layers=1, dropout=0.5))
     losses, trained = [], []
     for config in (plain, dropping, dropping):
         engine = ScanEngine(SPEC.teacher_problem(config))

@@ -21,7 +21,7 @@ from common.base.config import Preset, TrainingConfig
 from common.base.errors import UserError
 from common.experiment.plan import plan_preset
 from common.judge.stats import INTERVALS
-from common.nn.transformer import TransformerConfig
+from common.nn.gpt2 import GPT2Config
 from common.runs.directory import RunDirectory, runs_below
 from common.train.optim import OptimConfig
 from common.train.schedule import ScheduleConfig
@@ -178,13 +178,13 @@ def test_an_experiment_on_transformers(tmp_path: Path, monkeypatch: pytest.Monke
     tiny = Experiment(
         teacher=TrainConfig(
             data,
-            TransformerConfig(4, layers=1, init_std=0.2),
+            GPT2Config(4, layers=1, init_std=0.2),
             optim,
             replace(budget, checkpoint_every=4),
         ),
         student=StudentConfig(
             data,
-            TransformerConfig(2, layers=1, init_std=0.2),
+            GPT2Config(2, layers=1, init_std=0.2),
             optim,
             budget,
             supervision=ScheduleConfig(interval=4, first_steps=16, projection_steps=1),

@@ -12,7 +12,14 @@ from scipy import stats
 
 from common.base.config import validate
 from common.base.errors import UserError
-from common.sequence.masking import MaskingConfig, mask_tokens, random_words
+from common.sequence.masking import (
+    OVERFLOW,
+    MaskingConfig,
+    mask_tokens,
+    pack,
+    packed_size,
+    random_words,
+)
 
 WORDS, BOS, EOS, PAD, MASK = 5, 5, 6, 7, 8
 SIGNIFICANCE = 1e-5
@@ -175,3 +182,47 @@ def test_shares_that_do_not_fit_are_refused() -> None:
         validate(MaskingConfig(1.5))
     with pytest.raises(UserError, match=r"fraction = 0\.0: input should be greater than 0"):
         validate(MaskingConfig(0.0))
+
+
+@given(
+    selected=st.integers(1, 30).flatmap(
+        lambda length: st.lists(
+            st.lists(st.booleans(), min_size=length, max_size=length), min_size=1, max_size=6
+        )
+    ),
+    data=st.data(),
+)
+def test_packing_keeps_the_selected_positions_in_order(
+    selected: list[list[bool]], data: st.DataObject
+) -> None:
+    """All of them where there is room, else the first; labels and mask are those of the positions,
+    and no position comes twice."""
+    size = data.draw(st.integers(1, len(selected[0])))
+    tokens = np.random.default_rng(0).integers(0, 1000, (len(selected), len(selected[0])))
+    packed = pack(jnp.asarray(tokens), jnp.asarray(selected), size)
+    assert packed.at_BxP.shape == packed.labels_BxP.shape == packed.mask_BxP.shape
+    assert packed.at_BxP.shape == (len(selected), size)
+    for i, row in enumerate(selected):
+        at, labels, mask = (np.asarray(leaf[i]) for leaf in packed)
+        expected = np.flatnonzero(row)[:size]
+        np.testing.assert_array_equal(at[mask], expected)
+        np.testing.assert_array_equal(mask, np.arange(size) < len(expected))
+        np.testing.assert_array_equal(labels, tokens[i][at])
+        assert len(set(at.tolist())) == size
+
+
+@given(fraction=st.floats(0.01, 1), length=st.integers(1, 600))
+def test_the_room_for_selected_positions_is_enough_and_no_more(
+    fraction: float, length: int
+) -> None:
+    size = packed_size(fraction, length)
+    assert 1 <= size <= length
+    assert stats.binom.sf(size, length, fraction) < OVERFLOW
+    assert size == 1 or stats.binom.sf(size - 1, length, fraction) >= OVERFLOW * (1 - 1e-6)
+
+
+def test_the_room_of_common_fractions() -> None:
+    assert (packed_size(1.0, 128), packed_size(0.3, 4)) == (128, 4)
+    assert 0.15 * 128 < packed_size(0.15, 128) < 0.4 * 128
+    selected = np.random.default_rng(0).random((100_000, 128)) < 0.15
+    assert selected.sum(1).max() <= packed_size(0.15, 128)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from common.base.config import TrainingConfig
 from common.base.keys import seed_key
-from common.nn.models import MLPConfig, functional_mlp
+from common.nn.mlp import MLPConfig, functional_mlp
 from common.nn.torch_names import mlp_to_torch
 from common.train import schedule
 from common.train.engine import ScanEngine

@@ -237,7 +237,7 @@ def test_compat_authors_on_a_tree_keeps_its_supports_disjoint(
 def test_the_published_schedule_counts_examples() -> None:
     """250k updates at batch 32 in a schedule of 8M steps: the rate of every update as the authors'
     own would have it."""
-    from common.nn.transformer import TransformerConfig
+    from common.nn.gpt2 import GPT2Config
     from common.train.optim import learning_rate_shape
     from parity.config import TrainConfig
     from parity.published import TEACHER_DEFAULTS, as_published, counted_in_examples
@@ -259,9 +259,7 @@ def test_the_published_schedule_counts_examples() -> None:
         0.5208 * 3e-4, rel=1e-4
     )
 
-    config = TrainConfig(
-        ParityData(8, 2), TransformerConfig(2), optim, TrainingConfig(10, batch_size, 10)
-    )
+    config = TrainConfig(ParityData(8, 2), GPT2Config(2), optim, TrainingConfig(10, batch_size, 10))
     assert as_published(config).optim == published
     with pytest.raises(UserError, match="within its cosine"):
         as_published(replace(config, training=replace(config.training, batch_size=8)))

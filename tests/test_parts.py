@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from common.base.config import TrainingConfig, from_dict
 from common.base.parts import in_parts, part_size
-from common.nn.models import MLPConfig
+from common.nn.functional import Batch
+from common.nn.mlp import MLPConfig
 from common.runs.directory import RunDirectory
 from common.runs.trajectory import Trajectory
-from common.train.engine import EVAL_PART, Batch, ScanEngine, record_lane
+from common.train.engine import EVAL_PART, ScanEngine, record_lane
 from common.train.losses import label_cross_entropy
 from common.train.optim import OptimConfig
 from parity.config import TrainConfig

@@ -258,7 +258,7 @@ def test_probes_need_no_flags(teacher: Path, tmp_path: Path) -> None:
 def test_a_probe_is_what_the_model_says(teacher: Path) -> None:
     """One pair of one checkpoint, by hand."""
     from common.base.config import from_dict
-    from common.nn.transformer import TokenInputs
+    from common.nn.blocks import TokenInputs
     from common.sequence.ngram import probe as probe_pairs
     from pcfg.probe import ProbeConfig
     from pcfg.probe import probe_pairs as pairs_of
@@ -345,7 +345,7 @@ def test_bad_input(
     )
     assert not (unprobed / "probes").exists(), "a refusal leaves nothing behind"
     (unprobed / "probes").mkdir()
-    assert "model.causal" in refused(train.main, *run, "--model.causal")
+    assert "Unrecognized" in refused(train.main, *run, "--model.causal")
     assert "--teacher-seed" in refused(
         distill.main, *run, *tiny, "--teacher", teacher, "--schedule", "one-shot", "--shared-stream"
     )

@@ -10,7 +10,7 @@ import pytest
 from common.base.errors import UserError
 from common.experiment.plan import plan, plan_preset
 from common.experiment.stages import shell
-from common.nn.transformer import TransformerConfig
+from common.nn.blocks import TransformerConfig
 from figures import make
 from parity.spec import SPEC
 from tests.commands import REPOSITORY, run_module

@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.base.config import TrainingConfig
-from common.nn.models import MLPConfig
+from common.nn.blocks import TokenInputs
+from common.nn.gpt2 import GPT2Config, functional_gpt2
+from common.nn.mlp import MLPConfig
 from common.nn.projections import projection_loss, random_projection
 from common.nn.torch_names import mlp_to_torch
-from common.nn.transformer import TransformerConfig, functional_transformer
 from common.runs.directory import RunDirectory
 from common.runs.trajectory import Trajectory
 from common.train import schedule
@@ -110,8 +111,7 @@ def test_projections_keep_mean_squares_and_differ_between_keys() -> None:
 def test_a_transformer_learns_block_by_block() -> None:
     """The loss of block 0 moves nothing above block 0."""
     student, teacher = (
-        functional_transformer(TransformerConfig(heads=heads, layers=2), 2, 6, 2, last_only=True)
-        for heads in (1, 2)
+        functional_gpt2(GPT2Config(heads=heads, layers=2), 2, 6, 2) for heads in (1, 2)
     )
     params, teacher_params = student.init(jax.random.key(0)), teacher.init(jax.random.key(1))
     tokens_BxL = jax.random.bernoulli(jax.random.key(2), shape=(4, 6)).astype(jnp.int32)
@@ -119,7 +119,13 @@ def test_a_transformer_learns_block_by_block() -> None:
     def loss(params: dict, layer: int) -> jax.Array:
         return jnp.mean(
             projection_loss(
-                student, teacher, params, teacher_params, tokens_BxL, layer, jax.random.key(3)
+                student,
+                teacher,
+                params,
+                teacher_params,
+                TokenInputs(tokens_BxL),
+                layer,
+                jax.random.key(3),
             )
         )
 

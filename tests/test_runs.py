@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from common.base.config import TrainingConfig
 from common.base.errors import RunError, UserError
 from common.experiment.requests import RunRequest, teacher_run
-from common.nn.models import MLPConfig
+from common.nn.mlp import MLPConfig
 from common.runs import __main__ as show
 from common.runs import export
 from common.runs.directory import RunDirectory, opened

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from common.base.config import TrainingConfig
-from common.nn.models import MLPConfig
+from common.nn.functional import Batch
+from common.nn.mlp import MLPConfig
 from common.runs.directory import RunDirectory
-from common.train.engine import Batch, ScanEngine
+from common.train.engine import ScanEngine
 from common.train.optim import OptimConfig
 from parity import distill
 from parity.blocked import BlockedEngine

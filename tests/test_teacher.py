@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from common.judge.transition import Transition
-from common.nn.models import Params
+from common.nn.functional import Params
 from common.runs.directory import RunDirectory
 from common.runs.trajectory import Trajectory
 from common.teach.teacher import TeacherRun

@@ -1,12 +1,9 @@
-"""The Transformer against Hugging Face's GPT-2, its masks by gradient, its training against
-PyTorch, and parity end to end."""
+"""GPT-2 against Hugging Face's, its training against PyTorch, and parity end to end."""
 
-import functools
 import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,21 +14,17 @@ import torch
 from flax import nnx
 from safetensors import safe_open
 from safetensors.torch import load_file
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config as TheirConfig
+from transformers import GPT2LMHeadModel
 
 from common.base.config import TrainingConfig, from_dict, to_dict, validate
 from common.base.errors import UserError
 from common.base.keys import seed_key
-from common.nn.models import Apply, MLPConfig, Params
+from common.nn.blocks import INIT_STD, TokenInputs
+from common.nn.functional import Params, functional
+from common.nn.gpt2 import GPT2, GPT2Config, functional_gpt2
+from common.nn.mlp import MLPConfig
 from common.nn.torch_names import to_torch
-from common.nn.transformer import (
-    FEW_TOKENS,
-    INIT_STD,
-    TokenInputs,
-    Transformer,
-    TransformerConfig,
-    functional_transformer,
-)
 from common.runs import export
 from common.runs.directory import RunDirectory
 from common.runs.trajectory import Trajectory
@@ -73,10 +66,10 @@ TINY = (
 TEACHER, STUDENT = (*TINY, "--model.heads", "5"), (*TINY, "--model.heads", "4")
 
 
-def gpt2(params: Params, config: TransformerConfig) -> GPT2LMHeadModel:
+def gpt2(params: Params, config: GPT2Config) -> GPT2LMHeadModel:
     """Hugging Face's model with our weights, without dropout."""
     tensors = {name: torch.from_numpy(np.array(leaf)) for name, leaf in to_torch(params).items()}
-    theirs = GPT2Config(
+    theirs = TheirConfig(
         vocab_size=tensors["transformer.wte.weight"].shape[0],
         n_positions=tensors["transformer.wpe.weight"].shape[0],
         n_embd=config.width,
@@ -98,26 +91,38 @@ def gpt2(params: Params, config: TransformerConfig) -> GPT2LMHeadModel:
 def test_logits_are_those_of_gpt2(heads: int, head_size: int, layers: int) -> None:
     """Same weights and tokens, float32: relative difference of the logits at most 1e-5, of all
     positions and of the last one alone."""
-    config, vocabulary, length = TransformerConfig(heads, head_size, layers), 11, 30
-    model = functional_transformer(config, vocabulary, length, vocabulary)
+    config, vocabulary, length = GPT2Config(heads, head_size, layers), 11, 30
+    model = functional_gpt2(config, vocabulary, length, vocabulary)
     params = random_params(model.init, 0.1)
     tokens = np.random.default_rng(0).integers(0, vocabulary, (5, length))
+    inputs = TokenInputs(jnp.asarray(tokens))
     with torch.no_grad():
         theirs = gpt2(params, config).eval()(torch.from_numpy(tokens)).logits.numpy()
-    ours = jax.jit(model.apply)(params, tokens)
+    ours = jax.jit(model.apply)(params, inputs)
     assert np.linalg.norm(ours - theirs) / np.linalg.norm(theirs) < 1e-5
     assert np.abs(ours - theirs).max() / np.abs(theirs).max() < 1e-5
-    last = jax.jit(
-        functional_transformer(config, vocabulary, length, vocabulary, last_only=True).apply
-    )(params, tokens)
+    at_last = inputs._replace(at_BxP=jnp.full((5, 1), length - 1))
+    last = jax.jit(model.apply)(params, at_last)[:, 0]
     assert np.abs(last - theirs[:, -1]).max() / np.abs(theirs[:, -1]).max() < 1e-5
 
 
-def test_bidirectional_logits_are_those_of_gpt2_without_its_mask() -> None:
-    """Pre-norm and bidirectional: a mask of our own, which leaves everything visible, takes the
-    place of the causal one."""
-    config, vocabulary, length = TransformerConfig(4, 8, 2, causal=False), 11, 30
-    model = functional_transformer(config, vocabulary, length, vocabulary)
+def test_queries_that_may_see_everything_are_gpt2_without_its_mask() -> None:
+    """A mask of our own, which leaves everything visible, takes the place of the causal one."""
+    config, vocabulary, length = GPT2Config(4, 8, 2), 11, 30
+    everything_1x1xLxL = jnp.ones((1, 1, length, length), bool)
+
+    def without_mask(model: GPT2, inputs: TokenInputs, _: nnx.Rngs | None) -> jax.Array:
+        x_BxLxM = model.embed(inputs.tokens_BxL)
+        for i in range(config.layers):
+            x_BxLxM = model.blocks[str(i)].of_queries(x_BxLxM, x_BxLxM, everything_1x1xLxL)
+        return model.logits(x_BxLxM)
+
+    model = functional(
+        lambda rngs: GPT2(config, vocabulary, length, vocabulary, rngs=rngs),
+        without_mask,
+        GPT2.activations,
+        config.layers,
+    )
     params = random_params(model.init, 0.1)
     tokens = np.random.default_rng(0).integers(0, vocabulary, (5, length))
     peer = gpt2(params, config).eval()
@@ -126,14 +131,14 @@ def test_bidirectional_logits_are_those_of_gpt2_without_its_mask() -> None:
         theirs = peer(
             torch.from_numpy(tokens), attention_mask=torch.zeros(5, 1, length, length)
         ).logits.numpy()
-    ours = jax.jit(model.apply)(params, tokens)
+    ours = jax.jit(model.apply)(params, TokenInputs(jnp.asarray(tokens)))
     assert np.abs(ours - theirs).max() / np.abs(theirs).max() < 1e-5
     assert np.abs(causal - theirs).max() / np.abs(theirs).max() > 0.01
 
 
 def test_initial_weights_are_distributed_as_gpt2s() -> None:
-    config = TransformerConfig(heads=16, layers=3)
-    params = jax.jit(functional_transformer(config, 50, 40, 50).init)(jax.random.key(0))
+    config = GPT2Config(heads=16, layers=3)
+    params = jax.jit(functional_gpt2(config, 50, 40, 50).init)(jax.random.key(0))
     ours, theirs = to_torch(params), GPT2LMHeadModel(gpt2(params, config).config).state_dict()
     assert ours.keys() == theirs.keys()
     for name, tensor in theirs.items():
@@ -146,83 +151,13 @@ def test_initial_weights_are_distributed_as_gpt2s() -> None:
     assert not np.allclose(first["mlp_hidden"]["kernel"], second["mlp_hidden"]["kernel"])
 
 
-@pytest.mark.parametrize("norm", ["pre", "post"])
-@pytest.mark.parametrize("causal", [True, False])
-def test_a_position_sees_what_it_may(causal: bool, norm: Literal["pre", "post"]) -> None:
-    """d logits[t] / d embedding[u] is exactly zero for u > t if causal, and non-zero otherwise."""
-    config = TransformerConfig(heads=2, layers=2, causal=causal, norm=norm)
-    length = 7
-    model = Transformer(config, 3, length, 3, rngs=nnx.Rngs(params=jax.random.key(0)))
-    x_1xLxM = model.embed(jnp.asarray([[0, 1, 2, 1, 0, 2, 2]]))
-    grad_LxLxM = jax.jit(
-        jax.jacobian(lambda x: jnp.sum(model.read(x)[0] * jnp.arange(1.0, 4)[None], axis=-1))
-    )(x_1xLxM)[:, 0]
-    reached_LxL = np.abs(grad_LxLxM).max(-1)
-    assert (reached_LxL[np.tril_indices(length)] > 0).all()
-    later = reached_LxL[np.triu_indices(length, 1)]
-    assert (later == 0).all() if causal else (later > 0).all()
-
-
-@pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("norm", ["pre", "post"])
-@pytest.mark.parametrize("causal", [True, False])
-def test_the_last_position_alone(causal: bool, norm: Literal["pre", "post"], layers: int) -> None:
-    config = TransformerConfig(heads=2, layers=layers, causal=causal, norm=norm)
-    whole, last = (
-        functional_transformer(config, 2, 9, 4, last_only=last_only) for last_only in (False, True)
-    )
-    params, tokens = random_params(whole.init, 0.1), np.random.default_rng(1).integers(0, 2, (6, 9))
-    np.testing.assert_allclose(
-        jax.jit(last.apply)(params, tokens),
-        jax.jit(whole.apply)(params, tokens)[:, -1],
-        rtol=1e-4,
-        atol=1e-5,
-    )
-
-
-@pytest.mark.parametrize("is_padded", [False, True])
-@pytest.mark.parametrize("norm", ["pre", "post"])
-@pytest.mark.parametrize("causal", [True, False])
-def test_one_block_and_few_tokens(
-    causal: bool, norm: Literal["pre", "post"], is_padded: bool
-) -> None:
-    """Where all keys and values come from (token, position) pairs: logits and gradients are those
-    of the last position of the whole model."""
-    config = TransformerConfig(heads=2, layers=1, causal=causal, norm=norm)
-    vocabulary = 3
-    rng = np.random.default_rng(1)
-    tokens, visible = (
-        rng.integers(0, vocabulary, (FEW_TOKENS * vocabulary, 7)),
-        np.arange(7) >= rng.integers(0, 4, (FEW_TOKENS * vocabulary, 1)),
-    )
-    inputs = TokenInputs(jnp.asarray(tokens), jnp.asarray(visible) if is_padded else None)
-    whole, last = (
-        functional_transformer(config, vocabulary, 9, 4, last_only=last_only)
-        for last_only in (False, True)
-    )
-    params = random_params(whole.init, 0.3)
-    assert f"[1,{vocabulary * 7},{config.width}]" in str(jax.make_jaxpr(last.apply)(params, inputs))
-
-    def total(apply: Apply, params: Params) -> tuple[jax.Array, jax.Array]:
-        logits_BxC = apply(params, inputs)
-        logits_BxC = logits_BxC[:, -1] if logits_BxC.ndim == 3 else logits_BxC
-        return jnp.sum(jnp.sin(logits_BxC)), logits_BxC
-
-    (theirs, logits_BxC), (ours, own_BxC) = (
-        jax.jit(jax.grad(functools.partial(total, model.apply), has_aux=True))(params)
-        for model in (whole, last)
-    )
-    np.testing.assert_allclose(own_BxC, logits_BxC, rtol=1e-4, atol=1e-5)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), ours, theirs)
-
-
 def test_activations_in_bfloat16_and_parameters_in_float32() -> None:
     half, full = (
-        functional_transformer(TransformerConfig(heads=4, dtype=dtype), 2, 9, 2)
+        functional_gpt2(GPT2Config(heads=4, dtype=dtype), 2, 9, 2)
         for dtype in ("bfloat16", "float32")
     )
     params = random_params(half.init, 0.1)
-    tokens = np.random.default_rng(1).integers(0, 2, (6, 9))
+    tokens = TokenInputs(jnp.asarray(np.random.default_rng(1).integers(0, 2, (6, 9))))
     assert {
         leaf.dtype for leaf in jax.tree.leaves(jax.eval_shape(half.init, jax.random.key(0)))
     } == {jnp.dtype("float32")}
@@ -240,7 +175,7 @@ def test_training_with_adam_agrees_with_pytorch() -> None:
     agree to fewer digits than under SGD.
     """
     data, steps, rate, batch_size = ParityData(d=10, k=2), 20, 1e-3, 16
-    model_config = TransformerConfig(heads=4)
+    model_config = GPT2Config(heads=4)
     optim = OptimConfig((rate,), schedule="cosine", kind="adam", warmup_fraction=0.2)
     config = TrainConfig(
         data,
@@ -317,7 +252,7 @@ def test_the_run_of_a_transformer_can_be_probed_and_exported(teacher: Path, tmp_
         metadata = file.metadata()
     assert (metadata["format"], metadata["step"], metadata["seed"]) == ("pt", "256", "1")
     assert metadata["tie_word_embeddings"] == "false"
-    model = gpt2(params, TransformerConfig(heads=5)).eval()
+    model = gpt2(params, GPT2Config(heads=5)).eval()
     assert not model.config.tie_word_embeddings
     model.load_state_dict(written)
     x = np.random.default_rng(0).choice([-1.0, 1.0], (500, 6))
@@ -329,12 +264,6 @@ def test_the_run_of_a_transformer_can_be_probed_and_exported(teacher: Path, tmp_
     classes = logits.argmax(-1)
     support = RunDirectory(teacher).manifest["supports"][0]
     assert np.mean(classes == (x[:, support].prod(-1) > 0)) > 0.95
-    with pytest.raises(UserError, match=r"not of a mixture"):
-        to_torch(
-            functional_transformer(TransformerConfig(heads=1, norm="post"), 2, 4, 2).init(
-                jax.random.key(0)
-            )
-        )
 
 
 def test_students_of_either_kind_learn_from_a_transformer(teacher: Path, tmp_path: Path) -> None:
@@ -402,7 +331,7 @@ def test_trees_of_labels_have_as_many_outputs() -> None:
     data = ParityData(d=12, k=2, depth=2)
     config = TrainConfig(
         data,
-        TransformerConfig(heads=2),
+        GPT2Config(heads=2),
         OptimConfig((1e-3,), kind="adam"),
         TrainingConfig(4, 8, 4, 64),
     )
@@ -414,7 +343,7 @@ def test_the_kind_of_model_is_read_off_its_fields(
     refused: Callable[..., str], tmp_path: Path
 ) -> None:
     training, optim = TrainingConfig(10, 2, 5), OptimConfig((0.1,), kind="adam", betas=(0.8, 0.9))
-    config = TrainConfig(ParityData(8, 2), TransformerConfig(heads=2), optim, training)
+    config = TrainConfig(ParityData(8, 2), GPT2Config(heads=2), optim, training)
     assert (
         from_dict(TrainConfig, json.loads(json.dumps(to_dict(config))), Path("config.json"))
         == config
@@ -423,7 +352,7 @@ def test_the_kind_of_model_is_read_off_its_fields(
     assert to_dict(mlp)["model"] == {"width": 4, "init": "torch"}
     assert type(engine_of(mlp)(SPEC.teacher_problem(mlp))) is ScanEngine
     with pytest.raises(UserError, match=r"^model\.heads = 0: "):
-        validate(replace(config, model=TransformerConfig(heads=0)))
+        validate(replace(config, model=GPT2Config(heads=0)))
     new = ("--run-dir", tmp_path / "new")
     assert "Unrecognized" in refused(train.main, *new, "--model.heads", "4")
     assert "Unrecognized" in refused(
@@ -443,5 +372,5 @@ def test_the_kind_of_model_is_read_off_its_fields(
     )
     assert "Adam's" in refused(train.main, *new, "--optim.betas", "0.5", "0.9")
     assert "betas.1 = 1.0" in refused(train.main, *new, *TINY, "--optim.betas", "0.5", "1")
-    student = StudentConfig(ParityData(8, 2), TransformerConfig(heads=2), optim, training)
+    student = StudentConfig(ParityData(8, 2), GPT2Config(heads=2), optim, training)
     assert type(engine_of(student)(SPEC.teacher_problem(config))) is ScanEngine

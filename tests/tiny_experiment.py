@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from common.base.config import Preset, TrainingConfig
-from common.nn.models import MLPConfig
+from common.nn.mlp import MLPConfig
 from common.train.optim import OptimConfig
 from common.train.schedule import ScheduleConfig
 from figures import make

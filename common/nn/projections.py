@@ -8,7 +8,7 @@ Shapes: B inputs, optionally L positions; S and T hidden units of student and te
 import jax
 import jax.numpy as jnp
 
-from common.nn.models import Functional, Inputs, Params
+from common.nn.functional import Functional, Inputs, Params
 
 
 def projection_loss(

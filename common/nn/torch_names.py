@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from common.base.errors import UserError
-from common.nn.models import Params
+from common.nn.functional import Params
 
 
 def to_torch(params: Params) -> dict[str, np.ndarray]:
@@ -11,17 +10,15 @@ def to_torch(params: Params) -> dict[str, np.ndarray]:
     model is told by the names of its parts."""
     if "blocks" not in params:
         return mlp_to_torch(params)
-    return (
-        bert_to_torch(params)
-        if "norm_first" in params and "transform" in params["head"]
-        else gpt2_to_torch(params)
-    )
+    if "norm_first" in params:
+        return bert_to_torch(params)
+    return gpt2_to_torch(params)
 
 
 def ties_embeddings(params: Params) -> bool | None:
     """Whether the token embeddings are the last layer's weights too, which Hugging Face's
     configuration must say; None: there are none."""
-    return "transform" in params["head"] if "blocks" in params else None
+    return "norm_first" in params if "blocks" in params else None
 
 
 def mlp_to_torch(params: Params) -> dict[str, np.ndarray]:
@@ -38,21 +35,12 @@ def mlp_to_torch(params: Params) -> dict[str, np.ndarray]:
 
 
 def gpt2_to_torch(params: Params) -> dict[str, np.ndarray]:
-    """A pre-norm Transformer's parameters under the names and in the layouts of Hugging Face's
-    `GPT2LMHeadModel` with an untied head.
+    """GPT-2's parameters under the names and in the layouts of Hugging Face's `GPT2LMHeadModel`
+    with an untied head.
 
     Linear layers of the blocks keep their layout `(in, out)`, which is that of GPT-2's `Conv1D`;
     the head's is `(out, in)`.
-
-    Raises:
-        UserError: a Transformer that is neither GPT-2 (pre-norm, linear head) nor BERT (post-norm,
-            its own head).
     """
-    if "norm_last" not in params or "transform" in params["head"]:
-        raise UserError(
-            "a Transformer can be written under the names of GPT-2 (model.norm = pre, model.head ="
-            " linear) or of BERT (post, bert), not of a mixture"
-        )
     names = {
         "norm_attention": "ln_1",
         "query_key_value": "attn.c_attn",
@@ -81,8 +69,8 @@ def gpt2_to_torch(params: Params) -> dict[str, np.ndarray]:
 
 
 def bert_to_torch(params: Params) -> dict[str, np.ndarray]:
-    """A post-norm Transformer's parameters under the names and in the layouts of Hugging Face's
-    `BertForMaskedLM`; its one token type is zero."""
+    """BERT's parameters under the names and in the layouts of Hugging Face's `BertForMaskedLM`; its
+    one token type is zero."""
     embeddings, head = "bert.embeddings", "cls.predictions"
     width = params["token"]["embedding"].shape[1]
     tensors = {

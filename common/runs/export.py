@@ -14,7 +14,7 @@ from safetensors.numpy import save
 
 from common.base.config import parse
 from common.base.errors import UserError, run_command
-from common.nn.models import Params
+from common.nn.functional import Params
 from common.nn.torch_names import ties_embeddings, to_torch
 from common.runs.directory import RunDirectory
 from common.runs.files import check_replaceable, write_bytes

@@ -27,7 +27,7 @@ import orbax.checkpoint as ocp
 
 from common.base.environment import missing_device
 from common.base.errors import RunError, UserError, explain_os_error, full_disk, means_full_disk
-from common.nn.models import Params
+from common.nn.functional import Params
 from common.runs.directory import RunDirectory
 
 logging.getLogger("absl").setLevel(

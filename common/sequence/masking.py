@@ -1,5 +1,8 @@
 """Masked prediction: which tokens of a batch are to be predicted, and what the model sees in their
-place (BERT; paper section 4)."""
+place (BERT; paper section 4).
+
+Shapes: B sentences of T tokens, of which at most P are packed.
+"""
 
 from collections.abc import Sequence
 from typing import Annotated, NamedTuple
@@ -8,8 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from pydantic import Field
+from scipy import special
 
 from common.base.config import Fraction, configuration
+
+OVERFLOW = 1e-9
+"""Probability that more positions of a row are selected than it has room for when packed."""
 
 
 @configuration
@@ -111,3 +118,39 @@ def random_words(
     if max(word_ids) - first + 1 == count:  # neighbours, each of them once: no table to look up
         return jax.random.randint(key, shape, first, first + count, dtype)
     return jnp.asarray(np.asarray(word_ids), dtype)[jax.random.randint(key, shape, 0, count)]
+
+
+class Packed(NamedTuple):
+    """The selected positions of a batch, side by side; what is left of a row is filled up with
+    positions that are not selected."""
+
+    at_BxP: jax.Array
+    """Positions; those that are selected come first, in order."""
+    labels_BxP: jax.Array
+    """The right tokens there."""
+    mask_BxP: jax.Array
+    """Which of them are selected, bool."""
+
+
+def packed_size(fraction: float, length: int) -> int:
+    """Room for the selected positions of a row, so that it suffices but for once in 1/`OVERFLOW`
+    rows.
+
+    Args:
+        fraction: probability that a token is selected, each on its own.
+        length: tokens in a row. Where some of them may not be selected, there is the more room.
+    """
+    sizes = np.arange(length + 1)
+    overflow = special.bdtrc(sizes, length, fraction)  # probability of more than so many
+    return int(np.argmax(overflow < OVERFLOW))
+
+
+def pack(tokens_BxT: jax.Array, selected_BxT: jax.Array, size: int) -> Packed:
+    """The first `size` selected positions of every row; a row that has more of them loses the
+    last ones (see `packed_size`)."""
+    at_BxP = jnp.argsort(~selected_BxT, axis=1, stable=True)[:, :size]
+    return Packed(
+        at_BxP,
+        jnp.take_along_axis(tokens_BxT, at_BxP, axis=1),
+        jnp.take_along_axis(selected_BxT, at_BxP, axis=1),
+    )

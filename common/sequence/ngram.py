@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from common.base.errors import UserError
-from common.nn.models import Params
-from common.nn.transformer import TokenInputs
+from common.nn.blocks import TokenInputs
+from common.nn.functional import Params
 
 
 class Pairs(NamedTuple):
@@ -126,7 +126,7 @@ def probe(
     """M_robust and M_close of every pair and window in total variation, `(2, N, P)`.
 
     Args:
-        apply: the forward pass to logits `(P, V)` at `TokenInputs.at_B`.
+        apply: the forward pass to logits `(P, 1, V)` at the one position that is asked for.
         params: its parameters.
         pairs: as many as are to be in memory at one time.
         sizes: n of every window.
@@ -138,14 +138,12 @@ def probe(
     def distribution(hidden_PxT: jax.Array) -> jax.Array:
         masked_PxT = hidden_PxT & pairs.words_PxT
         visible_PxT = pairs.visible_PxT & ~masked_PxT if hide_masked else pairs.visible_PxT
-        return jax.nn.softmax(
-            apply(
-                params,
-                TokenInputs(
-                    jnp.where(masked_PxT, mask_id, pairs.tokens_PxT), visible_PxT, pairs.position_P
-                ),
-            )
+        inputs = TokenInputs(
+            jnp.where(masked_PxT, mask_id, pairs.tokens_PxT),
+            visible_PxT,
+            at_BxP=pairs.position_P[:, None],
         )
+        return jax.nn.softmax(apply(params, inputs)[:, 0])
 
     # One forward pass after the other: the model is compiled once, and one of them fills the memory
     # as well as all.

@@ -10,7 +10,7 @@ import numpy as np
 
 from common.base.errors import UserError
 from common.judge.transition import Detector, NoTransition, Transition
-from common.nn.models import Params
+from common.nn.functional import Params
 from common.runs.directory import RunDirectory, refuse_unfinished
 from common.runs.lineage import result_hash
 from common.runs.trajectory import Trajectory

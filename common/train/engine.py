@@ -20,10 +20,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 from common.base.keys import purpose_key
 from common.base.mesh import LANE, compiler_options, lane_mesh
 from common.base.parts import in_parts, part_size
-from common.nn.models import Params
+from common.nn.functional import Batch, Params
 from common.train.lanes import LaneArrays
 from common.train.losses import label_cross_entropy, masked_mean
-from common.train.problem import Batch, Data, Problem
+from common.train.problem import Data, Problem
 
 EVAL_PART = 64
 """Examples evaluated at one time: their activations are to stay in a core's cache."""

@@ -25,7 +25,7 @@ from common.base.errors import RunError
 from common.base.interruption import Notes, Preempted, noting
 from common.base.progress import progress_bar
 from common.judge.transition import Watch
-from common.nn.models import Params
+from common.nn.functional import Params
 from common.runs.directory import RunDirectory
 from common.runs.trajectory import Trajectory
 from common.train import ring

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from common.base.config import TrainingConfig
-from common.nn.models import Functional, Inputs, Params
+from common.nn.functional import Batch, Functional, Inputs, Params
 from common.nn.projections import projection_loss
 from common.train.lanes import Lane, lanes_of
 from common.train.losses import DistillationLoss, TeacherLoss
@@ -27,14 +27,6 @@ KEPT_PROBLEMS = 16
 
 Data = Any
 """A pytree of arrays: a corpus. Empty where examples are drawn from nothing but a key."""
-
-
-class Batch(NamedTuple):
-    """Inputs, labels, and the mask of supervised positions (same shape as the labels)."""
-
-    inputs: Inputs
-    labels: jax.Array
-    mask: jax.Array
 
 
 class Task(ABC):

@@ -7,9 +7,6 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from common.nn.models import MLPConfig
-from common.nn.transformer import TransformerConfig
-
 SIDE_ON_CPU, SIDE = 1024, 8192
 """Of the matrices whose product tells what a device can do."""
 
@@ -24,34 +21,6 @@ class Work:
     """Floating-point operations of its products, forward and backward through the model."""
     teacher_flops: float = 0.0
     """The same, forward through the teacher."""
-
-
-def mlp_flops(config: MLPConfig, num_inputs: int, num_outputs: int) -> float:
-    """Operations of the products in one forward pass of one example, a multiplication and an
-    addition counted as two."""
-    return 2.0 * config.width * (num_inputs + num_outputs)
-
-
-def transformer_flops(
-    config: TransformerConfig, vocabulary: int, length: int, answers: int | None = None
-) -> float:
-    """The same of one sequence.
-
-    Args:
-        config: the model.
-        vocabulary: logits a position.
-        length: positions.
-        answers: those whose logits are wanted, for which alone the last block is computed; None:
-            all.
-    """
-    width, answers = config.width, length if answers is None else answers
-    of_head = width * vocabulary + (width**2 if config.head == "bert" else 0)
-    of_last_block = (
-        2 * length * width**2 + 10 * answers * width**2
-    )  # all positions have keys and values
-    weights = (config.layers - 1) * 12 * length * width**2 + of_last_block + answers * of_head
-    attention = ((config.layers - 1) * length + answers) * length * width
-    return 2.0 * weights + 4.0 * attention
 
 
 def training_work(of_model: float, of_teacher: float, tokens: int) -> Work:

@@ -1,0 +1,159 @@
+"""BERT (Devlin et al. 2019): a bidirectional Transformer with its normalisations after the
+sublayers, exact GELU, and a head for masked prediction that is tied to the token embeddings.
+
+Shapes: B sequences of L tokens out of V; N layers of width M = H heads x K; logits over the
+vocabulary at P positions of each sequence.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from common.base.config import configuration
+from common.nn.blocks import (
+    Block,
+    TokenInputs,
+    TransformerConfig,
+    at_positions,
+    blocks_flops,
+    embedding,
+    layer_norm,
+    linear,
+)
+from common.nn.functional import Functional, functional
+
+EPSILON = 1e-12
+"""Of BERT's normalisations."""
+
+
+@configuration
+class BERTConfig(TransformerConfig):
+    """BERT: a position sees all others."""
+
+
+class BERT(nnx.Module):
+    """Tokens to logits over the tokens, with learned absolute positions; initialised as BERT is."""
+
+    def __init__(self, config: BERTConfig, vocabulary: int, length: int, *, rngs: nnx.Rngs) -> None:
+        """Untrained weights.
+
+        Args:
+            config: its shape.
+            vocabulary: number of tokens.
+            length: the longest sequence.
+            rngs: the stream `params`.
+        """
+        self.token = embedding(config, vocabulary, rngs)
+        self.position = embedding(config, length, rngs)
+        self.blocks = nnx.Dict({str(i): BERTBlock(config, rngs=rngs) for i in range(config.layers)})
+        self.norm_first = layer_norm(config, EPSILON, rngs)
+        self.head = TiedHead(config, vocabulary, rngs=rngs)
+        self.drop = nnx.Dropout(config.dropout)
+
+    def __call__(self, inputs: TokenInputs, *, rngs: nnx.Rngs | None = None) -> jax.Array:
+        """Logits in float32, `(B, P, V)` at the positions asked for, or `(B, L, V)`.
+
+        Here and below, `rngs` has the stream `dropout` while training and is None in evaluation.
+        """
+        x_BxLxM = self.embed(inputs.tokens_BxL, rngs=rngs)
+        return self.read(x_BxLxM, inputs.mask_Bx1x1xL, inputs.at_BxP, rngs=rngs)
+
+    def embed(self, tokens_BxL: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
+        """What enters the first block, `(B, L, M)`."""
+        x_BxLxM = self.token(tokens_BxL) + self.position(jnp.arange(tokens_BxL.shape[1]))[None]
+        return self.drop(self.norm_first(x_BxLxM), deterministic=rngs is None, rngs=rngs)
+
+    def read(
+        self,
+        x_BxLxM: jax.Array,
+        mask_Bx1x1xL: jax.Array | None = None,
+        at_BxP: jax.Array | None = None,
+        *,
+        rngs: nnx.Rngs | None = None,
+    ) -> jax.Array:
+        """Logits of embedded tokens, `(B, P, V)` or `(B, L, V)`."""
+        *others, last = (self.blocks[str(i)] for i in range(len(self.blocks)))
+        for block in others:
+            x_BxLxM = block(x_BxLxM, mask_Bx1x1xL, rngs=rngs)
+        y_BxPxM = last(x_BxLxM, mask_Bx1x1xL, at_BxP, rngs=rngs)
+        return self.head(y_BxPxM, self.token).astype(jnp.float32)
+
+    def activations(self, inputs: TokenInputs, layer: int) -> jax.Array:
+        """What leaves a block at all positions, `(B, L, M)`, in evaluation."""
+        x_BxLxM = self.embed(inputs.tokens_BxL)
+        for i in range(layer + 1):
+            x_BxLxM = self.blocks[str(i)](x_BxLxM, inputs.mask_Bx1x1xL)
+        return x_BxLxM
+
+
+class BERTBlock(Block):
+    """Attention to both sides, then a two-layer network; each result is added to what was read, and
+    the sum is normalised."""
+
+    def __init__(self, config: BERTConfig, *, rngs: nnx.Rngs) -> None:
+        super().__init__(
+            config,
+            epsilon=EPSILON,
+            residual_std=config.init_std,
+            approximate_gelu=False,
+            rngs=rngs,
+        )
+
+    def __call__(
+        self,
+        x_BxLxM: jax.Array,
+        mask_Bx1x1xL: jax.Array | None = None,
+        at_BxP: jax.Array | None = None,
+        *,
+        rngs: nnx.Rngs | None = None,
+    ) -> jax.Array:
+        """What leaves the block, `(B, P, M)` at the positions asked for, or `(B, L, M)`.
+
+        Args:
+            x_BxLxM: what enters it.
+            mask_Bx1x1xL: which positions may be attended to; None: all.
+            at_BxP: the positions asked for; None: all.
+            rngs: as everywhere.
+        """
+        queries_BxPxM = x_BxLxM if at_BxP is None else at_positions(x_BxLxM, at_BxP)
+        gathered_BxPxM = self.attend(
+            queries_BxPxM, x_BxLxM, mask_Bx1x1xL, is_causal=False, rngs=rngs
+        )
+        y_BxPxM = self.norm_attention(queries_BxPxM + gathered_BxPxM)
+        return self.norm_mlp(y_BxPxM + self.transform(y_BxPxM, rngs))
+
+
+class TiedHead(nnx.Module):
+    """BERT's head for masked prediction: a layer with GELU and normalisation, then the product with
+    the token embeddings, and a bias."""
+
+    def __init__(self, config: BERTConfig, vocabulary: int, *, rngs: nnx.Rngs) -> None:
+        self.transform = linear(config, config.width, config.width, config.init_std, rngs)
+        self.norm = layer_norm(config, EPSILON, rngs)
+        self.bias = nnx.Param(jnp.zeros(vocabulary))
+
+    def __call__(self, x_BxPxM: jax.Array, token: nnx.Embed) -> jax.Array:
+        """`(B, P, M)` to `(B, P, V)`."""
+        y_BxPxM = self.norm(nnx.gelu(self.transform(x_BxPxM), approximate=False))
+        return token.attend(y_BxPxM) + self.bias[...][None, None]
+
+
+@functools.cache
+def functional_bert(config: BERTConfig, vocabulary: int, length: int) -> Functional:
+    """BERT as pure functions; `apply` takes `TokenInputs` to logits `(B, P, vocabulary)`, or `(B,
+    L, vocabulary)`."""
+    return functional(
+        lambda rngs: BERT(config, vocabulary, length, rngs=rngs),
+        lambda model, inputs, rngs: model(inputs, rngs=rngs),
+        lambda model, inputs, layer: model.activations(inputs, layer),
+        config.layers,
+    )
+
+
+def bert_flops(config: BERTConfig, vocabulary: int, length: int, num_asked: int) -> float:
+    """Operations of the products in one forward pass of one sequence; see `blocks_flops`."""
+    width = config.width
+    of_head = 2.0 * num_asked * (width**2 + width * vocabulary)
+    return blocks_flops(config, length, num_asked) + of_head

@@ -1,0 +1,221 @@
+"""What GPT-2 and BERT have in common: their sizes, what they read, and the parts of a block.
+
+Shapes: B sequences of L tokens; N layers of width M = H heads x K; logits are asked for at P
+positions of each sequence, and Q positions attend to L.
+"""
+
+from typing import Annotated, Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from pydantic import Field
+
+from common.base.config import PositiveFloat, PositiveInt, configuration
+from common.base.size import Size
+from common.nn.attention import gather_in_slices
+
+INIT_STD = 0.02
+"""Of a Transformer's weights in GPT-2 and BERT."""
+
+
+class TokenInputs(NamedTuple):
+    """Sequences of tokens."""
+
+    tokens_BxL: jax.Array
+    visible_BxL: jax.Array | None = None
+    """Which of them may be attended to (padding may not); None: all."""
+    at_BxP: jax.Array | None = None
+    """The positions of each sequence whose logits are wanted, in any order; None: all. The last
+    block and the output layer are computed for those alone."""
+
+    @property
+    def mask_Bx1x1xL(self) -> jax.Array | None:
+        """What is visible, for attention."""
+        return None if self.visible_BxL is None else self.visible_BxL[:, None, None, :]
+
+
+@configuration
+class TransformerConfig:
+    """What GPT-2 and BERT can be varied in."""
+
+    heads: PositiveInt
+    """Attention heads of a layer: the width is heads x head_size."""
+    head_size: PositiveInt = 8
+    """Width of a head."""
+    layers: PositiveInt = 2
+    """Blocks of attention and a two-layer network of 4 x width hidden units."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of activations; parameters and logits are float32. auto: bfloat16 on accelerators, float32 on
+    CPUs."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Part of the embedding, of the attention and of what is added by each sublayer that is set to
+    zero while training (as published: 0.1).
+
+    Never in evaluation nor in a teacher, where the published runs left it on by mistake.
+    """
+    init_std: PositiveFloat = INIT_STD
+    """Standard deviation of the initial weights. The published one is meant for widths of 768 and
+    more; a narrow model leaves its plateau late from it."""
+
+    @property
+    def size(self) -> Size:
+        """What is varied from model to model."""
+        return Size("heads", self.heads)
+
+    @property
+    def width(self) -> int:
+        """Hidden size."""
+        return self.heads * self.head_size
+
+    @property
+    def activation_dtype(self) -> Any:
+        """What `dtype` means on this machine."""
+        if self.dtype == "auto":
+            return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+        return jnp.dtype(self.dtype)
+
+
+class Block(nnx.Module):
+    """The parts of a block: attention and a two-layer network. An architecture says where it
+    normalises and who sees whom."""
+
+    def __init__(
+        self,
+        config: TransformerConfig,
+        *,
+        epsilon: float,
+        residual_std: float,
+        approximate_gelu: bool,
+        rngs: nnx.Rngs,
+    ) -> None:
+        """Untrained weights, whose keys are drawn in this order.
+
+        Args:
+            config: its shape.
+            epsilon: of its normalisations.
+            residual_std: standard deviation of the initial weights whose products are added to what
+                a sublayer reads.
+            approximate_gelu: by tanh.
+            rngs: the stream `params`.
+        """
+        width = config.width
+        self.config, self.approximate_gelu = config, approximate_gelu
+        self.norm_attention = layer_norm(config, epsilon, rngs)
+        self.query_key_value = linear(config, width, 3 * width, config.init_std, rngs)
+        self.attention_output = linear(config, width, width, residual_std, rngs)
+        self.norm_mlp = layer_norm(config, epsilon, rngs)
+        self.mlp_hidden = linear(config, width, 4 * width, config.init_std, rngs)
+        self.mlp_output = linear(config, 4 * width, width, residual_std, rngs)
+        self.drop = nnx.Dropout(config.dropout)
+
+    def attend(
+        self,
+        reader_BxQxM: jax.Array,
+        source_BxLxM: jax.Array,
+        mask_Bx1xQxL: jax.Array | None,
+        *,
+        is_causal: bool,
+        rngs: nnx.Rngs | None,
+    ) -> jax.Array:
+        """What each reader gathers from the positions that it sees, `(B, Q, M)`.
+
+        Args:
+            reader_BxQxM: who asks.
+            source_BxLxM: who may be asked.
+            mask_Bx1xQxL: by whom; a dimension of one is that of all.
+            is_causal: the readers are all positions, and see none that come later than they do.
+            rngs: as everywhere the stream `dropout` in training, None in evaluation.
+        """
+        q_BxQxHxK, k_BxLxHxK, v_BxLxHxK = (
+            self.project(y, i) for i, y in enumerate((reader_BxQxM, source_BxLxM, source_BxLxM))
+        )
+        drop = (self.drop, rngs) if rngs is not None and self.config.dropout else None
+        y_BxQxHxK = gather_in_slices(q_BxQxHxK, k_BxLxHxK, v_BxLxHxK, mask_Bx1xQxL, is_causal, drop)
+        return self.drop(
+            self.attention_output(y_BxQxHxK.reshape(*y_BxQxHxK.shape[:2], -1)),
+            deterministic=rngs is None,
+            rngs=rngs,
+        )
+
+    def project(self, x_BxLxM: jax.Array, part: int) -> jax.Array:
+        """Queries, keys or values (part 0, 1 or 2), `(B, L, H, K)`.
+
+        Three products, because on a CPU the gradient of slices of a common one takes longer than
+        the products.
+        """
+        columns = slice(part * self.config.width, (part + 1) * self.config.width)
+        kernel, bias = self.query_key_value.kernel, self.query_key_value.bias
+        assert bias is not None
+        kernel_MxM, bias_M = (
+            kernel[:, columns].astype(x_BxLxM.dtype),
+            bias[columns].astype(x_BxLxM.dtype),
+        )
+        y_BxLxM = x_BxLxM @ kernel_MxM + bias_M[None, None]
+        return y_BxLxM.reshape(*x_BxLxM.shape[:2], self.config.heads, self.config.head_size)
+
+    def transform(self, x_BxQxM: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
+        """The two-layer network at every position."""
+        hidden_BxQx4M = nnx.gelu(self.mlp_hidden(x_BxQxM), approximate=self.approximate_gelu)
+        return self.drop(self.mlp_output(hidden_BxQx4M), deterministic=rngs is None, rngs=rngs)
+
+
+def at_positions(x_BxLxM: jax.Array, at_BxP: jax.Array) -> jax.Array:
+    """Some positions of each sequence, `(B, P, M)`."""
+    return jnp.take_along_axis(x_BxLxM, at_BxP[:, :, None], axis=1)
+
+
+def embedding(config: TransformerConfig, num_rows: int, rngs: nnx.Rngs) -> nnx.Embed:
+    """A vector for each token, or for each position."""
+    return nnx.Embed(
+        num_rows,
+        config.width,
+        embedding_init=nnx.initializers.normal(config.init_std),
+        dtype=config.activation_dtype,
+        rngs=rngs,
+    )
+
+
+def linear(
+    config: TransformerConfig, fan_in: int, fan_out: int, std: float, rngs: nnx.Rngs
+) -> nnx.Linear:
+    """A linear layer with a bias, which begins at zero."""
+    return nnx.Linear(
+        fan_in,
+        fan_out,
+        kernel_init=nnx.initializers.normal(std),
+        dtype=config.activation_dtype,
+        rngs=rngs,
+    )
+
+
+def layer_norm(config: TransformerConfig, epsilon: float, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    """A normalisation over the width, with scale and bias.
+
+    It takes the slow variance, because that of E[x^2] - E[x]^2 loses digits, and the published
+    models' weights are to give their logits.
+    """
+    return nnx.LayerNorm(
+        config.width,
+        epsilon=epsilon,
+        dtype=config.activation_dtype,
+        use_fast_variance=False,
+        rngs=rngs,
+    )
+
+
+def blocks_flops(config: TransformerConfig, length: int, num_asked: int) -> float:
+    """Operations of the products of all blocks in one forward pass of one sequence, a
+    multiplication and an addition counted as two.
+
+    Args:
+        config: the model.
+        length: positions.
+        num_asked: those whose logits are wanted, for which alone the last block is computed.
+    """
+    width, num_others = config.width, config.layers - 1
+    # All positions have keys and values in the last block too.
+    weights_of_last = 2 * length * width**2 + 10 * num_asked * width**2
+    weights = num_others * 12 * length * width**2 + weights_of_last
+    attention = (num_others * length + num_asked) * length * width
+    return 2.0 * weights + 4.0 * attention

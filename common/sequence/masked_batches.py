@@ -1,0 +1,38 @@
+"""From masked sentences to the batch that a model learns from.
+
+Shapes: B sentences of T tokens, of which P are asked about; V tokens in the vocabulary.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from common.nn.blocks import TokenInputs
+from common.nn.functional import Batch
+from common.sequence.masking import Masked, pack, packed_size
+
+LARGE_VOCABULARY = 1024
+"""From so many tokens on the selected positions are packed: then the output layer, whose cost grows
+with the vocabulary, is much of what a step costs, and most of its answers are not asked for."""
+
+
+def masked_batch(
+    tokens_BxT: jax.Array, masked: Masked, *, fraction: float, vocabulary: int
+) -> Batch:
+    """What the model sees, the right tokens as labels, and which of them are asked for.
+
+    The batch has labels and mask `(B, T)`; with a large vocabulary `(B, P)`, at the positions that
+    the inputs ask for. Of both the mean loss is the same.
+
+    Args:
+        tokens_BxT: the sentences as they are.
+        masked: as the model sees them.
+        fraction: `MaskingConfig.fraction`, by which positions were selected.
+        vocabulary: number of tokens.
+    """
+    if vocabulary < LARGE_VOCABULARY:
+        inputs = TokenInputs(masked.inputs_BxT, masked.visible_BxT)
+        return Batch(inputs, tokens_BxT, masked.selected_BxT.astype(jnp.float32))
+    size = packed_size(fraction, tokens_BxT.shape[1])
+    packed = pack(tokens_BxT, masked.selected_BxT, size)
+    inputs = TokenInputs(masked.inputs_BxT, masked.visible_BxT, packed.at_BxP)
+    return Batch(inputs, packed.labels_BxP, packed.mask_BxP.astype(jnp.float32))

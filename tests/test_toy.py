@@ -1,0 +1,105 @@
+"""Whoever adds an experiment does what the README says: here with one that is as small as one can
+be, in a folder outside of the repository."""
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.commands import REPOSITORY
+
+TOY = REPOSITORY / "tests" / "toy"
+README = (REPOSITORY / "README.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where somebody keeps an experiment of their own."""
+    path = tmp_path_factory.mktemp("own")
+    shutil.copytree(TOY, path / "toy", ignore=shutil.ignore_patterns("__pycache__"))
+    return path
+
+
+def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command of theirs, in their folder."""
+    own = {"PYTHONPATH": f"{folder}:{REPOSITORY}", "CURRICULUM_EXPERIMENTS": "toy"}
+    command = [sys.executable, "-m", *arguments]
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=os.environ | own,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_an_experiment_of_ones_own(folder: Path) -> None:
+    """From the plan to the page: nothing of it is in the laboratory."""
+    planned = python(
+        folder,
+        "snakemake",
+        "--snakefile",
+        str(REPOSITORY / "Snakefile"),
+        "figures_toy_quick",
+        "--dry-run",
+        "--printshellcmds",
+        "--cores",
+        "1",
+    )
+    assert planned.returncode == 0, planned.stderr
+    shown = planned.stdout + planned.stderr
+    for command in ("toy.train --preset quick", "toy.distill --preset quick", "toy.claims"):
+        assert command in shown
+    ran = python(folder, "toy.experiment")
+    assert ran.returncode == 0, ran.stderr
+    assert "A student learns from its teacher" in ran.stdout
+    (claim,) = json.loads((folder / "runs/toy/quick/claims.json").read_text())["claims"]
+    assert claim["holds"]
+    again = python(folder, "toy.experiment")
+    assert "3 of 3 stages are done" in again.stderr
+    drawn = python(folder, "figures.make", "--experiment", "toy")
+    assert drawn.returncode == 0, drawn.stderr
+    page = (folder / "site/toy/quick/report.html").read_text()
+    assert "Two clouds" in page and page.count("<img") == 1
+    published = python(folder, "figures.publish", "--experiment", "toy")
+    assert published.returncode == 0, published.stderr
+    assert "holds: accuracy" in (folder / "results/toy/quick/table.md").read_text()
+
+
+def test_an_experiment_that_is_not_there_is_named(folder: Path) -> None:
+    missing = python(folder, "figures.make", "--experiment", "nobody")
+    assert missing.returncode == 2
+    assert "--experiment nobody: unknown experiment; choose one of parity, pcfg, toy" in " ".join(
+        missing.stderr.split()
+    )
+
+
+def test_it_imports_what_the_readme_names() -> None:
+    """And the README names nothing that is not there."""
+    section = README.partition("## Adding an experiment")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`((?:common|figures)\.[\w.]+)`", section))
+    for module in named:
+        path = REPOSITORY / Path(*module.split("."))
+        assert path.is_dir() or path.with_suffix(".py").exists(), module
+    for path in sorted(TOY.glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.ImportFrom) or node.module is None:
+                continue
+            root = node.module.partition(".")[0]
+            if root not in ("common", "figures"):
+                continue
+            modules = {node.module, *(f"{node.module}.{name.name}" for name in node.names)}
+            is_named = any(
+                module == name or module.startswith(f"{name}.")
+                for module in modules
+                for name in named
+            )
+            assert is_named, f"{path.name} imports {node.module}, which the README does not name"

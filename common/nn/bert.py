@@ -18,6 +18,7 @@ from common.nn.blocks import (
     TransformerConfig,
     at_positions,
     blocks_flops,
+    embed,
     embedding,
     layer_norm,
     linear,
@@ -45,6 +46,7 @@ class BERT(nnx.Module):
             length: the longest sequence.
             rngs: the stream `params`.
         """
+        self.dtype = config.activation_dtype
         self.token = embedding(config, vocabulary, rngs)
         self.position = embedding(config, length, rngs)
         self.blocks = nnx.Dict({str(i): BERTBlock(config, rngs=rngs) for i in range(config.layers)})
@@ -62,7 +64,7 @@ class BERT(nnx.Module):
 
     def embed(self, tokens_BxL: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
         """What enters the first block, `(B, L, M)`."""
-        x_BxLxM = self.token(tokens_BxL) + self.position(jnp.arange(tokens_BxL.shape[1]))[None]
+        x_BxLxM = embed(self.token, self.position, tokens_BxL, self.dtype)
         return self.drop(self.norm_first(x_BxLxM), deterministic=rngs is None, rngs=rngs)
 
     def read(
@@ -137,7 +139,8 @@ class TiedHead(nnx.Module):
     def __call__(self, x_BxPxM: jax.Array, token: nnx.Embed) -> jax.Array:
         """`(B, P, M)` to `(B, P, V)`."""
         y_BxPxM = self.norm(nnx.gelu(self.transform(x_BxPxM), approximate=False))
-        return token.attend(y_BxPxM) + self.bias[...][None, None]
+        kernel_MxV = token.embedding[...].T.astype(y_BxPxM.dtype)
+        return y_BxPxM @ kernel_MxV + self.bias[...][None, None]
 
 
 @functools.cache

@@ -19,6 +19,7 @@ from common.nn.blocks import (
     TransformerConfig,
     at_positions,
     blocks_flops,
+    embed,
     embedding,
     layer_norm,
 )
@@ -60,6 +61,7 @@ class GPT2(nnx.Module):
             num_outputs: logits a position.
             rngs: the stream `params`.
         """
+        self.dtype = config.activation_dtype
         self.token = embedding(config, vocabulary, rngs)
         self.position = embedding(config, length, rngs)
         self.blocks = nnx.Dict({str(i): GPT2Block(config, rngs=rngs) for i in range(config.layers)})
@@ -84,7 +86,7 @@ class GPT2(nnx.Module):
 
     def embed(self, tokens_BxL: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
         """What enters the first block, `(B, L, M)`."""
-        x_BxLxM = self.token(tokens_BxL) + self.position(jnp.arange(tokens_BxL.shape[1]))[None]
+        x_BxLxM = embed(self.token, self.position, tokens_BxL, self.dtype)
         return self.drop(x_BxLxM, deterministic=rngs is None, rngs=rngs)
 
     def read(

@@ -107,13 +107,8 @@ def strata_of(teacher: Path) -> pd.DataFrame:
 def claims(home: Path) -> list[dict[str, Any]]:
     """The judged claims of an experiment, then those on the runs beyond the paper where there are
     any."""
-    json_of(home / "claims.json", "claims")  # which must be there
-    return claims_of(home / "claims.json") + claims_of(home / BEYOND)
-
-
-def claims_of(judgement: Path) -> list[dict[str, Any]]:
-    """The claims of one file of verdicts; none where there is no such file."""
-    return json_of(judgement, "claims")["claims"] if judgement.exists() else []
+    beyond = json_of(home / BEYOND, "claims")["claims"] if (home / BEYOND).exists() else []
+    return json_of(home / "claims.json", "claims")["claims"] + beyond
 
 
 def judged(claim: Mapping[str, Any]) -> list[dict[str, Any]]:

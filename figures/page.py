@@ -47,6 +47,8 @@ class Page:
     """All that can be drawn, in order."""
     figure_of: Mapping[str, str]
     """The figure that shows each claim."""
+    beyond: frozenset[str] = frozenset()
+    """Claims on the runs that the paper does not have."""
     data: Callable[[Path], Mapping[str, str]] = lambda _: {}
     """The tables in an experiment's folder that are kept beside the report, by path, and what each
     holds."""

@@ -106,24 +106,21 @@ def published_table(folder: Path, experiment: str, preset: str) -> str:
 
 def claims_table(folder: Path, experiment: str, preset: str) -> str:
     """Claim, command that makes its runs, figure, verdict with every judged number."""
-    figure_of = registry.page_of(experiment).figure_of
+    page = registry.page_of(experiment)
     rows = [
         "| claim (criterion in the report) | command | figure | measured,"
         f" `{experiment}/{preset}` |",
         "| --- | --- | --- | --- |",
     ]
-    makes_it = f"python -m {experiment}.experiment --preset {preset}"
-    for claims, command in (
-        (loaders.claims_of(folder / "claims.json"), makes_it),
-        (loaders.claims_of(folder / loaders.BEYOND), f"{makes_it} --beyond"),
-    ):
-        for claim in claims:
-            measured = "; ".join(f"{item['name']} {item['text']}" for item in loaders.judged(claim))
-            name = claim["claim"]
-            rows.append(
-                f"| {name}: {claim['title']} | `{command}` | {_link(folder, figure_of[name])} |"
-                f" {outcome_in_table(claim['holds'])}: {measured} |"
-            )
+    for claim in loaders.claims(folder):
+        measured = "; ".join(f"{item['name']} {item['text']}" for item in loaders.judged(claim))
+        name = claim["claim"]
+        beyond = " --beyond" if name in page.beyond else ""
+        command = f"`python -m {experiment}.experiment --preset {preset}{beyond}`"
+        rows.append(
+            f"| {name}: {claim['title']} | {command} | {_link(folder, page.figure_of[name])} |"
+            f" {outcome_in_table(claim['holds'])}: {measured} |"
+        )
     return "\n".join(rows) + "\n"
 
 

@@ -140,6 +140,53 @@ def blocked_table(root: Path) -> str:
     return "\n".join(rows) + "\n"
 
 
+GPU_STEPS = (
+    ("batch-one", "width 50,000, batch 1, in blocks", "blocked, width 50000", "width 50000"),
+    ("batch-one", "the same, one by one", "scan, width 50000", "width 50000"),
+    ("batch-one", "width 100, batch 1, in blocks", "blocked, width 100", "width 100"),
+    ("batch-one", "the same, one by one", "scan, width 100", "width 100"),
+    ("quick", "`quick` teacher", "teacher", "teacher"),
+    ("quick", "`quick` student", "student", "student"),
+    ("transformer-paper", "GPT-2, 32 heads, float32", "teacher, {}, float32", "teacher, float32"),
+    (
+        "transformer-paper",
+        "GPT-2, 32 heads, bfloat16",
+        "teacher, {}, dtype auto",
+        "teacher, bfloat16 autocast",
+    ),
+    ("pcfg-quick", "BERT of `quick`, bfloat16", "teacher", "teacher, bfloat16 autocast"),
+    ("pcfg-paper", "BERT of `paper`, bfloat16", "teacher", "teacher, bfloat16 autocast"),
+)
+"""Part of the measurement, name of the step, and what our side and the peer's are called there; the
+number of seeds stands in the braces, or at the end."""
+
+
+def gpu_table(root: Path) -> str:
+    """Training steps on a GPU beside PyTorch's or Hugging Face's, in microseconds."""
+    parts = loaders.json_of(root / _SPEED / "gpu.json", "parts")["parts"]
+    rows = ["| microseconds a step | peer | here, 1 seed | here, seeds together |"]
+    rows.append("| --- | --- | --- | --- |")
+    for part, step, ours, theirs in GPU_STEPS:
+        of_peer = next(found for name, found in parts.items() if name.startswith(f"{part}, "))
+        together = ""
+        for seeds in (3, 8, 10):
+            side = parts[part].get(_side(ours, f"{seeds} seeds"))
+            if side is not None:
+                together = f"{_microseconds(side)}, {seeds} seeds"
+        alone = _microseconds(parts[part][_side(ours, "1 seed")])
+        rows.append(f"| {step} | {_microseconds(of_peer[theirs])} | {alone} | {together} |")
+    return "\n".join(rows) + "\n"
+
+
+def _side(name: str, seeds: str) -> str:
+    return name.format(seeds) if "{}" in name else f"{name}, {seeds}"
+
+
+def _microseconds(side: Mapping[str, Any]) -> str:
+    value = side["microseconds_per_step"]
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
 def costs_table(root: Path) -> str:
     """How long whole experiments take."""
     table = pd.read_csv(root / _SPEED / "costs.csv")
@@ -164,6 +211,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "speed of steps": steps_table,
     "speed of blocked steps": blocked_table,
     "costs": costs_table,
+    "speed on a GPU": gpu_table,
 }
 """What renders each table, from the folder of the repository."""
 

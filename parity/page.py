@@ -91,6 +91,7 @@ PAGE = Page(
         "F": "first",
         "R": "transition",
     },
+    beyond=frozenset({"F", "R"}),
     data=data,
     published=("learning_times.csv", tables.FIRST),
     footnote=footnote,

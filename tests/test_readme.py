@@ -193,6 +193,19 @@ def test_benchmarks_run(command: str, peer: str, tmp_path: Path) -> None:
     assert peer in done.stdout
 
 
+def test_the_script_for_a_gpu_runs(tmp_path: Path) -> None:
+    """Two of its parts, on a CPU, with small models."""
+    out = tmp_path / "gpu.json"
+    parts = ("batch-one", "batch-one, PyTorch")
+    small = ("--scale", "tiny", "--rounds", "1", "--parts", *parts)
+    run([sys.executable, "-m", "benchmarks.gpu", "--out", str(out), *small], REPOSITORY)
+    found = json.loads(out.read_text())["parts"]
+    assert found.keys() == set(parts)
+    for part in parts:
+        sides = [side for side in found[part].values() if isinstance(side, dict)]
+        assert sides and all(side["microseconds_per_step"] > 0 for side in sides), found[part]
+
+
 @pytest.mark.parametrize(
     "folder", sorted(path.parent for path in RESULTS.glob("*/*/claims.json")), ids=str
 )

@@ -225,9 +225,8 @@ def test_an_experiment_on_transformers(tmp_path: Path, monkeypatch: pytest.Monke
     assert [item["value"] for item in judged["measured"]] == medians
     published = tmp_path / "results" / "parity" / "transformer-quick"
     assert "t90 at 4 heads" in (published / "table.md").read_text()
-    assert (home / "tuning.csv").exists(), "of no sweeps: it has no rows"
-    for folder in (published, tmp_path / "site" / "parity" / "transformer-quick" / "data"):
-        assert not (folder / "tuning.csv").exists()
+    for folder in (home, published, tmp_path / "site" / "parity" / "transformer-quick" / "data"):
+        assert not (folder / "tuning.csv").exists(), "there are no sweeps"
 
 
 def test_small_results_are_published(
@@ -361,7 +360,7 @@ def test_a_size_is_reproduced_and_found_done(
         said = capsys.readouterr()
         assert re.search(r"(\d+) of \1 stages are done", said.err)
         assert "already drawn" in said.out
-        assert f"reports: {finished / 'site' / 'quick' / 'report.html'}" in said.err
+        assert f"reports: {finished / 'site' / 'parity' / 'quick' / 'report.html'}" in said.err
 
 
 def test_an_unknown_size_is_refused(refused: Callable[..., str], tmp_path: Path) -> None:

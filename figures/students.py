@@ -9,8 +9,8 @@ import scipy.special
 from matplotlib.axes import Axes
 
 from common.base.size import size_of
+from common.sequence.students import STRATEGIES
 from figures import loaders, style
-from pcfg.presets import STRATEGIES
 
 MIN_SEEDS_OF_MEAN = 3
 """Fewer values say little of how far their mean may be off: no interval is drawn."""

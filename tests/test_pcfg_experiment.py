@@ -14,7 +14,8 @@ from common.base.errors import UserError
 from common.experiment.plan import plan_preset
 from common.runs.directory import RunDirectory
 from common.runs.trajectory import Trajectory
-from common.runs.tuning import SweepConfig
+from common.sequence.students import BudgetConfig, FirstCheckpointConfig
+from common.sequence.windows import WindowConfig
 from common.train.optim import OptimConfig
 from common.train.schedule import ScheduleConfig
 from figures import publish
@@ -22,18 +23,10 @@ from pcfg import claims as claims_command
 from pcfg import distill, experiment, train
 from pcfg.config import StudentConfig, TrainConfig, bert
 from pcfg.data import PCFGData
-from pcfg.presets import (
-    PRESETS,
-    AncestorConfig,
-    BudgetConfig,
-    Experiment,
-    FirstCheckpointConfig,
-    WindowConfig,
-)
+from pcfg.presets import PRESETS, AncestorConfig, Experiment
 from pcfg.spec import SPEC
 from tests.test_pcfg_runs import GRAMMAR
-
-SWEEP = SweepConfig((3e-3, 1e-2, 2e-2, 3e-2), seed=15, num_seeds=2)
+from tests.test_token_claims import SWEEP
 
 
 def test_a_tiny_experiment_end_to_end(

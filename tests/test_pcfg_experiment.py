@@ -1,6 +1,7 @@
 """The PCFG experiment as a whole, on a tiny grammar, and its presets."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from pcfg import claims as claims_command
 from pcfg import distill, experiment, train
 from pcfg.config import StudentConfig, TrainConfig, bert
 from pcfg.data import PCFGData
+from pcfg.page import PAGE
 from pcfg.presets import PRESETS, AncestorConfig, Experiment
 from pcfg.spec import SPEC
 from tests.test_pcfg_runs import GRAMMAR
@@ -134,10 +136,22 @@ def test_a_tiny_experiment_end_to_end(
     np.testing.assert_allclose(
         ends[["accuracy", "eval_loss"]], ends[["accuracy_final", "eval_loss_final"]], rtol=1e-3
     )
+    figures_need_no_exact_reference(home, tmp_path)
     before = (home / "claims.json").stat().st_mtime_ns
     experiment.main(["--root", str(tmp_path / "runs")])
     stale_runs_are_refused(tiny, grammar, tmp_path / "runs", monkeypatch, refused)
     assert (home / "claims.json").stat().st_mtime_ns == before
+
+
+def figures_need_no_exact_reference(home: Path, folder: Path) -> None:
+    """Where no best model is known, as of text, none is drawn, and none spoken of."""
+    unknown = folder / "unknown"
+    shutil.copytree(home, unknown, ignore=shutil.ignore_patterns("ceiling.*"))
+    for name in ("phases", "students"):
+        figure = PAGE.figures[name]
+        assert figure.draw(unknown, folder).exists()
+        assert "best model" in figure.caption(home)
+        assert "best model" not in figure.caption(unknown)
 
 
 def stale_runs_are_refused(

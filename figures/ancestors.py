@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from common.sequence.students import STRATEGIES
 from figures import loaders, style
 from figures.students import MIN_SEEDS_OF_MEAN, mean_and_margin
-from pcfg.presets import STRATEGIES
 
 
 def draw(home: Path, folder: Path) -> Path:

@@ -136,6 +136,15 @@ def replicas(home: Path) -> list[Path]:
     )
 
 
+def exact_of(home: Path) -> dict[str, Any] | None:
+    """What the best models on an experiment's data reach: all that see n tokens only, and the best
+    of all; None where nobody can know."""
+    path = home / "teacher" / "probes" / "ceiling.json"
+    if not path.exists():
+        return None
+    return json_of(path, "plateaus", "plateaus_with_position", "ceiling")
+
+
 def grammar_of(run: Path) -> str:
     """What a PCFG run's sentences are, for a title."""
     data = config_of(run)["data"]

@@ -1,6 +1,8 @@
-"""The three phases of masked prediction on a grammar, beside the best n-gram models and the best of
-all (paper: `curr_pcfg`)."""
+"""The three phases of a teacher of masked prediction, and the windows that it predicts from, beside
+exact references where there are any (paper: `curr_pcfg`, `curr_real`)."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,67 +14,88 @@ from common.judge.transition import NoTransition, Transition
 from figures import loaders, style
 
 
-def draw(home: Path, folder: Path) -> Path:
-    """Draw `phases`.
+@dataclass(frozen=True)
+class Phases:
+    """The figure of one experiment's teacher."""
 
-    Args:
-        home: `runs/pcfg/<preset>`.
-        folder: where figures go.
-    """
-    probes = home / "teacher" / "probes"
-    drawing, (loss, robust, close, published) = style.figure(4, width=4.8)
-    draw_loss(
-        loss,
-        home / "teacher",
-        loaders.json_of(probes / "ceiling.json", "plateaus", "plateaus_with_position", "ceiling"),
-    )
-    table, best = distances_of(home)
-    for axes, kind, title in (
-        (robust, "robust", "Window masked: $M_{robust}$"),
-        (close, "close", "All but the window masked: $M_{close}$"),
-    ):
-        draw_distances(
-            axes, table[table.kind == kind], best[best.kind == kind].set_index("n")["median"], title
+    data_of: Callable[[Path], str]
+    """What a run has learnt from, for a title."""
+    highest_loss: float
+    """Where the axes of losses end, nats."""
+    published: str
+    """The paper's figure of its own teacher, in `targets.csv`."""
+    published_teacher: str
+    """What that teacher is, for a title."""
+
+    def draw(self, home: Path, folder: Path) -> Path:
+        """Draw `phases`.
+
+        Args:
+            home: the folder of an experiment's runs.
+            folder: where figures go.
+        """
+        teacher = home / "teacher"
+        drawing, (loss, robust, close, published) = style.figure(4, width=4.8)
+        draw_loss(loss, teacher)
+        exact = loaders.exact_of(home)
+        if exact is not None:
+            draw_exact(loss, exact)
+        loss.set_ylim(0, self.highest_loss)
+        loss.set_title(f"Plateau, drop, tail ({self.data_of(teacher)})")
+        loss.legend(loc="lower left", bbox_to_anchor=(0, 0.06))
+        table, best = distances_of(home)
+        for axes, kind, title in (
+            (robust, "robust", "Window masked: $M_{robust}$"),
+            (close, "close", "All but the window masked: $M_{close}$"),
+        ):
+            best_of_kind = best[best.kind == kind].set_index("n")["median"]
+            draw_distances(axes, table[table.kind == kind], best_of_kind, title)
+        robust.legend(
+            loc="upper left",
+            title="window of" if best.empty else "window of (diamond: best of all models)",
+            ncols=2,
+            columnspacing=1,
+            handlelength=1.2,
         )
-    robust.legend(
-        loc="upper left",
-        title="window of (diamond: best of all models)",
-        ncols=2,
-        columnspacing=1,
-        handlelength=1.2,
-    )
-    for axes in (loss, robust, close):
-        shade_drop(axes, home / "teacher")
-    draw_published(published)
-    return style.save(drawing, folder, "phases")
+        for axes in (loss, robust, close):
+            shade_drop(axes, teacher)
+        draw_published(published, self.published)
+        published.set_ylim(-0.02, self.highest_loss)
+        published.set_title(f"Published ({self.published_teacher})")
+        return style.save(drawing, folder, "phases")
 
-
-def caption(home: Path) -> str:
-    """What the figure shows."""
-    text = (
-        "Left: the teacher's loss on held-out sentences, with the exact optimum of a model that"
-        " sees n tokens around a position and nothing else (solid), or also knows the position"
-        " (dotted), and of the best model of all."
-    )
-    if isinstance(drop_of(home / "teacher"), Transition):
-        text += " Shaded: the drop that the detector finds in the mean curve; dotted: C1."
-    else:
-        text += " The detector finds no drop in the mean curve."
-    text += (
-        " Then: how far the teacher's prediction moves when a window around the position is masked,"
-        " or all but the window; median over positions, mean and middle half of the seeds."
-    )
-    table, best = distances_of(home)
-    if set(table.n) & set(best.n):
-        text += " Diamonds: the same for the best model that learns from such sentences."
-    return f"{text} Far right: the paper's teacher."
+    def caption(self, home: Path) -> str:
+        """What the figure shows."""
+        text = "Left: the teacher's loss on held-out sentences"
+        if loaders.exact_of(home) is not None:
+            text += (
+                ", with the exact optimum of a model that sees n tokens around a position and"
+                " nothing else (solid), or also knows the position (dotted), and of the best model"
+                " of all"
+            )
+        if isinstance(drop_of(home / "teacher"), Transition):
+            text += ". Shaded: the drop that the detector finds in the mean curve; dotted: C1."
+        else:
+            text += ". The detector finds no drop in the mean curve."
+        text += (
+            " Then: how far the teacher's prediction moves when a window around the position is"
+            " masked, or all but the window; median over positions, mean and middle half of the"
+            " seeds."
+        )
+        table, best = distances_of(home)
+        if set(table.n) & set(best.n):
+            text += " Diamonds: the same for the best model that learns from such sentences."
+        return f"{text} Far right: the paper's teacher."
 
 
 def distances_of(home: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """M_robust and M_close of the teacher's checkpoints, and those of the best of all models."""
-    probes = home / "teacher" / "probes"
-    table = loaders.table_of(probes / "ngram.csv", "step", "seed", "kind", "n", "median")
-    return table, loaders.table_of(probes / "ceiling.csv", "kind", "n", "median")
+    """M_robust and M_close of the teacher's checkpoints, and those of the best of all models: no
+    rows where they are not known."""
+    probes, columns = home / "teacher" / "probes", ("kind", "n", "median")
+    table = loaders.table_of(probes / "ngram.csv", "step", "seed", *columns)
+    if loaders.exact_of(home) is None:
+        return table, pd.DataFrame(columns=pd.Index(columns))
+    return table, loaders.table_of(probes / "ceiling.csv", *columns)
 
 
 def drop_of(teacher: Path) -> Transition | NoTransition:
@@ -81,9 +104,8 @@ def drop_of(teacher: Path) -> Transition | NoTransition:
     return PhaseConfig().detect(steps.tolist(), np.mean(loss_SxT, axis=0).tolist())
 
 
-def draw_loss(axes: Axes, teacher: Path, exact: dict) -> None:
-    """The validation loss of every seed, with the plateaus of n-gram models (blind to their
-    position, or not) and the ceiling of all models."""
+def draw_loss(axes: Axes, teacher: Path) -> None:
+    """The validation loss of every seed."""
     steps, loss_SxT = positive_steps(teacher, "eval_loss")
     for i, loss_T in enumerate(loss_SxT):
         axes.plot(
@@ -93,6 +115,14 @@ def draw_loss(axes: Axes, teacher: Path, exact: dict) -> None:
             linewidth=1.5,
             label="teacher, each seed" if i == 0 else None,
         )
+    step_axis(axes, steps)
+    axes.set_ylabel("validation loss (nats)")
+
+
+def draw_exact(axes: Axes, exact: dict) -> None:
+    """The plateaus of n-gram models (blind to their position, or not) and the ceiling of all
+    models."""
+    first_step, _ = axes.get_xlim()
     for n, plateau in exact["plateaus"].items():
         # The labels of all but the first begin with an underscore: none.
         hint, placed = "" if n == "1" else "_", exact["plateaus_with_position"][n]
@@ -108,7 +138,7 @@ def draw_loss(axes: Axes, teacher: Path, exact: dict) -> None:
         )
         axes.annotate(
             f"n={n}",
-            (steps[0], plateau["cross_entropy"]),
+            (first_step, plateau["cross_entropy"]),
             fontsize=9,
             color=style.BLUE,
             va="bottom",
@@ -120,11 +150,6 @@ def draw_loss(axes: Axes, teacher: Path, exact: dict) -> None:
         linestyle="--",
         label="best of all models",
     )
-    step_axis(axes, steps)
-    axes.set_ylim(0, 1.25)
-    axes.set_ylabel("validation loss (nats)")
-    axes.set_title(f"Plateau, drop, tail ({loaders.grammar_of(teacher)})")
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 0.06))
 
 
 def draw_distances(axes: Axes, table: pd.DataFrame, best: pd.Series, title: str) -> None:
@@ -166,20 +191,20 @@ def shade_drop(axes: Axes, teacher: Path) -> None:
         axes.axvline(found.chosen, color=style.GREY, linewidth=1, linestyle=":")
 
 
-def draw_published(axes: Axes) -> None:
-    """The paper's teacher on the whole of cfg3b; its L1 norms are halved."""
+def draw_published(axes: Axes, figure: str) -> None:
+    """The paper's teacher; its L1 norms are halved."""
     for panel, scale, color, label in (
         ("validation_loss", 1.0, style.BLACK, "validation loss (nats)"),
         ("m_robust_3gram_median", 0.5, style.BLUE, "$M_{robust}$, 3 tokens (total variation)"),
     ):
-        points = loaders.targets("curr_pcfg", panel)
+        points = loaders.targets(figure, panel)
         axes.plot(
             points.x, scale * points.y, "o--", color=color, label=label, linewidth=1.2, markersize=6
         )
-    axes.axvline(1000, color=style.GREY, linewidth=1, linestyle=":", label="C1")
-    step_axis(axes, loaders.targets("curr_pcfg", "validation_loss").x.to_numpy())
-    axes.set_ylim(-0.02, 1.25)
-    axes.set_title("Published (cfg3b, 32 heads)")
+    loss = loaders.targets(figure, "validation_loss")
+    (c1,) = loss.x[loss.note == "C1"]
+    axes.axvline(c1, color=style.GREY, linewidth=1, linestyle=":", label="C1")
+    step_axis(axes, loss.x.to_numpy())
     axes.legend(loc="upper right")
 
 

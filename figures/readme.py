@@ -15,7 +15,8 @@ from common.base.config import parse
 from common.base.errors import UserError, run_command
 from common.judge.verdict import outcome_in_table
 from common.runs.files import write_text
-from figures import law, loaders, publish, students
+from common.sequence.students import STRATEGIES
+from figures import law, loaders, publish
 
 PAGES = ("README.md", "results/README.md", "benchmarks/README.md")
 """The files that have tables, below the folder of the repository."""
@@ -194,6 +195,60 @@ def costs_table(root: Path) -> str:
     return "\n".join(["| experiment | minutes on two CPU cores |", "| --- | --- |", *rows]) + "\n"
 
 
+def published_students_table(folder: Path) -> str:
+    """The final accuracies of a published preset beside the paper's (Figure 1 right, and its panel
+    of 2-shot), as a Markdown table.
+
+    Args:
+        folder: `results/pcfg/PRESET`; students of the first length and all others have one teacher.
+    """
+    final = loaders.table_of(folder / "final_accuracy.csv", "strategy", "examples", "accuracy")
+    mean = final.groupby(["strategy", "examples"]).accuracy.mean()
+    (teacher,) = mean["teacher"]
+    best = loaders.json_of(folder / "ceiling.json", "ceiling")["ceiling"]["accuracy"]
+    heads = (
+        "final accuracy",
+        "labels",
+        "one-shot",
+        "progressive",
+        "2-shot",
+        "teacher",
+        "best possible",
+    )
+    rows = [heads, ("---",) * len(heads)]
+    for sentences in sorted(mean[STRATEGIES[0]].index):
+        ours = [f"{mean[name][sentences]:.3f}" for name in STRATEGIES]
+        rows.append((f"here, {sentences:,} sentences", *ours, f"{teacher:.3f}", f"{best:.3f}"))
+    points = loaders.targets("overview_acc", "pcfg_bert").pivot(
+        index="x", columns="series", values="y"
+    )
+    for steps, point in points.iterrows():
+        theirs = [f"{point[name]:.3f}" for name in ("ce", "one_shot", "progressive")]
+        rows.append(
+            (
+                f"published, {float(str(steps)):.0f} batches of 512",
+                *theirs,
+                "",
+                f"{point['teacher']:.3f}",
+                "",
+            )
+        )
+    panel = loaders.targets("curr_pcfg", "two_shot_final_accuracy").set_index("note").y
+    rows.append(
+        (
+            "published, panel of 2-shot",
+            "",
+            f"{panel['= one-shot']:.3f}",
+            "",
+            f"{panel['best, = C1']:.3f}",
+            "",
+            "",
+        )
+    )
+    cells = [[f" {cell} " if cell else " " for cell in row] for row in rows]
+    return "".join(f"|{'|'.join(row)}|\n" for row in cells)
+
+
 def _thousands(width: str) -> str:
     return f"{int(width):,}" if int(width) >= 10_000 else width
 
@@ -205,7 +260,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     ),
     "law": lambda root: claims_table(root, "law", {"quick": "exponents of the learning time in d"}),
     "pcfg": lambda root: claims_table(root, "pcfg", {"laptop": "BERT"}),
-    "pcfg/laptop beside the published students": lambda root: students.beside_published(
+    "pcfg/laptop beside the published students": lambda root: published_students_table(
         root / "results" / "pcfg" / "laptop"
     ),
     "speed of steps": steps_table,

@@ -1,7 +1,10 @@
-"""Students of masked prediction on a grammar: accuracy by strategy, length of the run and first
-checkpoint, and the published accuracies."""
+"""Students of masked prediction: accuracy by strategy, length of the run and first checkpoint,
+beside exact references where there are any, and the published accuracies."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -9,66 +12,77 @@ import scipy.special
 from matplotlib.axes import Axes
 
 from common.base.size import size_of
+from common.sequence.students import STRATEGIES
 from figures import loaders, style
-from pcfg.presets import STRATEGIES
 
 MIN_SEEDS_OF_MEAN = 3
 """Fewer values say little of how far their mean may be off: no interval is drawn."""
 
 
-def draw(home: Path, folder: Path) -> Path:
-    """Draw `students`.
+class Published(NamedTuple):
+    """The paper's students, beside whom ours are drawn."""
 
-    Args:
-        home: `runs/pcfg/<preset>`.
-        folder: where figures go.
-    """
-    drawing, (training, lengths, firsts, published) = style.figure(4, width=4.8)
-    exact = loaders.json_of(
-        home / "teacher" / "probes" / "ceiling.json",
-        "plateaus",
-        "plateaus_with_position",
-        "ceiling",
-    )
-    ceiling = exact["ceiling"]["accuracy_here"]
-    final = final_of(home)
-    draw_training(training, home)
-    draw_plateaus(training, exact)
-    draw_lengths(lengths, final)
-    draw_firsts(
-        firsts,
-        loaders.table_of(
-            home / "first_checkpoints.csv", "offset", "seed", "first_step", "in_drop", "accuracy"
-        ),
-    )
-    for axes in (training, lengths, firsts):
-        axes.axhline(ceiling, color=style.GREY, linestyle="--", linewidth=1.2)
-        axes.annotate(
-            "best of all models",
-            (0.02, ceiling - 0.015),
-            xycoords=("axes fraction", "data"),
-            fontsize=9,
-            color=style.GREY,
-            va="top",
+    models: str
+    """What they are, for titles."""
+    batch_size: int
+    lengths: tuple[str, str]
+    """Figure and panel, in `targets.csv`, of their final accuracy by the length of the run."""
+    firsts: tuple[str, str]
+    """The same of 2-shot by the first checkpoint."""
+    source: str
+    """Of `lengths`, for the caption: "the paper's Figure 1 (right)"."""
+
+
+@dataclass(frozen=True)
+class Students:
+    """The figure of one experiment's students."""
+
+    data_of: Callable[[Path], str]
+    """What a run has learnt from, for a title."""
+    published: Published
+
+    def draw(self, home: Path, folder: Path) -> Path:
+        """Draw `students`.
+
+        Args:
+            home: the folder of an experiment's runs.
+            folder: where figures go.
+        """
+        drawing, (training, lengths, firsts, published) = style.figure(4, width=4.8)
+        exact = loaders.exact_of(home)
+        final = final_of(home)
+        draw_training(training, home, self.data_of(home / "teacher"))
+        if exact is not None:
+            draw_plateaus(training, exact)
+        draw_lengths(lengths, final)
+        columns = ("offset", "seed", "first_step", "in_drop", "accuracy")
+        table = loaders.table_of(home / "first_checkpoints.csv", *columns)
+        draw_firsts(firsts, table, self.published)
+        if exact is not None:
+            for axes in (training, lengths, firsts):
+                draw_ceiling(axes, exact["ceiling"]["accuracy_here"])
+        training.legend(loc="lower right")
+        draw_published(published, self.published)
+        return style.save(drawing, folder, "students")
+
+    def caption(self, home: Path) -> str:
+        """What the figure shows."""
+        final = final_of(home)
+        students = final[final.strategy != "teacher"]
+        lengths = "runs of several lengths" if students.examples.nunique() > 1 else "the runs"
+        margin = " with its 95% interval" if students.seed.nunique() >= MIN_SEEDS_OF_MEAN else ""
+        best = ""
+        if loaders.exact_of(home) is not None:
+            best = (
+                "; thin lines: the best models that see n tokens (solid), or also know the position"
+                " (dotted)"
+            )
+        return (
+            "From the left: accuracy on the selected tokens of held-out sentences, mean over seeds"
+            f" and the middle half of them{best}. Accuracy at the end of {lengths}, mean over"
+            f" seeds{margin}. Accuracy of 2-shot students by their first"
+            f" checkpoint{', the same' if margin else ''}. Points of {self.published.source}."
         )
-    training.legend(loc="lower right")
-    draw_published(published)
-    return style.save(drawing, folder, "students")
-
-
-def caption(home: Path) -> str:
-    """What the figure shows."""
-    final = final_of(home)
-    students = final[final.strategy != "teacher"]
-    lengths = "runs of several lengths" if students.examples.nunique() > 1 else "the runs"
-    margin = " with its 95% interval" if students.seed.nunique() >= MIN_SEEDS_OF_MEAN else ""
-    return (
-        "From the left: accuracy on the selected tokens of held-out sentences, mean over seeds and"
-        " the middle half of them; thin lines: the best models that see n tokens (solid), or also"
-        f" know the position (dotted). Accuracy at the end of {lengths}, mean over seeds{margin}."
-        f" Accuracy of 2-shot students by their first checkpoint{', the same' if margin else ''}."
-        " Points of the paper's Figure 1 (right)."
-    )
 
 
 def final_of(home: Path) -> pd.DataFrame:
@@ -77,7 +91,7 @@ def final_of(home: Path) -> pd.DataFrame:
     return loaders.table_of(home / "final_accuracy.csv", *columns)
 
 
-def draw_training(axes: Axes, home: Path) -> None:
+def draw_training(axes: Axes, home: Path, data: str) -> None:
     """Accuracy over training, of the teacher and of every strategy."""
     runs = {"teacher": home / "teacher", **{name: home / "student" / name for name in STRATEGIES}}
     longest = 0.0
@@ -95,7 +109,7 @@ def draw_training(axes: Axes, home: Path) -> None:
     axes.set_xlabel(axes.get_xlabel().replace("examples", "sentences"))
     axes.set_ylim(0, 1.02)
     axes.set_ylabel("accuracy on selected tokens")
-    axes.set_title(f"Over training ({loaders.grammar_of(home / 'teacher')})")
+    axes.set_title(f"Over training ({data})")
 
 
 def draw_plateaus(axes: Axes, exact: dict) -> None:
@@ -113,6 +127,19 @@ def draw_plateaus(axes: Axes, exact: dict) -> None:
             color=style.BLUE,
             va="bottom",
         )
+
+
+def draw_ceiling(axes: Axes, accuracy: float) -> None:
+    """The accuracy of the best model of all."""
+    axes.axhline(accuracy, color=style.GREY, linestyle="--", linewidth=1.2)
+    axes.annotate(
+        "best of all models",
+        (0.02, accuracy - 0.015),
+        xycoords=("axes fraction", "data"),
+        fontsize=9,
+        color=style.GREY,
+        va="top",
+    )
 
 
 def draw_lengths(axes: Axes, final: pd.DataFrame) -> None:
@@ -151,9 +178,9 @@ def draw_lengths(axes: Axes, final: pd.DataFrame) -> None:
     axes.set_title("By the length of the run")
 
 
-def draw_firsts(axes: Axes, table: pd.DataFrame) -> None:
+def draw_firsts(axes: Axes, table: pd.DataFrame, published: Published) -> None:
     """Final accuracy of 2-shot students against the teacher step of their first checkpoint, in
-    units of C1, ours and published (`curr_pcfg`)."""
+    units of C1, ours and published."""
     mean, margin = mean_and_margin(table, "offset", "accuracy")
     c1_of = table[table.offset == 0].set_index("seed").first_step
     steps = (table.first_step / table.seed.map(c1_of)).groupby(table.offset).mean()
@@ -170,16 +197,16 @@ def draw_firsts(axes: Axes, table: pd.DataFrame) -> None:
         zorder=0,
         label="ours, in the drop of most teachers",
     )
-    published = loaders.targets("curr_pcfg", "two_shot_final_accuracy")
-    c1 = float(published.x.iloc[int(published.y.argmax())])  # the best one, as its note says
+    theirs = loaders.targets(*published.firsts)
+    c1 = float(theirs.x.iloc[int(theirs.y.argmax())])  # the best one, as its note says
     axes.plot(
-        published.x / c1,
-        published.y,
+        theirs.x / c1,
+        theirs.y,
         "o--",
         color=style.GREY,
         linewidth=1.2,
         markersize=6,
-        label="published (cfg3b, 32 heads to 8)",
+        label=f"published ({published.models})",
     )
     axes.legend(loc="lower right")
     axes.axvline(1, color=style.GREY, linewidth=1, linestyle=":")
@@ -206,10 +233,9 @@ def mean_and_margin(table: pd.DataFrame, by: str, column: str) -> tuple[pd.Serie
     )
 
 
-def draw_published(axes: Axes) -> None:
-    """Final accuracy against the length of the run (paper, Figure 1 right: the whole of cfg3b, 32
-    heads to 8)."""
-    table = loaders.targets("overview_acc", "pcfg_bert")
+def draw_published(axes: Axes, published: Published) -> None:
+    """The paper's final accuracy against the length of the run."""
+    table = loaders.targets(*published.lengths)
     for series, points in table.groupby("series", sort=False):
         name = str(series).replace("_", "-")
         axes.plot(
@@ -224,61 +250,7 @@ def draw_published(axes: Axes) -> None:
     axes.set_xscale("log")
     axes.set_xticks(sorted(table.x.unique()), [f"{x:,.0f}" for x in sorted(table.x.unique())])
     axes.minorticks_off()
-    axes.set_xlabel("steps of the run (batches of 512)")
+    axes.set_xlabel(f"steps of the run (batches of {published.batch_size})")
     axes.set_ylabel("final accuracy")
-    axes.set_title("Published (cfg3b, 32 heads to 8)")
+    axes.set_title(f"Published ({published.models})")
     axes.legend(loc="lower right")
-
-
-def beside_published(folder: Path) -> str:
-    """The final accuracies of a published preset beside the paper's (Figure 1 right, and its panel
-    of 2-shot), as a Markdown table.
-
-    Args:
-        folder: `results/pcfg/PRESET`; students of the first length and all others have one teacher.
-    """
-    final = loaders.table_of(folder / "final_accuracy.csv", "strategy", "examples", "accuracy")
-    mean = final.groupby(["strategy", "examples"]).accuracy.mean()
-    (teacher,) = mean["teacher"]
-    best = loaders.json_of(folder / "ceiling.json", "ceiling")["ceiling"]["accuracy"]
-    heads = (
-        "final accuracy",
-        "labels",
-        "one-shot",
-        "progressive",
-        "2-shot",
-        "teacher",
-        "best possible",
-    )
-    rows = [heads, ("---",) * len(heads)]
-    for sentences in sorted(mean[STRATEGIES[0]].index):
-        ours = [f"{mean[name][sentences]:.3f}" for name in STRATEGIES]
-        rows.append((f"here, {sentences:,} sentences", *ours, f"{teacher:.3f}", f"{best:.3f}"))
-    points = loaders.targets("overview_acc", "pcfg_bert").pivot(
-        index="x", columns="series", values="y"
-    )
-    for steps, point in points.iterrows():
-        theirs = [f"{point[name]:.3f}" for name in ("ce", "one_shot", "progressive")]
-        rows.append(
-            (
-                f"published, {float(str(steps)):.0f} batches of 512",
-                *theirs,
-                "",
-                f"{point['teacher']:.3f}",
-                "",
-            )
-        )
-    panel = loaders.targets("curr_pcfg", "two_shot_final_accuracy").set_index("note").y
-    rows.append(
-        (
-            "published, panel of 2-shot",
-            "",
-            f"{panel['= one-shot']:.3f}",
-            "",
-            f"{panel['best, = C1']:.3f}",
-            "",
-            "",
-        )
-    )
-    cells = [[f" {cell} " if cell else " " for cell in row] for row in rows]
-    return "".join(f"|{'|'.join(row)}|\n" for row in cells)

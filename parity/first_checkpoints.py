@@ -12,8 +12,8 @@ from common.judge.stats import Estimate, area_under_roc
 from common.judge.transition import NoTransition
 from common.judge.verdict import Measurement, Verdict
 from common.runs.directory import RunDirectory
+from common.runs.transitions import transitions
 from common.runs.tuning import learning_times
-from common.teach.teacher import transitions
 from parity.evidence import Evidence
 from parity.presets import ReplicaConfig
 from parity.probe import read_strata

@@ -20,7 +20,7 @@ from common.experiment.spec import Judgement
 from common.judge.stats import compare_paired, median_over_seeds, proportion, ratio_of_medians
 from common.judge.transition import NoTransition, Transition, smooth
 from common.judge.verdict import Claim, Measurement, Verdict, describe, every, within
-from common.teach.teacher import transitions
+from common.runs.transitions import transitions
 from parity.correlations import floor_of_mean
 from parity.evidence import Evidence, mostly_uncensored
 from parity.first_checkpoints import first_checkpoint_claim, first_table, teachers

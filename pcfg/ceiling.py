@@ -31,11 +31,12 @@ from common.experiment.spec import Probe
 from common.runs.files import write_text
 from common.runs.probing import opened_probe, probed_run
 from common.sequence.masking import MaskingConfig
+from common.sequence.windows import KINDS, ProbeConfig, describe, spacing_of
 from pcfg.config import config_of
 from pcfg.data import eval_batch
 from pcfg.ngrams import window_optimum
 from pcfg.posterior import Channel, Selection, ceiling
-from pcfg.probe import KINDS, ProbeConfig, describe, probe_pairs, spacing_of
+from pcfg.probe import held_out
 from pcfg.sampler import make_sampler
 from pcfg.window import window_distances
 
@@ -83,7 +84,7 @@ def compute(path: Path, config: CeilingConfig) -> None:
     grammar = model.data.load()
     sampler = make_sampler(grammar)
     config = replace(config, spacing=config.spacing or spacing_of(sampler.longest))
-    pairs = probe_pairs(sampler, config.probe)
+    pairs = held_out(sampler, config.probe).pairs(config.probe)
     with opened_probe(run, NAME, asdict(config)) as opened:
         if opened is None:
             return

@@ -1,7 +1,9 @@
 """What the report of masked prediction on grammars holds."""
 
-from figures import ancestors, phases, students, tables
+from figures import ancestors, loaders, tables
 from figures.page import Page
+from figures.phases import Phases
+from figures.students import Published, Students
 
 DATA = {
     "final_accuracy.csv": "how far every run came within its budget",
@@ -14,10 +16,25 @@ DATA = {
     ),
     "teacher/probes/ceiling.csv": "M_robust and M_close of the best model",
 }
-
+PUBLISHED = Published(
+    models="cfg3b, 32 heads to 8",
+    batch_size=512,
+    lengths=("overview_acc", "pcfg_bert"),
+    firsts=("curr_pcfg", "two_shot_final_accuracy"),
+    source="the paper's Figure 1 (right)",
+)
 PAGE = Page(
     title="Implicit curriculum in masked prediction on a grammar",
-    figures={"phases": phases, "students": students, "ancestors": ancestors},
+    figures={
+        "phases": Phases(
+            data_of=loaders.grammar_of,
+            highest_loss=1.25,
+            published="curr_pcfg",
+            published_teacher="cfg3b, 32 heads",
+        ),
+        "students": Students(loaders.grammar_of, PUBLISHED),
+        "ancestors": ancestors,
+    },
     figure_of={
         "B1": "phases",
         "B2": "phases",

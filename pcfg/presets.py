@@ -1,28 +1,18 @@
 """The named PCFG experiments, one lab note each."""
 
 from dataclasses import replace
-from typing import Annotated, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from common.base.config import NonNegativeInt, PositiveInt, Preset, TrainingConfig, configuration
 from common.runs.tuning import SweepConfig
+from common.sequence.students import BudgetConfig, FirstCheckpointConfig, StudentRuns
+from common.sequence.windows import WindowConfig
 from common.train.optim import OptimConfig
-from common.train.schedule import ScheduleConfig, ScheduleName
+from common.train.schedule import ScheduleConfig
 from pcfg.config import StudentConfig, TrainConfig, bert
 from pcfg.data import PCFGData
 
 PCFGPresetName = Literal["quick", "laptop", "paper"]
-STRATEGIES: tuple[ScheduleName, ...] = ("ce", "one-shot", "progressive", "two-shot")
-
-
-@configuration
-class WindowConfig:
-    """Where and over what windows the n-gram probe looks; see `python -m pcfg.probe --help`."""
-
-    sizes: tuple[PositiveInt, ...]
-    spacing: PositiveInt
-    num_sentences: PositiveInt
 
 
 @configuration
@@ -36,38 +26,7 @@ class AncestorConfig:
 
 
 @configuration
-class BudgetConfig:
-    """A run of the students of another length, and the pace of its supervision (see `python -m
-    pcfg.distill --help`)."""
-
-    steps: PositiveInt
-    interval: PositiveInt
-    speed: PositiveInt
-    first_steps: PositiveInt
-
-
-@configuration
-class FirstCheckpointConfig:
-    """Two-shot students of further first checkpoints, from the teacher's plateau to its tail."""
-
-    offsets: Annotated[tuple[int, ...], Field(min_length=2)]
-    """Teacher steps from the detected C1; C1 itself is the strategy `two-shot`."""
-
-    def __post_init__(self) -> None:
-        if (
-            0 in self.offsets
-            or list(self.offsets) != sorted(set(self.offsets))
-            or self.offsets[0] > 0
-            or self.offsets[-1] < 0
-        ):
-            raise ValueError(
-                f"first.offsets = {self.offsets}: they must rise from before C1 to after it; C1"
-                " itself is the strategy two-shot"
-            )
-
-
-@configuration
-class Experiment:
+class Experiment(StudentRuns):
     """Teacher and students of one preset."""
 
     teacher: TrainConfig
@@ -81,14 +40,6 @@ class Experiment:
     exact: WindowConfig
     """Windows of the Bayes-optimal distances, which are costly for long sentences; `num_sentences`
     is also that of the ceiling."""
-    first: FirstCheckpointConfig
-    tuning: SweepConfig | None = None
-    """The students' rates, each strategy's on seeds of their own; None: all run at the student's
-    rate, and no claim about them is judged."""
-    budgets: tuple[BudgetConfig, ...] = ()
-    """Further lengths of the students' runs, at the rates chosen for the first."""
-    heads: tuple[PositiveInt, ...] = ()
-    """Of students of further sizes, which run at all lengths and at the same rates."""
 
 
 def _adam(rates: tuple[float, ...], warmup_fraction: float = 0.06) -> OptimConfig:

@@ -1,74 +1,33 @@
 """The claims about masked prediction on grammars, judged from run files by criteria fixed
 beforehand.
 
-B1 to B3 are about the teacher, B4 to B6 about its students, see `CLAIMS`. Reads metrics and probe
-tables; loads no model.
+B1 to B5 are those of every experiment on tokens (`common.sequence`), B6 is about what students know
+of derivations. Reads metrics and probe tables; loads no model.
 """
 
-import itertools
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from common.base.reading import read_object
 from common.experiment.spec import Judgement
-from common.judge.stats import median_over_seeds, proportion
-from common.judge.transition import NoTransition, Transition, smooth
+from common.judge.stats import median_over_seeds, paired_difference
+from common.judge.transition import NoTransition, Transition
 from common.judge.verdict import Claim, Measurement, Verdict
 from common.runs.directory import RunDirectory, finished_run
-from common.teach.teacher import transitions
-from pcfg import ceiling
+from common.runs.probing import FOLDER
+from common.runs.transitions import transitions
+from common.sequence import student_claims, teacher_claims
+from common.sequence.student_claims import BASELINES, Evidence, label, means_note, positive
+from common.sequence.students import STRATEGIES, TEACHER, student
+from pcfg import ceiling, nonterminal
 from pcfg.presets import Experiment
-from pcfg.probe import read_distances
-from pcfg.students import (
-    Evidence,
-    accuracy_claim,
-    final_table,
-    first_table,
-    structure_claim,
-    structure_table,
-    sweep_claim,
-)
 
-FINAL = "final_accuracy.csv"
-FIRST = "first_checkpoints.csv"
 STRUCTURE = "student_nonterminals.csv"
-_SMOOTHING = 3  # points of a moving average: curves of single seeds are jagged
 CLAIMS = {
-    "B1": Claim(
-        "A teacher's loss has three phases",
-        "The detector finds a plateau, a drop and a tail in the validation loss of every teacher"
-        " seed, with C1 inside the drop. (C1 is the drop's middle, which lies inside it by"
-        " construction; how far it is from marks that the detector does not look at stands beside"
-        " it.)",
-    ),
-    "B2": Claim(
-        "The teacher passes through a 3-gram stage",
-        "For every teacher seed the median of M_robust(3) peaks within the drop, and ends at no"
-        " more than a fifth of its peak.",
-    ),
-    "B3": Claim(
-        "The teacher is done with short windows first",
-        "For every teacher seed the step from which the median of M_close(n) stays below half its"
-        " peak rises with n, over n = 3 and all longer windows; those that do not get there by the"
-        " end of training count as last, and at least two must get there.",
-    ),
-    "B4": Claim(
-        "Progressive distillation brings a student further",
-        "Accuracy at the end, paired over seeds: progressive less one-shot, and progressive less"
-        " labels, each with its 95% interval above 0.",
-    ),
-    "B5": Claim(
-        "The best first checkpoint of 2-shot lies in the teacher's drop",
-        "Of the first checkpoints from plateau to tail the one with the best mean accuracy lies in"
-        " the drop of most teachers, and its students beat those of the earliest and of the latest,"
-        " paired over seeds, each with its 95% interval above 0. (The best is chosen and tested on"
-        " the same seeds; C1, which is not chosen by its students, stands beside it.)",
-    ),
+    **teacher_claims.CLAIMS,
+    **student_claims.CLAIMS,
     "B6": Claim(
         "What students know of the derivation follows the same order",
         "Linear probe of the non-terminals, mean over levels with more than one symbol, paired over"
@@ -80,63 +39,35 @@ CLAIMS = {
 
 def judge(home: Path, experiment: Experiment) -> Judgement:
     """All claims on the runs of an experiment."""
-    phases = transitions(finished_run(home / "teacher"), experiment.student.detector)
+    phases = transitions(finished_run(home / TEACHER), experiment.student.detector)
     evidence = Evidence(home, experiment, phases)
     verdicts = [
-        phases_claim(home, phases),
-        trigram_claim(home, phases),
-        closing_claim(home),
-        accuracy_claim(evidence),
-        sweep_claim(evidence),
+        teacher_claims.phases_claim(home, phases, above_plateaus(home, phases)),
+        teacher_claims.trigram_claim(home, phases),
+        teacher_claims.closing_claim(home),
+        student_claims.accuracy_claim(evidence),
+        student_claims.sweep_claim(evidence),
         structure_claim(evidence),
     ]
     tables = {
-        FINAL: final_table(evidence),
-        FIRST: first_table(evidence),
+        student_claims.FINAL: student_claims.final_table(evidence),
+        student_claims.FIRST: student_claims.first_table(evidence),
         STRUCTURE: structure_table(evidence),
     }
     return Judgement(verdicts, tables)
 
 
-def phases_claim(home: Path, phases: list[Transition | NoTransition]) -> Verdict:
-    """B1: plateau, drop, tail."""
-    seeds = RunDirectory(home / "teacher").manifest["seeds"]
-    found = [phase for phase in phases if isinstance(phase, Transition)]
-    inside = [phase for phase in found if phase.start <= phase.chosen <= phase.end]
-    share = proportion(len(inside), len(phases))
-    measurements = [Measurement("teachers with three phases", share)]
-    for name in ("start", "chosen", "end"):
-        steps = [float(getattr(phase, name)) for phase in found]
-        title = {"start": "end of the plateau", "chosen": "C1", "end": "end of the drop"}[name]
-        measurements.append(Measurement(f"{title} (not judged)", median_over_seeds(steps), "steps"))
-    curves = trigram_curves(home)
-    for name, marks in (
-        ("the steepest fall of the loss", steepest_falls(home)),
-        ("the peak of M_robust(3)", [peak_of(curve).step for curve in curves]),
-    ):
-        after = [
-            float(phase.chosen - mark)
-            for phase, mark in zip(phases, marks, strict=True)
-            if isinstance(phase, Transition)
-        ]
-        measurements.append(
-            Measurement(f"C1 less {name} (not judged)", median_over_seeds(after), "steps")
-        )
+def above_plateaus(home: Path, phases: Sequence[Transition | NoTransition]) -> list[Measurement]:
+    """How far the teachers' plateaus lie above those of the best 2-gram models, with and without
+    positions, as far as these were computed."""
+    measurements = []
     for plateaus, kind in zip(ceiling.PLATEAUS, ("", " with positions"), strict=True):
         if above := above_bigrams(home, phases, plateaus):
-            measurements.append(
-                Measurement(
-                    f"loss at the end of the plateau, less the best 2-gram model's{kind} (not"
-                    " judged)",
-                    median_over_seeds(above),
-                )
+            name = (
+                f"loss at the end of the plateau, less the best 2-gram model's{kind} (not judged)"
             )
-    reasons = [
-        f"seed {seed}: {phase.reason}"
-        for seed, phase in zip(seeds, phases, strict=True)
-        if isinstance(phase, NoTransition)
-    ]
-    return Verdict("B1", share.value == 1, tuple(measurements), tuple(reasons))
+            measurements.append(Measurement(name, median_over_seeds(above)))
+    return measurements
 
 
 def above_bigrams(
@@ -149,14 +80,14 @@ def above_bigrams(
     `plateaus` is one of `pcfg.ceiling.PLATEAUS`.
     """
     of_size = read_object(
-        home / "teacher" / "probes" / f"{ceiling.NAME}.json",
+        home / TEACHER / FOLDER / f"{ceiling.NAME}.json",
         (plateaus,),
         "`python -m pcfg.ceiling`",
     )[plateaus]
     if "2" not in of_size:
         return []
     least = of_size["2"]["cross_entropy"]
-    loss_of = {row["step"]: row["eval_loss"] for row in RunDirectory(home / "teacher").metrics()}
+    loss_of = {row["step"]: row["eval_loss"] for row in RunDirectory(home / TEACHER).metrics()}
     return [
         loss_of[phase.start][lane] - least
         for lane, phase in enumerate(phases)
@@ -164,117 +95,58 @@ def above_bigrams(
     ]
 
 
-def steepest_falls(home: Path) -> list[int]:
-    """The step at which each teacher's smoothed loss falls fastest over the logarithm of the
-    step."""
-    records = [record for record in RunDirectory(home / "teacher").metrics() if record["step"] > 0]
-    steps = np.asarray([record["step"] for record in records])
-    falls = (
-        np.gradient(smooth(loss_T, _SMOOTHING), np.log(steps))
-        for loss_T in zip(*(record["eval_loss"] for record in records), strict=True)
-    )
-    return [int(steps[np.argmin(slope_T)]) for slope_T in falls]
+def structure_claim(evidence: Evidence) -> Verdict:
+    """B6: what the students know of the derivation follows the same order."""
+    table = structure_table(evidence)
+    table = table[table.chance < 1].assign(trained=table.step > 0)
+    mean = table.groupby(["probe", "trained", "strategy", "seed"]).accuracy.mean()  # over levels
 
+    def known(probe: str, trained: bool) -> dict[str, list[float]]:
+        return {
+            name: (
+                mean[probe][trained][name]
+                .loc[evidence.run(student(name)).manifest["seeds"]]
+                .tolist()
+            )
+            for name in STRATEGIES
+        }
 
-class Peak(NamedTuple):
-    """The highest point of a probe's curve."""
-
-    step: int
-    height: float
-    ratio: float
-    """To the end of the curve; inf where that is zero."""
-
-
-def trigram_curves(home: Path) -> list[pd.Series]:
-    """The median of M_robust(3) by step, for every teacher."""
-    table = read_distances(home / "teacher")
-    table = table[(table.kind == "robust") & (table.n == 3)]
-    return [
-        table[table.seed == seed].set_index("step")["median"]
-        for seed in RunDirectory(home / "teacher").manifest["seeds"]
-    ]
-
-
-def peak_of(curve: pd.Series, smoothing: int = 1) -> Peak:
-    """The peak of a curve by step, after a moving average of so many points."""
-    smoothed = smooth(curve.to_numpy(), smoothing)
-    peak = int(smoothed.argmax())
-    return Peak(
-        int(curve.index[peak]),
-        float(smoothed[peak]),
-        float(smoothed[peak] / smoothed[-1]) if smoothed[-1] > 0 else math.inf,
-    )
-
-
-def trigram_claim(home: Path, phases: list[Transition | NoTransition]) -> Verdict:
-    """B2: M_robust(3) rises and falls."""
-    curves = trigram_curves(home)
-    raw, smoothed = ([peak_of(curve, width) for curve in curves] for width in (1, _SMOOTHING))
-
-    def within(peaks: Sequence[Peak]) -> int:
-        return sum(
-            isinstance(phase, Transition) and phase.start <= peak.step <= phase.end
-            for peak, phase in zip(peaks, phases, strict=True)
-        )
-
-    holds = within(raw) == len(phases) and min(peak.ratio for peak in raw) >= 5
-    measurements = (
-        Measurement("peak within the drop", proportion(within(raw), len(phases))),
-        Measurement(
-            "peak of the median of M_robust(3), total variation (not judged)",
-            median_over_seeds([peak.height for peak in raw]),
-        ),
-        Measurement("peak / end", median_over_seeds([peak.ratio for peak in raw])),
-        Measurement(
-            "smoothed peak within the drop (not judged)", proportion(within(smoothed), len(phases))
-        ),
-        Measurement(
-            "smoothed peak (not judged)", median_over_seeds([peak.height for peak in smoothed])
-        ),
-        Measurement(
-            "smoothed peak / end (not judged)", median_over_seeds([peak.ratio for peak in smoothed])
-        ),
-    )
-    return Verdict("B2", holds, measurements)
-
-
-def closing_claim(home: Path) -> Verdict:
-    """B3: M_close falls first for short windows."""
-    table = read_distances(home / "teacher")
-    table = table[(table.kind == "close") & (table.n >= 3)]
-    steps_SxN = (
-        table.groupby(["seed", "n"])
-        .apply(lambda curve: closing_step(curve["step"].tolist(), curve["median"].tolist()))
-        .unstack("n")
-    )
-    in_order = [shortest_first(steps.tolist()) for _, steps in steps_SxN.iterrows()]
+    linear, mixing = known("linear", True), known("mixing", True)
+    gains = {
+        baseline: paired_difference(linear[baseline], linear["progressive"])
+        for baseline in BASELINES
+    }
     measurements = [
-        Measurement(
-            "teachers in which short windows come first", proportion(sum(in_order), len(in_order))
-        )
+        Measurement(f"accuracy of non-terminals, progressive less {label(name)}", gain)
+        for name, gain in gains.items()
     ]
-    measurements += [
-        Measurement(
-            f"below half its peak for good, n={n}", median_over_seeds(steps.tolist()), "steps"
+    for name in BASELINES:
+        gain = paired_difference(mixing[name], mixing["progressive"])
+        measurements.append(
+            Measurement(f"by the mixing probe, progressive less {label(name)} (not judged)", gain)
         )
-        for n, steps in steps_SxN.items()
-    ]
-    return Verdict("B3", all(in_order), tuple(measurements))
-
-
-def shortest_first(steps: Sequence[float]) -> bool:
-    """Whether steps, ordered by n, rise strictly; those that never come (inf) may only be at the
-    end, and at least two must come."""
-    come = [step for step in steps if math.isfinite(step)]
-    return (
-        len(come) >= 2
-        and list(steps[: len(come)]) == come
-        and all(earlier < later for earlier, later in itertools.pairwise(come))
+    for prefix, trained, untrained in (
+        ("", linear, known("linear", False)),
+        ("by the mixing probe, ", mixing, known("mixing", False)),
+    ):
+        for name in ("progressive", *BASELINES):
+            gain = paired_difference(untrained[name], trained[name])
+            measurements.append(
+                Measurement(f"{prefix}{label(name)} less untrained (not judged)", gain)
+            )
+    return evidence.verdict(
+        "B6",
+        all(map(positive, gains.values())),
+        measurements,
+        (means_note(linear), f"by the mixing probe, {means_note(mixing)}"),
     )
 
 
-def closing_step(steps: Sequence[int], values: Sequence[float]) -> float:
-    """The first step from which a curve stays below half its peak; inf if it ends above."""
-    curve = np.asarray(values, np.float64)
-    above = np.flatnonzero(curve >= curve.max() / 2)
-    return float(steps[above[-1] + 1]) if above[-1] + 1 < len(steps) else math.inf
+def structure_table(evidence: Evidence) -> pd.DataFrame:
+    """The probes of all students' non-terminals, untrained and trained, as `python -m
+    pcfg.nonterminal` writes them, and the strategy."""
+    tables = [
+        nonterminal.read_accuracy(evidence.home / student(strategy)).assign(strategy=strategy)
+        for strategy in STRATEGIES
+    ]
+    return pd.concat(tables, ignore_index=True)

@@ -1,6 +1,7 @@
 """The PCFG experiment as a whole, on a tiny grammar, and its presets."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,8 @@ from common.base.errors import UserError
 from common.experiment.plan import plan_preset
 from common.runs.directory import RunDirectory
 from common.runs.trajectory import Trajectory
-from common.runs.tuning import SweepConfig
+from common.sequence.students import BudgetConfig, FirstCheckpointConfig
+from common.sequence.windows import WindowConfig
 from common.train.optim import OptimConfig
 from common.train.schedule import ScheduleConfig
 from figures import publish
@@ -22,18 +24,11 @@ from pcfg import claims as claims_command
 from pcfg import distill, experiment, train
 from pcfg.config import StudentConfig, TrainConfig, bert
 from pcfg.data import PCFGData
-from pcfg.presets import (
-    PRESETS,
-    AncestorConfig,
-    BudgetConfig,
-    Experiment,
-    FirstCheckpointConfig,
-    WindowConfig,
-)
+from pcfg.page import PAGE
+from pcfg.presets import PRESETS, AncestorConfig, Experiment
 from pcfg.spec import SPEC
 from tests.test_pcfg_runs import GRAMMAR
-
-SWEEP = SweepConfig((3e-3, 1e-2, 2e-2, 3e-2), seed=15, num_seeds=2)
+from tests.test_token_claims import SWEEP
 
 
 def test_a_tiny_experiment_end_to_end(
@@ -141,10 +136,22 @@ def test_a_tiny_experiment_end_to_end(
     np.testing.assert_allclose(
         ends[["accuracy", "eval_loss"]], ends[["accuracy_final", "eval_loss_final"]], rtol=1e-3
     )
+    figures_need_no_exact_reference(home, tmp_path)
     before = (home / "claims.json").stat().st_mtime_ns
     experiment.main(["--root", str(tmp_path / "runs")])
     stale_runs_are_refused(tiny, grammar, tmp_path / "runs", monkeypatch, refused)
     assert (home / "claims.json").stat().st_mtime_ns == before
+
+
+def figures_need_no_exact_reference(home: Path, folder: Path) -> None:
+    """Where no best model is known, as of text, none is drawn, and none spoken of."""
+    unknown = folder / "unknown"
+    shutil.copytree(home, unknown, ignore=shutil.ignore_patterns("ceiling.*"))
+    for name in ("phases", "students"):
+        figure = PAGE.figures[name]
+        assert figure.draw(unknown, folder).exists()
+        assert "best model" in figure.caption(home)
+        assert "best model" not in figure.caption(unknown)
 
 
 def stale_runs_are_refused(

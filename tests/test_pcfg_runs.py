@@ -16,6 +16,7 @@ import pytest
 from common.runs.directory import RunDirectory
 from common.runs.lock import locked
 from common.runs.trajectory import Trajectory
+from common.sequence import windows
 from common.sequence.masking import MaskingConfig
 from common.train.engine import ScanEngine
 from common.train.speed import Work, describe
@@ -208,7 +209,7 @@ def test_a_teacher_that_answers_once_is_charged_once(
 
 def test_both_probes_of_a_trajectory(teacher: Path) -> None:
     probe.main([str(teacher), "--spacing", "2", "--num-sentences", "64", "--sizes", "2", "3"])
-    table = pd.read_csv(teacher / "probes" / probe.TABLE)
+    table = pd.read_csv(teacher / "probes" / windows.TABLE)
     assert len(table) == len(Trajectory(RunDirectory(teacher)).steps()) * 2 * 2 * 2
     assert table["median"].between(table["median_low"], table["median_high"]).all()
     assert table[["q25", "median", "q75", "q90"]].diff(axis=1).iloc[:, 1:].ge(0).all().all()
@@ -236,13 +237,6 @@ def test_both_probes_of_a_trajectory(teacher: Path) -> None:
     assert (table.accuracy > table.chance - 0.02).all()
 
 
-@pytest.mark.parametrize(("longest", "spacing"), [(6, 1), (27, 5), (149, 29), (432, 30)])
-def test_positions_fit_into_short_sentences_and_are_the_papers_in_long_ones(
-    longest: int, spacing: int
-) -> None:
-    assert probe.spacing_of(longest) == spacing
-
-
 def test_probes_need_no_flags(teacher: Path, tmp_path: Path) -> None:
     """On sentences of 4 to 6 tokens, with positions 30 tokens apart, there would be none; windows
     must be given."""
@@ -260,14 +254,13 @@ def test_a_probe_is_what_the_model_says(teacher: Path) -> None:
     from common.base.config import from_dict
     from common.nn.blocks import TokenInputs
     from common.sequence.ngram import probe as probe_pairs
-    from pcfg.probe import ProbeConfig
-    from pcfg.probe import probe_pairs as pairs_of
     from pcfg.task import functional_model
 
     run = RunDirectory(teacher)
     config = from_dict(TrainConfig, run.record["config"], teacher)
     sampler = make_sampler(config.data.load())
-    pairs = pairs_of(sampler, ProbeConfig(sizes=(3,), spacing=2, num_sentences=16))
+    settings = windows.ProbeConfig(sizes=(3,), spacing=2, num_sentences=16)
+    pairs = probe.held_out(sampler, settings).pairs(settings)
     params = jax.tree.map(lambda leaf: leaf[1], Trajectory(run).restore(160))
     model = functional_model(config, sampler)
     found = probe_pairs(

@@ -1,6 +1,7 @@
 """Three phases of a loss curve: found where they were put, and not found where there are none."""
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from common.judge.phases import PhaseConfig, _pieces
 from common.judge.transition import NoTransition, Transition
+from common.runs import transitions
 
 
 def curve(
@@ -101,3 +103,24 @@ def test_pieces_are_the_best_of_all(values: list[float], count: int) -> None:
         and all(a[1] == b[0] for a, b in itertools.pairwise(found))
     )
     assert sum(error(i, j) for i, j in found) == pytest.approx(best, abs=1e-9)
+
+
+def test_phases_are_found_between_checkpoints(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The loss is read at every evaluation; the candidates are the checkpoints nearest to what is
+    found there."""
+    steps = list(range(0, 2001, 20))
+    loss = np.interp(
+        np.log(np.maximum(steps, 1)), np.log([1, 50, 300, 600, 2000]), [1.6, 1.05, 1.02, 0.2, 0.15]
+    )
+    records = [
+        {"step": step, "eval_loss": [float(value)]} for step, value in zip(steps, loss, strict=True)
+    ]
+    run = SimpleNamespace(metrics=lambda: records, manifest={"seeds": [0]})
+    saved = (0, 130, 450, 2000)
+    monkeypatch.setattr(transitions, "Trajectory", lambda run: SimpleNamespace(steps=lambda: saved))
+    (found,) = transitions.transitions(run, PhaseConfig())  # type: ignore[arg-type]
+    assert isinstance(found, Transition)
+    assert (found.before, found.chosen, found.after) == (130, 450, 2000)
+    assert abs(found.start - 300) <= 40 and abs(found.end - 600) <= 40

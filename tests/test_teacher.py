@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.judge.transition import Transition
 from common.nn.functional import Params
 from common.runs.directory import RunDirectory
 from common.runs.trajectory import Trajectory
@@ -55,29 +54,3 @@ def test_prefetched_checkpoints_are_the_right_ones(tiny_teacher: Path) -> None:
             stacked["hidden"]["kernel"][1], trajectory.restore(48)["hidden"]["kernel"][0]
         )
         assert set(teacher._loading) == {step, 48}
-
-
-def test_phases_are_found_between_checkpoints(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The loss is read at every evaluation; the candidates are the checkpoints nearest to what is
-    found there."""
-    from types import SimpleNamespace
-
-    from common.judge.phases import PhaseConfig
-    from common.teach import teacher
-
-    steps = list(range(0, 2001, 20))
-    loss = np.interp(
-        np.log(np.maximum(steps, 1)), np.log([1, 50, 300, 600, 2000]), [1.6, 1.05, 1.02, 0.2, 0.15]
-    )
-    records = [
-        {"step": step, "eval_loss": [float(value)]} for step, value in zip(steps, loss, strict=True)
-    ]
-    run = SimpleNamespace(metrics=lambda: records, manifest={"seeds": [0]})
-    saved = (0, 130, 450, 2000)
-    monkeypatch.setattr(teacher, "Trajectory", lambda run: SimpleNamespace(steps=lambda: saved))
-    (found,) = teacher.transitions(run, PhaseConfig())  # type: ignore[arg-type]
-    assert isinstance(found, Transition)
-    assert (found.before, found.chosen, found.after) == (130, 450, 2000)
-    assert abs(found.start - 300) <= 40 and abs(found.end - 600) <= 40

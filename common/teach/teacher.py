@@ -3,7 +3,6 @@ transitions."""
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 
 import jax
 import numpy as np
@@ -14,6 +13,7 @@ from common.nn.functional import Params
 from common.runs.directory import RunDirectory, refuse_unfinished
 from common.runs.lineage import result_hash
 from common.runs.trajectory import Trajectory
+from common.runs.transitions import transitions
 from common.teach.settings import Student
 from common.train.fit import Supervision
 from common.train.schedule import ScheduleConfig, build
@@ -147,38 +147,3 @@ def supervise(config: Student, teacher: TeacherRun, num_layers: int) -> Supervis
     )
     arguments = config.schedule, config.supervision, config.training.steps, teacher.last_step()
     return Supervision(tuple(build(*arguments, first, num_layers) for first in firsts_L), teacher)
-
-
-def transitions(run: RunDirectory, detector: Detector) -> list[Transition | NoTransition]:
-    """The transition of every lane of a run, its candidates being steps at which a checkpoint was
-    saved."""
-    saved = Trajectory(run).steps()
-    records = [
-        record for record in run.metrics() if detector.reads_all or record["step"] in set(saved)
-    ]
-    steps, curves = (
-        [record["step"] for record in records],
-        [record[detector.metric] for record in records],
-    )
-    found = (
-        detector.detect(steps, [values_L[lane] for values_L in curves])
-        for lane in range(len(run.manifest["seeds"]))
-    )
-    return [_at_checkpoints(transition, saved) for transition in found]
-
-
-def _at_checkpoints(
-    found: Transition | NoTransition, saved: Sequence[int]
-) -> Transition | NoTransition:
-    if isinstance(found, NoTransition):
-        return found
-
-    def nearest(wanted: int) -> int:
-        return min(saved, key=lambda step: abs(step - wanted))
-
-    return replace(
-        found,
-        chosen=nearest(found.chosen),
-        before=nearest(found.before),
-        after=nearest(found.after),
-    )

@@ -1,5 +1,6 @@
-"""Claims about the students of masked prediction (B4 to B6): which supervision brings them furthest
-within a budget."""
+"""Claims about the students of a token experiment (B4 and B5): which supervision brings them
+furthest within a budget, and which first checkpoint; judged from run files by criteria fixed
+beforehand."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,13 +12,35 @@ import pandas as pd
 
 from common.judge.stats import Estimate, paired_difference
 from common.judge.transition import NoTransition, Transition
-from common.judge.verdict import Measurement, Verdict
+from common.judge.verdict import Claim, Measurement, Verdict
 from common.runs.directory import RunDirectory, finished_run
-from pcfg import nonterminal
-from pcfg.plan import first_run, further_students, student
-from pcfg.presets import STRATEGIES, Experiment
+from common.sequence.students import (
+    STRATEGIES,
+    TEACHER,
+    StudentRuns,
+    first_run,
+    further_students,
+    student,
+)
 
-_BASELINES = ("one-shot", "ce")
+FINAL = "final_accuracy.csv"
+FIRST = "first_checkpoints.csv"
+BASELINES = ("one-shot", "ce")
+"""What progressive distillation is compared with."""
+CLAIMS = {
+    "B4": Claim(
+        "Progressive distillation brings a student further",
+        "Accuracy at the end, paired over seeds: progressive less one-shot, and progressive less"
+        " labels, each with its 95% interval above 0.",
+    ),
+    "B5": Claim(
+        "The best first checkpoint of 2-shot lies in the teacher's drop",
+        "Of the first checkpoints from plateau to tail the one with the best mean accuracy lies in"
+        " the drop of most teachers, and its students beat those of the earliest and of the latest,"
+        " paired over seeds, each with its 95% interval above 0. (The best is chosen and tested on"
+        " the same seeds; C1, which is not chosen by its students, stands beside it.)",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -25,7 +48,8 @@ class Evidence:
     """The runs of one experiment, and the phases of its teachers."""
 
     home: Path
-    experiment: Experiment
+    students: StudentRuns
+    """Which of them are students."""
     phases: Sequence[Transition | NoTransition]
 
     def run(self, name: str) -> RunDirectory:
@@ -48,7 +72,7 @@ class Evidence:
         notes: Sequence[str] = (),
     ) -> Verdict:
         """A verdict on students, who are judged only where each strategy has a rate of its own."""
-        judged = self.experiment.tuning is not None
+        judged = self.students.tuning is not None
         return Verdict(
             claim,
             holds if judged else None,
@@ -65,11 +89,10 @@ def accuracy_claim(evidence: Evidence) -> Verdict:
     """B4: progressive brings the student further than one-shot and labels do."""
     final = {strategy: evidence.accuracy(student(strategy)) for strategy in STRATEGIES}
     gains = {
-        baseline: paired_difference(final[baseline], final["progressive"])
-        for baseline in _BASELINES
+        baseline: paired_difference(final[baseline], final["progressive"]) for baseline in BASELINES
     }
     measurements = [
-        Measurement(f"accuracy, progressive less {_label(name)}", gain)
+        Measurement(f"accuracy, progressive less {label(name)}", gain)
         for name, gain in gains.items()
     ]
     measurements.append(
@@ -88,7 +111,7 @@ def accuracy_claim(evidence: Evidence) -> Verdict:
         "B4",
         all(map(positive, gains.values())),
         measurements,
-        (_means(final), rates_note(evidence)),
+        (means_note(final), rates_note(evidence)),
     )
 
 
@@ -113,7 +136,7 @@ def sweep_claim(evidence: Evidence) -> Verdict:
                 paired_difference(final[end], final[0]),
             )
         )
-    means = _means({f"{offset:+d}": final[offset] for offset in offsets})
+    means = means_note({f"{offset:+d}": final[offset] for offset in offsets})
     notes = [
         f"best: {best:+d} steps from C1, {'inside' if inside else 'outside'} the drop; {means}"
     ]
@@ -131,69 +154,12 @@ def sweep_claim(evidence: Evidence) -> Verdict:
     )
 
 
-def structure_claim(evidence: Evidence) -> Verdict:
-    """B6: what the students know of the derivation follows the same order."""
-    table = structure_table(evidence)
-    table = table[table.chance < 1].assign(trained=table.step > 0)
-    mean = table.groupby(["probe", "trained", "strategy", "seed"]).accuracy.mean()  # over levels
-
-    def known(probe: str, trained: bool) -> dict[str, list[float]]:
-        return {
-            name: (
-                mean[probe][trained][name]
-                .loc[evidence.run(student(name)).manifest["seeds"]]
-                .tolist()
-            )
-            for name in STRATEGIES
-        }
-
-    linear, mixing = known("linear", True), known("mixing", True)
-    gains = {
-        baseline: paired_difference(linear[baseline], linear["progressive"])
-        for baseline in _BASELINES
-    }
-    measurements = [
-        Measurement(f"accuracy of non-terminals, progressive less {_label(name)}", gain)
-        for name, gain in gains.items()
-    ]
-    for name in _BASELINES:
-        gain = paired_difference(mixing[name], mixing["progressive"])
-        measurements.append(
-            Measurement(f"by the mixing probe, progressive less {_label(name)} (not judged)", gain)
-        )
-    for prefix, trained, untrained in (
-        ("", linear, known("linear", False)),
-        ("by the mixing probe, ", mixing, known("mixing", False)),
-    ):
-        for name in ("progressive", *_BASELINES):
-            gain = paired_difference(untrained[name], trained[name])
-            measurements.append(
-                Measurement(f"{prefix}{_label(name)} less untrained (not judged)", gain)
-            )
-    return evidence.verdict(
-        "B6",
-        all(map(positive, gains.values())),
-        measurements,
-        (_means(linear), f"by the mixing probe, {_means(mixing)}"),
-    )
-
-
-def structure_table(evidence: Evidence) -> pd.DataFrame:
-    """The probes of all students' non-terminals, untrained and trained, as `python -m
-    pcfg.nonterminal` writes them, and the strategy."""
-    tables = [
-        nonterminal.read_accuracy(evidence.home / student(strategy)).assign(strategy=strategy)
-        for strategy in STRATEGIES
-    ]
-    return pd.concat(tables, ignore_index=True)
-
-
 def first_table(evidence: Evidence) -> pd.DataFrame:
     """One row for each two-shot student: offset (asked for), seed, first_step (of the teacher),
     in_drop, accuracy (at the end)."""
     rows = []
-    phase_of = dict(zip(evidence.run("teacher").manifest["seeds"], evidence.phases, strict=True))
-    for offset in sorted((0, *evidence.experiment.first.offsets)):
+    phase_of = dict(zip(evidence.run(TEACHER).manifest["seeds"], evidence.phases, strict=True))
+    for offset in sorted((0, *evidence.students.first.offsets)):
         run = evidence.run(first_run(offset))
         schedules = run.manifest["schedules"]
         for lane, (seed, accuracy) in enumerate(
@@ -217,9 +183,9 @@ def first_table(evidence: Evidence) -> pd.DataFrame:
 def final_table(evidence: Evidence) -> pd.DataFrame:
     """How far every run came within its budget: run, strategy, heads, seed, learning rate,
     examples, accuracy and loss on the evaluation set."""
-    experiment, rows = evidence.experiment, []
-    names = {"teacher": "teacher"} | {student(strategy): strategy for strategy in STRATEGIES}
-    names |= {name: strategy for name, strategy, *_ in further_students(experiment)}
+    rows = []
+    names = {TEACHER: "teacher"} | {student(strategy): strategy for strategy in STRATEGIES}
+    names |= {name: strategy for name, strategy, *_ in further_students(evidence.students)}
     for name, strategy in names.items():
         run = evidence.run(name)
         last = run.metrics()[-1]
@@ -247,14 +213,14 @@ def final_table(evidence: Evidence) -> pd.DataFrame:
 
 def rates_note(evidence: Evidence) -> str:
     """The chosen rates, and which of them the sweep's grid may have cut short."""
-    tuning = evidence.experiment.tuning
+    tuning = evidence.students.tuning
     ends = () if tuning is None else (min(tuning.learning_rate), max(tuning.learning_rate))
     rates = {
         strategy: evidence.run(student(strategy)).manifest["learning_rates"][0]
         for strategy in STRATEGIES
     }
     return "rates: " + ", ".join(
-        f"{_label(name)} {rate:g}{' (an end of the grid)' if rate in ends else ''}"
+        f"{label(name)} {rate:g}{' (an end of the grid)' if rate in ends else ''}"
         for name, rate in rates.items()
     )
 
@@ -264,11 +230,13 @@ def positive(estimate: Estimate) -> bool:
     return math.isfinite(estimate.low) and estimate.low > 0
 
 
-def _means(values: Mapping[str, Sequence[float]]) -> str:
+def means_note(values: Mapping[str, Sequence[float]]) -> str:
+    """The mean over seeds of each strategy."""
     return "means: " + ", ".join(
-        f"{_label(name)} {np.mean(of_seeds):.3f}" for name, of_seeds in values.items()
+        f"{label(name)} {np.mean(of_seeds):.3f}" for name, of_seeds in values.items()
     )
 
 
-def _label(strategy: str) -> str:
+def label(strategy: str) -> str:
+    """A strategy in words."""
     return {"ce": "labels", "two-shot": "2-shot"}.get(strategy, strategy)

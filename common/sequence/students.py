@@ -1,0 +1,97 @@
+"""The students of an experiment on tokens: their strategies, lengths, sizes and first checkpoints,
+and what their runs are called.
+
+Plans make these runs (`common.experiment.students`), claims read them
+(`common.sequence.student_claims`).
+"""
+
+from dataclasses import KW_ONLY
+from typing import Annotated, NamedTuple
+
+from pydantic import Field
+
+from common.base.config import PositiveInt, configuration
+from common.runs.tuning import SweepConfig
+
+TEACHER = "teacher"
+"""The run of the teachers."""
+STRATEGIES = ("ce", "one-shot", "progressive", "two-shot")
+"""Supervision schedules that are compared, by their names on the command line."""
+
+
+@configuration
+class BudgetConfig:
+    """A run of the students of another length, and the pace of its supervision (see `distill
+    --help`)."""
+
+    steps: PositiveInt
+    interval: PositiveInt
+    speed: PositiveInt
+    first_steps: PositiveInt
+
+
+@configuration
+class FirstCheckpointConfig:
+    """Two-shot students of further first checkpoints, from the teacher's plateau to its tail."""
+
+    offsets: Annotated[tuple[int, ...], Field(min_length=2)]
+    """Teacher steps from the detected C1; C1 itself is the strategy `two-shot`."""
+
+    def __post_init__(self) -> None:
+        if (
+            0 in self.offsets
+            or list(self.offsets) != sorted(set(self.offsets))
+            or self.offsets[0] > 0
+            or self.offsets[-1] < 0
+        ):
+            raise ValueError(
+                f"first.offsets = {self.offsets}: they must rise from before C1 to after it; C1"
+                " itself is the strategy two-shot"
+            )
+
+
+@configuration
+class StudentRuns:
+    """Which students are trained. An experiment's configuration has these fields beside its own."""
+
+    _: KW_ONLY
+    first: FirstCheckpointConfig
+    tuning: SweepConfig | None = None
+    """The students' rates, each strategy's on seeds of their own; None: all run at the student's
+    rate, and no claim about them is judged."""
+    budgets: tuple[BudgetConfig, ...] = ()
+    """Further lengths of the students' runs, at the rates chosen for the first."""
+    heads: tuple[PositiveInt, ...] = ()
+    """Of students of further sizes, which run at all lengths and at the same rates."""
+
+
+class FurtherStudent(NamedTuple):
+    """Students of another length or size."""
+
+    name: str
+    strategy: str
+    heads: int | None
+    """None: the student's own."""
+    budget: BudgetConfig | None
+    """None: the student's own."""
+
+
+def student(strategy: str, budget: BudgetConfig | None = None, heads: int | None = None) -> str:
+    """The run of a strategy, of the student's own length and size or of others."""
+    length = "student" if budget is None else f"budget/{budget.steps}"
+    return f"{length}/{strategy}" if heads is None else f"heads/{heads}/{length}/{strategy}"
+
+
+def further_students(runs: StudentRuns) -> list[FurtherStudent]:
+    """Every run of students of another length or size."""
+    kinds = [(heads, budget) for heads in (None, *runs.heads) for budget in (None, *runs.budgets)]
+    return [
+        FurtherStudent(student(strategy, budget, heads), strategy, heads, budget)
+        for heads, budget in kinds[1:]
+        for strategy in STRATEGIES
+    ]
+
+
+def first_run(offset: int) -> str:
+    """The run of the two-shot students of one first checkpoint."""
+    return student("two-shot") if offset == 0 else f"first/at{offset:+d}"

@@ -1,0 +1,231 @@
+"""The probe of a masked model's windows: M_robust and M_close (`common.sequence.ngram`) of every
+checkpoint of a run, as a CSV file inside the run directory.
+
+An experiment says which held-out sentences its models are asked about, and what they are; the rest
+is the same for all tokens.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from common.base.config import NonNegativeInt, Overrides, PositiveInt, Seed, configuration
+from common.base.errors import UserError
+from common.base.mesh import over_lanes
+from common.base.parts import in_parts
+from common.base.reading import read_table
+from common.judge.stats import quantiles_by_cluster
+from common.nn.functional import Functional, Params
+from common.runs.directory import RunDirectory
+from common.runs.files import write_text
+from common.runs.probing import FOLDER, chosen_steps, opened_probe
+from common.runs.trajectory import Trajectory
+from common.sequence.ngram import Pairs, pairs_of, probe
+
+NAME = "ngram"
+TABLE = f"{NAME}.csv"
+KINDS = ("robust", "close")
+QUANTILES = (0.25, 0.5, 0.75, 0.9)
+ENOUGH_PAIRS = 2000
+"""Pairs below which the user is told that there are few."""
+_CHUNK = 64  # pairs in memory at one time, or rather in a core's cache
+
+
+@configuration
+class ProbeConfig:
+    """Settings of the n-gram probe."""
+
+    sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (2, 3, 4, 5, 7)
+    """n of every window."""
+    spacing: PositiveInt | None = None
+    """Positions are this number of tokens apart in a sentence, from the first multiple on (paper:
+    30, 60, ..., 420); None: 30, or a fifth of the longest sentence where that is less."""
+    num_sentences: PositiveInt = 1024
+    """Held-out sentences (paper: 1024)."""
+    every: NonNegativeInt = 1
+    """Probe every so many checkpoints, and always the untrained and the last one; 0: those two
+    alone."""
+    seed: Seed = 0
+    """Of the sentences."""
+
+
+@configuration
+class WindowConfig:
+    """Where and over what windows an experiment's probe looks; see `ProbeConfig`."""
+
+    sizes: tuple[PositiveInt, ...]
+    spacing: PositiveInt
+    num_sentences: PositiveInt
+
+    @property
+    def overrides(self) -> Overrides:
+        """The settings of a probe that say so."""
+        return {
+            "spacing": self.spacing,
+            "num_sentences": self.num_sentences,
+            "sizes": self.sizes,
+        }
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Sentences that no model has been trained on."""
+
+    tokens_BxT: jax.Array
+    words_BxT: jax.Array
+    """Which tokens are words: what may be masked."""
+    pad_id: int
+    longest: int
+    """Words of the longest sentence that the data can have; more than those of the longest one
+    here, perhaps."""
+
+    def pairs(self, config: ProbeConfig) -> Pairs:
+        """The positions in them that are probed, the same for every model.
+
+        Raises:
+            UserError: there are none, or no window fits.
+        """
+        spacing = config.spacing or spacing_of(self.longest)
+        positions = range(spacing, self.tokens_BxT.shape[1], spacing)
+        if not positions:
+            raise UserError(
+                f"every {spacing} tokens there is no position in sentences of at most"
+                f" {self.longest}; give a smaller --spacing"
+            )
+        return pairs_of(self.tokens_BxT, self.words_BxT, self.pad_id, positions, config.sizes)
+
+
+@dataclass(frozen=True)
+class MaskedModel:
+    """A model that predicts masked tokens."""
+
+    functional: Functional
+    """Its `apply` is asked as `common.sequence.ngram.probe` says."""
+    mask_id: int
+    hides_masked: bool
+    """Whether masked tokens are not attended to either (`MaskingConfig.hide_selected`)."""
+
+
+def probe_windows(
+    run: RunDirectory, config: ProbeConfig, held_out: HeldOut, model: MaskedModel
+) -> None:
+    """Write `probes/ngram.csv` of a finished run; goes on where an interrupted probe stopped, and
+    does nothing when all is there.
+
+    Columns: step, examples, seed, learning_rate, kind (robust or close), n, mean and quantiles over
+    all pairs in total variation, and the 95% interval of the median (bootstrap over sentences).
+
+    Args:
+        run: as `probed_run` returns it.
+        config: where and over what windows.
+        held_out: as many sentences as `config.num_sentences` says, of the seed `config.seed`.
+        model: that of the run.
+
+    Raises:
+        UserError: the run is in use, or was probed with other settings; or no window fits.
+    """
+    config = replace(config, spacing=config.spacing or spacing_of(held_out.longest))
+    pairs = held_out.pairs(config)
+    with opened_probe(run, NAME, asdict(config)) as opened:
+        if opened is None:
+            return
+        measure = over_lanes(_measure(model, config.sizes), len(run.manifest["seeds"]))
+        trajectory = Trajectory(run)
+        steps = chosen_steps(trajectory.steps(), config.every)
+        chunks = in_parts(
+            (pairs.tokens_PxT, pairs.words_PxT, pairs.visible_PxT, pairs.position_P), _CHUNK
+        )
+        if (num_pairs := len(pairs.sentence_P)) < ENOUGH_PAIRS:
+            print(
+                f"{run.path}: {num_pairs:,} pairs of sentence and position only; for fine medians"
+                f" take {ENOUGH_PAIRS:,}, by --num-sentences or --spacing"
+            )
+
+        def compute(group: Sequence[int]) -> dict[str, np.ndarray]:
+            values_LxCx2xNxP = np.asarray(measure(trajectory.restore(group[0]), chunks))
+            values_Lx2xNxP = np.moveaxis(values_LxCx2xNxP, 1, 3).reshape(
+                values_LxCx2xNxP.shape[0], 2, len(config.sizes), -1
+            )
+            return {"values_Lx2xNxP": values_Lx2xNxP[..., :num_pairs]}
+
+        tables = [
+            _rows(run, step, config, pairs, part["values_Lx2xNxP"])
+            for step, part in zip(steps, opened.over(steps, compute), strict=True)
+        ]
+        write_text(
+            opened.folder / TABLE, pd.concat(tables).to_csv(index=False, float_format="%.6g")
+        )
+        opened.summary.update(num_pairs=num_pairs, num_sentences=len(np.unique(pairs.sentence_P)))
+
+
+def read_distances(run: Path) -> pd.DataFrame:
+    """The table of a probed run."""
+    columns = ("step", "seed", "kind", "n", "median")
+    return read_table(run / FOLDER / TABLE, columns, "the n-gram probe's command")
+
+
+def spacing_of(longest: int) -> int:
+    """The paper's spacing of positions, or less where the longest sentence, in words, is too short
+    for five of them."""
+    return min(30, max(1, longest // 5))
+
+
+def describe(values_P: np.ndarray, sentence_P: np.ndarray, seed: int) -> dict[str, float]:
+    """Mean, quantiles, and the median's interval of one probe."""
+    low, high = quantiles_by_cluster(values_P, sentence_P, 0.5, seed)
+    quantiles = {f"q{100 * q:.0f}": float(np.quantile(values_P, q)) for q in QUANTILES if q != 0.5}
+    return {
+        "median": float(np.median(values_P)),
+        "median_low": low,
+        "median_high": high,
+        "mean": float(values_P.mean()),
+    } | quantiles
+
+
+def _measure(model: MaskedModel, sizes: Sequence[int]) -> Callable[..., jax.Array]:
+    def of_lane(params: Params, chunks: tuple[jax.Array, ...]) -> jax.Array:
+        def of_chunk(chunk: tuple[jax.Array, ...]) -> jax.Array:
+            tokens_PxT, words_PxT, visible_PxT, position_P = chunk
+            pairs = Pairs(tokens_PxT, words_PxT, visible_PxT, position_P, np.zeros(0))
+            return probe(
+                model.functional.apply,
+                params,
+                pairs,
+                sizes,
+                model.mask_id,
+                hide_masked=model.hides_masked,
+            )
+
+        return jax.lax.map(of_chunk, chunks)
+
+    return of_lane
+
+
+def _rows(
+    run: RunDirectory, step: int, config: ProbeConfig, pairs: Pairs, values_Lx2xNxP: np.ndarray
+) -> pd.DataFrame:
+    batch_size = run.record["config"]["training"]["batch_size"]
+    rows: list[dict[str, Any]] = []
+    for lane, (seed, rate) in enumerate(
+        zip(run.manifest["seeds"], run.manifest["learning_rates"], strict=True)
+    ):
+        where = {
+            "step": step,
+            "examples": step * batch_size,
+            "seed": seed,
+            "learning_rate": rate,
+        }
+        for kind, values_NxP in zip(KINDS, values_Lx2xNxP[lane], strict=True):
+            for n, values_P in zip(config.sizes, values_NxP, strict=True):
+                rows.append(
+                    where
+                    | {"kind": kind, "n": n}
+                    | describe(values_P, pairs.sentence_P, config.seed)
+                )
+    return pd.DataFrame(rows)

@@ -47,7 +47,9 @@ def main(args: list[str]) -> None:
     if page.study is not None and (command.root / page.study.name / preset.name).is_dir():
         study_home = command.root / page.study.name / preset.name
     console = Console(soft_wrap=True, highlight=False)
-    inputs = fresh.fingerprint((home, *([] if study_home is None else [study_home])), f"{preset}")
+    homes = [home] if study_home is None else [home, study_home]
+    page_source = registry.source_of(spec.name).read_text(encoding="utf-8")
+    inputs = fresh.fingerprint(homes, f"{preset}\n{page_source}")
     if fresh.is_current(folder, inputs):
         console.print(f"{folder / 'report.html'}: already drawn from these runs, nothing to do")
         return

@@ -7,6 +7,7 @@ CURRICULUM_EXPERIMENTS, names with commas between them.
 
 import importlib
 import os
+from pathlib import Path
 from typing import Any
 
 from common.base.errors import UserError
@@ -38,6 +39,13 @@ def spec_of(name: str) -> ExperimentSpec:
 def page_of(name: str) -> Page:
     """What the report of an experiment holds; raises as `spec_of` does."""
     return _attribute(name, "page", "PAGE")
+
+
+def source_of(name: str) -> Path:
+    """The file of an experiment's page."""
+    source = importlib.import_module(f"{name}.page").__file__
+    assert source is not None
+    return Path(source)
 
 
 def _attribute(name: str, module: str, attribute: str) -> Any:

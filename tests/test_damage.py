@@ -14,7 +14,7 @@ from common.base.config import Preset
 from common.base.errors import RunError
 from common.runs import __main__ as show
 from common.runs.directory import RunDirectory
-from common.runs.lineage import MADE_FROM, result_hash
+from common.runs.lineage import MADE_FROM, VERSION, result_hash
 from figures import make
 from parity import claims, probe
 from parity.presets import PRESETS
@@ -99,7 +99,8 @@ def test_a_probe_that_was_interrupted_and_damaged(tiny_teacher: Path, tmp_path: 
     table = (damaged / "probes" / "correlations_by_stratum.csv").read_text()
     (damaged / "probes" / "correlations.json").unlink()
     settings = {"num_examples": 256, "per_stratum": 50, "seed": 0}
-    begun = {"settings": settings, MADE_FROM: {"run": {"hash": result_hash(RunDirectory(damaged))}}}
+    made_from = {"run": {"hash": result_hash(RunDirectory(damaged))}}
+    begun = {"settings": settings, MADE_FROM: made_from, VERSION: 1}
     parts.mkdir()
     (parts / "settings.json").write_text(json.dumps(begun))
     (parts / "0-112.npz").write_text("no archive")

@@ -151,7 +151,7 @@ def probe_accuracy(
         config: how long and how.
     """
     num_batches = config.num_train // config.batch_size
-    optim = OptimConfig((config.learning_rate,), schedule="cosine", kind="adam")
+    optim = OptimConfig((config.learning_rate,), decay="cosine", kind="adam")
     optimizer = make_optimizer(
         optim, config.epochs * num_batches, jnp.float32(config.learning_rate)
     )

@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules (optax), counted in optimiser updates and in nothing
+"""Optimisers and decays of the learning rate (optax), counted in optimiser updates and in nothing
 else."""
 
 from typing import Annotated, Literal
@@ -20,7 +20,7 @@ class OptimConfig:
 
     learning_rate: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
     """Peak learning rate; several values train side by side as a sweep."""
-    schedule: Literal["constant", "cosine"] = "constant"
+    decay: Literal["constant", "cosine"] = "constant"
     """constant. cosine: a linear warm-up, whose first update moves already and whose last one has
     the peak, then a cosine that would be zero at the update after the last one."""
     warmup_fraction: Fraction = 0.06
@@ -28,7 +28,7 @@ class OptimConfig:
     kind: Literal["sgd", "adam"] = "sgd"
     """sgd: without momentum. adam: without weight decay, epsilon 1e-8 (PyTorch's default)."""
     betas: tuple[Beta, Beta] = DEFAULT_BETAS
-    """Decay of Adam's averages of the gradient and of its square."""
+    """Part of Adam's averages (of the gradient and of its square) that an update keeps."""
     clip_norm: PositiveFloat | None = None
     """Scale gradients of a larger norm down to this one (Hugging Face's trainer: 1); None:
     never."""
@@ -47,7 +47,7 @@ def learning_rate_shape(config: OptimConfig, total_steps: int) -> optax.Schedule
     Of W updates of warm-up among N the first has 1 / W, number W has 1, and the last one of all is
     one step of the cosine above zero.
     """
-    if config.schedule == "constant":
+    if config.decay == "constant":
         return optax.constant_schedule(1.0)
     warmup_steps = max(round(config.warmup_fraction * total_steps), 1)
     return optax.warmup_cosine_decay_schedule(1 / warmup_steps, 1.0, warmup_steps - 1, total_steps)

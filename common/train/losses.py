@@ -20,7 +20,7 @@ TeacherLoss = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 @configuration
-class WeightSchedule:
+class WeightRamp:
     """A loss weight that moves linearly from `start` to `end` over the whole run."""
 
     start: Annotated[float, Field(ge=0)] = 1.0
@@ -28,7 +28,7 @@ class WeightSchedule:
     end: Annotated[float, Field(ge=0)] = 1.0
     """Weight at the last step."""
 
-    def schedule(self, steps: int) -> optax.Schedule:
+    def over(self, steps: int) -> optax.Schedule:
         """The weight of an update as a function of those completed before it, 0 at the first step
         and `steps` - 1 at the last.
 
@@ -57,9 +57,9 @@ class DistillationLoss:
     """forward: cross-entropy to the teacher's probabilities (KL(teacher || student) up to a
     constant). reverse: KL(student || teacher). reverse-raw: as published, the same sum weighted by
     the student's raw logits, which is no divergence."""
-    teacher_weight: WeightSchedule = WeightSchedule(1.0, 1.0)
+    teacher_weight: WeightRamp = WeightRamp(1.0, 1.0)
     """Weight of the teacher's term."""
-    label_weight: WeightSchedule = WeightSchedule(0.0, 0.0)
+    label_weight: WeightRamp = WeightRamp(0.0, 0.0)
     """Weight of the labels' term."""
 
     def __post_init__(self) -> None:
@@ -131,7 +131,7 @@ class DistillationLoss:
             (self.label_weight, label_cross_entropy(logits, labels)),
         )
         weighted = [
-            jnp.asarray(weight.schedule(total_steps)(step)) * part
+            jnp.asarray(weight.over(total_steps)(step)) * part
             for weight, part in parts
             if weight.start or weight.end
         ]

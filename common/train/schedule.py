@@ -57,7 +57,7 @@ class ScheduleConfig:
     segments: tuple[tuple[NonNegativeInt, PositiveInt], ...] = ()
     """n-shot, which needs them: pairs (teacher step, student steps); the final checkpoint
     supervises whatever remains."""
-    window: PositiveInt = 5
+    averaged: PositiveInt = 5
     """till-saturate: evaluations over which the student's accuracy is averaged and its gain
     measured."""
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.01
@@ -135,14 +135,14 @@ class TillSaturate:
     change, stops rising.
 
     Risen: the smoothed accuracy gained more than `threshold` since the last change. Stopped: over
-        the last `window` evaluations it gained less than
+        the last `averaged` evaluations it gained less than
     that. After `patience` steps without a change the next checkpoint comes regardless. Driven by
     evaluations, so changes fall on them.
     """
 
     teacher_steps: tuple[int, ...]
     total_steps: int
-    window: int
+    averaged: int
     threshold: float
     patience: int
     adaptive: ClassVar[bool] = True
@@ -165,12 +165,12 @@ class TillSaturate:
 
     def observe(self, step: int, accuracy: float, state: State) -> State:
         """The state after an evaluation of the student following `step` updates."""
-        recent = [*state["recent"], accuracy][-self.window :]
+        recent = [*state["recent"], accuracy][-self.averaged :]
         now = sum(recent) / len(recent)
-        smoothed = [*state["smoothed"], now][-self.window - 1 :]
+        smoothed = [*state["smoothed"], now][-self.averaged - 1 :]
         base = now if state["base"] is None else state["base"]
         risen = now - base > self.threshold
-        stopped = len(smoothed) > self.window and now - smoothed[0] < self.threshold
+        stopped = len(smoothed) > self.averaged and now - smoothed[0] < self.threshold
         if state["index"] + 1 < len(self.teacher_steps) and (
             (risen and stopped) or step - state["changed_at"] >= self.patience
         ):
@@ -254,7 +254,7 @@ def till_saturate(total_steps: int, last: int, config: ScheduleConfig) -> TillSa
     on it."""
     teacher_steps = (*range(config.interval, last, config.interval), last)
     return TillSaturate(
-        teacher_steps, total_steps, config.window, config.threshold, config.patience
+        teacher_steps, total_steps, config.averaged, config.threshold, config.patience
     )
 
 

@@ -17,10 +17,10 @@ def draw(home: Path, folder: Path) -> Path:
     depth = int(transitions.level.max())
     largest = 0.0
     for level in range(1, depth + 1):
-        examples, values_SxT = tables.level_curves(home, level, depth)
+        examples, values_SxE = tables.level_curves(home, level, depth)
         color, largest = style.series_color(level), float(examples[-1])
         label = f"level {level}: {2**level} {'labels' if level == depth else 'nodes'}"
-        style.curve_with_band(accuracy, examples, values_SxT, color, label)
+        style.curve_with_band(accuracy, examples, values_SxE, color, label)
         accuracy.axhline(0.5**level, color=color, linewidth=1, linestyle=":")
         draw_transitions(times, level, transitions[transitions.level == level], color)
     for axes in (accuracy, times):

@@ -60,7 +60,7 @@ def metrics(run: Path) -> pd.DataFrame:
 
 
 def curves(run: Path, name: str = "accuracy") -> tuple[np.ndarray, np.ndarray]:
-    """Examples `(T,)` and accuracy, or another metric, `(lanes, T)` of a run."""
+    """Examples `(E,)` and accuracy, or another metric, `(L, E)` of a run."""
     table = metrics(run).pivot(index="examples", columns="lane", values=name)
     return table.index.to_numpy(), table.to_numpy(np.float64).T
 

@@ -34,23 +34,23 @@ def draw(home: Path, folder: Path) -> Path:
         "teacher": home / "teacher",
     }
     for name, run in runs.items():
-        examples, accuracy_SxT = loaders.curves(run)
+        examples, accuracy_SxE = loaders.curves(run)
         linestyle = (
             "--" if name == "one-shot" else "-"
         )  # with hard labels it lies on the label student
         label = (
-            f"{style.LABEL[name]} ({len(accuracy_SxT)} seed{'s' if len(accuracy_SxT) > 1 else ''})"
+            f"{style.LABEL[name]} ({len(accuracy_SxE)} seed{'s' if len(accuracy_SxE) > 1 else ''})"
         )
         for axes in (ours, zoom):
             style.curve_with_band(
-                axes, examples, accuracy_SxT, style.STRATEGY[name], label, linestyle
+                axes, examples, accuracy_SxE, style.STRATEGY[name], label, linestyle
             )
         widest = max(widest, float(examples[-1]))
     for i, run in enumerate(loaders.replicas(home)):
-        examples, accuracy_SxT = loaders.curves(run)
+        examples, accuracy_SxE = loaders.curves(run)
         ours.plot(
             examples,
-            accuracy_SxT.T,
+            accuracy_SxE.T,
             color=style.BLACK,
             linewidth=0.8,
             alpha=0.6,

@@ -17,11 +17,11 @@ def draw(home: Path, folder: Path) -> Path:
     seed, lane = median_seed(home)
     candidates = candidates_of(home, lane)
 
-    examples, accuracy_SxT = loaders.curves(home / "teacher")
-    teacher.plot(examples, accuracy_SxT.T, color=style.GREY, linewidth=0.8, alpha=0.5)
-    teacher.plot(examples, accuracy_SxT[lane], color=style.BLACK, label=f"teacher, seed {seed}")
+    examples, accuracy_SxE = loaders.curves(home / "teacher")
+    teacher.plot(examples, accuracy_SxE.T, color=style.GREY, linewidth=0.8, alpha=0.5)
+    teacher.plot(examples, accuracy_SxE[lane], color=style.BLACK, label=f"teacher, seed {seed}")
     for name, at in candidates.items():
-        value = accuracy_SxT[lane][np.searchsorted(examples, at)]
+        value = accuracy_SxE[lane][np.searchsorted(examples, at)]
         teacher.plot(
             at,
             value,
@@ -141,11 +141,11 @@ def draw_students(axes: Axes, home: Path) -> None:
         ("after", "two-shot-after"),
         ("during", "two-shot"),
     ):
-        examples, accuracy_SxT = loaders.curves(home / "student" / name)
+        examples, accuracy_SxE = loaders.curves(home / "student" / name)
         style.curve_with_band(
             axes,
             examples,
-            accuracy_SxT,
+            accuracy_SxE,
             style.CANDIDATE[candidate],
             f"first checkpoint {candidate}",
         )

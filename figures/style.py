@@ -105,12 +105,12 @@ def save(drawing: Figure, folder: Path, name: str) -> Path:
 
 
 def curve_with_band(
-    axes: Axes, x: np.ndarray, values_SxT: np.ndarray, color: str, label: str, linestyle: str = "-"
+    axes: Axes, x: np.ndarray, values_SxE: np.ndarray, color: str, label: str, linestyle: str = "-"
 ) -> None:
     """Mean over seeds, and the band that holds the middle half of them."""
-    axes.plot(x, np.nanmean(values_SxT, axis=0), color=color, label=label, linestyle=linestyle)
+    axes.plot(x, np.nanmean(values_SxE, axis=0), color=color, label=label, linestyle=linestyle)
     axes.fill_between(
-        x, *np.nanquantile(values_SxT, [0.25, 0.75], axis=0), color=color, alpha=0.15, linewidth=0
+        x, *np.nanquantile(values_SxE, [0.25, 0.75], axis=0), color=color, alpha=0.15, linewidth=0
     )
 
 

@@ -71,10 +71,10 @@ def levels(home: Path) -> pd.DataFrame:
     seeds = RunDirectory(home / "tree").manifest["seeds"]
     rows = []
     for level in range(1, depth + 1):
-        examples, values_SxT = level_curves(home, level, depth)
-        for seed, values_T in zip(seeds, values_SxT, strict=True):
+        examples, values_SxE = level_curves(home, level, depth)
+        for seed, values_E in zip(seeds, values_SxE, strict=True):
             found = detect_on_metric(
-                examples.tolist(), values_T.tolist(), DetectorConfig(floor=0.5**level)
+                examples.tolist(), values_E.tolist(), DetectorConfig(floor=0.5**level)
             )
             row = {"level": level, "seed": seed}
             if isinstance(found, Transition):
@@ -85,7 +85,7 @@ def levels(home: Path) -> pd.DataFrame:
 
 
 def level_curves(home: Path, level: int, depth: int) -> tuple[np.ndarray, np.ndarray]:
-    """Examples `(T,)` and accuracy `(S, T)` of the most probable node at one level; at the last it
+    """Examples `(E,)` and accuracy `(S, E)` of the most probable node at one level; at the last it
     is the label."""
     return loaders.curves(
         home / "tree", "accuracy" if level == depth else f"accuracy_level_{level}"

@@ -88,26 +88,26 @@ class Correlator:
     """Correlations with a fixed list of monomials over a fixed set of inputs; the monomials' values
     are computed once and kept."""
 
-    def __init__(self, x_NxD: jax.Array, monomials: Sequence[Monomial]) -> None:
+    def __init__(self, x_NxI: jax.Array, monomials: Sequence[Monomial]) -> None:
         groups = itertools.groupby(monomials, key=lambda monomial: monomial.degree)
         members = [jnp.asarray([monomial.coordinates for monomial in group]) for _, group in groups]
         self.chi_NxA = jnp.concatenate(
-            [_monomial_values(x_NxD, members_GxK) for members_GxK in members], axis=1
+            [_monomial_values(x_NxI, members_AxJ) for members_AxJ in members], axis=1
         )
         self.mean_A = np.asarray(jnp.mean(self.chi_NxA, axis=0), np.float64)
         """Correlations with the constant 1 on these inputs."""
 
-    def __call__(self, outputs_NxC: jax.Array) -> np.ndarray:
-        """mean_x chi_A(x) f_c(x), signed, for every monomial A and C functions given by their
-        values at the inputs; `(A, C)` float64."""
-        return np.asarray(_mean_products(self.chi_NxA, outputs_NxC), np.float64)
+    def __call__(self, outputs_NxF: jax.Array) -> np.ndarray:
+        """mean_x chi_A(x) f(x), signed, for every monomial A and F functions given by their
+        values at the inputs; `(A, F)` float64."""
+        return np.asarray(_mean_products(self.chi_NxA, outputs_NxF), np.float64)
 
 
-def noise_floor(outputs_NxC: np.ndarray) -> np.ndarray:
+def noise_floor(outputs_NxF: np.ndarray) -> np.ndarray:
     """Expected |mean_x chi_A(x) f(x)| over N examples of a function whose true correlation is zero:
-    sqrt(2/pi) rms(f) / sqrt(N); `(C,)`."""
+    sqrt(2/pi) rms(f) / sqrt(N); `(F,)`."""
     return np.sqrt(2 / np.pi) * np.sqrt(
-        np.mean(np.square(outputs_NxC, dtype=np.float64), axis=0) / len(outputs_NxC)
+        np.mean(np.square(outputs_NxF, dtype=np.float64), axis=0) / len(outputs_NxF)
     )
 
 
@@ -118,10 +118,10 @@ def floor_of_mean(floor: float, count: int, quantile_z: float = 1.645) -> float:
 
 
 @jax.jit
-def _monomial_values(x_NxD: jax.Array, members_GxK: jax.Array) -> jax.Array:
-    return jnp.prod(x_NxD[:, members_GxK], axis=-1)
+def _monomial_values(x_NxI: jax.Array, members_AxJ: jax.Array) -> jax.Array:
+    return jnp.prod(x_NxI[:, members_AxJ], axis=-1)
 
 
 @jax.jit
-def _mean_products(chi_NxA: jax.Array, outputs_NxC: jax.Array) -> jax.Array:
-    return jnp.einsum("na,nc->ac", chi_NxA, outputs_NxC, precision="highest") / chi_NxA.shape[0]
+def _mean_products(chi_NxA: jax.Array, outputs_NxF: jax.Array) -> jax.Array:
+    return jnp.einsum("na,nf->af", chi_NxA, outputs_NxF, precision="highest") / chi_NxA.shape[0]

@@ -114,16 +114,16 @@ def supports_of(data: ParityData) -> Supports:
 
 
 def sample(key: jax.Array, data: ParityData, supports: Supports, num_examples: int) -> Batch:
-    """Draw examples: inputs `(B, d)` in {-1,+1} as float32, labels `(B,)`; of depth 1, class 1
+    """Draw examples: inputs `(B, I)` in {-1,+1} as float32, labels `(B,)`; of depth 1, class 1
     where the product over the support is +1."""
     num_words = -(-data.d // 32)
-    words_BxW = jax.random.bits(key, (num_examples, num_words), jnp.uint32)
-    bits_BxD = (
-        (words_BxW[:, :, None] >> jnp.arange(32, dtype=jnp.uint32)[None, None, :]) & 1
-    ).reshape(num_examples, -1)[:, : data.d]
+    words = jax.random.bits(key, (num_examples, num_words), jnp.uint32)
+    bits_BxI = ((words[:, :, None] >> jnp.arange(32, dtype=jnp.uint32)[None, None, :]) & 1).reshape(
+        num_examples, -1
+    )[:, : data.d]
     # A set bit is the coordinate -1, so a node's parity is +1 where it sees an even number of them.
     is_plus_BxN = jnp.stack(
-        [1 - jnp.sum(bits_BxD[:, jnp.asarray(support)], axis=1) % 2 for support in supports], axis=1
+        [1 - jnp.sum(bits_BxI[:, jnp.asarray(support)], axis=1) % 2 for support in supports], axis=1
     ).astype(jnp.int32)
     labels_B = is_plus_BxN[:, 0]
     for level in range(1, data.depth):
@@ -132,7 +132,7 @@ def sample(key: jax.Array, data: ParityData, supports: Supports, num_examples: i
         node_B = 2 ** (level + 1) - 2 - labels_B
         labels_B = 2 * labels_B + jnp.take_along_axis(is_plus_BxN, node_B[:, None], axis=1)[:, 0]
     return Batch(
-        1.0 - 2.0 * bits_BxD.astype(jnp.float32), labels_B, jnp.ones(num_examples, jnp.float32)
+        1.0 - 2.0 * bits_BxI.astype(jnp.float32), labels_B, jnp.ones(num_examples, jnp.float32)
     )
 
 

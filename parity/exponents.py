@@ -43,13 +43,13 @@ def fits(
     """
     laws, comparisons = [], []
     for k, of_k in times.groupby("k"):
-        sizes_D = sorted(of_k.d.unique().tolist())
-        times_DxS = {strategy: times_of(of_k, strategy) for strategy in STRATEGIES}
-        for strategy, values_DxS in times_DxS.items():
-            law = fit_power_law(sizes_D, values_DxS)
+        sizes_Z = sorted(of_k.d.unique().tolist())
+        times_ZxS = {strategy: times_of(of_k, strategy) for strategy in STRATEGIES}
+        for strategy, values_ZxS in times_ZxS.items():
+            law = fit_power_law(sizes_Z, values_ZxS)
             medians = [
                 {"d": d} | plain(median_over_seeds(values_S))
-                for d, values_S in zip(sizes_D, values_DxS, strict=True)
+                for d, values_S in zip(sizes_Z, values_ZxS, strict=True)
             ]
             chosen = of_k[of_k.strategy == strategy].groupby("d").first()
             divisors = chosen.budget / chosen.first_stage.astype("Float64")
@@ -70,14 +70,14 @@ def fits(
                     "first_stages_at_an_end": at_an_end(divisors, first_stages),
                 }
             )
-        difference = exponent_difference(sizes_D, times_DxS["two-shot"], times_DxS["ce"])
+        difference = exponent_difference(sizes_Z, times_ZxS["two-shot"], times_ZxS["ce"])
         low, high = difference.low, difference.high
         holds = None
         if not math.isnan(low):
             holds = low > 0 if int(str(k)) - 1 > 2 else low <= 0 <= high
-        gain = ratio_of_medians(times_DxS["two-shot"][-1], times_DxS["ce"][-1])
+        gain = ratio_of_medians(times_ZxS["two-shot"][-1], times_ZxS["ce"][-1])
         exponents = {"k": k, "holds": holds, "ce_minus_two_shot": plain(difference)}
-        comparisons.append(exponents | {"largest_d": sizes_D[-1], "ce_over_two_shot": plain(gain)})
+        comparisons.append(exponents | {"largest_d": sizes_Z[-1], "ce_over_two_shot": plain(gain)})
     return {
         "criterion": CRITERION,
         "intervals": INTERVALS,
@@ -93,7 +93,7 @@ def at_an_end(chosen: pd.Series, grid: Sequence[float]) -> list[int]:
 
 
 def times_of(of_k: pd.DataFrame, strategy: str) -> list[list[float]]:
-    """Learning times `(D, S)` of one strategy, inf where censored."""
+    """Learning times `(Z, S)` of one strategy, inf where censored."""
     table = of_k[of_k.strategy == strategy].assign(
         t90=lambda rows: rows.t90.astype("Float64").fillna(math.inf)
     )

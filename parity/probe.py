@@ -99,27 +99,27 @@ def _correlations(
     config: ProbeConfig,
     monomials: list[Monomial],
 ) -> Callable[[Sequence[int]], dict[str, np.ndarray]]:
-    x_NxD = sample(
+    x_NxI = sample(
         seed_key(config.seed, "probe"), model.data, supports_of(model.data), config.num_examples
     ).inputs
-    correlator = Correlator(x_NxD, monomials)
+    correlator = Correlator(x_NxI, monomials)
     forward = _forward(model, len(trajectory.run.manifest["seeds"]))
 
     def compute(steps: Sequence[int]) -> dict[str, np.ndarray]:
-        p_NxC = jnp.concatenate(
-            [forward(trajectory.restore(step), x_NxD).T for step in steps], axis=1
+        p_NxF = jnp.concatenate(
+            [forward(trajectory.restore(step), x_NxI).T for step in steps], axis=1
         )
         # 2p - 1 by linearity.
-        with_p_AxC = correlator(p_NxC)
-        values_2xAxC = np.stack([with_p_AxC, 2 * with_p_AxC - correlator.mean_A[:, None]])
-        floors_2xC = np.stack(
-            [noise_floor(np.asarray(p_NxC)), noise_floor(np.asarray(2 * p_NxC - 1))]
+        with_p_AxF = correlator(p_NxF)
+        values_2xAxF = np.stack([with_p_AxF, 2 * with_p_AxF - correlator.mean_A[:, None]])
+        floors_2xF = np.stack(
+            [noise_floor(np.asarray(p_NxF)), noise_floor(np.asarray(2 * p_NxF - 1))]
         )
         return {
-            "values_Tx2xLxA": (
-                values_2xAxC.reshape(2, len(monomials), len(steps), -1).transpose(2, 0, 3, 1)
+            "values_Ex2xLxA": (
+                values_2xAxF.reshape(2, len(monomials), len(steps), -1).transpose(2, 0, 3, 1)
             ),
-            "floors_Tx2xL": floors_2xC.reshape(2, len(steps), -1).transpose(1, 0, 2),
+            "floors_Ex2xL": floors_2xF.reshape(2, len(steps), -1).transpose(1, 0, 2),
         }
 
     return compute
@@ -132,12 +132,12 @@ def _forward(
     time."""
     limit = _CHUNK if isinstance(model.model, MLPConfig) else _SEQUENCE_CHUNK
 
-    def lane_forward(params: Params, x_NxD: jax.Array) -> jax.Array:
-        chunks = in_parts(x_NxD, part_size(len(x_NxD), limit))
-        p_CxB = jax.lax.map(
-            lambda x_BxD: jax.nn.softmax(apply_model(model, params, x_BxD))[:, 1], chunks
+    def lane_forward(params: Params, x_NxI: jax.Array) -> jax.Array:
+        chunks = in_parts(x_NxI, part_size(len(x_NxI), limit))
+        p_of_parts = jax.lax.map(
+            lambda x_BxI: jax.nn.softmax(apply_model(model, params, x_BxI))[:, 1], chunks
         )
-        return p_CxB.reshape(-1)[: len(x_NxD)]
+        return p_of_parts.reshape(-1)[: len(x_NxI)]
 
     return over_lanes(lane_forward, num_lanes)
 
@@ -152,7 +152,7 @@ def _write_tables(
     in_support, by_stratum = [], []
     values, floors = (
         np.concatenate([part[name] for part in parts])
-        for name in ("values_Tx2xLxA", "floors_Tx2xL")
+        for name in ("values_Ex2xLxA", "floors_Ex2xL")
     )
     for step, values_2xLxA, floors_2xL in zip(Trajectory(run).steps(), values, floors, strict=True):
         where = {"step": step, "examples": step * model.training.batch_size}

@@ -34,11 +34,11 @@ cache make the fastest parts."""
 
 
 class Band(NamedTuple):
-    """Inside values of N symbols (or suffixes of rules) for R starts and W consecutive lengths, the
+    """Inside values of N symbols (or suffixes of rules) for T starts and W consecutive lengths, the
     first of which is `low`."""
 
-    values_NxRxWxB: jax.Array
-    scale_RxB: jax.Array
+    values_NxTxWxB: jax.Array
+    scale_TxB: jax.Array
     """Natural logarithm of the unit of `values`, by start."""
     low: int
 
@@ -118,11 +118,11 @@ def inside(
     band = Band((evidence_VxTxB / size_B[None])[:, :, None], jnp.log(size_B), 1)
     for i, level in enumerate(plan.levels):
         band = _parents(level, band, plan.num_positions, keep_units=i == len(plan.levels) - 1)
-    top_WxB = jnp.mean(band.values_NxRxWxB[:, 0], axis=0)
+    top_WxB = jnp.mean(band.values_NxTxWxB[:, 0], axis=0)
     # A comparison instead of an index: a length outside the band must give zero, not the nearest
     # entry.
     is_length_WxB = band.low + jnp.arange(len(top_WxB))[:, None] == length_B[None]
-    return jnp.sum(jnp.where(is_length_WxB, top_WxB, 0), axis=0), band.scale_RxB[0]
+    return jnp.sum(jnp.where(is_length_WxB, top_WxB, 0), axis=0), band.scale_TxB[0]
 
 
 def log_z_and_others(
@@ -217,11 +217,11 @@ def _parents(level: LevelPlan, children: Band, num_positions: int, keep_units: b
     choosing new units (the start needs none)."""
     most = len(level.suffixes)
     suffix = Band(
-        children.values_NxRxWxB[jnp.asarray([s[0] for s in level.suffixes[0]])],
-        children.scale_RxB,
+        children.values_NxTxWxB[jnp.asarray([s[0] for s in level.suffixes[0]])],
+        children.scale_TxB,
         children.low,
     )
-    high = children.low + children.values_NxRxWxB.shape[2] - 1
+    high = children.low + children.values_NxTxWxB.shape[2] - 1
     chains = [suffix]
     for q in range(2, most + 1):
         num_starts = max(
@@ -233,29 +233,29 @@ def _parents(level: LevelPlan, children: Band, num_positions: int, keep_units: b
         suffix = _chain(children, first_N, chains[-1], rest_N, num_starts)
         chains.append(suffix)
     used = [q for q in range(1, most + 1) if any(len(names) == q for _, names, _ in level.rules)]
-    scales = [_rows(chains[q - 1].scale_RxB, np.arange(level.num_starts)) for q in used]
-    scale_RxB = functools.reduce(jnp.maximum, scales)
+    scales = [_rows(chains[q - 1].scale_TxB, np.arange(level.num_starts)) for q in used]
+    scale_TxB = functools.reduce(jnp.maximum, scales)
     values = 0
-    for q, own_scale_RxB in zip(used, scales, strict=True):
-        weights_SxN = np.zeros(
+    for q, own_scale_TxB in zip(used, scales, strict=True):
+        weights_YxN = np.zeros(
             (1 + max(symbol for symbol, _, _ in level.rules), len(level.suffixes[q - 1]))
         )
         for symbol, names, probability in level.rules:
             if len(names) == q:
-                weights_SxN[symbol, level.suffixes[q - 1].index(names)] += probability
-        band_NxRxWxB = (
-            _padded(chains[q - 1].values_NxRxWxB, level.num_starts)
-            * jnp.exp(own_scale_RxB - scale_RxB)[None, :, None]
+                weights_YxN[symbol, level.suffixes[q - 1].index(names)] += probability
+        band_NxTxWxB = (
+            _padded(chains[q - 1].values_NxTxWxB, level.num_starts)
+            * jnp.exp(own_scale_TxB - scale_TxB)[None, :, None]
         )
-        weights = jnp.asarray(weights_SxN, band_NxRxWxB.dtype)
-        parents_SxRxWxB = jnp.einsum("sn,nrwb->srwb", weights, band_NxRxWxB, precision="highest")
+        weights = jnp.asarray(weights_YxN, band_NxTxWxB.dtype)
+        parents_YxTxWxB = jnp.einsum("yn,ntwb->ytwb", weights, band_NxTxWxB, precision="highest")
         before = chains[q - 1].low - level.low
-        after = level.high - (chains[q - 1].low + band_NxRxWxB.shape[2] - 1)
+        after = level.high - (chains[q - 1].low + band_NxTxWxB.shape[2] - 1)
         # A suffix band is as wide as its longest and shortest symbols allow, a rule's own lengths
         # may end earlier: what is cut off is zero.
-        cut = parents_SxRxWxB[:, :, max(0, -before) : parents_SxRxWxB.shape[2] - max(0, -after)]
+        cut = parents_YxTxWxB[:, :, max(0, -before) : parents_YxTxWxB.shape[2] - max(0, -after)]
         values = values + jnp.pad(cut, ((0, 0), (0, 0), (max(0, before), max(0, after)), (0, 0)))
-    band = Band(jnp.asarray(values), scale_RxB, level.low)
+    band = Band(jnp.asarray(values), scale_TxB, level.low)
     return band if keep_units else _with_own_units(band)
 
 
@@ -263,45 +263,45 @@ def _chain(
     children: Band, first_N: jax.Array, rest: Band, rest_N: jax.Array, num_starts: int
 ) -> Band:
     """A child followed by a shorter suffix: the sum over the child's length. N names both."""
-    width = children.values_NxRxWxB.shape[2]
-    scale_KxRxB = _rows(
-        rest.scale_RxB, children.low + np.add.outer(np.arange(width), np.arange(num_starts))
+    width = children.values_NxTxWxB.shape[2]
+    scale_WxTxB = _rows(
+        rest.scale_TxB, children.low + np.add.outer(np.arange(width), np.arange(num_starts))
     )
-    unit_RxB = jnp.max(scale_KxRxB, axis=0)
-    first_NxRxWxB = _padded(children.values_NxRxWxB[first_N], num_starts)
-    rest_NxRxWxB = _padded(rest.values_NxRxWxB[rest_N], num_starts + children.low + width)
-    child_KxNxRxB = (
-        jnp.moveaxis(first_NxRxWxB, 2, 0) * jnp.exp(scale_KxRxB - unit_RxB[None])[:, None]
+    unit_TxB = jnp.max(scale_WxTxB, axis=0)
+    first_NxTxWxB = _padded(children.values_NxTxWxB[first_N], num_starts)
+    rest_NxTxWxB = _padded(rest.values_NxTxWxB[rest_N], num_starts + children.low + width)
+    child_WxNxTxB = (
+        jnp.moveaxis(first_NxTxWxB, 2, 0) * jnp.exp(scale_WxTxB - unit_TxB[None])[:, None]
     )
-    rest_width = rest_NxRxWxB.shape[2]
+    rest_width = rest_NxTxWxB.shape[2]
 
     # A loop, not a sum written out: its compilation takes seconds instead of a minute. Slices are
     # taken again in the backward pass, not kept.
     @jax.checkpoint
-    def add(total_NxRxWxB: jax.Array, step: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        k, child_NxRxB = step
-        product = child_NxRxB[:, :, None] * jax.lax.dynamic_slice_in_dim(
-            rest_NxRxWxB, children.low + k, num_starts, axis=1
+    def add(total_NxTxWxB: jax.Array, step: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        k, child_NxTxB = step
+        product = child_NxTxB[:, :, None] * jax.lax.dynamic_slice_in_dim(
+            rest_NxTxWxB, children.low + k, num_starts, axis=1
         )
-        so_far = jax.lax.dynamic_slice_in_dim(total_NxRxWxB, k, rest_width, axis=2)
-        return jax.lax.dynamic_update_slice_in_dim(total_NxRxWxB, so_far + product, k, axis=2), None
+        so_far = jax.lax.dynamic_slice_in_dim(total_NxTxWxB, k, rest_width, axis=2)
+        return jax.lax.dynamic_update_slice_in_dim(total_NxTxWxB, so_far + product, k, axis=2), None
 
     zeros = jnp.zeros(
-        (len(first_N), num_starts, width + rest_width - 1, first_NxRxWxB.shape[-1]),
-        first_NxRxWxB.dtype,
+        (len(first_N), num_starts, width + rest_width - 1, first_NxTxWxB.shape[-1]),
+        first_NxTxWxB.dtype,
     )
-    total, _ = jax.lax.scan(add, zeros, (jnp.arange(width), child_KxNxRxB))
+    total, _ = jax.lax.scan(add, zeros, (jnp.arange(width), child_WxNxTxB))
     return Band(
-        total, _rows(children.scale_RxB, np.arange(num_starts)) + unit_RxB, children.low + rest.low
+        total, _rows(children.scale_TxB, np.arange(num_starts)) + unit_TxB, children.low + rest.low
     )
 
 
 def _with_own_units(band: Band) -> Band:
     """The same band in units of the largest value of every start."""
-    size_RxB = _safe(jax.lax.stop_gradient(jnp.max(band.values_NxRxWxB, axis=(0, 2))))
+    size_TxB = _safe(jax.lax.stop_gradient(jnp.max(band.values_NxTxWxB, axis=(0, 2))))
     return band._replace(
-        values_NxRxWxB=band.values_NxRxWxB / size_RxB[None, :, None],
-        scale_RxB=band.scale_RxB + jnp.log(size_RxB),
+        values_NxTxWxB=band.values_NxTxWxB / size_TxB[None, :, None],
+        scale_TxB=band.scale_TxB + jnp.log(size_TxB),
     )
 
 
@@ -312,13 +312,13 @@ def _safe(size: jax.Array) -> jax.Array:
     return jnp.where(size > 0, size, 1)
 
 
-def _rows(scale_RxB: jax.Array, starts: np.ndarray) -> jax.Array:
+def _rows(scale_TxB: jax.Array, starts: np.ndarray) -> jax.Array:
     """Exponents of these starts. Those beyond the end belong to zeros; the last one's serves them,
     so that it sets no unit."""
-    return scale_RxB[np.minimum(starts, len(scale_RxB) - 1)]
+    return scale_TxB[np.minimum(starts, len(scale_TxB) - 1)]
 
 
-def _padded(values_NxRxWxB: jax.Array, num_starts: int) -> jax.Array:
+def _padded(values_NxTxWxB: jax.Array, num_starts: int) -> jax.Array:
     """Values of exactly so many starts: zero beyond those that a sentence can have."""
-    missing = num_starts - values_NxRxWxB.shape[1]
-    return jnp.pad(values_NxRxWxB, ((0, 0), (0, max(0, missing)), (0, 0), (0, 0)))[:, :num_starts]
+    missing = num_starts - values_NxTxWxB.shape[1]
+    return jnp.pad(values_NxTxWxB, ((0, 0), (0, max(0, missing)), (0, 0), (0, 0)))[:, :num_starts]

@@ -113,12 +113,12 @@ def window_optimum(
     counts = ngram_counts(grammar, n)
     words = sorted(counts)
     count_NxT = np.stack([counts[word] for word in words])
-    columns_NxC = count_NxT if knows_position else np.sum(count_NxT, axis=1, keepdims=True)
-    probability_NxC = columns_NxC / np.sum(columns_NxC)
+    columns_NxT = count_NxT if knows_position else np.sum(count_NxT, axis=1, keepdims=True)
+    probability_NxT = columns_NxT / np.sum(columns_NxT)
     if_selected = channel.likelihood(v, selected=True)
     elsewhere = Channel(channel.rate, mask=1.0, random=0.0) if hidden else channel
     totals = np.zeros((v + 1, 2))
-    for column_N in probability_NxC.T:
+    for column_N in probability_NxT.T:
         joint_VxO = _observed_contexts(v, n, np.asarray(words), column_N, elsewhere)
         for own in range(v + 1):
             totals[own] += _scores(joint_VxO * if_selected[own][:, None])
@@ -131,22 +131,22 @@ def window_optimum(
 
 
 def _observed_contexts(
-    v: int, n: int, words_NxW: np.ndarray, probability_N: np.ndarray, channel: Channel
+    v: int, n: int, words_NxJ: np.ndarray, probability_N: np.ndarray, channel: Channel
 ) -> np.ndarray:
     """P(true target, observed tokens around it) `(V, O)`: the n-grams' table, passed through the
     channel along every axis but the target's."""
     target = n // 2
     table = np.zeros([v if i == target else v + 2 for i in range(n)])
-    np.add.at(table, tuple(words_NxW.T), probability_N)
+    np.add.at(table, tuple(words_NxJ.T), probability_N)
     # Observations: the terminals, MASK, and the two kinds of places outside the sentence, which are
     # never corrupted.
-    likelihood_OxX = np.zeros((v + 3, v + 2))
-    likelihood_OxX[: v + 1, :v] = channel.likelihood(v, selected=None)
-    likelihood_OxX[v + 1, v] = likelihood_OxX[v + 2, v + 1] = 1
+    likelihood_OxV = np.zeros((v + 3, v + 2))
+    likelihood_OxV[: v + 1, :v] = channel.likelihood(v, selected=None)
+    likelihood_OxV[v + 1, v] = likelihood_OxV[v + 2, v + 1] = 1
     table = np.moveaxis(table, target, 0)
     for _ in range(n - 1):
         table = np.tensordot(
-            table, likelihood_OxX, axes=([1], [1])
+            table, likelihood_OxV, axes=([1], [1])
         )  # takes the next axis away from the front and puts its observation last
     return table.reshape(v, -1)
 

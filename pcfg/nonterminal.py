@@ -261,11 +261,11 @@ def both_logits(
     alone."""
     linear, mixing = params["linear"], params["mixing"]
     linear_BxTxC = hidden_BxTxM @ linear["kernel_MxC"] + linear["bias_C"][None, None]
-    scores_HxTxS = jnp.einsum("hkt,hks->hts", mixing["positions_HxKxT"], mixing["positions_HxKxT"])
-    weights_BxHxTxS = jax.nn.softmax(
-        scores_HxTxS[None], axis=-1, where=sources_BxT[:, None, None, :]
+    scores_HxTxT = jnp.einsum("hkt,hks->hts", mixing["positions_HxKxT"], mixing["positions_HxKxT"])
+    weights_BxHxTxT = jax.nn.softmax(
+        scores_HxTxT[None], axis=-1, where=sources_BxT[:, None, None, :]
     )
-    mixed_BxHxTxM = jnp.einsum("bhts,bsm->bhtm", weights_BxHxTxS, hidden_BxTxM)
+    mixed_BxHxTxM = jnp.einsum("bhts,bsm->bhtm", weights_BxHxTxT, hidden_BxTxM)
     return (
         linear_BxTxC,
         jnp.einsum("bhtm,hmc->btc", mixed_BxHxTxM, mixing["kernel_HxMxC"])

@@ -43,15 +43,15 @@ class Sentences(NamedTuple):
 
 
 class LevelTable(NamedTuple):
-    """The rules of one level as arrays, S symbols by A alternatives (by C children), filled up to
-    the largest number."""
+    """The rules of one level as arrays: symbols x alternatives (x children), filled up to the
+    largest numbers."""
 
-    last_draw_SxA: np.ndarray
+    last_draw_YxX: np.ndarray
     """The largest draw that means this alternative, uint32; DRAWS - 1 from the last alternative
     on."""
-    count_SxA: np.ndarray
+    count_YxX: np.ndarray
     """Number of children."""
-    children_SxAxC: np.ndarray
+    children_YxXxJ: np.ndarray
     """Children, as indices into the next level."""
     width: int
     """The most symbols that a derivation has in this level."""
@@ -62,7 +62,7 @@ class Sampler:
     """Draws sentences of one grammar; made by `make_sampler`."""
 
     vocabulary: Vocabulary
-    start_draws_A: np.ndarray
+    start_draws_X: np.ndarray
     """The largest draw that means each start symbol, uint32."""
     tables: tuple[LevelTable, ...]
     """One for each level above the terminals, from the start down."""
@@ -85,53 +85,53 @@ class Sampler:
     def _sentence(self, key: jax.Array) -> Sentences:
         """One sentence, as `Sentences` without the axis B."""
         draws = jax.random.bits(key, (1 + sum(table.width for table in self.tables),), jnp.uint32)
-        symbols_N, count = chosen(draws[:1], self.start_draws_A[None]), jnp.int32(1)
-        ancestors_NxL = jnp.zeros((1, 0), self.index_type)
+        symbols_N, count = chosen(draws[:1], self.start_draws_X[None]), jnp.int32(1)
+        ancestors_NxD = jnp.zeros((1, 0), self.index_type)
         # Last below one ancestor is last below all lower ones too, so that the highest such level
         # says it all.
         ends_from_N = jnp.zeros(1, jnp.int32)
         offset, widths = 1, [*(table.width for table in self.tables[1:]), self.longest]
         for level, (table, width) in enumerate(zip(self.tables, widths, strict=True)):
             draws_N, offset = draws[offset : offset + table.width], offset + table.width
-            parent_M, child_M, is_last_M, count = _expand(table, width, draws_N, symbols_N, count)
-            ancestors_NxL = _take(
+            parent_T, child_T, is_last_T, count = _expand(table, width, draws_N, symbols_N, count)
+            ancestors_NxD = _take(
                 jnp.concatenate(
-                    [ancestors_NxL, symbols_N[:, None].astype(self.index_type)], axis=1
+                    [ancestors_NxD, symbols_N[:, None].astype(self.index_type)], axis=1
                 ),
-                parent_M,
+                parent_T,
             )
-            ends_from_N = jnp.where(is_last_M, _take(ends_from_N, parent_M), level + 1)
-            symbols_N = child_M
+            ends_from_N = jnp.where(is_last_T, _take(ends_from_N, parent_T), level + 1)
+            symbols_N = child_T
         return self._framed(
             symbols_N,
             count,
-            ancestors_NxL,
+            ancestors_NxD,
             jnp.arange(len(self.tables))[None] >= ends_from_N[:, None],
         )
 
     def _framed(
-        self, tokens_M: jax.Array, count: jax.Array, ancestors_MxD: jax.Array, ends_MxD: jax.Array
+        self, tokens_T: jax.Array, count: jax.Array, ancestors_TxD: jax.Array, ends_TxD: jax.Array
     ) -> Sentences:
         """Between BOS and EOS; what stands beyond `count` is blanked."""
-        vocabulary, inside_M = self.vocabulary, jnp.arange(self.longest) < count
+        vocabulary, inside_T = self.vocabulary, jnp.arange(self.longest) < count
         tokens_T = jnp.pad(
-            jnp.where(inside_M, tokens_M, vocabulary.pad), 1, constant_values=vocabulary.pad
+            jnp.where(inside_T, tokens_T, vocabulary.pad), 1, constant_values=vocabulary.pad
         )
         tokens_T = (
             jnp.where(jnp.arange(self.longest + 2) == count + 1, vocabulary.eos, tokens_T)
             .at[0]
             .set(vocabulary.bos)
         )
-        ancestors_MxD, ends_MxD = (
-            jnp.where(inside_M[:, None], ancestors_MxD, -1),
-            inside_M[:, None] & ends_MxD,
+        ancestors_TxD, ends_TxD = (
+            jnp.where(inside_T[:, None], ancestors_TxD, -1),
+            inside_T[:, None] & ends_TxD,
         )
         around = ((1, 1), (0, 0))
         return Sentences(
             tokens_T.astype(jnp.int32),
             count,
-            jnp.pad(ancestors_MxD, around, constant_values=-1),
-            jnp.pad(ends_MxD, around),
+            jnp.pad(ancestors_TxD, around, constant_values=-1),
+            jnp.pad(ends_TxD, around),
         )
 
 
@@ -151,27 +151,27 @@ def make_sampler(grammar: Grammar) -> Sampler:
     start = np.full((1, len(grammar.levels[0])), 1 / len(grammar.levels[0]))
     return Sampler(
         vocabulary=Vocabulary(len(grammar.terminals)),
-        start_draws_A=last_draws(start)[0],
+        start_draws_X=last_draws(start)[0],
         tables=tuple(_table(grammar, level) for level in range(grammar.depth)),
         longest=longest,
         index_type=np.int8 if max(map(len, grammar.levels)) <= np.iinfo(np.int8).max else np.int32,
     )
 
 
-def last_draws(probabilities_SxA: np.ndarray) -> np.ndarray:
+def last_draws(probabilities_YxX: np.ndarray) -> np.ndarray:
     """Alternative a means the draws after `last_draws[a - 1]` up to and with `last_draws[a]`;
-    uint32, `(S, A)` each.
+    uint32, `(Y, X)` each.
 
     Every alternative's share of the draws is off by at most 1 / DRAWS. Filled up with alternatives
     of probability 0, which no draw means.
     """
-    boundaries_SxA = np.rint(np.cumsum(probabilities_SxA, axis=1) * DRAWS)
+    boundaries_YxX = np.rint(np.cumsum(probabilities_YxX, axis=1) * DRAWS)
     # Sums end at 1 only up to rounding: the last alternative takes the rest, whatever it is.
-    boundaries_SxA[
-        np.arange(probabilities_SxA.shape[1])
-        >= np.count_nonzero(probabilities_SxA, axis=1, keepdims=True) - 1
+    boundaries_YxX[
+        np.arange(probabilities_YxX.shape[1])
+        >= np.count_nonzero(probabilities_YxX, axis=1, keepdims=True) - 1
     ] = DRAWS
-    return (np.clip(boundaries_SxA, 1, DRAWS) - 1).astype(np.uint32)
+    return (np.clip(boundaries_YxX, 1, DRAWS) - 1).astype(np.uint32)
 
 
 def _table(grammar: Grammar, level: int) -> LevelTable:
@@ -182,15 +182,15 @@ def _table(grammar: Grammar, level: int) -> LevelTable:
     rules = [grammar.rules[symbol] for symbol in symbols]
     most_rules = max(map(len, rules))
     most_children = max(len(rule.children) for alternatives in rules for rule in alternatives)
-    probabilities_SxA = np.zeros((len(symbols), most_rules))
-    count_SxA = np.zeros((len(symbols), most_rules), np.int32)
-    children_SxAxC = np.zeros((len(symbols), most_rules, most_children), np.int32)
+    probabilities_YxX = np.zeros((len(symbols), most_rules))
+    count_YxX = np.zeros((len(symbols), most_rules), np.int32)
+    children_YxXxJ = np.zeros((len(symbols), most_rules, most_children), np.int32)
     for s, alternatives in enumerate(rules):
         for a, rule in enumerate(alternatives):
-            probabilities_SxA[s, a], count_SxA[s, a] = rule.probability, len(rule.children)
-            children_SxAxC[s, a, : len(rule.children)] = [index[child] for child in rule.children]
+            probabilities_YxX[s, a], count_YxX[s, a] = rule.probability, len(rule.children)
+            children_YxXxJ[s, a, : len(rule.children)] = [index[child] for child in rule.children]
     return LevelTable(
-        last_draws(probabilities_SxA), count_SxA, children_SxAxC, grammar.width_bounds(level)[1]
+        last_draws(probabilities_YxX), count_YxX, children_YxXxJ, grammar.width_bounds(level)[1]
     )
 
 
@@ -199,26 +199,26 @@ def _expand(
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """The next level: each place's parent, symbol, and whether it is its parent's last child,
     `(width,)` each; and how many places are in use."""
-    most_rules, most_children = table.children_SxAxC.shape[1:]
-    flat_N = symbols_N * most_rules + chosen(draws_N, _take(table.last_draw_SxA, symbols_N))
+    most_rules, most_children = table.children_YxXxJ.shape[1:]
+    flat_N = symbols_N * most_rules + chosen(draws_N, _take(table.last_draw_YxX, symbols_N))
     count_N = jnp.where(
-        jnp.arange(table.width) < count, _take(table.count_SxA.reshape(-1), flat_N), 0
+        jnp.arange(table.width) < count, _take(table.count_YxX.reshape(-1), flat_N), 0
     )
     after_N = jnp.cumsum(count_N)
-    nth_C = jnp.arange(most_children)[None]
+    nth_J = jnp.arange(most_children)[None]
     # A child that there is not goes to the place `width`, which is none.
-    place_NxC = jnp.where(nth_C < count_N[:, None], (after_N - count_N)[:, None] + nth_C, width)
-    empty_M = jnp.zeros(width, jnp.int32)
-    child_M = empty_M.at[place_NxC].set(
-        _take(table.children_SxAxC.reshape(-1, most_children), flat_N), mode="drop"
+    place_NxJ = jnp.where(nth_J < count_N[:, None], (after_N - count_N)[:, None] + nth_J, width)
+    empty_T = jnp.zeros(width, jnp.int32)
+    child_T = empty_T.at[place_NxJ].set(
+        _take(table.children_YxXxJ.reshape(-1, most_children), flat_N), mode="drop"
     )
-    parent_M = empty_M.at[place_NxC].set(jnp.arange(table.width)[:, None], mode="drop")
-    return parent_M, child_M, empty_M.astype(bool).at[after_N - 1].set(True), after_N[-1]
+    parent_T = empty_T.at[place_NxJ].set(jnp.arange(table.width)[:, None], mode="drop")
+    return parent_T, child_T, empty_T.astype(bool).at[after_N - 1].set(True), after_N[-1]
 
 
-def chosen(draws_N: jax.Array, last_draw_NxA: jax.Array | np.ndarray) -> jax.Array:
+def chosen(draws_N: jax.Array, last_draw_NxX: jax.Array | np.ndarray) -> jax.Array:
     """Index of the alternative that each draw means."""
-    return jnp.sum(draws_N[:, None] > last_draw_NxA, axis=1, dtype=jnp.int32)
+    return jnp.sum(draws_N[:, None] > last_draw_NxX, axis=1, dtype=jnp.int32)
 
 
 def _take(values: jax.Array | np.ndarray, indices: jax.Array) -> jax.Array:

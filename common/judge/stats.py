@@ -136,11 +136,11 @@ def ratio_of_medians(a: Sequence[float], b: Sequence[float], seed: int = 0) -> E
     a_S, b_S = np.asarray(a, np.float64), np.asarray(b, np.float64)
     value, low, high = _ratio(median(a), median(b)), math.nan, math.nan
     if not math.isnan(value) and len(a_S) >= MIN_SEEDS:
-        draws_NxS = np.random.default_rng(seed).integers(0, len(a_S), (BOOTSTRAP_SAMPLES, len(a_S)))
+        draws_RxS = np.random.default_rng(seed).integers(0, len(a_S), (BOOTSTRAP_SAMPLES, len(a_S)))
         resampled = np.asarray(
             [
                 _ratio(*pair)
-                for pair in zip(_medians(a_S[draws_NxS]), _medians(b_S[draws_NxS]), strict=True)
+                for pair in zip(_medians(a_S[draws_RxS]), _medians(b_S[draws_RxS]), strict=True)
             ]
         )
         low = float(
@@ -178,19 +178,19 @@ def area_under_roc(
         for matrix_NxN in (is_pair_NxN * ahead_NxN, is_pair_NxN)
     )
 
-    def areas(times_SxG: np.ndarray) -> np.ndarray:
-        wins_S, pairs_S = (
-            np.einsum("sg,gh,sh->s", times_SxG, matrix_GxG, times_SxG)
+    def areas(times_RxG: np.ndarray) -> np.ndarray:
+        wins_R, pairs_R = (
+            np.einsum("sg,gh,sh->s", times_RxG, matrix_GxG, times_RxG)
             for matrix_GxG in (wins_GxG, pairs_GxG)
         )
-        return np.divide(wins_S, pairs_S, out=np.full(len(pairs_S), math.nan), where=pairs_S > 0)
+        return np.divide(wins_R, pairs_R, out=np.full(len(pairs_R), math.nan), where=pairs_R > 0)
 
     value = float(areas(np.ones((1, len(names))))[0])
     if len(names) < MIN_SEEDS:
         return Estimate(value, math.nan, math.nan, len(names))
-    draws_SxG = np.random.default_rng(seed).integers(0, len(names), (BOOTSTRAP_SAMPLES, len(names)))
+    draws_RxG = np.random.default_rng(seed).integers(0, len(names), (BOOTSTRAP_SAMPLES, len(names)))
     resampled = areas(
-        np.sum(draws_SxG[:, :, None] == np.arange(len(names)), axis=1).astype(np.float64)
+        np.sum(draws_RxG[:, :, None] == np.arange(len(names)), axis=1).astype(np.float64)
     )
     low, high = (
         (math.nan, math.nan)
@@ -238,7 +238,7 @@ def paired_difference(a: Sequence[float], b: Sequence[float]) -> Estimate:
 
 
 def fit_power_law(
-    sizes_D: Sequence[float], times_DxS: Sequence[Sequence[float]], seed: int = 0
+    sizes_Z: Sequence[float], times_ZxS: Sequence[Sequence[float]], seed: int = 0
 ) -> PowerLaw:
     """Fit a power law to learning times at several sizes; sizes whose median is censored are left
     out.
@@ -247,13 +247,13 @@ def fit_power_law(
     resample is left out of that resample.
 
     Args:
-        sizes_D: of the problem, at least one.
-        times_DxS: one row a size, one column a seed, inf where censored.
+        sizes_Z: of the problem, at least one.
+        times_ZxS: one row a size, one column a seed, inf where censored.
         seed: of the resampling.
     """
-    times = np.asarray(times_DxS, np.float64)
-    (exponent,), (prefactor,), (num_sizes,) = _power_laws(sizes_D, times[:, None])
-    low, high = _interval(_resampled_exponents(sizes_D, times, seed))
+    times = np.asarray(times_ZxS, np.float64)
+    (exponent,), (prefactor,), (num_sizes,) = _power_laws(sizes_Z, times[:, None])
+    low, high = _interval(_resampled_exponents(sizes_Z, times, seed))
     return PowerLaw(
         Estimate(float(exponent), low, high, times.shape[1], int(np.isinf(times).sum())),
         float(prefactor),
@@ -262,45 +262,45 @@ def fit_power_law(
 
 
 def exponent_difference(
-    sizes_D: Sequence[float],
-    a_DxS: Sequence[Sequence[float]],
-    b_DxS: Sequence[Sequence[float]],
+    sizes_Z: Sequence[float],
+    a_ZxS: Sequence[Sequence[float]],
+    b_ZxS: Sequence[Sequence[float]],
     seed: int = 0,
 ) -> Estimate:
     """Exponent of b less that of a, over paired seeds; arguments as in `fit_power_law`."""
-    a, b = np.asarray(a_DxS, np.float64), np.asarray(b_DxS, np.float64)
+    a, b = np.asarray(a_ZxS, np.float64), np.asarray(b_ZxS, np.float64)
     low, high = _interval(
-        _resampled_exponents(sizes_D, b, seed) - _resampled_exponents(sizes_D, a, seed)
+        _resampled_exponents(sizes_Z, b, seed) - _resampled_exponents(sizes_Z, a, seed)
     )
-    value = _power_laws(sizes_D, b[:, None])[0] - _power_laws(sizes_D, a[:, None])[0]
+    value = _power_laws(sizes_Z, b[:, None])[0] - _power_laws(sizes_Z, a[:, None])[0]
     return Estimate(float(value[0]), low, high, a.shape[1], int((np.isinf(a) | np.isinf(b)).sum()))
 
 
-def _resampled_exponents(sizes_D: Sequence[float], times_DxS: np.ndarray, seed: int) -> np.ndarray:
-    num_seeds = times_DxS.shape[1]
-    draws_NxS = np.random.default_rng(seed).integers(0, num_seeds, (BOOTSTRAP_SAMPLES, num_seeds))
-    return _power_laws(sizes_D, times_DxS[:, draws_NxS])[0]
+def _resampled_exponents(sizes_Z: Sequence[float], times_ZxS: np.ndarray, seed: int) -> np.ndarray:
+    num_seeds = times_ZxS.shape[1]
+    draws_RxS = np.random.default_rng(seed).integers(0, num_seeds, (BOOTSTRAP_SAMPLES, num_seeds))
+    return _power_laws(sizes_Z, times_ZxS[:, draws_RxS])[0]
 
 
 def _power_laws(
-    sizes_D: Sequence[float], times_DxNxS: np.ndarray
+    sizes_Z: Sequence[float], times_ZxRxS: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Exponent, prefactor and number of sizes in the fit of N samples; NaN where there are fewer
     than three sizes."""
-    medians_DxN = _medians(times_DxNxS)
-    used_DxN = np.isfinite(medians_DxN)
-    count_N = used_DxN.sum(axis=0)
-    weight_DxN = used_DxN / np.where(count_N >= 3, count_N, np.nan)
-    x_Dx1, y_DxN = (
-        np.log(np.asarray(sizes_D, np.float64))[:, None],
-        np.log(np.where(used_DxN, medians_DxN, 1.0)),
+    medians_ZxR = _medians(times_ZxRxS)
+    used_ZxR = np.isfinite(medians_ZxR)
+    count_R = used_ZxR.sum(axis=0)
+    weight_ZxR = used_ZxR / np.where(count_R >= 3, count_R, np.nan)
+    x_Zx1, y_ZxR = (
+        np.log(np.asarray(sizes_Z, np.float64))[:, None],
+        np.log(np.where(used_ZxR, medians_ZxR, 1.0)),
     )
-    mean_x_N, mean_y_N = (weight_DxN * x_Dx1).sum(axis=0), (weight_DxN * y_DxN).sum(axis=0)
-    from_mean_DxN = x_Dx1 - mean_x_N
-    slope_N = (weight_DxN * from_mean_DxN * (y_DxN - mean_y_N)).sum(axis=0) / (
-        weight_DxN * from_mean_DxN**2
+    mean_x_R, mean_y_R = (weight_ZxR * x_Zx1).sum(axis=0), (weight_ZxR * y_ZxR).sum(axis=0)
+    from_mean_ZxR = x_Zx1 - mean_x_R
+    slope_R = (weight_ZxR * from_mean_ZxR * (y_ZxR - mean_y_R)).sum(axis=0) / (
+        weight_ZxR * from_mean_ZxR**2
     ).sum(axis=0)
-    return slope_N, np.exp(mean_y_N - slope_N * mean_x_N), count_N
+    return slope_R, np.exp(mean_y_R - slope_R * mean_x_R), count_R
 
 
 def _medians(values: np.ndarray) -> np.ndarray:
@@ -365,10 +365,10 @@ def quantiles_by_cluster(
     order = np.argsort(values)
     _, member_N = np.unique(clusters, return_inverse=True)
     num_clusters = member_N.max() + 1
-    times_SxK = np.random.default_rng(seed).multinomial(
+    times_RxG = np.random.default_rng(seed).multinomial(
         num_clusters, np.full(num_clusters, 1 / num_clusters), samples
     )
-    cumulative_SxN = np.cumsum(times_SxK[:, member_N[order]], axis=1)
-    at_S = np.argmax(cumulative_SxN >= quantile * cumulative_SxN[:, -1:], axis=1)
-    low, high = np.quantile(values[order][at_S], [0.025, 0.975])
+    cumulative_RxN = np.cumsum(times_RxG[:, member_N[order]], axis=1)
+    at_R = np.argmax(cumulative_RxN >= quantile * cumulative_RxN[:, -1:], axis=1)
+    low, high = np.quantile(values[order][at_R], [0.025, 0.975])
     return float(low), float(high)

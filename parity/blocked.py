@@ -3,10 +3,10 @@ less time.
 
 A step on one example changes the hidden weights by a term of rank one, -rate * delta_s x_s^T. So
 the pre-activations of step t of a block are those of the block's first weights, W x_t, less the sum
-over s < t of rate * delta_s (x_s . x_t), with the bias as the weight of a constant input. One matrix
-product gives all W x_t, another all x_s . x_t. The steps in order then touch only activations and
-the second layer. A third product updates W. So the hidden weights are read and written once a
-block, not once a step.
+over s < t of rate * delta_s (x_s . x_t), with the bias as the weight of a constant input. One
+matrix product gives all W x_t, another all x_s . x_t. The steps in order then touch only
+activations and the second layer. A third product updates W. So the hidden weights are read and
+written once a block, not once a step.
 
 Axes are those of `common`. The U updates of a block see N = U x B examples; the last of the I
 inputs is constant.

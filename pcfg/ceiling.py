@@ -55,7 +55,8 @@ class CeilingConfig:
     windows: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1, 2, 3, 4, 5)
     """n of the models that see an n-gram only."""
     num_sentences: PositiveInt = 1024
-    """The most sentences of the evaluation set that are scored; M_robust and M_close use so many."""
+    """The most sentences of the evaluation set that are scored; M_robust and M_close use so
+    many."""
     sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (2, 3, 4, 5, 7)
     """n of every window of M_robust and M_close."""
     spacing: PositiveInt | None = None

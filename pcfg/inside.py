@@ -1,5 +1,5 @@
-"""The inside recursion of a layered grammar. Its gradient gives what all other positions say about a
-token.
+"""The inside recursion of a layered grammar. Its gradient gives what all other positions say about
+a token.
 
 The inside value of a span and a symbol is the probability that the symbol expands to a string of
 that length, times the likelihood of what was observed there. All derivations have one depth, so
@@ -10,12 +10,12 @@ of a child and a suffix of q - 1 children:
     suffix[i, n] = sum_k child[i, k] * suffix'[i + k, n - k]
 
 Values are linear with one exponent for each start: the true value is `values * exp(scale)`. So
-products stay products, zeros stay zeros, and the gradient exists where evidence is zero; a recursion
-on logarithms would lose it. The exponents are a choice of units and take no part in
+products stay products, zeros stay zeros, and the gradient exists where evidence is zero; a
+recursion on logarithms would lose it. The exponents are a choice of units and take no part in
 differentiation. What 64 bits must hold is the range within one start, from its most probable span
 to the least probable one that matters. On the full cfg3b that is more than exp(87), the range of 32
-bits, and far less than exp(708), the range of 64 bits. So the recursion is computed in 64 bits, also
-on a GPU.
+bits, and far less than exp(708), the range of 64 bits. So the recursion is computed in 64 bits,
+also on a GPU.
 """
 
 import functools
@@ -291,8 +291,8 @@ def _placed(values_YxTxWxB: jax.Array, low: int, level: LevelPlan) -> jax.Array:
 def _chain(
     children: Band, first_N: jax.Array, rest: Band, rest_N: jax.Array, num_starts: int
 ) -> Band:
-    """The band of N suffixes, each a child `first_N` and a shorter suffix `rest_N`: the sum over the
-    lengths of the child."""
+    """The band of N suffixes, each a child `first_N` and a shorter suffix `rest_N`: the sum over
+    the lengths of the child."""
     width = children.values_NxTxWxB.shape[2]
     scale_WxTxB = _rows(
         rest.scale_TxB, children.low + np.add.outer(np.arange(width), np.arange(num_starts))
@@ -342,8 +342,8 @@ def _safe(size: jax.Array) -> jax.Array:
 
 
 def _rows(scale_TxB: jax.Array, starts: np.ndarray) -> jax.Array:
-    """Exponents of these starts. Starts beyond the end hold only zeros; they take the last exponent,
-    which does not raise the maximum."""
+    """Exponents of these starts. Starts beyond the end hold only zeros; they take the last
+    exponent, which does not raise the maximum."""
     return scale_TxB[np.minimum(starts, len(scale_TxB) - 1)]
 
 

@@ -29,11 +29,11 @@ class WeightRamp:
     """Weight at the last step."""
 
     def over(self, steps: int) -> optax.Schedule:
-        """The weight of an update as a function of those completed before it, 0 at the first step
-        and `steps` - 1 at the last.
+        """The weight of an update in a run of so many steps, as a function of the updates completed
+        before it: from 0 to `steps` - 1.
 
-        A constant one knows nothing of `steps`, nor does a program with it; a run of a single step
-        has the weight of the first.
+        A constant weight does not depend on `steps`, so that runs of all lengths share a program. A
+        run of one step has the weight `start`.
         """
         if self.start == self.end or steps == 1:
             return optax.constant_schedule(self.start)
@@ -42,8 +42,8 @@ class WeightRamp:
 
 @configuration
 class DistillationLoss:
-    """What a student's loss is made of: `label_weight` x CE to the data's labels + `teacher_weight`
-    x divergence from the teacher."""
+    """A student's loss: `label_weight` x cross-entropy to the data's labels + `teacher_weight` x
+    divergence from the teacher."""
 
     labels: Literal["hard", "soft"] = "hard"
     """hard: the teacher's argmax. soft: the teacher's probabilities at `temperature`."""
@@ -75,14 +75,8 @@ class DistillationLoss:
             )
         if self.top_k is not None and (self.labels == "hard" or self.direction != "forward"):
             raise ValueError("loss.top_k needs --loss.labels soft and --loss.direction forward")
-        if not any(
-            (
-                self.teacher_weight.start,
-                self.teacher_weight.end,
-                self.label_weight.start,
-                self.label_weight.end,
-            )
-        ):
+        ramps = self.teacher_weight, self.label_weight
+        if not any(ramp.start or ramp.end for ramp in ramps):
             raise ValueError(
                 "loss.teacher_weight and loss.label_weight are both zero: there is nothing to learn"
                 " from"
@@ -109,33 +103,28 @@ class DistillationLoss:
             step: scalar, completed updates.
             total_steps: length of the run, over which the weights move.
         """
-        if self.direction == "reverse":
-            distance = reverse_kl(logits, teacher_logits / self.temperature)
-        elif self.direction == "reverse-raw":
-            distance = jnp.sum(
-                logits
-                * (
-                    jax.nn.log_softmax(logits)
-                    - jax.nn.log_softmax(teacher_logits / self.temperature)
-                ),
-                axis=-1,
-            )
-        elif self.labels == "hard":
-            distance = label_cross_entropy(logits, jnp.argmax(teacher_logits, axis=-1))
-        else:
-            distance = soft_cross_entropy(
+        weighted = []
+        for ramp, term in (
+            (self.teacher_weight, lambda: self._divergence(logits, teacher_logits)),
+            (self.label_weight, lambda: label_cross_entropy(logits, labels)),
+        ):
+            if ramp.start or ramp.end:
+                weighted.append(jnp.asarray(ramp.over(total_steps)(step)) * term())
+        return functools.reduce(jnp.add, weighted)
+
+    def _divergence(self, logits: jax.Array, teacher_logits: jax.Array) -> jax.Array:
+        """The student's divergence from the teacher per position."""
+        if self.direction == "forward" and self.labels == "hard":
+            return label_cross_entropy(logits, jnp.argmax(teacher_logits, axis=-1))
+        if self.direction == "forward":
+            return soft_cross_entropy(
                 logits, teacher_probabilities(teacher_logits, self.temperature, self.top_k)
             )
-        parts = (
-            (self.teacher_weight, distance),
-            (self.label_weight, label_cross_entropy(logits, labels)),
-        )
-        weighted = [
-            jnp.asarray(weight.over(total_steps)(step)) * part
-            for weight, part in parts
-            if weight.start or weight.end
-        ]
-        return functools.reduce(jnp.add, weighted)
+        teacher_logits = teacher_logits / self.temperature
+        if self.direction == "reverse":
+            return reverse_kl(logits, teacher_logits)
+        log_ratio = jax.nn.log_softmax(logits) - jax.nn.log_softmax(teacher_logits)
+        return jnp.sum(logits * log_ratio, axis=-1)
 
 
 def label_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -167,9 +156,8 @@ def teacher_probabilities(
     if top_k is None or top_k >= scaled.shape[-1]:
         return jax.nn.softmax(scaled)
     kept, index = jax.lax.top_k(scaled, top_k)
-    return jnp.sum(
-        jax.nn.one_hot(index, scaled.shape[-1]) * jax.nn.softmax(kept)[..., None], axis=-2
-    )
+    places = jax.nn.one_hot(index, scaled.shape[-1])
+    return jnp.sum(places * jax.nn.softmax(kept)[..., None], axis=-2)
 
 
 def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:

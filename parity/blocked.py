@@ -27,13 +27,13 @@ from common.train.losses import label_cross_entropy, masked_mean
 from common.train.problem import Batch, Data, Problem
 
 BLOCK_ROWS = 32
-"""Examples in a block. The steps in order cost more with longer blocks, the products with shorter
-ones (`python -m benchmarks.blocked`). Blocks within blocks were tried, and were no faster."""
+"""Examples in a block. Longer blocks make the steps in order slower, shorter ones the products
+(`python -m benchmarks.blocked`). Blocks within blocks were no faster."""
 
 
 class Network(NamedTuple):
-    """The MLP's parameters with the hidden units last, which is the axis every operation of the
-    inner loop runs along."""
+    """The MLP's parameters with the hidden units last: every operation of the inner loop runs along
+    that axis."""
 
     w1_IxM: jax.Array
     """Weights of the inputs, then the biases: those of a constant input."""
@@ -44,9 +44,9 @@ class Network(NamedTuple):
 class BlockedEngine(ScanEngine):
     """`ScanEngine` with the steps taken in blocks; the states of the two are interchangeable.
 
-    Lanes on one device are trained one after another, because stacking them is no faster on a CPU:
-    a wide network fills the cores by itself, and the small operations of a narrow one take longer
-    when batched.
+    Lanes on one device train one after another, because stacking them is no faster on a CPU: a wide
+    network fills the cores by itself, and the small operations of a narrow one take longer in
+    batches.
     """
 
     def __init__(self, problem: Problem, group_size: int = 1, block_rows: int = BLOCK_ROWS) -> None:
@@ -71,7 +71,8 @@ class BlockedEngine(ScanEngine):
         num_steps: int,
         layer: int | None = None,
     ) -> TrainState:
-        """One compiled chunk; asynchronous. Steps of a hidden layer are taken one by one."""
+        """Run one compiled chunk; asynchronous. Steps that learn a hidden layer are taken one by
+        one."""
         if layer is not None:
             return super().advance(state, teacher_params, num_steps, layer)
         return self.program("blocks", self._make_blocks)(
@@ -81,12 +82,12 @@ class BlockedEngine(ScanEngine):
     def compiled(
         self, state: TrainState, teacher_params: Params | None, num_steps: int
     ) -> jax.stages.Compiled:
-        """The program of one chunk, to be asked what it costs."""
+        """The compiled program of one chunk, for its cost."""
         lowered = self._make_blocks().lower(self.data, self.lanes, state, teacher_params, num_steps)
         return lowered.compile()
 
     def program(self, name: str, make: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
-        """As of every engine; one for each size of a block."""
+        """The compiled program of this name, one for each size of a block."""
         return super().program(f"{name}, blocks of {self.block_rows}", make)
 
     def _make_blocks(self) -> jax.stages.Wrapped:
@@ -113,13 +114,13 @@ class BlockedEngine(ScanEngine):
         state: TrainState,
         teacher_params_G: Params | None,
     ) -> TrainState:
-        """`num_steps` updates of the lanes of one device; a group's teacher is asked once."""
+        """`num_steps` updates of the lanes of one device. A group's teacher answers once for all
+        its lanes."""
         problem, block_rows = self.problem, self.block_rows
         teacher_logits_LxUxBxC = None
         if teacher_params_G is not None:
-            streams_G, first_G = (
-                leaf_L[:: self.group_size] for leaf_L in (lanes.streams_L, state.step)
-            )
+            streams_G = lanes.streams_L[:: self.group_size]
+            first_G = state.step[:: self.group_size]
             teacher_logits_GxUxBxC = jax.lax.map(
                 lambda group: teach_group(problem, data, block_rows, num_steps, *group),
                 (streams_G, first_G, teacher_params_G),
@@ -156,13 +157,13 @@ def advance_lane(
         network, state = carry
         ahead_U = jnp.arange(block_steps)
         steps_U = state.step + ahead_U
-        # The last block goes on at rate zero, so that there is only one size of block to compile.
+        # Beyond the last step the rate is zero, so that one size of block is compiled.
         counted_U = steps_U < stop
         rates_U = jnp.where(counted_U, momentary_rates(state.opt_state, ahead_U), 0.0)
         batch_U = jax.vmap(lambda step: problem.sample(data, jax.random.fold_in(data_key, step)))(
             steps_U
         )
-        # A GPU would round factors to ten bits, and blocks would not be what steps are.
+        # A GPU would round factors to ten bits, and blocks would differ from steps.
         with jax.default_matmul_precision("highest"):
             network, losses_U = block_of_steps(
                 problem, network, batch_U, of_block_UxBxC, steps_U, rates_U
@@ -218,34 +219,6 @@ def block_of_steps(
     pre_UxBxM = (x_NxI @ network.w1_IxM).reshape(num_steps, batch_size, -1)
     gram_UxBxN = (x_NxI @ x_NxI.T).reshape(num_steps, batch_size, -1)
 
-    def step(
-        carry: tuple[jax.Array, jax.Array, jax.Array], now: tuple[Any, ...]
-    ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], jax.Array]:
-        deltas_NxM, w2_CxM, b2_C = carry
-        t, pre_BxM, gram_BxN, batch, teacher_logits_BxC, step, rate = now
-        pre_BxM = pre_BxM - gram_BxN @ deltas_NxM  # rows from t on are still zero
-        h_BxM = jax.nn.relu(pre_BxM)
-
-        def loss_fn(logits_BxC: jax.Array) -> jax.Array:
-            if problem.teaching is None:
-                losses_B = label_cross_entropy(logits_BxC, batch.labels)
-            else:
-                losses_B = problem.teaching.loss(logits_BxC, batch.labels, teacher_logits_BxC, step)
-            return masked_mean(losses_B, batch.mask)
-
-        loss, grad_BxC = jax.value_and_grad(loss_fn)((w2_CxM @ h_BxM.T).T + b2_C[None])
-        scaled_BxC = rate * grad_BxC
-        back_BxM = functools.reduce(
-            jnp.add,
-            (
-                scaled_B[:, None] * w2_M[None]
-                for scaled_B, w2_M in zip(scaled_BxC.T, w2_CxM, strict=True)
-            ),
-        )
-        delta_BxM = jnp.where(pre_BxM > 0, back_BxM, 0.0)
-        deltas_NxM = jax.lax.dynamic_update_slice_in_dim(deltas_NxM, delta_BxM, t * batch_size, 0)
-        return (deltas_NxM, w2_CxM - scaled_BxC.T @ h_BxM, b2_C - jnp.sum(scaled_BxC, axis=0)), loss
-
     deltas_NxM = jnp.zeros_like(pre_UxBxM).reshape(num_steps * batch_size, -1)
     now_U = (
         jnp.arange(num_steps),
@@ -259,13 +232,45 @@ def block_of_steps(
     # Unrolled, because a narrow network's step is bound by the number of operations, those of the
     # loop itself among them.
     (deltas_NxM, w2_CxM, b2_C), losses_U = jax.lax.scan(
-        step, (deltas_NxM, network.w2_CxM, network.b2_C), now_U, unroll=4
+        functools.partial(_step, problem),
+        (deltas_NxM, network.w2_CxM, network.b2_C),
+        now_U,
+        unroll=4,
     )
     return Network(network.w1_IxM - x_NxI.T @ deltas_NxM, w2_CxM, b2_C), losses_U
 
 
+def _step(
+    problem: Problem, carry: tuple[jax.Array, jax.Array, jax.Array], now: tuple[Any, ...]
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array], jax.Array]:
+    """One step of a block: the changes of the pre-activations and of the second layer, and the loss
+    before them."""
+    deltas_NxM, w2_CxM, b2_C = carry
+    t, pre_BxM, gram_BxN, batch, teacher_logits_BxC, step, rate = now
+    pre_BxM = pre_BxM - gram_BxN @ deltas_NxM  # rows from t on are still zero
+    h_BxM = jax.nn.relu(pre_BxM)
+
+    def loss_fn(logits_BxC: jax.Array) -> jax.Array:
+        if problem.teaching is None:
+            losses_B = label_cross_entropy(logits_BxC, batch.labels)
+        else:
+            losses_B = problem.teaching.loss(logits_BxC, batch.labels, teacher_logits_BxC, step)
+        return masked_mean(losses_B, batch.mask)
+
+    loss, grad_BxC = jax.value_and_grad(loss_fn)((w2_CxM @ h_BxM.T).T + b2_C[None])
+    scaled_BxC = rate * grad_BxC
+    by_class = [
+        scaled_B[:, None] * w2_M[None] for scaled_B, w2_M in zip(scaled_BxC.T, w2_CxM, strict=True)
+    ]
+    back_BxM = functools.reduce(jnp.add, by_class)
+    delta_BxM = jnp.where(pre_BxM > 0, back_BxM, 0.0)
+    first_row = t * len(pre_BxM)
+    deltas_NxM = jax.lax.dynamic_update_slice_in_dim(deltas_NxM, delta_BxM, first_row, 0)
+    return (deltas_NxM, w2_CxM - scaled_BxC.T @ h_BxM, b2_C - jnp.sum(scaled_BxC, axis=0)), loss
+
+
 def count_steps(state: TrainState, losses_U: jax.Array, counted_U: jax.Array) -> TrainState:
-    """The counters of a state after the counted ones of U steps, which come first."""
+    """A state with its counters advanced by the counted ones of U steps, which come first."""
     num_steps = jnp.sum(counted_U, dtype=jnp.int32)
     bad_U = counted_U & ~jnp.isfinite(losses_U)
     first_bad = (state.diverged_at == 0) & jnp.any(bad_U)
@@ -283,18 +288,18 @@ def count_steps(state: TrainState, losses_U: jax.Array, counted_U: jax.Array) ->
 def momentary_rate(
     optimizer: optax.GradientTransformation, opt_state: Any, ahead: jax.Array
 ) -> jax.Array:
-    """The learning rate of plain SGD some steps ahead: what becomes of a gradient of one."""
+    """The learning rate of plain SGD some steps ahead: its update for a gradient of one."""
     update, _ = optimizer.update(jnp.ones(()), jax.tree.map(lambda count: count + ahead, opt_state))
     return -jnp.asarray(update)
 
 
 def steps_in_block(problem: Problem, block_rows: int) -> int:
-    """How many steps make a block of at most `block_rows` examples."""
+    """Steps in a block of at most `block_rows` examples; at least one."""
     return max(1, block_rows // problem.size.batch_size)
 
 
 def to_network(params: Params) -> Network:
-    """The MLP's parameters as the inner loop wants them."""
+    """The MLP's parameters in the form of the inner loop."""
     hidden, output = params["hidden"], params["output"]
     return Network(
         jnp.concatenate([hidden["kernel"], hidden["bias"][None]]),

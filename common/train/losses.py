@@ -103,13 +103,15 @@ class DistillationLoss:
             step: scalar, completed updates.
             total_steps: length of the run, over which the weights move.
         """
-        weighted = []
-        for ramp, term in (
-            (self.teacher_weight, lambda: self._divergence(logits, teacher_logits)),
-            (self.label_weight, lambda: label_cross_entropy(logits, labels)),
-        ):
-            if ramp.start or ramp.end:
-                weighted.append(jnp.asarray(ramp.over(total_steps)(step)) * term())
+        terms = (
+            (self.teacher_weight, self._divergence(logits, teacher_logits)),
+            (self.label_weight, label_cross_entropy(logits, labels)),
+        )
+        weighted = [
+            jnp.asarray(ramp.over(total_steps)(step)) * term
+            for ramp, term in terms
+            if ramp.start or ramp.end
+        ]
         return functools.reduce(jnp.add, weighted)
 
     def _divergence(self, logits: jax.Array, teacher_logits: jax.Array) -> jax.Array:
@@ -120,10 +122,10 @@ class DistillationLoss:
             return soft_cross_entropy(
                 logits, teacher_probabilities(teacher_logits, self.temperature, self.top_k)
             )
-        teacher_logits = teacher_logits / self.temperature
         if self.direction == "reverse":
-            return reverse_kl(logits, teacher_logits)
-        log_ratio = jax.nn.log_softmax(logits) - jax.nn.log_softmax(teacher_logits)
+            return reverse_kl(logits, teacher_logits / self.temperature)
+        log_student = jax.nn.log_softmax(logits)
+        log_ratio = log_student - jax.nn.log_softmax(teacher_logits / self.temperature)
         return jnp.sum(logits * log_ratio, axis=-1)
 
 

@@ -48,12 +48,11 @@ def caption(home: Path) -> str:
 
 
 def draw_transitions(axes: Axes, level: int, table: pd.DataFrame, color: str) -> None:
-    """A line from start to end of the transition of each seed, a dot in its middle, a bar at the
-    median; seeds without one are counted."""
+    """For each seed a line from start to end of its transition, with a dot in its middle; a bar at
+    the median. Seeds without a transition are counted in words."""
     seen = table[table.middle.notna()]
-    for (_, row), offset in zip(
-        seen.iterrows(), np.linspace(-0.3, 0.3, max(len(seen), 1)), strict=False
-    ):
+    offsets = np.linspace(-0.3, 0.3, max(len(seen), 1))
+    for (_, row), offset in zip(seen.iterrows(), offsets, strict=False):
         axes.plot(
             [row["start"], row["end"]], [level + offset] * 2, color=color, linewidth=1.5, alpha=0.6
         )

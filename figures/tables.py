@@ -21,19 +21,14 @@ def curves(home: Path) -> pd.DataFrame:
     """Every teacher and student at 100 evenly spaced evaluations (all, where there are fewer): run,
     seed, step, examples, accuracy, eval_loss.
 
-    The many students of a sweep are left out: `first_checkpoints.csv` has what became of them.
+    The many students of a sweep are left out; `first_checkpoints.csv` has their results.
     """
-    return pd.concat(
-        [
-            curve(home, run)
-            for run in loaders.runs_of(home)
-            if not run.startswith(("tune/", "first/"))
-        ]
-    )
+    shown = [run for run in loaders.runs_of(home) if not run.startswith(("tune/", "first/"))]
+    return pd.concat([curve(home, run) for run in shown])
 
 
 def curve(home: Path, run: str) -> pd.DataFrame:
-    """The rows of `curves` that are of one run."""
+    """The rows of `curves` for one run."""
     table = loaders.metrics(home / run)
     evaluations = table.step.unique()
     kept = evaluations[

@@ -118,9 +118,8 @@ def sample(key: jax.Array, data: ParityData, supports: Supports, num_examples: i
     where the product over the support is +1."""
     num_words = -(-data.d // 32)
     words = jax.random.bits(key, (num_examples, num_words), jnp.uint32)
-    bits_BxI = ((words[:, :, None] >> jnp.arange(32, dtype=jnp.uint32)[None, None, :]) & 1).reshape(
-        num_examples, -1
-    )[:, : data.d]
+    bits = (words[:, :, None] >> jnp.arange(32, dtype=jnp.uint32)[None, None, :]) & 1
+    bits_BxI = bits.reshape(num_examples, -1)[:, : data.d]
     # A set bit is the coordinate -1, so that a node's parity is +1 for an even number of them.
     is_plus_BxN = jnp.stack(
         [1 - jnp.sum(bits_BxI[:, jnp.asarray(support)], axis=1) % 2 for support in supports], axis=1

@@ -63,10 +63,9 @@ def window_distances(
     target_N = np.asarray([position for _, position in targets], int)
     if np.any((target_N < 0) | (target_N >= length_B[sentence_N])):
         raise UserError("a target position lies outside its sentence")
-    none_selected_BxT = np.zeros(tokens_BxT.shape, bool)
-    evidence_BxTxV = channel_log_evidence(
-        tokens_BxT, channel, len(grammar.terminals), selection, none_selected_BxT
-    )
+    none_BxT = np.zeros(tokens_BxT.shape, bool)
+    num_terminals = len(grammar.terminals)
+    evidence_BxTxV = channel_log_evidence(tokens_BxT, channel, num_terminals, selection, none_BxT)
     # One pass over a sentence masks each target in turn: the prediction at a position leaves out
     # the position's own evidence.
     log_z_B, whole_BxTxV = leave_one_out(grammar, evidence_BxTxV, length_B, part=part)

@@ -1,5 +1,5 @@
-"""What hidden states hold of the derivation: the non-terminals above every token, read off teachers
-and students by probes."""
+"""How well probes read the non-terminals above every token off the hidden states of teachers and
+students."""
 
 from pathlib import Path
 
@@ -50,11 +50,8 @@ def draw_probes(axes: Axes, table: pd.DataFrame, grammar: str) -> None:
     """How well each probe reads each level's ancestors off the teacher, untrained and trained, mean
     over seeds."""
     mean = table.groupby(["probe", "step", "level"])["accuracy"].mean()
-    bars = [
-        (probe, step)
-        for probe in ("linear", "mixing")
-        for step in (table.step.min(), table.step.max())
-    ]
+    steps = (table.step.min(), table.step.max())
+    bars = [(probe, step) for probe in ("linear", "mixing") for step in steps]
     colors = (style.GREY, style.BLACK, style.SKY, style.BLUE)
     for i, ((probe, step), color) in enumerate(zip(bars, colors, strict=True)):
         own, state = mean[probe][step], "untrained" if step == 0 else "trained"
@@ -90,10 +87,9 @@ def draw_checkpoints(axes: Axes, table: pd.DataFrame) -> None:
 def draw_students(axes: Axes, table: pd.DataFrame) -> None:
     """The linear probe on the trained students, mean over seeds with Student's 95% interval; the
     untrained student beside them."""
-    trained, untrained = (
-        table[table.step > 0],
-        table[(table.step == 0) & (table.strategy == STRATEGIES[0])],
-    )  # all begin with the same weights
+    trained = table[table.step > 0]
+    # Those of one strategy, because all begin with the same weights.
+    untrained = table[(table.step == 0) & (table.strategy == STRATEGIES[0])]
     groups = [(style.GREY, "untrained", untrained)]
     groups += [
         (style.STRATEGY[name], style.LABEL[name], trained[trained.strategy == name])
@@ -115,7 +111,7 @@ def draw_students(axes: Axes, table: pd.DataFrame) -> None:
 
 
 def by_level(axes: Axes, table: pd.DataFrame, width: float) -> None:
-    """Groups of bars, one a level, with the accuracy of always giving its commonest symbol."""
+    """Set up groups of bars, one for each level, with the accuracy of its commonest symbol."""
     chance = table.groupby("level").chance.first()
     axes.hlines(
         chance,

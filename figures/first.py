@@ -1,5 +1,5 @@
-"""Which first checkpoints make a two-shot student learn, and what they carry: a figure that the
-paper does not have."""
+"""Which first checkpoints make a two-shot student learn, and the correlations that they carry. The
+paper has no such figure."""
 
 from pathlib import Path
 from typing import Any
@@ -47,16 +47,9 @@ def caption(home: Path) -> str:
 
 def students_of(home: Path) -> pd.DataFrame:
     """The sweep over first checkpoints, one row a student and degree."""
-    columns = (
-        "teacher_seed",
-        "offset",
-        "degree",
-        "learnt",
-        "teacher_accuracy",
-        "in_support",
-        "off_support",
-    )
-    return loaders.table_of(home / "first_checkpoints.csv", *columns)
+    of_student = ("teacher_seed", "offset", "degree", "learnt", "teacher_accuracy")
+    correlations = ("in_support", "off_support")
+    return loaders.table_of(home / "first_checkpoints.csv", *of_student, *correlations)
 
 
 def draw_students(axes: Axes, table: pd.DataFrame) -> None:

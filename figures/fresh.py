@@ -1,4 +1,4 @@
-"""Whether the figures of a folder are those of the files that they would be drawn from now."""
+"""Tells whether the figures of a folder are up to date with the files that they are drawn from."""
 
 import hashlib
 import importlib.metadata
@@ -11,7 +11,7 @@ from common.runs.files import write_json
 RECORD = "drawn.json"
 _SOURCES = (Path(__file__).parent, Path(__file__).parent.parent / "common")
 _READ = ("*.json", "*.jsonl", "*.csv")
-"""What figures read of runs; checkpoints they do not."""
+"""The files of a run that figures read."""
 _DRAWN_BY = ("matplotlib", "pandas", "numpy")
 
 
@@ -25,21 +25,23 @@ def fingerprint(homes: Iterable[Path], subject: str) -> str:
     digest = hashlib.sha256(subject.encode())
     for package in _DRAWN_BY:
         digest.update(f"{package} {importlib.metadata.version(package)}\n".encode())
-    code = [
-        path
-        for folder in _SOURCES
-        for pattern in ("*.py", "*.jinja", "*.csv")
-        for path in folder.rglob(pattern)
-    ]
-    files = [path for home in homes for pattern in _READ for path in home.rglob(pattern)]
-    for path in sorted(code) + sorted(files):
+    for path in _below(_SOURCES, ("*.py", "*.jinja", "*.csv")) + _below(homes, _READ):
         digest.update(f"{path}\n".encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
 
+def _below(folders: Iterable[Path], patterns: Iterable[str]) -> list[Path]:
+    """All files below some folders whose names have one of the patterns, in order."""
+    found: list[Path] = []
+    for folder in folders:
+        for pattern in patterns:
+            found += folder.rglob(pattern)
+    return sorted(found)
+
+
 def is_current(folder: Path, wanted: str) -> bool:
-    """Whether the folder holds what was drawn from exactly this, unchanged since."""
+    """Whether the folder holds what was drawn from this fingerprint, unchanged since."""
     try:
         record = json.loads((folder / RECORD).read_text())
         return record["inputs"] == wanted and record["files"] == _hashes(folder, record["files"])

@@ -33,7 +33,7 @@ class LawCommand:
     """Arguments of `python -m figures.law`."""
 
     preset: Literal["quick", "laptop"] = "quick"
-    """Which problems."""
+    """The preset of `parity.law`."""
     root: Path = Path("runs")
     """Where runs are kept."""
     out: Path = Path("site")
@@ -112,16 +112,14 @@ def draw_panel(axes: Axes, fits: list[dict[str, Any]], times: pd.DataFrame) -> N
     axes.plot([], [], color=style.GREY, linewidth=1.2, linestyle="--", label="slopes of the theory")
     axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
     ticks = style.nice_log_ticks(times.t90.dropna().tolist() or [1.0])
-    axes.set_yticks(
-        ticks, [f"{tick / 1e6:g}M" if tick >= 1e6 else f"{tick / 1e3:g}k" for tick in ticks]
-    )
+    axes.set_yticks(ticks, [style.examples_text(tick) for tick in ticks])
     axes.minorticks_off()
     axes.set_xlabel("dimension d")
     axes.legend(loc="upper left")
 
 
 def draw_medians(axes: Axes, fit: dict[str, Any], budgets: dict[int, int], color: str) -> None:
-    """Medians with intervals; one without an upper end reaches the budget."""
+    """Medians with their intervals. An interval without an upper end is drawn up to the budget."""
     for median in fit["medians"]:
         if median["value"] is not None:
             at = median["d"] * _SHIFT[fit["strategy"]]
@@ -144,17 +142,12 @@ def legend_text(fit: dict[str, Any]) -> str:
 
 
 def draw_guides(axes: Axes, fits: list[dict[str, Any]], sizes: np.ndarray) -> None:
-    """The theory's slopes, clear of the fits: that of labels starts above theirs, that of two-shot
-    ends below its own."""
+    """The theory's slopes, apart from the fits: above that of labels, below that of two-shot."""
     for fit in fits:
         if fit["theory"] is not None and fit["prefactor"] is not None:
             factor, at = (1.5, sizes[0]) if fit["strategy"] == "ce" else (0.6, sizes[-1])
-            guide = (
-                factor
-                * fit["prefactor"]
-                * at ** fit["exponent"]["value"]
-                * (sizes / at) ** fit["theory"]
-            )
+            fitted = factor * fit["prefactor"] * at ** fit["exponent"]["value"]
+            guide = fitted * (sizes / at) ** fit["theory"]
             color = style.STRATEGY[fit["strategy"]]
             axes.plot(sizes, guide, color=color, linewidth=1.2, linestyle="--", alpha=0.7)
             text = {
@@ -193,12 +186,12 @@ def published_table(folder: Path, preset: str) -> str:
 
 
 def fits_of(home: Path) -> dict[str, Any]:
-    """The fitted exponents and what follows from them."""
+    """The fitted exponents, and the comparisons made from them."""
     return loaders.json_of(home / "fits.json", "fits", "comparisons", "criterion", "intervals")
 
 
 def manifests_of(home: Path) -> dict[str, dict[str, Any]]:
-    """Of the runs that a law was made from, by name."""
+    """The manifests of the runs that a law was made from, by name."""
     names = loaders.json_of(home / "fits.json", "made_from")["made_from"]
     return {name: RunDirectory(home / name).manifest for name in names}
 
@@ -269,33 +262,10 @@ def paragraph(values: dict[str, Any]) -> str:
     """The measured exponents beside the theory's, in words."""
     sentences = []
     for comparison in values["comparisons"]:
-        k, gain = comparison["k"], interval_text(comparison["ce_over_two_shot"], ".1f")
-        of_k = {fit["strategy"]: fit for fit in values["fits"] if fit["k"] == k}
-        d_first, d_last = (of_k["ce"]["medians"][i]["d"] for i in (0, -1))
-        text = {name: exponent_text(fit["exponent"]) for name, fit in of_k.items()}
-        sentences.append(
-            f"At k={k}, d={d_first} to {d_last}, learning time grows as {text['ce']} on labels"
-            f" ({theory_text(of_k['ce'])}), {text['two-shot']} under two checkpoints"
-            f" ({theory_text(of_k['two-shot'])}), {text['progressive']} under all of them, and"
-            f" {text['teacher']} for the teacher; labels less 2-shot"
-            f" {interval_text(comparison['ce_minus_two_shot'], '.2f')}. At d={d_last} labels need"
-            f" {gain} times the examples of 2-shot."
-        )
-        total = sum(fit["exponent"]["num_seeds"] * len(fit["medians"]) for fit in of_k.values())
-        sentences.append(
-            f"Of {total} runs {sum(fit['exponent']['num_censored'] for fit in of_k.values())} did"
-            " not learn within their budget."
-        )
-        for choice, name in (
-            ("rates_at_an_end", "rates"),
-            ("first_stages_at_an_end", "first stages"),
-        ):
-            if ends := [
-                f"{style.LABEL[strategy]} at d={', '.join(map(str, fit[choice]))}"
-                for strategy, fit in of_k.items()
-                if fit[choice]
-            ]:
-                sentences.append(f"Chosen {name} at an end of their grid: {'; '.join(ends)}.")
+        of_k = {fit["strategy"]: fit for fit in values["fits"] if fit["k"] == comparison["k"]}
+        sentences += [_exponents(comparison, of_k), _censored(of_k)]
+        sentences += _ends(of_k, "rates_at_an_end", "rates")
+        sentences += _ends(of_k, "first_stages_at_an_end", "first stages")
     sentences.append(
         "Intervals are over seeds; they leave out what another choice of rates, of first stages or"
         " of budgets would change."
@@ -303,14 +273,47 @@ def paragraph(values: dict[str, Any]) -> str:
     return " ".join(sentences) + "\n"
 
 
+def _exponents(comparison: dict[str, Any], of_k: dict[str, dict[str, Any]]) -> str:
+    d_first, d_last = (of_k["ce"]["medians"][i]["d"] for i in (0, -1))
+    text = {name: exponent_text(fit["exponent"]) for name, fit in of_k.items()}
+    gain = interval_text(comparison["ce_over_two_shot"], ".1f")
+    return (
+        f"At k={comparison['k']}, d={d_first} to {d_last}, learning time grows as {text['ce']} on"
+        f" labels ({theory_text(of_k['ce'])}), {text['two-shot']} under two checkpoints"
+        f" ({theory_text(of_k['two-shot'])}), {text['progressive']} under all of them, and"
+        f" {text['teacher']} for the teacher; labels less 2-shot"
+        f" {interval_text(comparison['ce_minus_two_shot'], '.2f')}. At d={d_last} labels need"
+        f" {gain} times the examples of 2-shot."
+    )
+
+
+def _censored(of_k: dict[str, dict[str, Any]]) -> str:
+    exponents = [(fit["exponent"], len(fit["medians"])) for fit in of_k.values()]
+    total = sum(exponent["num_seeds"] * num_sizes for exponent, num_sizes in exponents)
+    num_censored = sum(exponent["num_censored"] for exponent, _ in exponents)
+    return f"Of {total} runs {num_censored} did not learn within their budget."
+
+
+def _ends(of_k: dict[str, dict[str, Any]], choice: str, name: str) -> list[str]:
+    """A sentence on the choices at an end of their grid; none without any."""
+    ends = [
+        f"{style.LABEL[strategy]} at d={', '.join(map(str, fit[choice]))}"
+        for strategy, fit in of_k.items()
+        if fit[choice]
+    ]
+    return [f"Chosen {name} at an end of their grid: {'; '.join(ends)}."] if ends else []
+
+
 def theory_text(fit: dict[str, Any]) -> str:
-    """The theory's exponent, and where it lies from the measured interval."""
+    """The theory's exponent, and whether it lies above, below or inside the measured interval."""
     exponent, theory = fit["exponent"], fit["theory"]
     if exponent["value"] is None:
         return f"theory: d^{theory}"
-    place = (
-        "above" if theory > exponent["high"] else "below" if theory < exponent["low"] else "inside"
-    )
+    place = "inside"
+    if theory > exponent["high"]:
+        place = "above"
+    elif theory < exponent["low"]:
+        place = "below"
     return f"theory: d^{theory}, {place} the interval"
 
 

@@ -17,10 +17,10 @@ def draw(home: Path, folder: Path) -> Path:
     depth = int(transitions.level.max())
     largest = 0.0
     for level in range(1, depth + 1):
-        examples, values_SxT = tables.level_curves(home, level, depth)
+        examples, values_SxE = tables.level_curves(home, level, depth)
         color, largest = style.series_color(level), float(examples[-1])
         label = f"level {level}: {2**level} {'labels' if level == depth else 'nodes'}"
-        style.curve_with_band(accuracy, examples, values_SxT, color, label)
+        style.curve_with_band(accuracy, examples, values_SxE, color, label)
         accuracy.axhline(0.5**level, color=color, linewidth=1, linestyle=":")
         draw_transitions(times, level, transitions[transitions.level == level], color)
     for axes in (accuracy, times):
@@ -48,12 +48,11 @@ def caption(home: Path) -> str:
 
 
 def draw_transitions(axes: Axes, level: int, table: pd.DataFrame, color: str) -> None:
-    """A line from start to end of the transition of each seed, a dot in its middle, a bar at the
-    median; seeds without one are counted."""
+    """For each seed a line from start to end of its transition, with a dot in its middle; a bar at
+    the median. Seeds without a transition are counted in words."""
     seen = table[table.middle.notna()]
-    for (_, row), offset in zip(
-        seen.iterrows(), np.linspace(-0.3, 0.3, max(len(seen), 1)), strict=False
-    ):
+    offsets = np.linspace(-0.3, 0.3, max(len(seen), 1))
+    for (_, row), offset in zip(seen.iterrows(), offsets, strict=False):
         axes.plot(
             [row["start"], row["end"]], [level + offset] * 2, color=color, linewidth=1.5, alpha=0.6
         )

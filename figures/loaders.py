@@ -1,4 +1,4 @@
-"""Run files as tables."""
+"""Reads run files as tables."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,10 +13,10 @@ from common.runs.directory import RunDirectory, finished_run, is_run
 BY_STRATUM = "correlations_by_stratum.csv"
 """The table of a parity probe: absolute correlations by degree and overlap with the support."""
 BEYOND = "beyond.json"
-"""The claims on the runs of `parity.experiment --beyond`; where it is, they are all there."""
+"""The claims on the runs of `parity.experiment --beyond`; written when all of these are done."""
 PUBLISHED_SCALE = "paper"
-"""The preset of the published hyper-parameters, beside whose curves the paper's points may
-stand."""
+"""The preset with the published hyper-parameters; the paper's points are drawn beside its curves
+only."""
 _TARGETS = Path(__file__).with_name("targets.csv")
 _MADE_BY = "the experiment's command"
 
@@ -25,42 +25,32 @@ def runs_of(home: Path) -> list[str]:
     """The runs that the claims of an experiment were judged from, the teacher first, then students,
     then tuning."""
     judgements = [home / name for name in ("claims.json", BEYOND) if (home / name).exists()]
-    judged = {
-        name for judgement in judgements for name in json_of(judgement, "made_from")["made_from"]
-    }
+    judged: set[str] = set()
+    for judgement in judgements:
+        judged.update(json_of(judgement, "made_from")["made_from"])
     found = [name for name in judged if is_run(home / name)]
     return sorted(found, key=lambda name: (name != "teacher", name.startswith("tune/"), name))
 
 
 def metrics(run: Path) -> pd.DataFrame:
-    """The metrics of a run, one row for each evaluation and lane: step, examples, lane, seed,
-    learning_rate, and all that was measured."""
+    """The metrics of a run, one row for each evaluation and lane.
+
+    Columns: step, examples, lane, seed, learning_rate, and every metric.
+    """
     finished = finished_run(run)
-    manifest, rows = finished.manifest, []
+    seeds, rates = finished.manifest["seeds"], finished.manifest["learning_rates"]
+    rows = []
     for record in finished.metrics():
-        for lane, (seed, rate) in enumerate(
-            zip(manifest["seeds"], manifest["learning_rates"], strict=True)
-        ):
-            values = {
-                name: of_lanes[lane]
-                for name, of_lanes in record.items()
-                if isinstance(of_lanes, list)
-            }
-            rows.append(
-                {
-                    "step": record["step"],
-                    "examples": record["examples"],
-                    "lane": lane,
-                    "seed": seed,
-                    "learning_rate": rate,
-                }
-                | values
-            )
+        evaluation = {"step": record["step"], "examples": record["examples"]}
+        measured = {name: values for name, values in record.items() if isinstance(values, list)}
+        for lane, (seed, rate) in enumerate(zip(seeds, rates, strict=True)):
+            of_lane = {name: values_L[lane] for name, values_L in measured.items()}
+            rows.append(evaluation | {"lane": lane, "seed": seed, "learning_rate": rate} | of_lane)
     return pd.DataFrame(rows)
 
 
 def curves(run: Path, name: str = "accuracy") -> tuple[np.ndarray, np.ndarray]:
-    """Examples `(T,)` and accuracy, or another metric, `(lanes, T)` of a run."""
+    """Examples `(E,)` and accuracy, or another metric, `(L, E)` of a run."""
     table = metrics(run).pivot(index="examples", columns="lane", values=name)
     return table.index.to_numpy(), table.to_numpy(np.float64).T
 
@@ -81,8 +71,8 @@ def table_of(path: Path, *columns: str) -> pd.DataFrame:
 
 
 def says_something(path: Path) -> bool:
-    """Whether a file of results is there and, if it is a table, has rows: that of the sweeps has
-    none where there are no sweeps."""
+    """Whether a file of results exists and, if it is a table, has rows. The table of an experiment
+    without sweeps has none."""
     if not path.exists():
         return False
     return path.suffix != ".csv" or len(pd.read_csv(path)) > 0
@@ -112,7 +102,7 @@ def claims(home: Path) -> list[dict[str, Any]]:
 
 
 def judged(claim: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The measurements by which a claim was judged, without those that only stand beside them."""
+    """The measurements by which a claim was judged; those marked "not judged" are left out."""
     return [item for item in claim["measured"] if "not judged" not in item["name"]]
 
 
@@ -129,11 +119,9 @@ def has_tree(home: Path) -> bool:
 
 def replicas(home: Path) -> list[Path]:
     """The further teachers of a parity experiment, once they and their students are all there."""
-    return (
-        [path for path in sorted(home.glob("teacher-*")) if is_run(path)]
-        if (home / BEYOND).exists()
-        else []
-    )
+    if not (home / BEYOND).exists():
+        return []
+    return [path for path in sorted(home.glob("teacher-*")) if is_run(path)]
 
 
 def exact_of(home: Path) -> dict[str, Any] | None:
@@ -148,8 +136,10 @@ def exact_of(home: Path) -> dict[str, Any] | None:
 def grammar_of(run: Path) -> str:
     """What a PCFG run's sentences are, for a title."""
     data = config_of(run)["data"]
-    where = data["start_symbol"] or (f"level {data['start_level']}" if data["start_level"] else "")
-    return f"{Path(data['grammar']).stem} from {where}" if where else Path(data["grammar"]).stem
+    name = Path(data["grammar"]).stem
+    if data["start_symbol"]:
+        return f"{name} from {data['start_symbol']}"
+    return f"{name} from level {data['start_level']}" if data["start_level"] else name
 
 
 def targets(figure: str, panel: str) -> pd.DataFrame:

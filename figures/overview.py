@@ -1,6 +1,7 @@
 """Accuracy over examples: the teacher and its students, beside the same panel of the paper (Figure
 1, left)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -12,7 +13,7 @@ PUBLISHED = {
     "width": ("mlp_parity", "width 50,000 to 100"),
     "heads": ("transformer_parity", "32 heads to 4"),
 }
-"""Panel of the paper's figure, and the models in it, by what is varied."""
+"""By what the models differ in: the panel of the paper's figure, and the models in it."""
 
 
 def draw(home: Path, folder: Path) -> Path:
@@ -23,7 +24,6 @@ def draw(home: Path, folder: Path) -> Path:
         folder: where figures go.
     """
     drawing, (ours, zoom, published) = style.figure(3)
-    widest = 0.0
     narrowest, label_run = next(iter(PRESETS[home.name].config.label_runs.items()))
     runs = {
         "ce": home / label_run,
@@ -33,43 +33,49 @@ def draw(home: Path, folder: Path) -> Path:
         "projections": home / "student" / "projections",
         "teacher": home / "teacher",
     }
-    for name, run in runs.items():
-        examples, accuracy_SxT = loaders.curves(run)
-        linestyle = (
-            "--" if name == "one-shot" else "-"
-        )  # with hard labels it lies on the label student
-        label = (
-            f"{style.LABEL[name]} ({len(accuracy_SxT)} seed{'s' if len(accuracy_SxT) > 1 else ''})"
-        )
-        for axes in (ours, zoom):
-            style.curve_with_band(
-                axes, examples, accuracy_SxT, style.STRATEGY[name], label, linestyle
-            )
-        widest = max(widest, float(examples[-1]))
-    for i, run in enumerate(loaders.replicas(home)):
-        examples, accuracy_SxT = loaders.curves(run)
-        ours.plot(
-            examples,
-            accuracy_SxT.T,
-            color=style.BLACK,
-            linewidth=0.8,
-            alpha=0.6,
-            label="further teachers" if i == 0 else None,
-        )
-        widest = max(widest, float(examples[-1]))
+    budgets = [draw_run((ours, zoom), name, run) for name, run in runs.items()]
+    budgets += draw_replicas(ours, loaders.replicas(home))
     teacher_budget = float(loaders.curves(home / "teacher")[0][-1])
     for axes, largest, title in (
-        (ours, widest, "This run"),
+        (ours, max(budgets), "This run"),
         (zoom, teacher_budget, "This run, the teacher's budget"),
     ):
         style.examples_axis(axes, largest)
         style.accuracy_axis(axes)
         axes.set_title(title)
-    drawing.legend(
-        *ours.get_legend_handles_labels(), loc="outside lower center", ncols=7
-    )  # bands may fill the panels
+    # Below all panels: bands may fill them.
+    drawing.legend(*ours.get_legend_handles_labels(), loc="outside lower center", ncols=7)
     draw_published(published, *PUBLISHED[narrowest.name])
     return style.save(drawing, folder, "overview")
+
+
+def draw_run(panels: Sequence[Axes], name: str, run: Path) -> float:
+    """The accuracy of one run in each panel; returns its budget in examples."""
+    examples, accuracy_SxE = loaders.curves(run)
+    num_seeds = len(accuracy_SxE)
+    label = f"{style.LABEL[name]} ({num_seeds} seed{'s' if num_seeds > 1 else ''})"
+    # Dashed, because with hard labels it coincides with the label student.
+    linestyle = "--" if name == "one-shot" else "-"
+    for axes in panels:
+        style.curve_with_band(axes, examples, accuracy_SxE, style.STRATEGY[name], label, linestyle)
+    return float(examples[-1])
+
+
+def draw_replicas(axes: Axes, replicas: Sequence[Path]) -> list[float]:
+    """The accuracy of further teachers, thin; returns their budgets in examples."""
+    budgets = []
+    for i, run in enumerate(replicas):
+        examples, accuracy_SxE = loaders.curves(run)
+        axes.plot(
+            examples,
+            accuracy_SxE.T,
+            color=style.BLACK,
+            linewidth=0.8,
+            alpha=0.6,
+            label="further teachers" if i == 0 else None,
+        )
+        budgets.append(float(examples[-1]))
+    return budgets
 
 
 def caption(home: Path) -> str:

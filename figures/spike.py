@@ -1,5 +1,5 @@
-"""The teacher's transition: its three candidate checkpoints, the degree-1 correlations it leaks
-there, and the 2-shot students of each."""
+"""The teacher's transition: its three candidate checkpoints, its degree-1 correlations, and the
+2-shot students of each candidate."""
 
 from pathlib import Path
 
@@ -17,11 +17,11 @@ def draw(home: Path, folder: Path) -> Path:
     seed, lane = median_seed(home)
     candidates = candidates_of(home, lane)
 
-    examples, accuracy_SxT = loaders.curves(home / "teacher")
-    teacher.plot(examples, accuracy_SxT.T, color=style.GREY, linewidth=0.8, alpha=0.5)
-    teacher.plot(examples, accuracy_SxT[lane], color=style.BLACK, label=f"teacher, seed {seed}")
+    examples, accuracy_SxE = loaders.curves(home / "teacher")
+    teacher.plot(examples, accuracy_SxE.T, color=style.GREY, linewidth=0.8, alpha=0.5)
+    teacher.plot(examples, accuracy_SxE[lane], color=style.BLACK, label=f"teacher, seed {seed}")
     for name, at in candidates.items():
-        value = accuracy_SxT[lane][np.searchsorted(examples, at)]
+        value = accuracy_SxE[lane][np.searchsorted(examples, at)]
         teacher.plot(
             at,
             value,
@@ -77,12 +77,10 @@ def candidates_of(home: Path, lane: int) -> dict[str, int]:
 
 
 def median_seed(home: Path) -> tuple[int, int]:
-    """Seed and lane of the teacher whose learning time is the (lower) median of all: shown because
-    it is typical, not because it is clear."""
+    """Seed and lane of the teacher with the (lower) median learning time, which is typical."""
     times = loaders.table_of(home / "learning_times.csv", "run", "seed", "t90")
-    ordered = (
-        times[times.run == "teacher"].sort_values(["t90", "seed"], na_position="last").seed.tolist()
-    )
+    of_teacher = times[times.run == "teacher"]
+    ordered = of_teacher.sort_values(["t90", "seed"], na_position="last").seed.tolist()
     seed = int(ordered[(len(ordered) - 1) // 2])
     seeds: list[int] = RunDirectory(home / "teacher").manifest["seeds"]
     return seed, seeds.index(seed)
@@ -141,11 +139,11 @@ def draw_students(axes: Axes, home: Path) -> None:
         ("after", "two-shot-after"),
         ("during", "two-shot"),
     ):
-        examples, accuracy_SxT = loaders.curves(home / "student" / name)
+        examples, accuracy_SxE = loaders.curves(home / "student" / name)
         style.curve_with_band(
             axes,
             examples,
-            accuracy_SxT,
+            accuracy_SxE,
             style.CANDIDATE[candidate],
             f"first checkpoint {candidate}",
         )
@@ -164,8 +162,8 @@ def draw_students(axes: Axes, home: Path) -> None:
 
 
 def draw_published_students(axes: Axes) -> None:
-    """The paper's 2-shot students, which switch after as many examples as ours at its scale;
-    controls that coincide are nested."""
+    """The paper's 2-shot students, which switch after as many examples as ours. Points that
+    coincide are nested."""
     table = loaders.targets("spike_parity", "two_shot_1M")
     for i, candidate in enumerate(("before", "during", "after")):
         own = table[table.series == f"candidate_{i + 1}"]

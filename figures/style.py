@@ -17,16 +17,14 @@ from common.runs.files import write_bytes
 
 mpl.use("Agg")
 
-BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PURPLE = (
-    "#000000",
-    "#E69F00",
-    "#56B4E9",
-    "#009E73",
-    "#F0E442",
-    "#0072B2",
-    "#D55E00",
-    "#CC79A7",
-)
+BLACK = "#000000"
+ORANGE = "#E69F00"
+SKY = "#56B4E9"
+GREEN = "#009E73"
+YELLOW = "#F0E442"
+BLUE = "#0072B2"
+RED = "#D55E00"
+PURPLE = "#CC79A7"
 GREY = "#8c8c8c"
 _SERIES = (SKY, BLUE, BLACK, ORANGE, GREEN, PURPLE, RED)
 STRATEGY = {
@@ -47,8 +45,8 @@ LABEL = {
     "projections": "projections",
 }
 
-# In force while panels are made and saved, not while they are drawn in: what matplotlib looks up
-# then (legends, lines, titles) is its default.
+# In force while panels are made and saved. What matplotlib looks up in between, for legends, lines
+# and titles, is its default.
 STYLE: dict[Any, Any] = {
     "font.size": 13,
     "axes.labelsize": 13,
@@ -105,12 +103,12 @@ def save(drawing: Figure, folder: Path, name: str) -> Path:
 
 
 def curve_with_band(
-    axes: Axes, x: np.ndarray, values_SxT: np.ndarray, color: str, label: str, linestyle: str = "-"
+    axes: Axes, x: np.ndarray, values_SxE: np.ndarray, color: str, label: str, linestyle: str = "-"
 ) -> None:
-    """Mean over seeds, and the band that holds the middle half of them."""
-    axes.plot(x, np.nanmean(values_SxT, axis=0), color=color, label=label, linestyle=linestyle)
+    """Draw the mean over seeds, and a band that holds the middle half of them."""
+    axes.plot(x, np.nanmean(values_SxE, axis=0), color=color, label=label, linestyle=linestyle)
     axes.fill_between(
-        x, *np.nanquantile(values_SxT, [0.25, 0.75], axis=0), color=color, alpha=0.15, linewidth=0
+        x, *np.nanquantile(values_SxE, [0.25, 0.75], axis=0), color=color, alpha=0.15, linewidth=0
     )
 
 
@@ -122,32 +120,26 @@ def diamonds(
     label: str,
     **options: Any,
 ) -> None:
-    """Points of a published figure, unconnected: they are too far apart to say what lies between
-    them."""
-    axes.plot(
-        x,
-        y,
-        "D",
-        color=color,
-        label=label,
-        **{
-            "markersize": 8,
-            "markerfacecolor": "none",
-            "markeredgewidth": 2,
-            "zorder": 4,
-            **options,
-        },
-    )
+    """Points of a published figure. They are too far apart for a line to connect them."""
+    look = {"markersize": 8, "markerfacecolor": "none", "markeredgewidth": 2, "zorder": 4}
+    axes.plot(x, y, "D", color=color, label=label, **(look | options))
 
 
 def examples_axis(axes: Axes, largest: float) -> None:
     """Label an axis that counts examples, in thousands or millions, starting at zero."""
-    unit, name = (
-        (1e6, "million ") if largest >= 2e6 else (1e3, "thousand ") if largest >= 2e3 else (1, "")
-    )
+    unit, label = 1.0, "training examples"
+    if largest >= 2e6:
+        unit, label = 1e6, "training examples (millions)"
+    elif largest >= 2e3:
+        unit, label = 1e3, "training examples (thousands)"
     axes.xaxis.set_major_formatter(lambda value, _: f"{value / unit:g}")
-    axes.set_xlabel(f"training examples ({name.strip()}s)" if name else "training examples")
+    axes.set_xlabel(label)
     axes.set_xlim(0, largest)
+
+
+def examples_text(count: float) -> str:
+    """A number of examples in millions or thousands: 2M, 500k."""
+    return f"{count / 1e6:g}M" if count >= 1e6 else f"{count / 1e3:g}k"
 
 
 def accuracy_axis(axes: Axes) -> None:

@@ -21,19 +21,14 @@ def curves(home: Path) -> pd.DataFrame:
     """Every teacher and student at 100 evenly spaced evaluations (all, where there are fewer): run,
     seed, step, examples, accuracy, eval_loss.
 
-    The many students of a sweep are left out: `first_checkpoints.csv` has what became of them.
+    The many students of a sweep are left out; `first_checkpoints.csv` has their results.
     """
-    return pd.concat(
-        [
-            curve(home, run)
-            for run in loaders.runs_of(home)
-            if not run.startswith(("tune/", "first/"))
-        ]
-    )
+    shown = [run for run in loaders.runs_of(home) if not run.startswith(("tune/", "first/"))]
+    return pd.concat([curve(home, run) for run in shown])
 
 
 def curve(home: Path, run: str) -> pd.DataFrame:
-    """The rows of `curves` that are of one run."""
+    """The rows of `curves` for one run."""
     table = loaders.metrics(home / run)
     evaluations = table.step.unique()
     kept = evaluations[
@@ -71,10 +66,10 @@ def levels(home: Path) -> pd.DataFrame:
     seeds = RunDirectory(home / "tree").manifest["seeds"]
     rows = []
     for level in range(1, depth + 1):
-        examples, values_SxT = level_curves(home, level, depth)
-        for seed, values_T in zip(seeds, values_SxT, strict=True):
+        examples, values_SxE = level_curves(home, level, depth)
+        for seed, values_E in zip(seeds, values_SxE, strict=True):
             found = detect_on_metric(
-                examples.tolist(), values_T.tolist(), DetectorConfig(floor=0.5**level)
+                examples.tolist(), values_E.tolist(), DetectorConfig(floor=0.5**level)
             )
             row = {"level": level, "seed": seed}
             if isinstance(found, Transition):
@@ -85,7 +80,7 @@ def levels(home: Path) -> pd.DataFrame:
 
 
 def level_curves(home: Path, level: int, depth: int) -> tuple[np.ndarray, np.ndarray]:
-    """Examples `(T,)` and accuracy `(S, T)` of the most probable node at one level; at the last it
+    """Examples `(E,)` and accuracy `(S, E)` of the most probable node at one level; at the last it
     is the label."""
     return loaders.curves(
         home / "tree", "accuracy" if level == depth else f"accuracy_level_{level}"

@@ -16,7 +16,13 @@ from parity.presets import PRESETS
 
 NAME = "transition"
 _MOST = 3
-_MARGIN = 1.25  # of the widest transition, shown on either side of the detected checkpoint
+_MARGIN = 1.25
+"""Widths of the widest transition that are shown on either side of the detected checkpoint."""
+_LABELS = (
+    "accuracy",
+    "mean |correlation with 2p - 1|,\ndegree 1",
+    "the same, in the support,\nhigher degrees",
+)
 
 
 @dataclass(frozen=True)
@@ -26,8 +32,8 @@ class Tables:
     curves: pd.DataFrame
     correlations: pd.DataFrame
     first: pd.DataFrame | None
-    """The sweep over first checkpoints, where there is one: it has their accuracy, at a finer
-    spacing than a long run's thinned curve."""
+    """The sweep over first checkpoints, if there is one: it has their accuracy at more points than
+    a long run's thinned curve."""
 
 
 @dataclass(frozen=True)
@@ -84,45 +90,36 @@ def draw_tables(found: Tables, preset: str, folder: Path) -> Path:
     having = teachers(found, PRESETS[preset].config.teacher.training.batch_size)
     shown = having[:_MOST]
     drawing, rows = style.grid(3, max(len(shown), 1), width=5.8)
-    window = _MARGIN * max(
-        (teacher.transition.end - teacher.transition.start for teacher in shown), default=1
-    )
+    widths = [teacher.transition.end - teacher.transition.start for teacher in shown]
+    reach = _MARGIN * max(widths, default=1)
     for teacher, column in zip(shown, zip(*rows, strict=True), strict=False):
-        draw_teacher(column, teacher, window)
+        draw_teacher(column, teacher, reach)
         if preset == loaders.PUBLISHED_SCALE:
             draw_published(*column[:2])
     if shown:
         for row in rows[1:]:
-            row[0].set_ylim(
-                bottom=found.correlations.noise_floor.min()
-            )  # what lies lower is noise, and only stretches the axis
+            # What lies lower is noise, and would only stretch the axis.
+            row[0].set_ylim(bottom=found.correlations.noise_floor.min())
         for row in rows:
             row[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=12)
-    for row, label in zip(
-        rows,
-        (
-            "accuracy",
-            "mean |correlation with 2p - 1|,\ndegree 1",
-            "the same, in the support,\nhigher degrees",
-        ),
-        strict=True,
-    ):
+    for row, label in zip(rows, _LABELS, strict=True):
         row[0].set_ylabel(label)
-    which = (
-        f"The first {len(shown)} of {len(having)} teachers"
-        if len(having) > len(shown)
-        else "Teachers"
-    )
-    drawing.suptitle(
-        f"{which} around their transitions (shaded)" if shown else "No teacher has a transition",
-        fontsize=14,
-    )
+    drawing.suptitle(_title(len(shown), len(having)), fontsize=14)
     drawing.supxlabel("thousand examples from the detected checkpoint", fontsize=13)
     return style.save(drawing, folder, NAME)
 
 
+def _title(num_shown: int, num_having: int) -> str:
+    if not num_shown:
+        return "No teacher has a transition"
+    which = "Teachers"
+    if num_having > num_shown:
+        which = f"The first {num_shown} of {num_having} teachers"
+    return f"{which} around their transitions (shaded)"
+
+
 def teachers(found: Tables, batch_size: int) -> list[Teacher]:
-    """Those that have a transition, in the order of their runs and seeds."""
+    """The teachers that have a transition, in the order of their runs and seeds."""
     seen = found.curves[["run", "seed", "examples", "accuracy"]]
     if found.first is not None:
         examples = found.first.first_step * batch_size
@@ -144,22 +141,27 @@ def teachers(found: Tables, batch_size: int) -> list[Teacher]:
 
 
 def published_points() -> pd.DataFrame:
-    """The paper's points in our units: panel, series, away (examples from its checkpoint inside the
-    transition), value.
+    """The paper's points in our units. Its correlations are with p; those with 2p - 1, which we
+    draw, are twice as large.
 
-    Its correlations are with p, ours with 2p - 1: twice as large.
+    Columns: panel, series, away (examples from the paper's checkpoint inside the transition),
+    value.
     """
-    accuracy, degree_1 = (
-        loaders.targets("spike_parity", panel)
-        for panel in ("teacher_accuracy", "degree1_correlation")
-    )
+    accuracy = loaders.targets("spike_parity", "teacher_accuracy")
+    degree_1 = loaders.targets("spike_parity", "degree1_correlation")
     during = accuracy[accuracy.note == "during"].x.item()
     both = pd.concat([accuracy.assign(value=accuracy.y), degree_1.assign(value=2 * degree_1.y)])
     return both.assign(away=both.x - during)[["panel", "series", "away", "value"]]
 
 
-def draw_teacher(column: Sequence[Axes], teacher: Teacher, window: float) -> None:
-    """One teacher: accuracy, degree-1 correlations, those of higher degrees."""
+def draw_teacher(column: Sequence[Axes], teacher: Teacher, reach: float) -> None:
+    """One teacher: accuracy, degree-1 correlations, those of higher degrees.
+
+    Args:
+        column: the three panels.
+        teacher: what is drawn.
+        reach: examples shown on either side of the detected checkpoint.
+    """
     accuracy, degree_1, higher = column
     found = teacher.transition
     accuracy.plot(
@@ -173,31 +175,7 @@ def draw_teacher(column: Sequence[Axes], teacher: Teacher, window: float) -> Non
     accuracy.set_ylim(0.44, 1.03)
     accuracy.set_title(f"Seed {teacher.seed}: detected at {_number(found.chosen)} examples")
     near = teacher.correlations.assign(away=teacher.correlations.examples - found.chosen)
-    for degree, own in near.groupby("degree"):
-        if degree == 1:
-            degree_1.plot(
-                own.away,
-                own.in_support,
-                ".-",
-                color=style.RED,
-                linewidth=1,
-                markersize=5,
-                label="in the support",
-            )
-            degree_1.plot(own.away, own.off_support, color=style.BLUE, label="off the support")
-            for axes in (degree_1, higher):
-                axes.plot(
-                    own.away, own.noise_floor, color=style.BLACK, linestyle=":", label="noise floor"
-                )
-        else:
-            higher.plot(
-                own.away,
-                own.in_support,
-                color=style.series_color(int(str(degree)) - 1),
-                label=f"degree {degree}",
-            )
-    for axes in (degree_1, higher):
-        axes.set_yscale("log")
+    draw_correlations(degree_1, higher, near)
     for axes in column:
         axes.axvspan(
             found.start - found.chosen,
@@ -207,12 +185,38 @@ def draw_teacher(column: Sequence[Axes], teacher: Teacher, window: float) -> Non
             linewidth=0,
         )
         axes.axvline(0, color=style.GREY, linewidth=1, linestyle=":")
-        axes.set_xlim(-window, window)
+        axes.set_xlim(-reach, reach)
     higher.xaxis.set_major_formatter(lambda value, _: f"{value / 1e3:+g}" if value else "0")
 
 
+def draw_correlations(degree_1: Axes, higher: Axes, table: pd.DataFrame) -> None:
+    """Correlations of one teacher by examples from its detected checkpoint (column away): those of
+    degree 1 in one panel, those of higher degrees in the other."""
+    for degree, own in table.groupby("degree"):
+        if degree != 1:
+            color, label = style.series_color(int(str(degree)) - 1), f"degree {degree}"
+            higher.plot(own.away, own.in_support, color=color, label=label)
+            continue
+        degree_1.plot(
+            own.away,
+            own.in_support,
+            ".-",
+            color=style.RED,
+            linewidth=1,
+            markersize=5,
+            label="in the support",
+        )
+        degree_1.plot(own.away, own.off_support, color=style.BLUE, label="off the support")
+        for axes in (degree_1, higher):
+            axes.plot(
+                own.away, own.noise_floor, color=style.BLACK, linestyle=":", label="noise floor"
+            )
+    for axes in (degree_1, higher):
+        axes.set_yscale("log")
+
+
 def draw_published(accuracy: Axes, degree_1: Axes) -> None:
-    """The paper's points, where its checkpoint inside the transition is ours."""
+    """The paper's points, with its checkpoint inside the transition laid on the detected one."""
     points = published_points()
     of_teacher = points[points.panel == "teacher_accuracy"]
     style.diamonds(accuracy, of_teacher.away, of_teacher.value, style.GREY, "published")

@@ -1,6 +1,7 @@
 """Learning time on labels against the size of the model: every seed at the best learning rate, and
-the sweep it was chosen from."""
+the sweep that chose it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,34 +20,7 @@ def draw(home: Path, folder: Path) -> Path:
     drawing, (by_size, *of_sweep) = style.figure(2 if has_sweep else 1)
     times = loaders.table_of(home / "learning_times.csv", "run", "seed", "t90", "budget")
     runs = PRESETS[home.name].config.label_runs
-    for i, run in enumerate(runs.values()):
-        own = times[times.run == run]
-        learnt, censored = own[own.t90.notna()], own[own.t90.isna()]
-        jitter = np.linspace(-0.12, 0.12, len(own)) if len(own) > 1 else np.zeros(1)
-        by_size.plot(
-            i + jitter[: len(learnt)],
-            learnt.t90,
-            "o",
-            color=style.series_color(i),
-            alpha=0.75,
-            markersize=7,
-        )
-        by_size.plot(
-            i + jitter[len(learnt) :],
-            censored.budget,
-            "^",
-            color=style.series_color(i),
-            fillstyle="none",
-            markersize=9,
-        )
-        middle = own.t90.fillna(np.inf).median()
-        if np.isfinite(middle):
-            by_size.plot([i - 0.25, i + 0.25], [middle, middle], color=style.RED, linewidth=3)
-    by_size.set_xticks(range(len(runs)), [str(size.value) for size in runs])
-    by_size.set_xlim(-0.5, len(runs) - 0.5)
-    by_size.set_xlabel(next(iter(runs)).name)
-    shown = times[times.run.isin(runs.values())]
-    _time_axis(by_size, shown.t90.fillna(shown.budget))
+    draw_seeds(by_size, times, runs)
     by_size.set_title(
         f"Seeds at the {'best' if has_sweep else 'given'} rate (bar: median; ^: censored)"
     )
@@ -54,6 +28,31 @@ def draw(home: Path, folder: Path) -> Path:
         table = loaders.table_of(path, "run", "learning_rate", "median_t90")
         draw_sweep(axes, table, list(runs))
     return style.save(drawing, folder, "width")
+
+
+def draw_seeds(axes: Axes, times: pd.DataFrame, runs: Mapping[Size, str]) -> None:
+    """The learning time of every seed, with the median where most have learnt.
+
+    Args:
+        axes: where.
+        times: columns run, t90 (missing where censored) and budget.
+        runs: the run of each size.
+    """
+    for i, run in enumerate(runs.values()):
+        own, color = times[times.run == run], style.series_color(i)
+        learnt, censored = own[own.t90.notna()], own[own.t90.isna()]
+        jitter = np.linspace(-0.12, 0.12, len(own)) if len(own) > 1 else np.zeros(1)
+        x_learnt, x_censored = np.split(i + jitter, [len(learnt)])
+        axes.plot(x_learnt, learnt.t90, "o", color=color, alpha=0.75, markersize=7)
+        axes.plot(x_censored, censored.budget, "^", color=color, fillstyle="none", markersize=9)
+        middle = own.t90.fillna(np.inf).median()
+        if np.isfinite(middle):
+            axes.plot([i - 0.25, i + 0.25], [middle, middle], color=style.RED, linewidth=3)
+    axes.set_xticks(range(len(runs)), [str(size.value) for size in runs])
+    axes.set_xlim(-0.5, len(runs) - 0.5)
+    axes.set_xlabel(next(iter(runs)).name)
+    shown = times[times.run.isin(runs.values())]
+    _time_axis(axes, shown.t90.fillna(shown.budget))
 
 
 def caption(home: Path) -> str:
@@ -73,8 +72,8 @@ def caption(home: Path) -> str:
 
 
 def draw_sweep(axes: Axes, table: pd.DataFrame, sizes: list[Size]) -> None:
-    """Median learning time against learning rate, on the tuning seeds; a size without a sweep was
-    not tuned."""
+    """Median learning time against learning rate, on the tuning seeds, for every size with a
+    sweep."""
     for i, size in enumerate(sizes):
         own = table[(table.run == f"ce-{size.tag}") & table.median_t90.notna()]
         if len(own):
@@ -105,8 +104,6 @@ def draw_sweep(axes: Axes, table: pd.DataFrame, sizes: list[Size]) -> None:
 def _time_axis(axes: Axes, times: pd.Series) -> None:
     axes.set_yscale("log")
     ticks = style.nice_log_ticks(times.tolist() or [1.0])
-    axes.set_yticks(
-        ticks, [f"{tick / 1e6:g}M" if tick >= 1e6 else f"{tick / 1e3:g}k" for tick in ticks]
-    )
+    axes.set_yticks(ticks, [style.examples_text(tick) for tick in ticks])
     axes.minorticks_off()
     axes.set_ylabel("examples to 90% accuracy")

@@ -1,10 +1,10 @@
 """Correlations of a model's output with monomials of its input: which easy features does a
 checkpoint leak? (paper section 3, "correlation probe")
 
-For a set A of coordinates the probe reads |mean_x chi_A(x) p(x)| with chi_A(x) = prod_{i in A} x_i
-and p the probability of class 1. Since p lies in [0, 1] it cannot exceed 1/2 for a non-empty A;
-with 2p - 1 in place of p it reaches 1. Subsets of the support are read one by one for every degree
-1..k; all others are sampled, stratified by degree and by how many coordinates they share with the
+For a set A of coordinates the correlation is |mean_x chi_A(x) p(x)| with chi_A(x) = prod_{i in A}
+x_i and p the probability of class 1. As p lies in [0, 1], it is at most 1/2 for a non-empty A; with
+2p - 1 in place of p it is at most 1. All subsets of the support are measured. Other sets are
+sampled, stratified by degree, 1 to k, and by the number of coordinates that they share with the
 support.
 """
 
@@ -49,17 +49,15 @@ def monomials_in_support(support: tuple[int, ...]) -> list[Monomial]:
 def monomials_off_support(
     d: int, support: tuple[int, ...], per_stratum: int, seed: int
 ) -> list[Monomial]:
-    """Sets of degree 1..k not inside the support: for each degree and each smaller overlap, all of
-    them or `per_stratum` distinct random ones."""
+    """Sets of degree 1..k that do not lie inside the support, for each degree and each overlap: all
+    of them, or `per_stratum` different random ones if there are more."""
     rng = np.random.default_rng(seed)
     inside, outside = sorted(support), sorted(set(range(d)) - set(support))
     found = []
     for degree in range(1, len(support) + 1):
         for overlap in range(degree):
-            found += [
-                Monomial(chosen, overlap)
-                for chosen in _stratum(inside, outside, overlap, degree - overlap, per_stratum, rng)
-            ]
+            stratum = _stratum(inside, outside, overlap, degree - overlap, per_stratum, rng)
+            found += [Monomial(chosen, overlap) for chosen in stratum]
     return found
 
 
@@ -79,49 +77,49 @@ def _stratum(
         return [tuple(sorted((*a, *b))) for a, b in pairs]
     chosen: set[tuple[int, ...]] = set()
     while len(chosen) < wanted:
-        a, b = rng.choice(inside, overlap, replace=False), rng.choice(outside, rest, replace=False)
+        a = rng.choice(inside, overlap, replace=False)
+        b = rng.choice(outside, rest, replace=False)
         chosen.add(tuple(sorted(int(i) for i in (*a, *b))))
     return sorted(chosen)
 
 
 class Correlator:
-    """Correlations with a fixed list of monomials over a fixed set of inputs; the monomials' values
-    are computed once and kept."""
+    """Correlations with a fixed list of monomials over a fixed set of inputs. The monomials' values
+    are computed once."""
 
-    def __init__(self, x_NxD: jax.Array, monomials: Sequence[Monomial]) -> None:
+    def __init__(self, x_NxI: jax.Array, monomials: Sequence[Monomial]) -> None:
         groups = itertools.groupby(monomials, key=lambda monomial: monomial.degree)
         members = [jnp.asarray([monomial.coordinates for monomial in group]) for _, group in groups]
         self.chi_NxA = jnp.concatenate(
-            [_monomial_values(x_NxD, members_GxK) for members_GxK in members], axis=1
+            [_monomial_values(x_NxI, members_AxJ) for members_AxJ in members], axis=1
         )
         self.mean_A = np.asarray(jnp.mean(self.chi_NxA, axis=0), np.float64)
         """Correlations with the constant 1 on these inputs."""
 
-    def __call__(self, outputs_NxC: jax.Array) -> np.ndarray:
-        """mean_x chi_A(x) f_c(x), signed, for every monomial A and C functions given by their
-        values at the inputs; `(A, C)` float64."""
-        return np.asarray(_mean_products(self.chi_NxA, outputs_NxC), np.float64)
+    def __call__(self, outputs_NxF: jax.Array) -> np.ndarray:
+        """mean_x chi_A(x) f(x), signed, for every monomial A and each of F functions f, given by
+        their values at the inputs; `(A, F)` float64."""
+        return np.asarray(_mean_products(self.chi_NxA, outputs_NxF), np.float64)
 
 
-def noise_floor(outputs_NxC: np.ndarray) -> np.ndarray:
+def noise_floor(outputs_NxF: np.ndarray) -> np.ndarray:
     """Expected |mean_x chi_A(x) f(x)| over N examples of a function whose true correlation is zero:
-    sqrt(2/pi) rms(f) / sqrt(N); `(C,)`."""
-    return np.sqrt(2 / np.pi) * np.sqrt(
-        np.mean(np.square(outputs_NxC, dtype=np.float64), axis=0) / len(outputs_NxC)
-    )
+    sqrt(2/pi) rms(f) / sqrt(N); `(F,)`."""
+    mean_square_F = np.mean(np.square(outputs_NxF, dtype=np.float64), axis=0)
+    return np.sqrt(2 / np.pi) * np.sqrt(mean_square_F / len(outputs_NxF))
 
 
 def floor_of_mean(floor: float, count: int, quantile_z: float = 1.645) -> float:
-    """Upper 95% limit of the mean of `count` absolute correlations that are truly zero: independent
-    half-normals with mean `floor`."""
+    """Upper 95% limit of the mean of `count` absolute correlations whose true value is zero:
+    independent half-normal numbers with mean `floor`."""
     return floor * (1 + quantile_z * math.sqrt((math.pi / 2 - 1) / count))
 
 
 @jax.jit
-def _monomial_values(x_NxD: jax.Array, members_GxK: jax.Array) -> jax.Array:
-    return jnp.prod(x_NxD[:, members_GxK], axis=-1)
+def _monomial_values(x_NxI: jax.Array, members_AxJ: jax.Array) -> jax.Array:
+    return jnp.prod(x_NxI[:, members_AxJ], axis=-1)
 
 
 @jax.jit
-def _mean_products(chi_NxA: jax.Array, outputs_NxC: jax.Array) -> jax.Array:
-    return jnp.einsum("na,nc->ac", chi_NxA, outputs_NxC, precision="highest") / chi_NxA.shape[0]
+def _mean_products(chi_NxA: jax.Array, outputs_NxF: jax.Array) -> jax.Array:
+    return jnp.einsum("na,nf->af", chi_NxA, outputs_NxF, precision="highest") / chi_NxA.shape[0]

@@ -15,7 +15,7 @@ from common.runs.tuning import learning_times
 from parity.presets import Experiment
 
 GAIN = 2.5
-"""What P and E ask of a curriculum: labels need so many times its examples."""
+"""Claims P and E: labels need at least so many times the examples of a curriculum."""
 
 
 @dataclass
@@ -53,7 +53,8 @@ class Evidence:
         """How many times the examples of a student its model needs on labels, and whether that is
         at least `GAIN`.
 
-        Labels that are beyond their budget need more than it, which may not tell: None then.
+        None if it cannot be told: labels have not learnt in their budget, which is smaller than
+        that.
         """
         gain = ratio_of_medians(self.t90(student), self.student_labels())
         budget = self.experiment.label_steps * self.experiment.student.training.batch_size

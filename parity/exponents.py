@@ -1,5 +1,4 @@
-"""Exponents of learning time in d, from a table of learning times; beside them what the theory
-asks."""
+"""Exponents of learning time in d, from a table of learning times, beside those of the theory."""
 
 import math
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ CRITERION = (
 
 
 def theory(k: int, strategy: str) -> int | None:
-    """The exponent of the paper's theory, up to logarithms; None where it says nothing."""
+    """The exponent of the paper's theory, up to logarithms; None where it states none."""
     return {"ce": k - 1, "two-shot": 2}.get(strategy)
 
 
@@ -43,41 +42,17 @@ def fits(
     """
     laws, comparisons = [], []
     for k, of_k in times.groupby("k"):
-        sizes_D = sorted(of_k.d.unique().tolist())
-        times_DxS = {strategy: times_of(of_k, strategy) for strategy in STRATEGIES}
-        for strategy, values_DxS in times_DxS.items():
-            law = fit_power_law(sizes_D, values_DxS)
-            medians = [
-                {"d": d} | plain(median_over_seeds(values_S))
-                for d, values_S in zip(sizes_D, values_DxS, strict=True)
-            ]
+        degree = {"k": k}
+        for strategy in STRATEGIES:
+            law = _law(int(str(k)), of_k, strategy)
             chosen = of_k[of_k.strategy == strategy].groupby("d").first()
             divisors = chosen.budget / chosen.first_stage.astype("Float64")
-            laws.append(
-                {
-                    "k": k,
-                    "strategy": strategy,
-                    "theory": theory(int(str(k)), strategy),
-                    "exponent": plain(law.exponent),
-                }
-                | {
-                    "prefactor": finite(law.prefactor),
-                    "num_sizes": law.num_sizes,
-                    "medians": medians,
-                }
-                | {
-                    "rates_at_an_end": at_an_end(chosen.learning_rate, learning_rates),
-                    "first_stages_at_an_end": at_an_end(divisors, first_stages),
-                }
-            )
-        difference = exponent_difference(sizes_D, times_DxS["two-shot"], times_DxS["ce"])
-        low, high = difference.low, difference.high
-        holds = None
-        if not math.isnan(low):
-            holds = low > 0 if int(str(k)) - 1 > 2 else low <= 0 <= high
-        gain = ratio_of_medians(times_DxS["two-shot"][-1], times_DxS["ce"][-1])
-        exponents = {"k": k, "holds": holds, "ce_minus_two_shot": plain(difference)}
-        comparisons.append(exponents | {"largest_d": sizes_D[-1], "ce_over_two_shot": plain(gain)})
+            ends = {
+                "rates_at_an_end": at_an_end(chosen.learning_rate, learning_rates),
+                "first_stages_at_an_end": at_an_end(divisors, first_stages),
+            }
+            laws.append(degree | law | ends)
+        comparisons.append(degree | _comparison(int(str(k)), of_k))
     return {
         "criterion": CRITERION,
         "intervals": INTERVALS,
@@ -86,14 +61,61 @@ def fits(
     }
 
 
+def _law(k: int, of_k: pd.DataFrame, strategy: str) -> dict[str, Any]:
+    """The power law of one strategy and the medians that it is fitted to."""
+    sizes_Z, times_ZxS = sizes_of(of_k), times_of(of_k, strategy)
+    law = fit_power_law(sizes_Z, times_ZxS)
+    medians = [
+        {"d": d} | plain(median_over_seeds(times_S))
+        for d, times_S in zip(sizes_Z, times_ZxS, strict=True)
+    ]
+    return {
+        "strategy": strategy,
+        "theory": theory(k, strategy),
+        "exponent": plain(law.exponent),
+        "prefactor": finite(law.prefactor),
+        "num_sizes": law.num_sizes,
+        "medians": medians,
+    }
+
+
+def _comparison(k: int, of_k: pd.DataFrame) -> dict[str, Any]:
+    """Labels against two-shot: the difference of exponents, judged by `CRITERION`, and the ratio of
+    times at the largest d."""
+    sizes_Z = sizes_of(of_k)
+    ce_ZxS, two_shot_ZxS = times_of(of_k, "ce"), times_of(of_k, "two-shot")
+    difference = exponent_difference(sizes_Z, two_shot_ZxS, ce_ZxS)
+    low, high = difference.low, difference.high
+    holds = None
+    if not math.isnan(low):
+        holds = low > 0 if k - 1 > 2 else low <= 0 <= high
+    gain = ratio_of_medians(two_shot_ZxS[-1], ce_ZxS[-1])
+    return {
+        "holds": holds,
+        "ce_minus_two_shot": plain(difference),
+        "largest_d": sizes_Z[-1],
+        "ce_over_two_shot": plain(gain),
+    }
+
+
 def at_an_end(chosen: pd.Series, grid: Sequence[float]) -> list[int]:
-    """At which sizes, the index of `chosen`, the smallest or the largest of a grid was chosen: the
-    best may lie beyond."""
+    """The sizes at which the smallest or the largest value of a grid was chosen: the best may lie
+    beyond it.
+
+    Args:
+        chosen: the value chosen at each size, which is the index.
+        grid: the values to choose from.
+    """
     return chosen.index[chosen.isin([min(grid), max(grid)])].tolist()
 
 
+def sizes_of(of_k: pd.DataFrame) -> list[int]:
+    """The dimensions d, increasing."""
+    return sorted(of_k.d.unique().tolist())
+
+
 def times_of(of_k: pd.DataFrame, strategy: str) -> list[list[float]]:
-    """Learning times `(D, S)` of one strategy, inf where censored."""
+    """Learning times `(Z, S)` of one strategy, inf where censored."""
     table = of_k[of_k.strategy == strategy].assign(
         t90=lambda rows: rows.t90.astype("Float64").fillna(math.inf)
     )
@@ -106,5 +128,5 @@ def plain(estimate: Estimate) -> dict[str, Any]:
 
 
 def finite(value: float) -> float | None:
-    """The number, or None: JSON has neither infinity nor NaN."""
+    """The number, or None in place of infinity and NaN, which JSON lacks."""
     return value if math.isfinite(value) else None

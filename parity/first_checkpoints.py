@@ -1,5 +1,5 @@
-"""What a first checkpoint must carry to teach a two-shot student (claim F): a sweep that the paper
-does not have."""
+"""Claim F: what a first checkpoint must carry to teach a two-shot student. The paper has no such
+sweep."""
 
 import math
 from collections.abc import Iterator
@@ -43,8 +43,8 @@ def first_checkpoint_claim(evidence: Evidence) -> Verdict:
     best = max((area.value for degree, area in areas.items() if degree > 1), default=math.nan)
     holds = areas[1].value >= 0.8 and areas[1].value >= best
     one = table[table.degree == 1]
-    # A coordinate off the support has a correlation of its own, left by the random initial weights:
-    # what rises above it may tell more.
+    # The random initial weights give every coordinate a correlation. The ratio to that off the
+    # support may tell more.
     ratio = _area(one, one.in_support / one.off_support)
     measurements = [
         Measurement(f"area under ROC of degree {degree}", area) for degree, area in areas.items()
@@ -63,9 +63,8 @@ def first_checkpoint_claim(evidence: Evidence) -> Verdict:
             _area(one, one.teacher_accuracy),
         )
     )
-    early = int(
-        (one.t90.astype(float) <= switch(evidence)).sum()
-    )  # at the switch the final checkpoint has not taught yet
+    # At the switch the final checkpoint has not taught yet.
+    early = int((one.t90.astype(float) <= switch(evidence)).sum())
     note = (
         f"{int(one.learnt.sum())} of {len(one)} students learnt, {early} of them before the switch,"
         " from the first checkpoint alone (not judged)"
@@ -74,15 +73,14 @@ def first_checkpoint_claim(evidence: Evidence) -> Verdict:
 
 
 def switch(evidence: Evidence) -> int:
-    """Student examples after which the sweep's students leave their first checkpoint for the final
-    one."""
+    """Student examples after which the final checkpoint takes over from the first one."""
     assert evidence.experiment.first is not None
     return evidence.experiment.first.first_steps * evidence.experiment.student.training.batch_size
 
 
 def first_areas(table: pd.DataFrame) -> dict[int, Estimate]:
-    """For each degree, how well the in-support correlations of a first checkpoint tell whether its
-    student learns."""
+    """For each degree, the area under ROC with which a first checkpoint's correlations in the
+    support tell whether its student learns."""
     return {int(str(degree)): _area(own, own.in_support) for degree, own in table.groupby("degree")}
 
 
@@ -91,22 +89,19 @@ def _area(table: pd.DataFrame, scores: pd.Series) -> Estimate:
 
 
 def first_table(evidence: Evidence) -> pd.DataFrame:
-    """One row for each two-shot student of the sweep and each degree; none of students whose
-    teacher has no transition to begin from.
+    """One row for each two-shot student of the sweep and each degree. Students whose teacher has no
+    transition are left out.
 
     Columns: teacher, teacher_seed, seed, offset (asked for), first_step, after_detected (teacher
-        steps), teacher_accuracy (of the first checkpoint),
-    t90 (empty where censored), learnt, final_accuracy, degree, in_support and off_support (mean
-    |correlation| with 2p - 1).
+        steps), teacher_accuracy (of the first checkpoint), t90 (empty where censored), learnt,
+        final_accuracy, degree, in_support and off_support (mean |correlation| with 2p - 1).
     """
     assert evidence.experiment.first is not None
     names = teachers(evidence)
-    rows = [
-        row
-        for name in names
-        for offset in evidence.experiment.first.offsets
-        for row in _students(evidence, evidence.run(name), name, offset)
-    ]
+    rows = []
+    for name in names:
+        for offset in evidence.experiment.first.offsets:
+            rows += _students(evidence, evidence.run(name), name, offset)
     correlations = pd.concat([_correlations(evidence, name) for name in names])
     return pd.DataFrame(rows, columns=_Student._fields).merge(
         correlations, on=["teacher", "teacher_seed", "first_step"]

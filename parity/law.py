@@ -8,11 +8,11 @@ labels, progressive and two-shot, with fitted exponents.
                                            of its first stage
     runs/law/<preset>/fits.json            exponents, beside learning_times.csv and tuning.csv
 
-The paper's theory asks d^(k-1) examples of whoever learns from labels, or from the final teacher,
-and d^2 up to logarithms of a student of two checkpoints. The teacher's own examples are not counted
-there, nor here. Every schedule scales with the teacher: its budget is about 2.5 times its learning
-time at each d, checkpoints lie 1/32 of that budget apart, and two-shot's first stage is the one of
-`LawConfig.first_stages` that was fastest on the tuning seeds.
+By the paper's theory a student of labels, or of the final teacher, needs d^(k-1) examples, and a
+student of two checkpoints d^2 up to logarithms. Neither the theory nor this count includes the
+teacher's own examples. Everything scales with the teacher: its budget is about 2.5 times its
+learning time at each d, its checkpoints are 1/32 of that budget apart, and two-shot's first stage
+is the one of `LawConfig.first_stages` that was fastest on the tuning seeds.
 """
 
 import math
@@ -64,18 +64,18 @@ TIMES, TUNING, FITS = "learning_times.csv", "tuning.csv", "fits.json"
 BASE = "quick"
 """The parity preset from which every run of the law starts."""
 EVALUATIONS, CHECKPOINTS = 128, 32
-"""In a teacher's budget."""
+"""Evaluations and checkpoints in a teacher's budget."""
 WAITING_SECONDS = 0.05
-"""From one look at the processes that run side by side to the next."""
+"""Seconds between two looks at the processes that run side by side."""
 STOP_AFTER = 1.25
-"""Of the reported students, of which nothing but their learning times is asked; a time counts once
-three evaluations confirm it."""
+"""`training.stop_after` of the reported students, whose learning times are all that is used; three
+evaluations must confirm one."""
 
 
 @configuration
 class LawPoint:
-    """One problem and the budget in steps of its teacher and of the students under it; labels get
-    `LawConfig.label_factor` times as much."""
+    """One problem, and the budget in steps of its teacher and of the teacher's students. Labels get
+    `LawConfig.label_factor` times as many."""
 
     k: PositiveInt
     d: PositiveInt
@@ -98,7 +98,7 @@ class LawConfig:
     batch_size: PositiveInt = 32
     eval_examples: PositiveInt = 1024
     label_factor: PositiveInt = 2
-    """Budget of labels over that of the teacher."""
+    """The budget of labels divided by that of the teacher."""
     first_stages: tuple[PositiveInt, ...] = (32, 16, 8, 4)
     """Lengths of two-shot's first stage to choose from, as divisors of the teacher's budget."""
 
@@ -122,14 +122,16 @@ LAW_PRESETS: dict[str, Preset[LawConfig]] = {
         " Command: python -m parity.law --preset quick. Results: results/law/quick.",
         LawConfig(
             points=(
-                *(
-                    LawPoint(3, d, steps)
-                    for d, steps in ((24, 256), (32, 384), (48, 768), (64, 1024), (96, 2048))
-                ),
-                *(
-                    LawPoint(4, d, steps)
-                    for d, steps in ((16, 512), (20, 768), (24, 1152), (32, 2048), (48, 4096))
-                ),
+                LawPoint(k=3, d=24, steps=256),
+                LawPoint(k=3, d=32, steps=384),
+                LawPoint(k=3, d=48, steps=768),
+                LawPoint(k=3, d=64, steps=1024),
+                LawPoint(k=3, d=96, steps=2048),
+                LawPoint(k=4, d=16, steps=512),
+                LawPoint(k=4, d=20, steps=768),
+                LawPoint(k=4, d=24, steps=1152),
+                LawPoint(k=4, d=32, steps=2048),
+                LawPoint(k=4, d=48, steps=4096),
             ),
             learning_rate=(0.3, 0.5, 0.8, 1.3, 2.0, 3.2),
             seed=600,
@@ -145,29 +147,19 @@ LAW_PRESETS: dict[str, Preset[LawConfig]] = {
         " two idle cores. Command: python -m parity.law --preset laptop.",
         LawConfig(
             points=(
-                *(
-                    LawPoint(3, d, n)
-                    for d, n in (
-                        (24, 256),
-                        (32, 384),
-                        (48, 768),
-                        (64, 1280),
-                        (96, 2560),
-                        (128, 4096),
-                        (192, 8192),
-                    )
-                ),
-                *(
-                    LawPoint(4, d, n)
-                    for d, n in (
-                        (16, 640),
-                        (24, 1280),
-                        (32, 2560),
-                        (48, 5120),
-                        (64, 10_240),
-                        (96, 24_576),
-                    )
-                ),
+                LawPoint(k=3, d=24, steps=256),
+                LawPoint(k=3, d=32, steps=384),
+                LawPoint(k=3, d=48, steps=768),
+                LawPoint(k=3, d=64, steps=1280),
+                LawPoint(k=3, d=96, steps=2560),
+                LawPoint(k=3, d=128, steps=4096),
+                LawPoint(k=3, d=192, steps=8192),
+                LawPoint(k=4, d=16, steps=640),
+                LawPoint(k=4, d=24, steps=1280),
+                LawPoint(k=4, d=32, steps=2560),
+                LawPoint(k=4, d=48, steps=5120),
+                LawPoint(k=4, d=64, steps=10_240),
+                LawPoint(k=4, d=96, steps=24_576),
             ),
             learning_rate=(0.2, 0.3, 0.5, 0.8, 1.3, 2.0, 3.2),
             seed=620,
@@ -214,46 +206,39 @@ def main(args: list[str]) -> None:
     elif command.k is not None:
         run_stages(stages[command.k], command.runtime)
     else:
-        every = [stage for k in ks for stage in stages[k]]
-        to_do = {
-            stage.output
-            for stage, state in zip(every, refuse_stale(every), strict=True)
-            if state.word != "done"
-        }
-        if missing := [k for k in ks if any(stage.output in to_do for stage in stages[k])]:
-            flags = (
-                "--preset",
-                preset.name,
-                "--root",
-                str(command.root),
-                "--runtime.resume-seconds",
-                str(command.runtime.resume_seconds),
-            )
-            run_side_by_side(
-                [[sys.executable, "-m", "parity.law", *flags, "--k", str(k)] for k in missing]
-            )
-            refuse_stale(every)
-        write_tables(
-            config,
-            home,
-            preset.name,
-            contents(home, names_of([stage.output for stage in every], home)),
-        )
+        run_all(command, home, stages)
+        every = [stage.output for of_k in stages.values() for stage in of_k]
+        write_tables(config, home, preset.name, contents(home, names_of(every, home)))
+
+
+def run_all(command: LawCommand, home: Path, stages: Mapping[int, Sequence[Stage]]) -> None:
+    """Run what has not been run yet, one process for each k."""
+    every = [stage for of_k in stages.values() for stage in of_k]
+    states = refuse_stale(every)
+    to_do = {
+        stage.output for stage, state in zip(every, states, strict=True) if state.word != "done"
+    }
+    missing = [k for k, of_k in stages.items() if any(stage.output in to_do for stage in of_k)]
+    if not missing:
+        return
+    law = (sys.executable, "-m", "parity.law", "--preset", home.name, "--root", str(command.root))
+    runtime = ("--runtime.resume-seconds", str(command.runtime.resume_seconds))
+    run_side_by_side([[*law, *runtime, "--k", str(k)] for k in missing])
+    refuse_stale(every)
 
 
 def run_side_by_side(commands: list[list[str]]) -> None:
-    """Run commands at the same time and wait for all; every signal that asks to stop is passed on
-    to them.
+    """Run commands at the same time and wait for all. A signal that asks to stop is passed on to
+    them.
 
     Raises:
-        Preempted: one has stopped them; each has said what is saved.
-        RunError: one of them failed; it has said why.
+        Preempted: a signal has stopped them; each has said what is saved.
+        RunError: a command failed; it has said why.
     """
-    environment = os.environ | {
-        "TTY_COMPATIBLE": "0"
-    }  # no progress bars, which would overwrite each other
+    # No progress bars, which would overwrite each other.
+    environment = os.environ | {"TTY_COMPATIBLE": "0"}
     with noting(second_interrupt_ends=False) as signals:
-        # In groups of their own: a terminal's Ctrl-C reaches them once, by way of this process.
+        # In process groups of their own: a terminal's Ctrl-C reaches them once, through this one.
         children = [
             subprocess.Popen(command, env=environment, process_group=0) for command in commands
         ]
@@ -275,8 +260,7 @@ def run_side_by_side(commands: list[list[str]]) -> None:
 
 
 def wait_for(children: Sequence[subprocess.Popen[bytes]], signals: Notes) -> None:
-    """Wait until all processes have ended; meanwhile each of them gets every signal that
-    arrives."""
+    """Wait until all processes have ended, and send each of them every signal that arrives."""
     num_passed_on = 0
     while any(child.poll() is None for child in children):
         for number in signals.numbers[num_passed_on:]:
@@ -328,9 +312,9 @@ def _plan_point(planner: Planner, config: LawConfig, point: LawPoint) -> None:
         **tuning_seeds,
         "training.stop_after": SWEEP_STOP_AFTER,
     }
-    rate, tuned_teacher, reported = (
-        f"{folder}/{name}" for name in ("tune/teacher-rate", "tune/teacher", "teacher")
-    )
+    rate = f"{folder}/tune/teacher-rate"
+    tuned_teacher = f"{folder}/tune/teacher"
+    reported = f"{folder}/teacher"
     planner.train(rate, {**teacher, **sweep, "training.checkpoint_every": 0})
     planner.train(tuned_teacher, {**teacher, **tuning_seeds, **checkpoints}, rate)
     planner.train(reported, {**teacher, **seeds, **checkpoints}, rate)
@@ -346,7 +330,7 @@ def _plan_point(planner: Planner, config: LawConfig, point: LawPoint) -> None:
 
 
 def student_schedules(config: LawConfig, steps: int) -> dict[str, Overrides]:
-    """What distinguishes every student run of one problem."""
+    """The settings in which the student runs of one problem differ, by the name of the run."""
     schedules: dict[str, Overrides] = {
         "ce": {"schedule": "ce", "training.steps": steps * config.label_factor},
         "progressive": {
@@ -372,7 +356,7 @@ def two_shot_name(divisor: int) -> str:
 
 
 def chosen_run(config: LawConfig, home: Path, strategy: str) -> str:
-    """The reported run of a strategy at one problem; of two-shot the one whose first stage was
+    """The reported run of a strategy at one problem; for two-shot the one whose first stage was
     fastest on the tuning seeds."""
     if strategy == "teacher":
         return "teacher"
@@ -386,44 +370,35 @@ def chosen_run(config: LawConfig, home: Path, strategy: str) -> str:
 
 
 def times_table(config: LawConfig, home: Path) -> pd.DataFrame:
-    """Every reported learning time: k, d, strategy, seed, learning rate; two-shot's first stage,
-    t90 (empty if censored) and budget in examples."""
+    """Every reported learning time.
+
+    Columns: k, d, strategy, seed, learning_rate, first_stage (of two-shot), t90 (empty where
+        censored) and budget, the last three in examples.
+    """
     rows = []
     for point in config.points:
         for strategy in STRATEGIES:
-            run = RunDirectory(
-                home / folder_of(point) / chosen_run(config, home / folder_of(point), strategy)
-            )
+            folder = home / folder_of(point)
+            run = RunDirectory(folder / chosen_run(config, folder, strategy))
+            of_run = {"k": point.k, "d": point.d, "strategy": strategy}
+            first_stage = None
+            if strategy == "two-shot":
+                first_steps = run.record["config"]["supervision"]["first_steps"]
+                first_stage = first_steps * config.batch_size
             budget = run.metrics()[-1]["examples"]
-            first = (
-                run.record["config"]["supervision"]["first_steps"] * config.batch_size
-                if strategy == "two-shot"
-                else None
-            )
-            for seed, rate, time in zip(
-                run.manifest["seeds"],
-                run.manifest["learning_rates"],
-                learning_times(run),
-                strict=True,
-            ):
-                where = {
-                    "k": point.k,
-                    "d": point.d,
-                    "strategy": strategy,
-                    "seed": seed,
-                    "learning_rate": rate,
-                    "first_stage": first,
-                }
-                rows.append(
-                    where | {"t90": None if math.isinf(time) else int(time), "budget": budget}
-                )
+            seeds, rates = run.manifest["seeds"], run.manifest["learning_rates"]
+            for seed, rate, time in zip(seeds, rates, learning_times(run), strict=True):
+                of_lane = {"seed": seed, "learning_rate": rate, "first_stage": first_stage}
+                t90 = None if math.isinf(time) else int(time)
+                rows.append(of_run | of_lane | {"t90": t90, "budget": budget})
     return pd.DataFrame(rows).astype({"t90": "Int64", "first_stage": "Int64"})
 
 
 def write_tables(
     config: LawConfig, home: Path, preset: str, runs: Mapping[str, str | None]
 ) -> None:
-    """Write the learning times, the sweeps and the fits, which say of which runs they are."""
+    """Write the learning times, the sweeps and the fits; the fits name the runs they are made
+    from."""
     times = times_table(config, home)
     tables = []
     for point in config.points:

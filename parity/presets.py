@@ -229,7 +229,7 @@ def _paper() -> Experiment:
         student=StudentConfig(
             data,
             MLPConfig(100),
-            OptimConfig((0.01,), schedule="cosine", warmup_fraction=0.06),
+            OptimConfig((0.01,), decay="cosine", warmup_fraction=0.06),
             student,
             supervision=ScheduleConfig(
                 interval=100_000, first_steps=1_000_000, projection_steps=100_000

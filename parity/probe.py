@@ -40,11 +40,11 @@ IN_SUPPORT = "correlations_in_support.csv"
 BY_STRATUM = "correlations_by_stratum.csv"
 NAME = "correlations"
 _CHUNK = 128
-"""Examples whose hidden layers are in memory at one time: they are to stay in a core's cache."""
+"""Examples whose hidden layer is in memory at one time, so that it stays in a core's cache."""
 _SEQUENCE_CHUNK = 64
-"""The same of a Transformer, which has a hidden layer for each coordinate."""
+"""The same for a Transformer, which has a hidden state for each coordinate."""
 _TOGETHER = 8
-"""Checkpoints that share one pass over the monomials' values, which are larger than the caches."""
+"""Checkpoints that share a pass over the monomials' values, which are larger than the caches."""
 
 
 @configuration
@@ -56,12 +56,12 @@ class ProbeConfig:
     per_stratum: PositiveInt = 50
     """Off-support sets sampled for each degree and overlap with the support."""
     seed: Seed = 0
-    """Of the examples and of the sampled sets."""
+    """Seed of the examples and of the sampled sets."""
 
 
 def probe(path: Path, config: ProbeConfig) -> None:
-    """Write `probes/correlations*` of a finished run; goes on where an interrupted probe stopped,
-    and does nothing when all is there.
+    """Write `probes/correlations*` of a finished run. An interrupted probe goes on where it
+    stopped; a complete one is left as it is.
 
     Raises:
         UserError: the run is missing, unfinished, in use, of another experiment, or was probed with
@@ -100,27 +100,27 @@ def _correlations(
     config: ProbeConfig,
     monomials: list[Monomial],
 ) -> Callable[[Sequence[int]], dict[str, np.ndarray]]:
-    x_NxD = sample(
+    x_NxI = sample(
         seed_key(config.seed, "probe"), model.data, supports_of(model.data), config.num_examples
     ).inputs
-    correlator = Correlator(x_NxD, monomials)
+    correlator = Correlator(x_NxI, monomials)
     forward = _forward(model, len(trajectory.run.manifest["seeds"]))
 
     def compute(steps: Sequence[int]) -> dict[str, np.ndarray]:
-        p_NxC = jnp.concatenate(
-            [forward(trajectory.restore(step), x_NxD).T for step in steps], axis=1
+        p_NxF = jnp.concatenate(
+            [forward(trajectory.restore(step), x_NxI).T for step in steps], axis=1
         )
-        # 2p - 1 by linearity.
-        with_p_AxC = correlator(p_NxC)
-        values_2xAxC = np.stack([with_p_AxC, 2 * with_p_AxC - correlator.mean_A[:, None]])
-        floors_2xC = np.stack(
-            [noise_floor(np.asarray(p_NxC)), noise_floor(np.asarray(2 * p_NxC - 1))]
+        # The correlations with 2p - 1, by linearity.
+        with_p_AxF = correlator(p_NxF)
+        values_2xAxF = np.stack([with_p_AxF, 2 * with_p_AxF - correlator.mean_A[:, None]])
+        floors_2xF = np.stack(
+            [noise_floor(np.asarray(p_NxF)), noise_floor(np.asarray(2 * p_NxF - 1))]
         )
         return {
-            "values_Tx2xLxA": (
-                values_2xAxC.reshape(2, len(monomials), len(steps), -1).transpose(2, 0, 3, 1)
+            "values_Ex2xLxA": (
+                values_2xAxF.reshape(2, len(monomials), len(steps), -1).transpose(2, 0, 3, 1)
             ),
-            "floors_Tx2xL": floors_2xC.reshape(2, len(steps), -1).transpose(1, 0, 2),
+            "floors_Ex2xL": floors_2xF.reshape(2, len(steps), -1).transpose(1, 0, 2),
         }
 
     return compute
@@ -129,16 +129,16 @@ def _correlations(
 def _forward(
     model: TrainConfig | StudentConfig, num_lanes: int
 ) -> Callable[[Params, jax.Array], jax.Array]:
-    """p(class 1) of every lane, `(L, N)`, with one chunk of hidden activations in memory at a
-    time."""
+    """A function of the lanes' parameters and N inputs to p(class 1) of every lane, `(L, N)`, that
+    has one chunk of hidden activations in memory at a time."""
     limit = _CHUNK if isinstance(model.model, MLPConfig) else _SEQUENCE_CHUNK
 
-    def lane_forward(params: Params, x_NxD: jax.Array) -> jax.Array:
-        chunks = in_parts(x_NxD, part_size(len(x_NxD), limit))
-        p_CxB = jax.lax.map(
-            lambda x_BxD: jax.nn.softmax(apply_model(model, params, x_BxD))[:, 1], chunks
+    def lane_forward(params: Params, x_NxI: jax.Array) -> jax.Array:
+        chunks = in_parts(x_NxI, part_size(len(x_NxI), limit))
+        p_of_parts = jax.lax.map(
+            lambda x_BxI: jax.nn.softmax(apply_model(model, params, x_BxI))[:, 1], chunks
         )
-        return p_CxB.reshape(-1)[: len(x_NxD)]
+        return p_of_parts.reshape(-1)[: len(x_NxI)]
 
     return over_lanes(lane_forward, num_lanes)
 
@@ -151,28 +151,25 @@ def _write_tables(
     folder: Path,
 ) -> None:
     in_support, by_stratum = [], []
-    values, floors = (
-        np.concatenate([part[name] for part in parts])
-        for name in ("values_Tx2xLxA", "floors_Tx2xL")
-    )
-    for step, values_2xLxA, floors_2xL in zip(Trajectory(run).steps(), values, floors, strict=True):
+    steps = Trajectory(run).steps()
+    values_Ex2xLxA = np.concatenate([part["values_Ex2xLxA"] for part in parts])
+    floors_Ex2xL = np.concatenate([part["floors_Ex2xL"] for part in parts])
+    for step, values_2xLxA, floors_2xL in zip(steps, values_Ex2xLxA, floors_Ex2xL, strict=True):
         where = {"step": step, "examples": step * model.training.batch_size}
         for table, rows in (
             (in_support, _in_support_rows(values_2xLxA, monomials)),
             (by_stratum, _stratum_rows(values_2xLxA, floors_2xL, monomials)),
         ):
             lane = rows.pop("lane")
-            seeds, rates = (
-                np.asarray(run.manifest["seeds"])[lane],
-                np.asarray(run.manifest["learning_rates"])[lane],
-            )
+            seeds = np.asarray(run.manifest["seeds"])[lane]
+            rates = np.asarray(run.manifest["learning_rates"])[lane]
             table.append(pd.DataFrame(where | {"seed": seeds, "learning_rate": rates} | rows))
     for name, tables in ((IN_SUPPORT, in_support), (BY_STRATUM, by_stratum)):
         write_text(folder / name, pd.concat(tables).to_csv(index=False, float_format="%.6g"))
 
 
 def _in_support_rows(values_2xLxA: np.ndarray, monomials: list[Monomial]) -> dict[str, Any]:
-    """Columns of the table of single subsets of the support, lanes x monomials."""
+    """Columns of the table of the support's subsets; a row for each lane and monomial."""
     inside = [i for i, monomial in enumerate(monomials) if monomial.in_support]
     num_lanes = values_2xLxA.shape[1]
     with_p, with_2p_minus_1 = values_2xLxA[:, :, inside].reshape(2, -1)
@@ -188,8 +185,8 @@ def _in_support_rows(values_2xLxA: np.ndarray, monomials: list[Monomial]) -> dic
 def _stratum_rows(
     values_2xLxA: np.ndarray, floors_2xL: np.ndarray, monomials: list[Monomial]
 ) -> dict[str, Any]:
-    """Columns of the table of strata, strata x lanes: absolute correlations with 2p - 1, their
-    spread, and the noise floors."""
+    """Columns of the table of strata; a row for each stratum and lane: absolute correlations with
+    2p - 1, their spread, and the noise floors."""
     strata, num_lanes = _strata(monomials), values_2xLxA.shape[1]
     absolute_2xLxA = np.abs(values_2xLxA)
     of_strata = [absolute_2xLxA[:, :, members] for members in strata.values()]

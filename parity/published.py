@@ -22,14 +22,14 @@ TEACHER_DEFAULTS: ModelDefaults = {
     "mlp": (MLPConfig(50_000), OptimConfig((0.005,))),
     "transformer": (
         GPT2Config(heads=32, dropout=0.1),
-        OptimConfig((3e-4,), schedule="cosine", kind="adam"),
+        OptimConfig((3e-4,), decay="cosine", kind="adam"),
     ),
 }
 STUDENT_DEFAULTS: ModelDefaults = {
-    "mlp": (MLPConfig(100), OptimConfig((0.01,), schedule="cosine")),
+    "mlp": (MLPConfig(100), OptimConfig((0.01,), decay="cosine")),
     "transformer": (
         GPT2Config(heads=4, dropout=0.1),
-        OptimConfig((1e-4,), schedule="cosine", kind="adam"),
+        OptimConfig((1e-4,), decay="cosine", kind="adam"),
     ),
 }
 """Published models with their published optimisers (paper section 3); warm-up counts updates,
@@ -45,7 +45,7 @@ class ParityFlags(Flags):
     ones."""
     compat: Compat = "none"
     """authors: follow the published code where it deviates (support, evaluation examples, weights
-    of reverse KL, length of a cosine schedule)."""
+    of reverse KL, length of a cosine decay)."""
 
     def defaults(self, config: Any, args: Sequence[str]) -> Any:
         """The preset's configuration, or with `--model NAME` of another kind than the preset's that
@@ -69,7 +69,7 @@ def as_published(config: ConfigT) -> ConfigT:
 
     The support (unless it is a tree's) is drawn with replacement (utils.py), accuracy is measured
     on 250 examples (boolean_expts.py), reverse KL is weighted by raw logits
-    (boolean_distill_expts.py), and a cosine schedule is as long as there are examples (see
+    (boolean_distill_expts.py), and a cosine decay is as long as there are examples (see
     `counted_in_examples`). The rest concerns a single update of millions (a warm-up whose first
     update has a rate of zero), or the dropout that stayed on in a Transformer's evaluation and in
     its teacher's answers, which no flag brings back.
@@ -94,7 +94,7 @@ def as_published(config: ConfigT) -> ConfigT:
 
 
 def counted_in_examples(optim: OptimConfig, batch_size: int) -> OptimConfig:
-    """The optimiser where a cosine schedule is as long as the run has examples, although only
+    """The optimiser where a cosine decay is as long as the run has examples, although only
     updates advance it (boolean_expts.py, n_steps).
 
     With the published batches of 32 the run ends before the warm-up does: the rate rises in a line,
@@ -103,14 +103,14 @@ def counted_in_examples(optim: OptimConfig, batch_size: int) -> OptimConfig:
     Raises:
         UserError: the run ends within the cosine.
     """
-    if optim.schedule == "constant" or batch_size == 1:
+    if optim.decay == "constant" or batch_size == 1:
         return optim
     warmup_of_updates = optim.warmup_fraction * batch_size
     if warmup_of_updates < 1:
         raise UserError(
-            f"--compat authors: the published schedule, {batch_size} times as long as the run,"
+            f"--compat authors: the published decay, {batch_size} times as long as the run,"
             " would end within its cosine; it is followed only where training.batch_size x"
-            " optim.warmup_fraction >= 1, or with --optim.schedule constant"
+            " optim.warmup_fraction >= 1, or with --optim.decay constant"
         )
     return replace(
         optim,

@@ -7,10 +7,10 @@ probes/ceiling.json    accuracy and loss of the Bayes-optimal prediction; of the
 probes/ceiling.csv     M_robust and M_close of the Bayes-optimal prediction, to which the curves of
                        `pcfg.probe` must converge: means and quantiles
 
-The best prediction is that of a model trained on this run's masking. Unless selected tokens were
-hidden, such a model cannot know that the tokens it sees are the true ones, not even on the clean
-sentences of the probe. Beside the distances of its optimum stand those of one that does know
-(`median_known_clean`, `mean_known_clean`); the two are the same where selected tokens were hidden.
+The best prediction is that of a model trained on this run's masking. Such a model cannot know that
+the tokens it sees are the true ones, not even on the clean sentences of the probe, unless its
+masking hides the selected tokens. The columns `median_known_clean` and `mean_known_clean` hold the
+distances of a model that does know; with hidden tokens they equal the others.
 """
 
 import functools
@@ -29,13 +29,15 @@ from common.base.errors import UserError
 from common.experiment.commands import probe_command
 from common.experiment.spec import Probe
 from common.runs.files import write_text
-from common.runs.probing import opened_probe, probed_run
+from common.runs.probing import OpenProbe, opened_probe, probed_run
 from common.sequence.masking import MaskingConfig
+from common.sequence.ngram import Pairs
 from common.sequence.windows import KINDS, ProbeConfig, describe, spacing_of
-from pcfg.config import config_of
+from pcfg.config import StudentConfig, TrainConfig, config_of
 from pcfg.data import eval_batch
+from pcfg.grammar import Grammar
 from pcfg.ngrams import window_optimum
-from pcfg.posterior import Channel, Selection, ceiling
+from pcfg.posterior import Ceiling, Channel, Selection, ceiling
 from pcfg.probe import held_out
 from pcfg.sampler import make_sampler
 from pcfg.window import window_distances
@@ -43,8 +45,8 @@ from pcfg.window import window_distances
 NAME = "ceiling"
 TABLE = f"{NAME}.csv"
 PLATEAUS = {"plateaus": False, "plateaus_with_position": True}
-"""Entries of the JSON file, and whether their n-gram models know where in the sentence they
-look."""
+"""Entries of the JSON file, and whether their n-gram models know their position in the
+sentence."""
 
 
 @configuration
@@ -54,21 +56,22 @@ class CeilingConfig:
     windows: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1, 2, 3, 4, 5)
     """n of the models that see an n-gram only."""
     num_sentences: PositiveInt = 1024
-    """At most so many sentences of the evaluation set, and as many for M_robust and M_close."""
+    """The most sentences of the evaluation set that are scored; M_robust and M_close use so
+    many."""
     sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (2, 3, 4, 5, 7)
     """n of every window of M_robust and M_close."""
     spacing: PositiveInt | None = None
-    """Positions are this number of tokens apart in a sentence, as in `pcfg.probe`."""
+    """Tokens from one probed position of a sentence to the next, as in `pcfg.probe`."""
 
     @property
     def probe(self) -> ProbeConfig:
-        """The same as the n-gram probe's settings, which draw the same sentences."""
+        """The settings of an n-gram probe on the same sentences."""
         return ProbeConfig(self.sizes, self.spacing, self.num_sentences)
 
 
 def compute(path: Path, config: CeilingConfig) -> None:
-    """Write `probes/ceiling.*` of a finished run; goes on where an interrupted computation stopped,
-    window by window.
+    """Write `probes/ceiling.*` of a finished run. An interrupted computation goes on where it
+    stopped, window by window; a complete one is left as it is.
 
     Raises:
         UserError: the run is missing, unfinished, in use, of another experiment, was scored on BOS
@@ -88,74 +91,84 @@ def compute(path: Path, config: CeilingConfig) -> None:
     with opened_probe(run, NAME, asdict(config)) as opened:
         if opened is None:
             return
-        hidden = model.masking.hide_selected
-        selection: Selection = "hidden" if hidden else "unknown"
-        channel = channel_of(model.masking)
-        # From the first terminal on: BOS is no part of the grammar.
-        words, targets = (
-            np.asarray(pairs.tokens_PxT)[:, 1:],
-            [(i, int(position) - 1) for i, position in enumerate(pairs.position_P)],
-        )
-
-        def distances(sizes: Sequence[int]) -> dict[str, np.ndarray]:
-            compute_with = functools.partial(
-                window_distances,
-                grammar,
-                words,
-                lengths_of(words, len(grammar.terminals)),
-                targets,
-                sizes[0],
-                channel,
-            )
-            best = compute_with(selection)
-            return {
-                "best_2xP": np.stack(best),
-                "known_2xP": np.stack(best if hidden else compute_with("known")),
-            }
-
-        # First, because they take nearly all the time, and are kept should this be interrupted.
-        rows = []
-        for n, part in zip(
-            config.sizes, opened.over(config.sizes, distances, unit="windows"), strict=True
-        ):
-            for kind, values_P, known_P in zip(
-                KINDS, part["best_2xP"], part["known_2xP"], strict=True
-            ):
-                known = {
-                    "median_known_clean": float(np.median(known_P)),
-                    "mean_known_clean": float(np.mean(known_P)),
-                }
-                rows.append(
-                    {"kind": kind, "n": n}
-                    | describe(values_P, pairs.sentence_P, config.probe.seed)
-                    | known
-                )
-        write_text(
-            opened.folder / TABLE, pd.DataFrame(rows).to_csv(index=False, float_format="%.6g")
-        )
-
-        batch = jax.jit(
-            lambda: eval_batch(model.data, sampler, model.masking, model.training.eval_examples)
-        )()
-        true, seen, selected = (
-            np.asarray(leaf)[: config.num_sentences, 1:]
-            for leaf in (batch.labels, batch.inputs.tokens_BxL, batch.mask > 0)
-        )
-        best = ceiling(
-            grammar,
-            true,
-            seen,
-            selected,
-            lengths_of(true, len(grammar.terminals)),
-            channel,
-            selection,
-        )
-        opened.summary.update(ceiling=asdict(best))
+        # The distances come first: they take nearly all the time, and are kept when interrupted.
+        table = _distances(opened, grammar, model.masking, config, pairs)
+        write_text(opened.folder / TABLE, table.to_csv(index=False, float_format="%.6g"))
+        opened.summary.update(ceiling=asdict(_ceiling(model, grammar, config.num_sentences)))
         for name, knows_position in PLATEAUS.items():
-            opened.summary[name] = {
-                str(n): asdict(window_optimum(grammar, n, channel, knows_position, hidden))
-                for n in config.windows
-            }
+            opened.summary[name] = _plateaus(grammar, model.masking, config.windows, knows_position)
+
+
+def _distances(
+    opened: OpenProbe,
+    grammar: Grammar,
+    masking: MaskingConfig,
+    config: CeilingConfig,
+    pairs: Pairs,
+) -> pd.DataFrame:
+    """M_robust and M_close of the best prediction: one row for each window and kind."""
+    # From the first terminal on: BOS is no part of the grammar.
+    words_PxT = np.asarray(pairs.tokens_PxT)[:, 1:]
+    targets = [(i, int(position) - 1) for i, position in enumerate(pairs.position_P)]
+
+    def compute_window(sizes: Sequence[int]) -> dict[str, np.ndarray]:
+        best = functools.partial(
+            window_distances,
+            grammar,
+            words_PxT,
+            lengths_of(words_PxT, len(grammar.terminals)),
+            targets,
+            sizes[0],
+            channel_of(masking),
+        )
+        best_2xP = np.stack(best(selection_of(masking)))
+        hides = masking.hide_selected
+        return {"best_2xP": best_2xP, "known_2xP": best_2xP if hides else np.stack(best("known"))}
+
+    parts = opened.over(config.sizes, compute_window, unit="windows")
+    rows = []
+    for n, part in zip(config.sizes, parts, strict=True):
+        for kind, best_P, known_P in zip(KINDS, part["best_2xP"], part["known_2xP"], strict=True):
+            row = {"kind": kind, "n": n}
+            row |= describe(best_P, pairs.sentence_P, config.probe.seed)
+            row["median_known_clean"] = float(np.median(known_P))
+            row["mean_known_clean"] = float(np.mean(known_P))
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _ceiling(model: TrainConfig | StudentConfig, grammar: Grammar, num_sentences: int) -> Ceiling:
+    """The best scores on the first sentences of the run's evaluation set."""
+    sampler = make_sampler(grammar)
+    batch = jax.jit(
+        lambda: eval_batch(model.data, sampler, model.masking, model.training.eval_examples)
+    )()
+    leaves = batch.labels, batch.inputs.tokens_BxL, batch.mask > 0
+    true_BxT, seen_BxT, selected_BxT = (np.asarray(leaf)[:num_sentences, 1:] for leaf in leaves)
+    return ceiling(
+        grammar,
+        true_BxT,
+        seen_BxT,
+        selected_BxT,
+        lengths_of(true_BxT, len(grammar.terminals)),
+        channel_of(model.masking),
+        selection_of(model.masking),
+    )
+
+
+def _plateaus(
+    grammar: Grammar, masking: MaskingConfig, windows: Sequence[int], knows_position: bool
+) -> dict[str, dict[str, float | None]]:
+    """The best scores of models that see an n-gram, by n."""
+    channel, hidden = channel_of(masking), masking.hide_selected
+    return {
+        str(n): asdict(window_optimum(grammar, n, channel, knows_position, hidden)) for n in windows
+    }
+
+
+def selection_of(masking: MaskingConfig) -> Selection:
+    """What a model trained on a masking is told about the positions around a target."""
+    return "hidden" if masking.hide_selected else "unknown"
 
 
 def channel_of(masking: MaskingConfig) -> Channel:

@@ -26,8 +26,7 @@ _PROBABILITY = re.compile(r"\[(.*)\]$")
 
 @dataclass(frozen=True)
 class Rule:
-    """One alternative of a symbol: what it becomes, with what probability, and the line it stands
-    on."""
+    """One alternative of a symbol: its children, its probability, and its line in the file."""
 
     children: tuple[str, ...]
     probability: float
@@ -36,13 +35,13 @@ class Rule:
 
 @dataclass(frozen=True)
 class Grammar:
-    """A validated grammar: all symbols reachable, all derivations of one depth, probabilities of
-    every symbol's alternatives summing to 1."""
+    """A validated grammar: every symbol can be reached, all derivations have one depth, and the
+    probabilities of a symbol's alternatives sum to 1."""
 
     name: str
     levels: tuple[tuple[str, ...], ...]
-    """Symbols by level: levels[0] the start symbols (equally probable), levels[-1] the terminals.
-    Each level in the order of the file's rules, terminals sorted."""
+    """Symbols by level: levels[0] holds the start symbols, equally probable, levels[-1] the
+    terminals. Terminals are sorted; other levels are in the order of the file's rules."""
     rules: Mapping[str, tuple[Rule, ...]]
     """Alternatives of every non-terminal."""
 
@@ -65,10 +64,8 @@ class Grammar:
 
     def width_bounds(self, level: int) -> tuple[int, int]:
         """The fewest and the most symbols of one level in a derivation."""
-        shortest, longest = (
-            dict.fromkeys(self.levels[level], 1),
-            dict.fromkeys(self.levels[level], 1),
-        )
+        shortest = dict.fromkeys(self.levels[level], 1)
+        longest = dict.fromkeys(self.levels[level], 1)
         for above in reversed(self.levels[:level]):
             for symbol in above:
                 shortest[symbol] = min(
@@ -77,13 +74,12 @@ class Grammar:
                 longest[symbol] = max(
                     sum(longest[child] for child in rule.children) for rule in self.rules[symbol]
                 )
-        return min(shortest[symbol] for symbol in self.levels[0]), max(
-            longest[symbol] for symbol in self.levels[0]
-        )
+        starts = self.levels[0]
+        return min(shortest[symbol] for symbol in starts), max(longest[symbol] for symbol in starts)
 
     def entered_at(self, level: int = 0, symbol: str | None = None) -> "Grammar":
         """The grammar of the sentences below one symbol, or below the symbols of one level, equally
-        probable; smaller versions of the same problem.
+        probable: a smaller version of the same problem.
 
         Raises:
             UserError: there is no such level or non-terminal.
@@ -151,6 +147,8 @@ def parse_grammar(text: str, name: str, source: str) -> Grammar:
 def _parse_line(
     content: str, where: str, number: int, rules: dict[str, list[Rule]], given: dict[str, bool]
 ) -> None:
+    """Add the alternatives of one line to the rules; `given` says which symbols have probabilities
+    in the file."""
     left, arrow, right = content.partition("->")
     parent = left.split()
     if not arrow or len(parent) != 1:
@@ -159,34 +157,37 @@ def _parse_line(
             " in `S -> A B | B A`"
         )
     symbol = parent[0]
-    for alternative in right.split("|"):
-        body = alternative.strip()
-        match = _PROBABILITY.search(body)
-        children = tuple(_PROBABILITY.sub("", body).split())
-        if not children:
-            raise UserError(
-                f"{where}: `{content}` has an empty alternative; every alternative needs at least"
-                " one symbol"
-            )
-        if match is not None and not _is_probability(match[1]):
-            raise UserError(
-                f"{where}: `{body}`: the probability [{match[1]}] is not a number above 0 and at"
-                " most 1"
-            )
-        if stray := [child for child in children if child == "->" or "[" in child or "]" in child]:
-            raise UserError(
-                f"{where}: `{body}`: {stray[0]} is no symbol; one rule a line, and a probability,"
-                " as in [0.25], ends its alternative"
-            )
-        if given.setdefault(symbol, match is not None) != (match is not None):
+    for body in map(str.strip, right.split("|")):
+        children, probability = _parse_alternative(body, content, where)
+        is_given = not math.isnan(probability)
+        if given.setdefault(symbol, is_given) != is_given:
             raise UserError(
                 f"{where}: `{body}`: give all alternatives of {symbol} a probability, or none"
             )
         if any(rule.children == children for rule in rules.get(symbol, [])):
             raise UserError(f"{where}: `{symbol} -> {' '.join(children)}` is given twice")
-        rules.setdefault(symbol, []).append(
-            Rule(children, float(match[1]) if match else math.nan, number)
+        rules.setdefault(symbol, []).append(Rule(children, probability, number))
+
+
+def _parse_alternative(body: str, content: str, where: str) -> tuple[tuple[str, ...], float]:
+    """The children of an alternative and its probability, NaN if it has none."""
+    match = _PROBABILITY.search(body)
+    children = tuple(_PROBABILITY.sub("", body).split())
+    if not children:
+        raise UserError(
+            f"{where}: `{content}` has an empty alternative; every alternative needs at least one"
+            " symbol"
         )
+    if match is not None and not _is_probability(match[1]):
+        raise UserError(
+            f"{where}: `{body}`: the probability [{match[1]}] is not a number above 0 and at most 1"
+        )
+    if stray := [child for child in children if child == "->" or "[" in child or "]" in child]:
+        raise UserError(
+            f"{where}: `{body}`: {stray[0]} is no symbol; one rule a line, and a probability, as in"
+            " [0.25], ends its alternative"
+        )
+    return children, math.nan if match is None else float(match[1])
 
 
 def _is_probability(text: str) -> bool:
@@ -211,29 +212,10 @@ def _normalised(symbol: str, alternatives: list[Rule], source: str) -> tuple[Rul
 def _levels(
     start: str, rules: Mapping[str, tuple[Rule, ...]], source: str
 ) -> tuple[tuple[str, ...], ...]:
-    """The level of every symbol: its distance from the start, which must be the same along every
-    path."""
+    """The symbols of every level. The level of a symbol is its distance from the start, which must
+    be the same along every path."""
     _refuse_cycles(start, rules, source)
-    level_of, frontier, depth = {start: 0}, {start: rules[start][0].line}, 0
-    last_use = {start: rules[start][0].line}
-    while frontier:
-        below: dict[str, int] = {}
-        for symbol in frontier:
-            for rule in rules.get(symbol, ()):
-                for child in rule.children:
-                    if level_of.get(child, depth + 1) != depth + 1:
-                        here = (
-                            f"`{symbol} -> {' '.join(rule.children)}` uses {child} {depth + 1}"
-                            f" level(s) below {start}"
-                        )
-                        there = (
-                            f"line {last_use[child]} uses it {level_of[child]} below; every symbol"
-                            " must have one depth"
-                        )
-                        raise UserError(f"{source}, line {rule.line}: {here}, but {there}")
-                    level_of[child], last_use[child] = depth + 1, rule.line
-                    below[child] = rule.line
-        frontier, depth = below, depth + 1
+    level_of, last_use = _distances(start, rules, source)
     if unreachable := [symbol for symbol in rules if symbol not in level_of]:
         raise UserError(
             f"{source}, line {rules[unreachable[0]][0].line}: {unreachable[0]} cannot be reached"
@@ -247,26 +229,50 @@ def _levels(
                 f"{source}, line {last_use[symbol]}: {what}; other terminals lie {bottom} below,"
                 " and all must be equally deep"
             )
-    order = {symbol: i for i, symbol in enumerate(rules)}
-    inner = [
-        tuple(sorted((s for s in rules if level_of[s] == level), key=order.__getitem__))
-        for level in range(bottom)
-    ]
-    return (
-        *inner,
-        tuple(sorted((s for s in level_of if level_of[s] == bottom), key=lambda s: (len(s), s))),
-    )
+    inner = [tuple(s for s in rules if level_of[s] == level) for level in range(bottom)]
+    terminals = [symbol for symbol, level in level_of.items() if level == bottom]
+    return *inner, tuple(sorted(terminals, key=lambda symbol: (len(symbol), symbol)))
+
+
+def _distances(
+    start: str, rules: Mapping[str, tuple[Rule, ...]], source: str
+) -> tuple[dict[str, int], dict[str, int]]:
+    """The level of every symbol that can be reached, and the line that used it last.
+
+    Raises:
+        UserError: two paths to a symbol differ in length.
+    """
+    level_of, last_use = {start: 0}, {start: rules[start][0].line}
+    frontier, depth = [start], 0
+    while frontier:
+        depth += 1
+        below: dict[str, None] = {}
+        for symbol in frontier:
+            for rule in rules.get(symbol, ()):
+                for child in rule.children:
+                    if level_of.get(child, depth) != depth:
+                        here = (
+                            f"`{symbol} -> {' '.join(rule.children)}` uses {child} {depth} level(s)"
+                            f" below {start}"
+                        )
+                        there = (
+                            f"line {last_use[child]} uses it {level_of[child]} below; every symbol"
+                            " must have one depth"
+                        )
+                        raise UserError(f"{source}, line {rule.line}: {here}, but {there}")
+                    level_of[child], last_use[child] = depth, rule.line
+                    below[child] = None
+        frontier = list(below)
+    return level_of, last_use
 
 
 def _refuse_cycles(start: str, rules: Mapping[str, tuple[Rule, ...]], source: str) -> None:
     order = [start, *(symbol for symbol in rules if symbol != start)]
+    children_of = {
+        symbol: [child for rule in rules[symbol] for child in rule.children] for symbol in order
+    }
     try:
-        TopologicalSorter(
-            {
-                symbol: [child for rule in rules[symbol] for child in rule.children]
-                for symbol in order
-            }
-        ).prepare()
+        TopologicalSorter(children_of).prepare()
     except CycleError as error:
         cycle = error.args[1][::-1]  # from parent to child
         first = min(range(len(cycle) - 1), key=lambda i: order.index(cycle[i]))
@@ -282,11 +288,9 @@ def _restricted(grammar: Grammar, level: int, start: tuple[str, ...]) -> Grammar
     levels, rules = [start], {}
     for below in grammar.levels[level + 1 :]:
         rules |= {symbol: grammar.rules[symbol] for symbol in levels[-1]}
-        used = {
-            child
-            for symbol in levels[-1]
-            for rule in grammar.rules[symbol]
-            for child in rule.children
-        }
+        used: set[str] = set()
+        for symbol in levels[-1]:
+            for rule in grammar.rules[symbol]:
+                used.update(rule.children)
         levels.append(tuple(symbol for symbol in below if symbol in used))
     return Grammar(grammar.name, tuple(levels), rules)

@@ -1,5 +1,5 @@
-"""The inside recursion of a layered grammar, and with its gradient what all the other positions say
-about each token.
+"""The inside recursion of a layered grammar. Its gradient gives what all other positions say about
+a token.
 
 The inside value of a span and a symbol is the probability that the symbol expands to a string of
 that length, times the likelihood of what was observed there. All derivations have one depth, so
@@ -9,15 +9,17 @@ of a child and a suffix of q - 1 children:
 
     suffix[i, n] = sum_k child[i, k] * suffix'[i + k, n - k]
 
-Values are linear, not logarithms, with one exponent for each start (the true value is `values *
-exp(scale)`): products stay products, zeros stay zeros, and the gradient with respect to evidence
-that is zero exists, which a recursion on logarithms loses. The exponents are a choice of units and
-take no part in differentiation. What remains is the range within one start, from its most to its
-least probable span that matters. On the full cfg3b that is above exp(87), the range of 32 bits, and
-far below exp(708), that of 64 bits: the recursion is computed in 64 bits, also on a GPU.
+Values are linear with one exponent for each start: the true value is `values * exp(scale)`. So
+products stay products, zeros stay zeros, and the gradient exists where evidence is zero; a
+recursion on logarithms would lose it. The exponents are a choice of units and take no part in
+differentiation. What 64 bits must hold is the range within one start, from its most probable span
+to the least probable one that matters. On the full cfg3b that is more than exp(87), the range of 32
+bits, and far less than exp(708), the range of 64 bits. So the recursion is computed in 64 bits,
+also on a GPU.
 """
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -29,35 +31,38 @@ from common.base.errors import UserError
 from pcfg.grammar import Grammar
 
 PART_BYTES = 2**22
-"""About so many bytes of the widest band are computed at one time: those that fit a processor's
-cache make the fastest parts."""
+"""Bytes of the widest band of one part of a batch: parts that fit a processor's cache are the
+fastest."""
+
+
+IndexedRule = tuple[int, tuple[int, ...], float]
+"""Symbol (index into its level), children (indices into the level below), probability."""
 
 
 class Band(NamedTuple):
-    """Inside values of N symbols (or suffixes of rules) for R starts and W consecutive lengths, the
+    """Inside values of N symbols (or suffixes of rules) for T starts and W consecutive lengths, the
     first of which is `low`."""
 
-    values_NxRxWxB: jax.Array
-    scale_RxB: jax.Array
+    values_NxTxWxB: jax.Array
+    scale_TxB: jax.Array
     """Natural logarithm of the unit of `values`, by start."""
     low: int
 
 
 @dataclass(frozen=True)
 class LevelPlan:
-    """How a level arises from the one below. Hashable: it is a constant of the compiled program."""
+    """How a level is computed from the one below. Hashable: a constant of the compiled program."""
 
     num_starts: int
     """Starts 0 ... num_starts - 1 of the level's symbols can occur in a sentence."""
     suffixes: tuple[tuple[tuple[int, ...], ...], ...]
-    """suffixes[q - 1]: the distinct last q children of all rules, as indices into the level
-    below."""
-    rules: tuple[tuple[int, tuple[int, ...], float], ...]
-    """Symbol (index into the level), children (indices into the level below), probability."""
+    """suffixes[q - 1]: the different sequences in which some rule's last q children come, as
+    indices into the level below."""
+    rules: tuple[IndexedRule, ...]
     low: int
-    """Shortest span of a symbol of this level ..."""
+    """Shortest span of a symbol of this level, in tokens."""
     high: int
-    """... and the longest."""
+    """Longest span."""
 
 
 @dataclass(frozen=True)
@@ -87,23 +92,34 @@ def make_plan(grammar: Grammar, num_positions: int) -> Plan:
     ]
     levels, num_starts = [], 1
     for level in range(grammar.depth):
-        symbols, below = (
-            grammar.levels[level],
-            {symbol: i for i, symbol in enumerate(grammar.levels[level + 1])},
-        )
-        rules = [
-            (i, tuple(below[c] for c in r.children), r.probability)
-            for i, symbol in enumerate(symbols)
-            for r in grammar.rules[symbol]
-        ]
-        most = max(len(children) for _, children, _ in rules)
-        suffixes = tuple(
-            tuple(sorted({c[-q:] for _, c, _ in rules if len(c) >= q})) for q in range(1, most + 1)
-        )
-        levels.append(LevelPlan(num_starts, suffixes, tuple(rules), *bounds[level]))
+        rules = _rules_of(grammar, level)
+        suffixes = _suffixes_of(rules)
+        levels.append(LevelPlan(num_starts, suffixes, rules, *bounds[level]))
         low, high = bounds[level + 1]
-        num_starts = max(1, min(num_starts + (most - 1) * high, num_positions - low + 1))
+        most_children = len(suffixes)
+        num_starts = max(1, min(num_starts + (most_children - 1) * high, num_positions - low + 1))
     return Plan(num_positions, len(grammar.terminals), tuple(reversed(levels)))
+
+
+def _rules_of(grammar: Grammar, level: int) -> tuple[IndexedRule, ...]:
+    """The rules of a level, with indices for names."""
+    index_below = {symbol: i for i, symbol in enumerate(grammar.levels[level + 1])}
+    rules = []
+    for i, symbol in enumerate(grammar.levels[level]):
+        for rule in grammar.rules[symbol]:
+            children = tuple(index_below[child] for child in rule.children)
+            rules.append((i, children, rule.probability))
+    return tuple(rules)
+
+
+def _suffixes_of(rules: Sequence[IndexedRule]) -> tuple[tuple[tuple[int, ...], ...], ...]:
+    """See `LevelPlan.suffixes`."""
+    sequences = [children for _, children, _ in rules]
+    suffixes = []
+    for q in range(1, max(map(len, sequences)) + 1):
+        last = {children[-q:] for children in sequences if len(children) >= q}
+        suffixes.append(tuple(sorted(last)))
+    return tuple(suffixes)
 
 
 def inside(
@@ -118,11 +134,11 @@ def inside(
     band = Band((evidence_VxTxB / size_B[None])[:, :, None], jnp.log(size_B), 1)
     for i, level in enumerate(plan.levels):
         band = _parents(level, band, plan.num_positions, keep_units=i == len(plan.levels) - 1)
-    top_WxB = jnp.mean(band.values_NxRxWxB[:, 0], axis=0)
+    top_WxB = jnp.mean(band.values_NxTxWxB[:, 0], axis=0)
     # A comparison instead of an index: a length outside the band must give zero, not the nearest
     # entry.
     is_length_WxB = band.low + jnp.arange(len(top_WxB))[:, None] == length_B[None]
-    return jnp.sum(jnp.where(is_length_WxB, top_WxB, 0), axis=0), band.scale_RxB[0]
+    return jnp.sum(jnp.where(is_length_WxB, top_WxB, 0), axis=0), band.scale_TxB[0]
 
 
 def log_z_and_others(
@@ -182,9 +198,8 @@ def leave_one_out(
     log_z_B, others_BxTxV = np.zeros(num_sentences), np.zeros(log_evidence_BxTxV.shape)
     with jax.enable_x64(True):
         for start in range(0, num_sentences, size):
-            index = np.minimum(
-                np.arange(start, start + size), num_sentences - 1
-            )  # the last part is filled up: one shape, one compilation
+            # The last part is filled up: one shape, one compilation.
+            index = np.minimum(np.arange(start, start + size), num_sentences - 1)
             evidence = np.exp(log_evidence_BxTxV[index].astype(np.float64))
             log_z, others = _compiled(plan, evidence, length_B[index].astype(np.int32))
             log_z_B[index], others_BxTxV[index] = np.asarray(log_z), np.asarray(others)
@@ -193,11 +208,11 @@ def leave_one_out(
 
 def part_size(plan: Plan) -> int:
     """Sentences whose widest level takes `PART_BYTES`."""
-    widest = max(
-        len(names) * level.num_starts * level.high
-        for level in plan.levels
-        for names in level.suffixes
-    )
+    widths = []
+    for level in plan.levels:
+        most_suffixes = max(map(len, level.suffixes))
+        widths.append(most_suffixes * level.num_starts * level.high)
+    widest = max(widths)
     return max(1, min(256, PART_BYTES // (8 * widest)))
 
 
@@ -213,112 +228,126 @@ _compiled = jax.jit(log_z_and_others, static_argnums=0)
 
 
 def _parents(level: LevelPlan, children: Band, num_positions: int, keep_units: bool) -> Band:
-    """The band of a level's symbols from that of the level below; with `keep_units` without
-    choosing new units (the start needs none)."""
-    most = len(level.suffixes)
-    suffix = Band(
-        children.values_NxRxWxB[jnp.asarray([s[0] for s in level.suffixes[0]])],
-        children.scale_RxB,
-        children.low,
-    )
-    high = children.low + children.values_NxRxWxB.shape[2] - 1
-    chains = [suffix]
-    for q in range(2, most + 1):
-        num_starts = max(
-            1, min(level.num_starts + (most - q) * high, num_positions - q * children.low + 1)
-        )
-        rest_of = {rest: i for i, rest in enumerate(level.suffixes[q - 2])}
-        first_N = jnp.asarray([names[0] for names in level.suffixes[q - 1]])
-        rest_N = jnp.asarray([rest_of[names[1:]] for names in level.suffixes[q - 1]])
-        suffix = _chain(children, first_N, chains[-1], rest_N, num_starts)
-        chains.append(suffix)
-    used = [q for q in range(1, most + 1) if any(len(names) == q for _, names, _ in level.rules)]
-    scales = [_rows(chains[q - 1].scale_RxB, np.arange(level.num_starts)) for q in used]
-    scale_RxB = functools.reduce(jnp.maximum, scales)
+    """The band of a level's symbols from that of the level below; with `keep_units` in the units
+    of the children's (the start needs no others)."""
+    bands = _suffix_bands(level, children, num_positions)
+    used = sorted({len(names) for _, names, _ in level.rules})
+    scales = [_rows(bands[q - 1].scale_TxB, np.arange(level.num_starts)) for q in used]
+    scale_TxB = functools.reduce(jnp.maximum, scales)
     values = 0
-    for q, own_scale_RxB in zip(used, scales, strict=True):
-        weights_SxN = np.zeros(
-            (1 + max(symbol for symbol, _, _ in level.rules), len(level.suffixes[q - 1]))
+    for q, own_scale_TxB in zip(used, scales, strict=True):
+        suffix = bands[q - 1]
+        whole_NxTxWxB = (
+            _padded(suffix.values_NxTxWxB, level.num_starts)
+            * jnp.exp(own_scale_TxB - scale_TxB)[None, :, None]
         )
-        for symbol, names, probability in level.rules:
-            if len(names) == q:
-                weights_SxN[symbol, level.suffixes[q - 1].index(names)] += probability
-        band_NxRxWxB = (
-            _padded(chains[q - 1].values_NxRxWxB, level.num_starts)
-            * jnp.exp(own_scale_RxB - scale_RxB)[None, :, None]
-        )
-        weights = jnp.asarray(weights_SxN, band_NxRxWxB.dtype)
-        parents_SxRxWxB = jnp.einsum("sn,nrwb->srwb", weights, band_NxRxWxB, precision="highest")
-        before = chains[q - 1].low - level.low
-        after = level.high - (chains[q - 1].low + band_NxRxWxB.shape[2] - 1)
-        # A suffix band is as wide as its longest and shortest symbols allow, a rule's own lengths
-        # may end earlier: what is cut off is zero.
-        cut = parents_SxRxWxB[:, :, max(0, -before) : parents_SxRxWxB.shape[2] - max(0, -after)]
-        values = values + jnp.pad(cut, ((0, 0), (0, 0), (max(0, before), max(0, after)), (0, 0)))
-    band = Band(jnp.asarray(values), scale_RxB, level.low)
+        weights = jnp.asarray(_rule_weights(level, q), whole_NxTxWxB.dtype)
+        parents_YxTxWxB = jnp.einsum("yn,ntwb->ytwb", weights, whole_NxTxWxB, precision="highest")
+        values = values + _placed(parents_YxTxWxB, suffix.low, level)
+    band = Band(jnp.asarray(values), scale_TxB, level.low)
     return band if keep_units else _with_own_units(band)
+
+
+def _suffix_bands(level: LevelPlan, children: Band, num_positions: int) -> list[Band]:
+    """The bands of the suffixes of 1, 2, ... children; those of a rule's length are whole rules."""
+    last_N = jnp.asarray([names[0] for names in level.suffixes[0]])
+    bands = [Band(children.values_NxTxWxB[last_N], children.scale_TxB, children.low)]
+    high = children.low + children.values_NxTxWxB.shape[2] - 1
+    most = len(level.suffixes)
+    for q in range(2, most + 1):
+        latest_start = level.num_starts + (most - q) * high
+        num_starts = max(1, min(latest_start, num_positions - q * children.low + 1))
+        index_of = {names: i for i, names in enumerate(level.suffixes[q - 2])}
+        first_N = jnp.asarray([names[0] for names in level.suffixes[q - 1]])
+        rest_N = jnp.asarray([index_of[names[1:]] for names in level.suffixes[q - 1]])
+        bands.append(_chain(children, first_N, bands[-1], rest_N, num_starts))
+    return bands
+
+
+def _rule_weights(level: LevelPlan, q: int) -> np.ndarray:
+    """Probability that a symbol becomes a suffix of q children, `(Y, N)`: that of its rule, zero
+    without one."""
+    num_symbols = 1 + max(symbol for symbol, _, _ in level.rules)
+    weights_YxN = np.zeros((num_symbols, len(level.suffixes[q - 1])))
+    for symbol, names, probability in level.rules:
+        if len(names) == q:
+            weights_YxN[symbol, level.suffixes[q - 1].index(names)] += probability
+    return weights_YxN
+
+
+def _placed(values_YxTxWxB: jax.Array, low: int, level: LevelPlan) -> jax.Array:
+    """Values whose shortest length is `low`, as values for the lengths of a level.
+
+    A suffix band is as wide as its shortest and longest symbols allow. The lengths of the level's
+    own rules may end earlier: what is cut off is zero.
+    """
+    num_lengths = values_YxTxWxB.shape[2]
+    before = low - level.low
+    after = level.high - (low + num_lengths - 1)
+    cut = values_YxTxWxB[:, :, max(0, -before) : num_lengths - max(0, -after)]
+    return jnp.pad(cut, ((0, 0), (0, 0), (max(0, before), max(0, after)), (0, 0)))
 
 
 def _chain(
     children: Band, first_N: jax.Array, rest: Band, rest_N: jax.Array, num_starts: int
 ) -> Band:
-    """A child followed by a shorter suffix: the sum over the child's length. N names both."""
-    width = children.values_NxRxWxB.shape[2]
-    scale_KxRxB = _rows(
-        rest.scale_RxB, children.low + np.add.outer(np.arange(width), np.arange(num_starts))
+    """The band of N suffixes, each a child `first_N` and a shorter suffix `rest_N`: the sum over
+    the lengths of the child."""
+    width = children.values_NxTxWxB.shape[2]
+    scale_WxTxB = _rows(
+        rest.scale_TxB, children.low + np.add.outer(np.arange(width), np.arange(num_starts))
     )
-    unit_RxB = jnp.max(scale_KxRxB, axis=0)
-    first_NxRxWxB = _padded(children.values_NxRxWxB[first_N], num_starts)
-    rest_NxRxWxB = _padded(rest.values_NxRxWxB[rest_N], num_starts + children.low + width)
-    child_KxNxRxB = (
-        jnp.moveaxis(first_NxRxWxB, 2, 0) * jnp.exp(scale_KxRxB - unit_RxB[None])[:, None]
+    unit_TxB = jnp.max(scale_WxTxB, axis=0)
+    first_NxTxWxB = _padded(children.values_NxTxWxB[first_N], num_starts)
+    rest_NxTxWxB = _padded(rest.values_NxTxWxB[rest_N], num_starts + children.low + width)
+    child_WxNxTxB = (
+        jnp.moveaxis(first_NxTxWxB, 2, 0) * jnp.exp(scale_WxTxB - unit_TxB[None])[:, None]
     )
-    rest_width = rest_NxRxWxB.shape[2]
+    rest_width = rest_NxTxWxB.shape[2]
 
     # A loop, not a sum written out: its compilation takes seconds instead of a minute. Slices are
     # taken again in the backward pass, not kept.
     @jax.checkpoint
-    def add(total_NxRxWxB: jax.Array, step: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        k, child_NxRxB = step
-        product = child_NxRxB[:, :, None] * jax.lax.dynamic_slice_in_dim(
-            rest_NxRxWxB, children.low + k, num_starts, axis=1
+    def add(total_NxTxWxB: jax.Array, step: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        k, child_NxTxB = step
+        product = child_NxTxB[:, :, None] * jax.lax.dynamic_slice_in_dim(
+            rest_NxTxWxB, children.low + k, num_starts, axis=1
         )
-        so_far = jax.lax.dynamic_slice_in_dim(total_NxRxWxB, k, rest_width, axis=2)
-        return jax.lax.dynamic_update_slice_in_dim(total_NxRxWxB, so_far + product, k, axis=2), None
+        so_far = jax.lax.dynamic_slice_in_dim(total_NxTxWxB, k, rest_width, axis=2)
+        return jax.lax.dynamic_update_slice_in_dim(total_NxTxWxB, so_far + product, k, axis=2), None
 
     zeros = jnp.zeros(
-        (len(first_N), num_starts, width + rest_width - 1, first_NxRxWxB.shape[-1]),
-        first_NxRxWxB.dtype,
+        (len(first_N), num_starts, width + rest_width - 1, first_NxTxWxB.shape[-1]),
+        first_NxTxWxB.dtype,
     )
-    total, _ = jax.lax.scan(add, zeros, (jnp.arange(width), child_KxNxRxB))
+    total, _ = jax.lax.scan(add, zeros, (jnp.arange(width), child_WxNxTxB))
     return Band(
-        total, _rows(children.scale_RxB, np.arange(num_starts)) + unit_RxB, children.low + rest.low
+        total, _rows(children.scale_TxB, np.arange(num_starts)) + unit_TxB, children.low + rest.low
     )
 
 
 def _with_own_units(band: Band) -> Band:
     """The same band in units of the largest value of every start."""
-    size_RxB = _safe(jax.lax.stop_gradient(jnp.max(band.values_NxRxWxB, axis=(0, 2))))
+    size_TxB = _safe(jax.lax.stop_gradient(jnp.max(band.values_NxTxWxB, axis=(0, 2))))
     return band._replace(
-        values_NxRxWxB=band.values_NxRxWxB / size_RxB[None, :, None],
-        scale_RxB=band.scale_RxB + jnp.log(size_RxB),
+        values_NxTxWxB=band.values_NxTxWxB / size_TxB[None, :, None],
+        scale_TxB=band.scale_TxB + jnp.log(size_TxB),
     )
 
 
 def _safe(size: jax.Array) -> jax.Array:
-    """A constant to divide by: 1 where all is zero, so that zeros stay zeros and units stay
-    finite."""
+    """A size as a constant divisor; 1 in place of 0, so that zeros stay zeros and units finite."""
     size = jax.lax.stop_gradient(size)
     return jnp.where(size > 0, size, 1)
 
 
-def _rows(scale_RxB: jax.Array, starts: np.ndarray) -> jax.Array:
-    """Exponents of these starts. Those beyond the end belong to zeros; the last one's serves them,
-    so that it sets no unit."""
-    return scale_RxB[np.minimum(starts, len(scale_RxB) - 1)]
+def _rows(scale_TxB: jax.Array, starts: np.ndarray) -> jax.Array:
+    """Exponents of these starts. Starts beyond the end hold only zeros; they take the last
+    exponent, which does not raise the maximum."""
+    return scale_TxB[np.minimum(starts, len(scale_TxB) - 1)]
 
 
-def _padded(values_NxRxWxB: jax.Array, num_starts: int) -> jax.Array:
-    """Values of exactly so many starts: zero beyond those that a sentence can have."""
-    missing = num_starts - values_NxRxWxB.shape[1]
-    return jnp.pad(values_NxRxWxB, ((0, 0), (0, max(0, missing)), (0, 0), (0, 0)))[:, :num_starts]
+def _padded(values_NxTxWxB: jax.Array, num_starts: int) -> jax.Array:
+    """Values of exactly `num_starts` starts; zero for those that no sentence has."""
+    missing = num_starts - values_NxTxWxB.shape[1]
+    return jnp.pad(values_NxTxWxB, ((0, 0), (0, max(0, missing)), (0, 0), (0, 0)))[:, :num_starts]

@@ -1,12 +1,13 @@
-"""The best a model can do that looks at an n-gram only: the plateaus of the loss before longer
+"""The best scores of a model that sees an n-gram only: the plateaus of the loss before longer
 context is used.
 
-Expected counts of n-grams are exact, without enumerating sentences: all n-grams of a concatenation
-lie in its left part, in its right part, or across the joint, and those across need only the last n
-- 1 tokens of the left and the first n - 1 of the right, which are independent given the rule. A
-count is kept by position: an array whose entry i is the expected number of n-grams that start at
-token i, for which the distribution of a part's length is convolved with what follows it. Its sum
-over positions is the count that a model without positions sees.
+Expected counts of n-grams are exact, and no sentence is enumerated. An n-gram of a concatenation
+lies in its left part, in its right part, or across the joint. Those across need only the last n - 1
+tokens of the left part and the first n - 1 of the right, which are independent given the rule.
+
+A count is an array over positions: entry i is the expected number of n-grams that start at token i.
+To move the counts of a right part behind a left one, they are convolved with the distribution of
+the left part's length. The sum over positions is the count for a model that knows no positions.
 """
 
 from collections import defaultdict
@@ -22,22 +23,22 @@ from pcfg.posterior import Channel, entropy
 
 Words = tuple[int, ...]
 ByPosition = dict[Words, np.ndarray]
-"""Word to array over positions, or over lengths."""
+"""A word (some tokens in order) to an array over positions, or over lengths."""
 
 MAX_CELLS = 2**25
-"""Entries of the largest joint table of observations and true token."""
+"""Most entries of a joint table of observations and true token."""
 
 
 @dataclass(frozen=True)
 class Edges:
-    """What a concatenation needs to know of a part with random yield."""
+    """What a concatenation needs to know of a part: a symbol, whose yield is random, or several."""
 
     length: np.ndarray
     """Entry i: probability of length i."""
     prefix: Mapping[Words, float]
-    """Probabilities of the first n - 1 tokens; a shorter word is a whole yield."""
+    """Probabilities of the first n - 1 tokens; a yield of fewer tokens is a word of its own."""
     suffix: Mapping[Words, np.ndarray]
-    """The same of the last n - 1, each an array over the length of the yield."""
+    """Probabilities of the last n - 1 tokens, each an array over the length of the yield."""
     counts: Mapping[Words, np.ndarray]
     """Expected number of n-grams, each an array over the position of their first token."""
 
@@ -70,12 +71,9 @@ def ngram_counts(grammar: Grammar, n: int) -> ByPosition:
                 for rule in grammar.rules[symbol]
             ]
             parts[symbol] = _mixed(yields)
-    start = _mixed(
-        [
-            (1 / len(grammar.levels[0]), _joined([before, parts[symbol], after], n))
-            for symbol in grammar.levels[0]
-        ]
-    )
+    starts = grammar.levels[0]
+    sentences = [_joined([before, parts[symbol], after], n) for symbol in starts]
+    start = _mixed([(1 / len(starts), sentence) for sentence in sentences])
     longest = grammar.length_bounds()[1]
     # The window's first token is n // 2 before its target, and as many were put before the
     # sentence: both count from the same position.
@@ -85,12 +83,12 @@ def ngram_counts(grammar: Grammar, n: int) -> ByPosition:
 def window_optimum(
     grammar: Grammar, n: int, channel: Channel, knows_position: bool = False, hidden: bool = False
 ) -> Plateau:
-    """The Bayes-optimal scores of a model that sees the corrupted n-gram around a scored position
-    and nothing else, exactly.
+    """The exact Bayes-optimal scores of a model that sees only the corrupted n-gram around a scored
+    position.
 
-    Positions are weighted as in a loss over many sentences: each token counts once. What was
-    selected elsewhere is unknown; that the target is selected is known, because it is scored.
-    Places before and after the sentence are seen as such.
+    Each token counts once, as in a loss over many sentences. The model knows that the target was
+    selected, because it is scored, but not which other positions were. It sees which places lie
+    before or after the sentence.
 
     Args:
         grammar: what the sentences come from.
@@ -113,41 +111,41 @@ def window_optimum(
     counts = ngram_counts(grammar, n)
     words = sorted(counts)
     count_NxT = np.stack([counts[word] for word in words])
-    columns_NxC = count_NxT if knows_position else np.sum(count_NxT, axis=1, keepdims=True)
-    probability_NxC = columns_NxC / np.sum(columns_NxC)
+    columns_NxT = count_NxT if knows_position else np.sum(count_NxT, axis=1, keepdims=True)
+    probability_NxT = columns_NxT / np.sum(columns_NxT)
     if_selected = channel.likelihood(v, selected=True)
     elsewhere = Channel(channel.rate, mask=1.0, random=0.0) if hidden else channel
     totals = np.zeros((v + 1, 2))
-    for column_N in probability_NxC.T:
+    for column_N in probability_NxT.T:
         joint_VxO = _observed_contexts(v, n, np.asarray(words), column_N, elsewhere)
         for own in range(v + 1):
             totals[own] += _scores(joint_VxO * if_selected[own][:, None])
     accuracy, cross_entropy = np.sum(totals, axis=0)
+    if not channel.mask:
+        return Plateau(float(accuracy), float(cross_entropy), None, None)
+    accuracy_masked, cross_entropy_masked = totals[v] / channel.mask
     return Plateau(
-        float(accuracy),
-        float(cross_entropy),
-        *(float(total) / channel.mask if channel.mask else None for total in totals[v]),
+        float(accuracy), float(cross_entropy), float(accuracy_masked), float(cross_entropy_masked)
     )
 
 
 def _observed_contexts(
-    v: int, n: int, words_NxW: np.ndarray, probability_N: np.ndarray, channel: Channel
+    v: int, n: int, words_NxJ: np.ndarray, probability_N: np.ndarray, channel: Channel
 ) -> np.ndarray:
     """P(true target, observed tokens around it) `(V, O)`: the n-grams' table, passed through the
     channel along every axis but the target's."""
     target = n // 2
     table = np.zeros([v if i == target else v + 2 for i in range(n)])
-    np.add.at(table, tuple(words_NxW.T), probability_N)
+    np.add.at(table, tuple(words_NxJ.T), probability_N)
     # Observations: the terminals, MASK, and the two kinds of places outside the sentence, which are
     # never corrupted.
-    likelihood_OxX = np.zeros((v + 3, v + 2))
-    likelihood_OxX[: v + 1, :v] = channel.likelihood(v, selected=None)
-    likelihood_OxX[v + 1, v] = likelihood_OxX[v + 2, v + 1] = 1
+    likelihood_OxV = np.zeros((v + 3, v + 2))
+    likelihood_OxV[: v + 1, :v] = channel.likelihood(v, selected=None)
+    likelihood_OxV[v + 1, v] = likelihood_OxV[v + 2, v + 1] = 1
     table = np.moveaxis(table, target, 0)
     for _ in range(n - 1):
-        table = np.tensordot(
-            table, likelihood_OxX, axes=([1], [1])
-        )  # takes the next axis away from the front and puts its observation last
+        # Takes the next axis away from the front and puts its observation last.
+        table = np.tensordot(table, likelihood_OxV, axes=([1], [1]))
     return table.reshape(v, -1)
 
 
@@ -166,9 +164,8 @@ def _scores(joint_VxO: np.ndarray) -> np.ndarray:
 def _repeated(token: int, times: int, n: int) -> Edges:
     """The part that is always the same token, `times` times."""
     word = (token,) * min(times, n - 1)
-    counts = (
-        {(token,): np.ones(times)} if n == 1 and times else {}
-    )  # longer n-grams never lie inside a terminal or an end, which has n - 1 at most
+    # Longer n-grams never lie inside a terminal, or inside an end, which has n - 1 tokens at most.
+    counts = {(token,): np.ones(times)} if n == 1 and times else {}
     return Edges(_unit(times), {word: 1.0}, {word: _unit(times)}, counts)
 
 
@@ -184,23 +181,8 @@ def _pair(left: Edges, right: Edges, n: int) -> Edges:
     counts = dict(left.counts)
     for word, count in right.counts.items():
         counts[word] = _plus(counts.get(word), np.convolve(left.length, count))
-    for taken in range(1, n):
-        heads = _grouped(
-            (word[:taken], p) for word, p in right.prefix.items() if len(word) >= taken
-        )
-        kept = n - taken
-        # Where the left part's length is i, an n-gram that takes `kept` tokens of it starts at i -
-        # kept.
-        tails = _grouped(
-            (
-                (word[-kept:], by_length[kept:])
-                for word, by_length in left.suffix.items()
-                if len(word) >= kept
-            )
-        )
-        for tail, by_start in tails.items():
-            for head, p in heads.items():
-                counts[tail + head] = _plus(counts.get(tail + head), p * by_start)
+    for word, count in _across(left, right, n):
+        counts[word] = _plus(counts.get(word), count)
     return Edges(
         np.convolve(left.length, right.length),
         _grouped(_prefixes(left, right, n)),
@@ -209,11 +191,29 @@ def _pair(left: Edges, right: Edges, n: int) -> Edges:
     )
 
 
+def _across(left: Edges, right: Edges, n: int) -> Iterator[tuple[Words, np.ndarray]]:
+    """Counts of the n-grams that begin in the left part and end in the right one."""
+    for num_right in range(1, n):
+        num_left = n - num_right
+        heads = _grouped(
+            (word[:num_right], p) for word, p in right.prefix.items() if len(word) >= num_right
+        )
+        # In a left part of length i these n-grams start at i - num_left.
+        tails = _grouped(
+            (word[-num_left:], by_length[num_left:])
+            for word, by_length in left.suffix.items()
+            if len(word) >= num_left
+        )
+        for tail, by_start in tails.items():
+            for head, p in heads.items():
+                yield tail + head, p * by_start
+
+
 def _prefixes(left: Edges, right: Edges, n: int) -> Iterator[tuple[Words, float]]:
     for a, p in left.prefix.items():
         if len(a) == n - 1:
             yield a, p
-        else:  # all of the left part, so that what follows is the right part's own beginning
+        else:  # a whole left part: the beginning of the right part follows
             for b, q in right.prefix.items():
                 yield (a + b)[: n - 1], p * q
 
@@ -224,20 +224,22 @@ def _suffixes(left: Edges, right: Edges, n: int) -> Iterator[tuple[Words, np.nda
             yield b, np.convolve(left.length, by_length)
         else:
             for a, left_by_length in left.suffix.items():
-                yield (
-                    (a + b)[max(0, len(a) + len(b) - (n - 1)) :],
-                    np.convolve(left_by_length, by_length),
-                )
+                word = a + b
+                last = word[max(0, len(word) - (n - 1)) :]
+                yield last, np.convolve(left_by_length, by_length)
 
 
 def _mixed(parts: list[tuple[float, Edges]]) -> Edges:
     """The part that is one of several, with these probabilities."""
     length = _grouped(((), p * part.length) for p, part in parts)[()]
-    fields = (
-        [(word, p * weight) for p, part in parts for word, weight in getattr(part, name).items()]
-        for name in ("prefix", "suffix", "counts")
-    )
-    return Edges(length, *(_grouped(field) for field in fields))
+
+    def mixed(name: str) -> dict[Words, Any]:
+        weighted = []
+        for p, part in parts:
+            weighted += [(word, p * weight) for word, weight in getattr(part, name).items()]
+        return _grouped(weighted)
+
+    return Edges(length, mixed("prefix"), mixed("suffix"), mixed("counts"))
 
 
 def _grouped(pairs: Iterable[tuple[Words, Any]]) -> dict[Words, Any]:
@@ -250,13 +252,16 @@ def _grouped(pairs: Iterable[tuple[Words, Any]]) -> dict[Words, Any]:
 
 
 def _plus(a: Any, b: Any) -> Any:
-    if a is None or np.ndim(b) == 0:
-        return b if a is None else a + b
+    """The sum of two numbers, or of two arrays as in `_grouped`; None counts as zero."""
+    if a is None:
+        return b
+    if np.ndim(b) == 0:
+        return a + b
     if len(a) < len(b):
         a, b = b, a
     return a + np.pad(b, (0, len(a) - len(b)))
 
 
 def _unit(index: int) -> np.ndarray:
-    """Certainty of one length."""
+    """The distribution of a length that is `index` for certain."""
     return np.arange(index + 1) == index + 0.0

@@ -1,18 +1,18 @@
 """`python -m pcfg.nonterminal RUN`: how well the ancestors of every token can be read off the
 frozen hidden states of a run's checkpoints.
 
-Two probes, trained on the same sentences side by side: `linear` reads a token's ancestors off its
-own hidden state; `mixing` is the published one (nt_classify.py), in which each of several heads
-first averages the hidden states over positions, with weights that depend on the positions alone.
-The published code normalises these weights over the targets and trains on padding; here they are
-normalised over the sources, and padding is neither. The untrained model (step 0) is the control:
-what a probe reads off that, it has learnt by itself.
+Two probes train side by side on the same sentences. `linear` reads a token's ancestors off its own
+hidden state. `mixing` is the published one (nt_classify.py): each of several heads first averages
+the hidden states over positions, with weights that depend on the positions alone. The published
+code normalises these weights over the targets, and trains on padding. Here they are normalised over
+the sources, and padding is neither source nor target. The untrained model (step 0) is the control:
+what a probe reads off it, the probe has learnt by itself.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -49,6 +49,8 @@ NAME = "nonterminals"
 TABLE = f"{NAME}.csv"
 PROBES = ("linear", "mixing")
 
+TreeT = TypeVar("TreeT")
+
 
 @configuration
 class NonTerminalConfig:
@@ -59,20 +61,20 @@ class NonTerminalConfig:
     num_eval: PositiveInt = 4096
     """Held-out sentences on which it is judged."""
     epochs: PositiveInt = 4
-    """How often it sees the training sentences."""
+    """How many times the probe sees the training sentences."""
     batch_size: PositiveInt = 64
-    """Sentences a step."""
+    """Sentences in an update."""
     learning_rate: PositiveFloat = 1e-2
-    """Peak of Adam's rate, after 6% warm-up, before a cosine decay."""
+    """Peak of Adam's learning rate: 6% of the updates warm up to it, then a cosine decays."""
     heads: PositiveInt = 16
-    """Of the mixing probe."""
+    """Heads of the mixing probe."""
     width: PositiveInt = 256
-    """Of a position's vector in each head of the mixing probe."""
+    """Width of a position's vector in each head of the mixing probe."""
     every: NonNegativeInt = 1
-    """Probe every so many checkpoints, and always the untrained and the last one; 0: those two
+    """Probe every so many checkpoints, and the first and the last in any case; 0: those two
     alone."""
     seed: Seed = 0
-    """Of the sentences and of the probe's initial weights."""
+    """Seed of the sentences and of the probes' initial weights."""
 
     def __post_init__(self) -> None:
         if self.num_train % self.batch_size or self.num_eval % self.batch_size:
@@ -89,12 +91,12 @@ def read_accuracy(run: Path) -> pd.DataFrame:
 
 
 def probe_run(path: Path, config: NonTerminalConfig) -> None:
-    """Write `probes/nonterminals.csv` of a finished run; goes on where an interrupted probe
-    stopped, and does nothing when all is there.
+    """Write `probes/nonterminals.csv` of a finished run. An interrupted probe goes on where it
+    stopped; a complete one is left as it is.
 
     Columns: step, examples, seed, learning_rate, probe (linear or mixing), level (0 is the start),
-        accuracy over the tokens of held-out sentences,
-    and chance (that of always answering with the level's commonest symbol).
+        accuracy over the tokens of held-out sentences, and chance (the accuracy of always answering
+        with the level's commonest symbol).
 
     Raises:
         UserError: the run is missing, unfinished, in use, of another experiment, or was probed with
@@ -146,93 +148,103 @@ def probe_accuracy(
 
     Args:
         hidden: tokens `(B, T)` to hidden states `(B, T, M)`.
-        sampler: draws the sentences; those of an epoch come again in the next.
+        sampler: draws the sentences; every epoch sees the same ones.
         classes: symbols of every level, `(D,)`.
         config: how long and how.
     """
-    num_batches = config.num_train // config.batch_size
-    optim = OptimConfig((config.learning_rate,), schedule="cosine", kind="adam")
-    optimizer = make_optimizer(
-        optim, config.epochs * num_batches, jnp.float32(config.learning_rate)
+    examples = _Examples(hidden, sampler, classes, config.batch_size)
+    params = _trained(examples, seed_key(config.seed, "nonterminal-train"), config)
+    eval_key = seed_key(config.seed, "nonterminal-eval")
+    right_Nx2xD, words_N = jax.lax.map(
+        lambda i: examples.num_right(params, *examples.batch(eval_key, i)),
+        jnp.arange(config.num_eval // config.batch_size),
     )
-    train_key, eval_key = (
-        seed_key(config.seed, f"nonterminal-{part}") for part in ("train", "eval")
-    )
+    return jnp.sum(right_Nx2xD, axis=0) / jnp.sum(words_N, axis=0)
 
-    def batch(key: jax.Array, i: jax.Array) -> tuple[Sentences, jax.Array]:
-        sentences = sampler.sample(key, config.batch_size, i * config.batch_size)
-        return sentences, hidden(sentences.tokens_BxT)
 
-    def loss(params: Params, sentences: Sentences, hidden_BxTxM: jax.Array) -> jax.Array:
-        logits = both_logits(params, hidden_BxTxM, sentences.tokens_BxT != sampler.vocabulary.pad)
-        inside_BxT = (sentences.ancestors_BxTxD[..., 0] >= 0).astype(jnp.float32)
-        losses = [
-            masked_mean(
-                label_cross_entropy(
-                    of_level, sentences.ancestors_BxTxD[..., level].clip(0).astype(jnp.int32)
-                ),
-                inside_BxT,
-            )
-            for of_probe in logits
-            for level, of_level in enumerate(split_levels(of_probe, classes))
-        ]
+@dataclass(frozen=True)
+class _Examples:
+    """Sentences with their ancestors, and the hidden states of one model on them."""
+
+    hidden: Callable[[jax.Array], jax.Array]
+    sampler: Sampler
+    classes: Sequence[int]
+    batch_size: int
+
+    def batch(self, key: jax.Array, i: jax.Array) -> tuple[Sentences, jax.Array]:
+        """The i-th batch of a key's stream, with its hidden states `(B, T, M)`."""
+        sentences = self.sampler.sample(key, self.batch_size, i * self.batch_size)
+        return sentences, self.hidden(sentences.tokens_BxT)
+
+    def loss(self, params: Params, sentences: Sentences, hidden_BxTxM: jax.Array) -> jax.Array:
+        """Cross-entropy, nats: the mean over the words, summed over probes and levels."""
+        is_word_BxT = (sentences.ancestors_BxTxD[..., 0] >= 0).astype(jnp.float32)
+        losses = []
+        for logits_BxTxC, symbol_BxT in self._predictions(params, sentences, hidden_BxTxM):
+            label_BxT = symbol_BxT.clip(0).astype(jnp.int32)
+            losses.append(masked_mean(label_cross_entropy(logits_BxTxC, label_BxT), is_word_BxT))
         return jnp.stack(losses).sum()
+
+    def num_right(
+        self, params: Params, sentences: Sentences, hidden_BxTxM: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """How many ancestors each probe tells at each level, `(2, D)`, and the number of words."""
+        is_word_BxT = sentences.ancestors_BxTxD[..., 0] >= 0
+        right = [
+            jnp.sum((jnp.argmax(logits_BxTxC, -1) == symbol_BxT) & is_word_BxT)
+            for logits_BxTxC, symbol_BxT in self._predictions(params, sentences, hidden_BxTxM)
+        ]
+        return jnp.stack(right).reshape(len(PROBES), -1), jnp.sum(is_word_BxT)
+
+    def _predictions(
+        self, params: Params, sentences: Sentences, hidden_BxTxM: jax.Array
+    ) -> Iterator[tuple[jax.Array, jax.Array]]:
+        """For each probe and each level the logits, and the true symbol (-1: no word)."""
+        sources_BxT = sentences.tokens_BxT != self.sampler.vocabulary.pad
+        for of_probe in both_logits(params, hidden_BxTxM, sources_BxT):
+            for level, of_level in enumerate(split_levels(of_probe, self.classes)):
+                yield of_level, sentences.ancestors_BxTxD[..., level]
+
+
+def _trained(examples: _Examples, key: jax.Array, config: NonTerminalConfig) -> Params:
+    """The weights of both probes after all epochs over the sentences of a key."""
+    num_batches = config.num_train // config.batch_size
+    num_steps = config.epochs * num_batches
+    optim = OptimConfig((config.learning_rate,), decay="cosine", kind="adam")
+    optimizer = make_optimizer(optim, num_steps, jnp.float32(config.learning_rate))
 
     def update(carry: tuple[Params, Any], step: jax.Array) -> tuple[tuple[Params, Any], None]:
         params, state = carry
-        sentences, hidden_BxTxM = batch(train_key, step % num_batches)
-        changes, state = optimizer.update(
-            jax.grad(loss)(params, sentences, jax.lax.stop_gradient(hidden_BxTxM)), state
-        )
+        sentences, hidden_BxTxM = examples.batch(key, step % num_batches)
+        grads = jax.grad(examples.loss)(params, sentences, jax.lax.stop_gradient(hidden_BxTxM))
+        changes, state = optimizer.update(grads, state)
         return (optax.apply_updates(params, changes), state), None  # type: ignore[return-value]
 
-    def correct(i: jax.Array) -> tuple[jax.Array, jax.Array]:
-        sentences, hidden_BxTxM = batch(eval_key, i)
-        inside_BxT = sentences.ancestors_BxTxD[..., 0] >= 0
-        right = [
-            jnp.sum(
-                (jnp.argmax(of_level, -1) == sentences.ancestors_BxTxD[..., level]) & inside_BxT
-            )
-            for of_probe in both_logits(
-                params, hidden_BxTxM, sentences.tokens_BxT != sampler.vocabulary.pad
-            )
-            for level, of_level in enumerate(split_levels(of_probe, classes))
-        ]
-        return jnp.stack(right).reshape(len(PROBES), -1), jnp.sum(inside_BxT)
-
-    length = sampler.longest + 2
-    hidden_BxTxM = batch(train_key, jnp.int32(0))[1]
+    _, hidden_BxTxM = examples.batch(key, jnp.int32(0))
     params = init_probes(
         seed_key(config.seed, "nonterminal-init"),
         config,
-        length,
+        examples.sampler.longest + 2,
         hidden_BxTxM.shape[-1],
-        sum(classes),
+        sum(examples.classes),
     )
-    # Derived from the hidden states, not constants, so that shard_map knows that they vary over
-    # lanes.
-    params = jax.tree.map(
-        lambda leaf: leaf + 0 * hidden_BxTxM.ravel()[0].astype(leaf.dtype), params
-    )
-    start = (
-        params,
-        jax.tree.map(
-            lambda leaf: leaf + (0 * hidden_BxTxM.ravel()[0]).astype(leaf.dtype),
-            optimizer.init(params),
-        ),
-    )
-    (params, _), _ = jax.lax.scan(update, start, jnp.arange(config.epochs * num_batches))
-    right_2xD, count = jax.tree.map(
-        lambda part: jnp.sum(part, axis=0),
-        jax.lax.map(correct, jnp.arange(config.num_eval // config.batch_size)),
-    )
-    return right_2xD / count
+    params = _varying_with(hidden_BxTxM, params)
+    start = params, _varying_with(hidden_BxTxM, optimizer.init(params))
+    (params, _), _ = jax.lax.scan(update, start, jnp.arange(num_steps))
+    return params
+
+
+def _varying_with(array: jax.Array, tree: TreeT) -> TreeT:
+    """The same values, derived from an array: shard_map takes constants to be the same for all
+    lanes, and a loop's state must vary from the start if it does later."""
+    zero = 0 * array.ravel()[0]
+    return jax.tree.map(lambda leaf: leaf + zero.astype(leaf.dtype), tree)
 
 
 def init_probes(
     key: jax.Array, config: NonTerminalConfig, length: int, hidden_size: int, num_outputs: int
 ) -> Params:
-    """Untrained weights of both probes; all levels' classes stand side by side in `num_outputs`."""
+    """Untrained weights of both probes; `num_outputs` counts the symbols of all levels."""
     positions_key, linear_key, mixing_key = jax.random.split(key, 3)
     scale = hidden_size**-0.5
     return {
@@ -257,20 +269,22 @@ def init_probes(
 def both_logits(
     params: Params, hidden_BxTxM: jax.Array, sources_BxT: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Logits `(B, T, C)` of the linear and of the mixing probe, which averages over the sources
-    alone."""
+    """Logits `(B, T, C)` of the linear and of the mixing probe.
+
+    Args:
+        params: as from `init_probes`.
+        hidden_BxTxM: what both read.
+        sources_BxT: the positions over which the mixing probe averages.
+    """
     linear, mixing = params["linear"], params["mixing"]
     linear_BxTxC = hidden_BxTxM @ linear["kernel_MxC"] + linear["bias_C"][None, None]
-    scores_HxTxS = jnp.einsum("hkt,hks->hts", mixing["positions_HxKxT"], mixing["positions_HxKxT"])
-    weights_BxHxTxS = jax.nn.softmax(
-        scores_HxTxS[None], axis=-1, where=sources_BxT[:, None, None, :]
+    scores_HxTxT = jnp.einsum("hkt,hks->hts", mixing["positions_HxKxT"], mixing["positions_HxKxT"])
+    weights_BxHxTxT = jax.nn.softmax(
+        scores_HxTxT[None], axis=-1, where=sources_BxT[:, None, None, :]
     )
-    mixed_BxHxTxM = jnp.einsum("bhts,bsm->bhtm", weights_BxHxTxS, hidden_BxTxM)
-    return (
-        linear_BxTxC,
-        jnp.einsum("bhtm,hmc->btc", mixed_BxHxTxM, mixing["kernel_HxMxC"])
-        + mixing["bias_C"][None, None],
-    )
+    mixed_BxHxTxM = jnp.einsum("bhts,bsm->bhtm", weights_BxHxTxT, hidden_BxTxM)
+    mixing_BxTxC = jnp.einsum("bhtm,hmc->btc", mixed_BxHxTxM, mixing["kernel_HxMxC"])
+    return linear_BxTxC, mixing_BxTxC + mixing["bias_C"][None, None]
 
 
 def split_levels(logits_xC: jax.Array, classes: Sequence[int]) -> list[jax.Array]:
@@ -295,16 +309,13 @@ def _chance(sampler: Sampler, classes: Sequence[int], config: NonTerminalConfig)
     ancestors_BxTxD = sampler.sample(
         seed_key(config.seed, "nonterminal-eval"), config.num_eval
     ).ancestors_BxTxD
-    inside = jnp.sum(ancestors_BxTxD[..., 0] >= 0)
-    return (
-        jnp.stack(
-            [
-                jnp.bincount(ancestors_BxTxD[..., level].ravel() + 1, length=count + 1)[1:].max()
-                for level, count in enumerate(classes)
-            ]
-        )
-        / inside
-    )
+    num_words = jnp.sum(ancestors_BxTxD[..., 0] >= 0)
+    commonest = []
+    for level, num_symbols in enumerate(classes):
+        # Padding, -1, is counted first and left out.
+        index = ancestors_BxTxD[..., level].ravel() + 1
+        commonest.append(jnp.bincount(index, length=num_symbols + 1)[1:].max())
+    return jnp.stack(commonest) / num_words
 
 
 def _rows(

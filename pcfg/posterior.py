@@ -1,5 +1,5 @@
-"""Bayes-optimal masked prediction: what the best possible model knows about a token, and the
-ceiling that it puts on accuracy and loss.
+"""Bayes-optimal masked prediction: what the best possible model knows about a token, and its
+accuracy and loss, which no other model can beat.
 
 A sentence is drawn, and each position is selected independently with probability s. A selected
 token becomes MASK, stays, or is replaced by a random terminal with probabilities (m, k, r), m + k +
@@ -12,9 +12,9 @@ r = 1; the loss counts selected positions only. With x_t the true token and o_t 
         P(o | x) = s m                                        for o = MASK
         P(o | x) = (1 - s) [o = x] + s (k [o = x] + r / V)    for o a terminal
 
-A model is scored at t because t is selected, so that its best prediction there is P(x_t | all of o,
-length, t selected). Positions are selected independently of each other and of the sentence; hence,
-by Bayes' rule,
+A model is scored at t because t is selected. Its best prediction there is P(x_t | all of o, length,
+t selected). Positions are selected independently of each other and of the sentence, so that by
+Bayes' rule
 
     P(x_t = v | o, length, t selected)
         is proportional to  P(x_t = v | o elsewhere, length) P(o_t | x_t = v, t selected)
@@ -34,10 +34,14 @@ from pcfg.grammar import Grammar
 from pcfg.inside import leave_one_out
 
 Selection = Literal["unknown", "known", "hidden"]
-"""What a model is told about the other positions: `unknown`, the corrupted sentence and nothing
-else, as in BERT; `known`, also which positions were selected; `hidden`, which were selected but not
-what stands there, as with the published code's attention mask, which leaves out all of them. The
-token at the scored position itself is seen in all cases."""
+"""What a model is told about the other positions.
+
+unknown: the corrupted sentence and nothing else, as in BERT.
+known: also which positions were selected.
+hidden: which positions were selected, but not the tokens there; the published code's attention mask
+    leaves them out.
+
+In all cases the model sees the token at the scored position."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +51,9 @@ class Channel:
     rate: float = 0.3
     """s: probability that a position is selected."""
     mask: float = 0.8
-    """m: of a selected token to become MASK ..."""
+    """m: probability that a selected token becomes MASK."""
     random: float = 0.1
-    """r: ... and to become a terminal drawn uniformly from all V, its own value included."""
+    """r: probability that it becomes a terminal drawn uniformly from all V, itself included."""
 
     def __post_init__(self) -> None:
         if not (0 < self.rate <= 1 and min(self.mask, self.random, self.keep) >= -1e-9):
@@ -64,12 +68,15 @@ class Channel:
         return 1 - self.mask - self.random
 
     def likelihood(self, num_terminals: int, selected: bool | None) -> np.ndarray:
-        """P(observed | true) `(V + 1, V)`, the last row for MASK; given that the position is
-        selected or is not, or None: averaged over the two."""
+        """P(observed | true) `(V + 1, V)`; the last row is MASK.
+
+        Args:
+            num_terminals: V.
+            selected: whether the position is selected; None: averaged over both cases.
+        """
         same, masked = np.eye(num_terminals), np.full((1, num_terminals), self.mask)
-        if_selected = np.concatenate(
-            [max(self.keep, 0) * same + self.random / num_terminals, masked]
-        )
+        seen = max(self.keep, 0) * same + self.random / num_terminals
+        if_selected = np.concatenate([seen, masked])
         if_not = np.concatenate([same, np.zeros((1, num_terminals))])
         if selected is None:
             return self.rate * if_selected + (1 - self.rate) * if_not
@@ -83,24 +90,24 @@ class Ceiling:
     accuracy: float
     """Mean probability of the most probable token: the expected accuracy given what is observed."""
     accuracy_here: float
-    """Part of these positions whose most probable token is the true one: the same in expectation,
-    with the luck of this sample."""
+    """Share of these positions whose most probable token is the true one: an unbiased but noisier
+    estimate of `accuracy`."""
     cross_entropy: float
     """Mean entropy, nats: the expected loss given what is observed."""
     cross_entropy_here: float
-    """Mean of -ln P(true token), nats: the same in expectation; what a model's loss on these very
-    positions is compared with."""
+    """Mean of -ln P(true token), nats: an unbiased estimate of `cross_entropy`, to compare with a
+    model's loss on the same positions."""
     accuracy_error: float
-    """Standard error of `accuracy` as an estimate of the ceiling over all sentences; positions of
-    one sentence are not independent ..."""
+    """Standard error of `accuracy` as an estimate over all sentences, which are taken to be
+    independent; positions of one sentence are not."""
     cross_entropy_error: float
-    """... and of `cross_entropy`."""
+    """Standard error of `cross_entropy`."""
     num_positions: int
 
 
 def plain_log_evidence(tokens_BxT: np.ndarray, num_terminals: int) -> np.ndarray:
-    """Log-likelihood `(B, T, V)` of clean tokens: 0 for the one observed and -inf for others, all 0
-    where it is no terminal (MASK)."""
+    """Log-likelihood `(B, T, V)` of clean tokens: 0 for the observed terminal and -inf for all
+    others; 0 for all where none was observed (MASK)."""
     is_unknown_BxT = (tokens_BxT < 0) | (tokens_BxT >= num_terminals)
     same_BxTxV = tokens_BxT[..., None] == np.arange(num_terminals)[None, None]
     return np.where(same_BxTxV | is_unknown_BxT[..., None], 0.0, -np.inf)
@@ -201,8 +208,8 @@ def ceiling(
     only_masked: bool = False,
     part: int | None = None,
 ) -> Ceiling:
-    """The scores of `optimal_prediction` on the selected positions of a set of sentences; no model
-    can expect better ones.
+    """The scores of `optimal_prediction` on the selected positions of a set of sentences. No model
+    has better ones in expectation.
 
     Args:
         grammar: what the sentences come from.
@@ -212,18 +219,17 @@ def ceiling(
         length_B: number of terminals of every sentence.
         channel: what corrupted them.
         selection: what the model is told about the other positions.
-        only_masked: score the selected positions that became MASK only.
+        only_masked: score only those selected positions that became MASK.
         part: sentences computed at one time.
 
     Raises:
         UserError: no position is scored, or a sentence cannot have come from the grammar by way of
             the channel.
     """
+    num_terminals = len(grammar.terminals)
     scored_BxT = selected_BxT & (np.arange(tokens_BxT.shape[1])[None] < length_B[:, None])
     if only_masked:
-        scored_BxT = scored_BxT & (
-            _observed(tokens_BxT, len(grammar.terminals)) == len(grammar.terminals)
-        )
+        scored_BxT = scored_BxT & (_observed(tokens_BxT, num_terminals) == num_terminals)
     prediction_NxV = optimal_prediction(
         grammar, tokens_BxT, length_B, channel, selection, selected_BxT, part
     )[scored_BxT]
@@ -234,7 +240,17 @@ def ceiling(
             f"a sentence cannot come from grammar {grammar.name} by this corruption; do grammar,"
             " start level and masking fit?"
         )
-    true_N, sentence_N = true_BxT[scored_BxT], np.nonzero(scored_BxT)[0]
+    return _scores(prediction_NxV, true_BxT[scored_BxT], np.nonzero(scored_BxT)[0])
+
+
+def _scores(prediction_NxV: np.ndarray, true_N: np.ndarray, sentence_N: np.ndarray) -> Ceiling:
+    """The scores of predictions at N positions.
+
+    Args:
+        prediction_NxV: distributions over the terminals.
+        true_N: the true terminals.
+        sentence_N: the sentence of each position.
+    """
     largest_N, entropy_N = np.max(prediction_NxV, axis=1), entropy(prediction_NxV)
     with np.errstate(divide="ignore"):
         here = -float(np.mean(np.log(np.take_along_axis(prediction_NxV, true_N[:, None], axis=1))))
@@ -258,19 +274,18 @@ def entropy(probabilities_xV: np.ndarray) -> np.ndarray:
 
 def _clustered_error(score_N: np.ndarray, sentence_N: np.ndarray) -> float:
     """Standard error of the mean of scores that are independent between sentences only."""
-    return float(
-        np.sqrt(np.sum(np.bincount(sentence_N, score_N - np.mean(score_N)) ** 2)) / len(score_N)
-    )
+    by_sentence = np.bincount(sentence_N, score_N - np.mean(score_N))
+    return float(np.sqrt(np.sum(by_sentence**2)) / len(score_N))
 
 
 def _observed(tokens_BxT: np.ndarray, num_terminals: int) -> np.ndarray:
-    """Row of the channel's likelihood that belongs to every token."""
+    """The row of the channel's likelihood for every token; the last one for what is no terminal."""
     return np.where((tokens_BxT < 0) | (tokens_BxT >= num_terminals), num_terminals, tokens_BxT)
 
 
 def _times_evidence(others_BxTxV: np.ndarray, log_evidence_BxTxV: np.ndarray) -> np.ndarray:
-    """Normalised product of what is known from elsewhere and from the position itself; zero where
-    they contradict each other."""
+    """The normalised product of two distributions: from all other positions, and from a position's
+    own evidence. Zero where they exclude each other."""
     largest_BxTx1 = np.max(log_evidence_BxTxV, axis=-1, keepdims=True)
     own_BxTxV = np.exp(log_evidence_BxTxV - np.where(np.isfinite(largest_BxTx1), largest_BxTx1, 0))
     joint_BxTxV = others_BxTxV * own_BxTxV

@@ -47,7 +47,7 @@ def _adam(rates: tuple[float, ...], warmup_fraction: float = 0.06) -> OptimConfi
     # published runs.
     return OptimConfig(
         rates,
-        schedule="cosine",
+        decay="cosine",
         warmup_fraction=warmup_fraction,
         kind="adam",
         betas=(0.9, 0.95),

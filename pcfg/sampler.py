@@ -1,9 +1,9 @@
 """Sentences of a grammar, drawn on the device: every level of all derivations is expanded at once,
 in arrays of fixed shapes.
 
-A level of one derivation is an array of N symbols, N the most that any derivation has there; of
-these the first `count` are in use. Each symbol draws an alternative; the running sum of the numbers
-of children tells where each symbol's children stand in the next level, and they are written there.
+A level of one derivation is an array of N places for symbols, as many as the largest derivation
+needs; the first `count` are in use. The symbol in each place draws an alternative. The running sum
+of the numbers of children tells where its children stand in the next level, an array of T places.
 `benchmarks/pcfg_sampler.py` compares the speed with that of plain recursions.
 """
 
@@ -20,15 +20,15 @@ from pcfg.grammar import Grammar
 from pcfg.vocabulary import Vocabulary
 
 DRAWS = 2**32
-"""Values of one draw: a rule's probability is rounded to a multiple of 1 / DRAWS."""
+"""The number of values of one draw. Probabilities are rounded to multiples of 1 / DRAWS."""
 MAX_LENGTH = 2**20
-"""Tokens of the longest sentence: far more than a model can read, far fewer than fill the
+"""The most tokens of a grammar's longest sentence: more than a model can read, too few to fill the
 memory."""
 
 
 class Sentences(NamedTuple):
-    """Sentences and their derivations. T = longest sentence + 2; D = depth of the grammar. What a
-    compiled caller does not use costs nothing."""
+    """Sentences and their derivations. T is the length of the longest sentence + 2, D the depth of
+    the grammar. A field that a compiled caller does not use costs nothing."""
 
     tokens_BxT: jax.Array
     """BOS, terminals, EOS, then PAD; int32."""
@@ -43,15 +43,15 @@ class Sentences(NamedTuple):
 
 
 class LevelTable(NamedTuple):
-    """The rules of one level as arrays, S symbols by A alternatives (by C children), filled up to
-    the largest number."""
+    """The rules of one level as arrays: symbols x alternatives (x children), filled up to the
+    largest numbers."""
 
-    last_draw_SxA: np.ndarray
-    """The largest draw that means this alternative, uint32; DRAWS - 1 from the last alternative
+    last_draw_YxX: np.ndarray
+    """The largest draw that chooses this alternative, uint32; DRAWS - 1 from the last alternative
     on."""
-    count_SxA: np.ndarray
+    count_YxX: np.ndarray
     """Number of children."""
-    children_SxAxC: np.ndarray
+    children_YxXxJ: np.ndarray
     """Children, as indices into the next level."""
     width: int
     """The most symbols that a derivation has in this level."""
@@ -62,22 +62,21 @@ class Sampler:
     """Draws sentences of one grammar; made by `make_sampler`."""
 
     vocabulary: Vocabulary
-    start_draws_A: np.ndarray
-    """The largest draw that means each start symbol, uint32."""
+    start_draws_X: np.ndarray
+    """The largest draw that chooses each start symbol, uint32."""
     tables: tuple[LevelTable, ...]
     """One for each level above the terminals, from the start down."""
     longest: int
     """Terminals in the longest sentence."""
     index_type: type[np.signedinteger]
-    """Of `Sentences.ancestors_BxTxD`."""
+    """The type of `Sentences.ancestors_BxTxD`."""
 
     @functools.partial(jax.jit, static_argnames=("self", "num_sentences"))
     def sample(self, key: jax.Array, num_sentences: int, first: int | jax.Array = 0) -> Sentences:
-        """Draw sentences `first` to `first + num_sentences - 1` of the stream of a key; compiled,
-        on its own or as a part of what calls it.
+        """Draw sentences `first` to `first + num_sentences - 1` of a key's stream; compiled.
 
-        Sentence i is a function of fold_in(key, i), so that the stream is the same however it is
-        split into batches or over devices.
+        Sentence i is a function of fold_in(key, i). So the stream is the same however it is split
+        into batches or over devices.
         """
         indices_B = jnp.asarray(first, jnp.uint32) + jnp.arange(num_sentences, dtype=jnp.uint32)
         return jax.vmap(lambda index: self._sentence(jax.random.fold_in(key, index)))(indices_B)
@@ -85,60 +84,46 @@ class Sampler:
     def _sentence(self, key: jax.Array) -> Sentences:
         """One sentence, as `Sentences` without the axis B."""
         draws = jax.random.bits(key, (1 + sum(table.width for table in self.tables),), jnp.uint32)
-        symbols_N, count = chosen(draws[:1], self.start_draws_A[None]), jnp.int32(1)
-        ancestors_NxL = jnp.zeros((1, 0), self.index_type)
-        # Last below one ancestor is last below all lower ones too, so that the highest such level
-        # says it all.
+        symbols_N, count = chosen(draws[:1], self.start_draws_X[None]), jnp.int32(1)
+        ancestors_NxD = jnp.zeros((1, 0), self.index_type)
+        # The last token below an ancestor is the last one below all its lower ancestors too, so
+        # that the highest such level says it all.
         ends_from_N = jnp.zeros(1, jnp.int32)
-        offset, widths = 1, [*(table.width for table in self.tables[1:]), self.longest]
+        offset = 1
+        widths = [*(table.width for table in self.tables[1:]), self.longest]
         for level, (table, width) in enumerate(zip(self.tables, widths, strict=True)):
             draws_N, offset = draws[offset : offset + table.width], offset + table.width
-            parent_M, child_M, is_last_M, count = _expand(table, width, draws_N, symbols_N, count)
-            ancestors_NxL = _take(
-                jnp.concatenate(
-                    [ancestors_NxL, symbols_N[:, None].astype(self.index_type)], axis=1
-                ),
-                parent_M,
-            )
-            ends_from_N = jnp.where(is_last_M, _take(ends_from_N, parent_M), level + 1)
-            symbols_N = child_M
-        return self._framed(
-            symbols_N,
-            count,
-            ancestors_NxL,
-            jnp.arange(len(self.tables))[None] >= ends_from_N[:, None],
-        )
+            parent_T, child_T, is_last_T, count = _expand(table, width, draws_N, symbols_N, count)
+            own_Nx1 = symbols_N[:, None].astype(self.index_type)
+            ancestors_NxD = _take(jnp.concatenate([ancestors_NxD, own_Nx1], axis=1), parent_T)
+            ends_from_N = jnp.where(is_last_T, _take(ends_from_N, parent_T), level + 1)
+            symbols_N = child_T  # the places of the next level are those of the next pass
+        ends_NxD = jnp.arange(len(self.tables))[None] >= ends_from_N[:, None]
+        return self._framed(symbols_N, count, ancestors_NxD, ends_NxD)
 
     def _framed(
-        self, tokens_M: jax.Array, count: jax.Array, ancestors_MxD: jax.Array, ends_MxD: jax.Array
+        self, tokens_N: jax.Array, count: jax.Array, ancestors_NxD: jax.Array, ends_NxD: jax.Array
     ) -> Sentences:
-        """Between BOS and EOS; what stands beyond `count` is blanked."""
-        vocabulary, inside_M = self.vocabulary, jnp.arange(self.longest) < count
-        tokens_T = jnp.pad(
-            jnp.where(inside_M, tokens_M, vocabulary.pad), 1, constant_values=vocabulary.pad
-        )
-        tokens_T = (
-            jnp.where(jnp.arange(self.longest + 2) == count + 1, vocabulary.eos, tokens_T)
-            .at[0]
-            .set(vocabulary.bos)
-        )
-        ancestors_MxD, ends_MxD = (
-            jnp.where(inside_M[:, None], ancestors_MxD, -1),
-            inside_M[:, None] & ends_MxD,
-        )
+        """The sentence between BOS and EOS; places beyond `count` are blanked."""
+        vocabulary, inside_N = self.vocabulary, jnp.arange(self.longest) < count
+        words_N = jnp.where(inside_N, tokens_N, vocabulary.pad)
+        tokens_T = jnp.pad(words_N, 1, constant_values=vocabulary.pad)
+        is_eos_T = jnp.arange(self.longest + 2) == count + 1
+        tokens_T = jnp.where(is_eos_T, vocabulary.eos, tokens_T).at[0].set(vocabulary.bos)
+        ancestors_NxD = jnp.where(inside_N[:, None], ancestors_NxD, -1)
+        ends_NxD = inside_N[:, None] & ends_NxD
         around = ((1, 1), (0, 0))
         return Sentences(
             tokens_T.astype(jnp.int32),
             count,
-            jnp.pad(ancestors_MxD, around, constant_values=-1),
-            jnp.pad(ends_MxD, around),
+            jnp.pad(ancestors_NxD, around, constant_values=-1),
+            jnp.pad(ends_NxD, around),
         )
 
 
 @functools.lru_cache(maxsize=16)
 def make_sampler(grammar: Grammar) -> Sampler:
-    """The sampler of a grammar; of equal grammars the same one, so that what is compiled with it is
-    shared.
+    """The sampler of a grammar. Equal grammars have the same one, and so share compiled programs.
 
     Raises:
         UserError: its sentences are too long for arrays.
@@ -151,76 +136,72 @@ def make_sampler(grammar: Grammar) -> Sampler:
     start = np.full((1, len(grammar.levels[0])), 1 / len(grammar.levels[0]))
     return Sampler(
         vocabulary=Vocabulary(len(grammar.terminals)),
-        start_draws_A=last_draws(start)[0],
+        start_draws_X=last_draws(start)[0],
         tables=tuple(_table(grammar, level) for level in range(grammar.depth)),
         longest=longest,
         index_type=np.int8 if max(map(len, grammar.levels)) <= np.iinfo(np.int8).max else np.int32,
     )
 
 
-def last_draws(probabilities_SxA: np.ndarray) -> np.ndarray:
-    """Alternative a means the draws after `last_draws[a - 1]` up to and with `last_draws[a]`;
-    uint32, `(S, A)` each.
+def last_draws(probabilities_YxX: np.ndarray) -> np.ndarray:
+    """The largest draw that chooses each alternative, from probabilities; uint32, `(Y, X)` each.
 
-    Every alternative's share of the draws is off by at most 1 / DRAWS. Filled up with alternatives
-    of probability 0, which no draw means.
+    Alternative a is chosen by the draws above `last_draws[a - 1]`, up to and with `last_draws[a]`.
+    Its share of all draws is off by at most 1 / DRAWS. An alternative of probability 0, which only
+    fills up the array, is never chosen.
     """
-    boundaries_SxA = np.rint(np.cumsum(probabilities_SxA, axis=1) * DRAWS)
+    boundaries_YxX = np.rint(np.cumsum(probabilities_YxX, axis=1) * DRAWS)
     # Sums end at 1 only up to rounding: the last alternative takes the rest, whatever it is.
-    boundaries_SxA[
-        np.arange(probabilities_SxA.shape[1])
-        >= np.count_nonzero(probabilities_SxA, axis=1, keepdims=True) - 1
-    ] = DRAWS
-    return (np.clip(boundaries_SxA, 1, DRAWS) - 1).astype(np.uint32)
+    last_Yx1 = np.count_nonzero(probabilities_YxX, axis=1, keepdims=True) - 1
+    boundaries_YxX[np.arange(probabilities_YxX.shape[1]) >= last_Yx1] = DRAWS
+    return (np.clip(boundaries_YxX, 1, DRAWS) - 1).astype(np.uint32)
 
 
 def _table(grammar: Grammar, level: int) -> LevelTable:
-    symbols, index = (
-        grammar.levels[level],
-        {symbol: i for i, symbol in enumerate(grammar.levels[level + 1])},
-    )
+    symbols = grammar.levels[level]
+    index = {symbol: i for i, symbol in enumerate(grammar.levels[level + 1])}
     rules = [grammar.rules[symbol] for symbol in symbols]
     most_rules = max(map(len, rules))
     most_children = max(len(rule.children) for alternatives in rules for rule in alternatives)
-    probabilities_SxA = np.zeros((len(symbols), most_rules))
-    count_SxA = np.zeros((len(symbols), most_rules), np.int32)
-    children_SxAxC = np.zeros((len(symbols), most_rules, most_children), np.int32)
+    probabilities_YxX = np.zeros((len(symbols), most_rules))
+    count_YxX = np.zeros((len(symbols), most_rules), np.int32)
+    children_YxXxJ = np.zeros((len(symbols), most_rules, most_children), np.int32)
     for s, alternatives in enumerate(rules):
         for a, rule in enumerate(alternatives):
-            probabilities_SxA[s, a], count_SxA[s, a] = rule.probability, len(rule.children)
-            children_SxAxC[s, a, : len(rule.children)] = [index[child] for child in rule.children]
+            probabilities_YxX[s, a], count_YxX[s, a] = rule.probability, len(rule.children)
+            children_YxXxJ[s, a, : len(rule.children)] = [index[child] for child in rule.children]
     return LevelTable(
-        last_draws(probabilities_SxA), count_SxA, children_SxAxC, grammar.width_bounds(level)[1]
+        last_draws(probabilities_YxX), count_YxX, children_YxXxJ, grammar.width_bounds(level)[1]
     )
 
 
 def _expand(
     table: LevelTable, width: int, draws_N: jax.Array, symbols_N: jax.Array, count: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """The next level: each place's parent, symbol, and whether it is its parent's last child,
-    `(width,)` each; and how many places are in use."""
-    most_rules, most_children = table.children_SxAxC.shape[1:]
-    flat_N = symbols_N * most_rules + chosen(draws_N, _take(table.last_draw_SxA, symbols_N))
+    """The next level: the parent in each of its places, the symbol, and whether that is the last
+    child of its parent, `(T,)` each with T = `width`; and the number of places in use."""
+    most_rules, most_children = table.children_YxXxJ.shape[1:]
+    flat_N = symbols_N * most_rules + chosen(draws_N, _take(table.last_draw_YxX, symbols_N))
     count_N = jnp.where(
-        jnp.arange(table.width) < count, _take(table.count_SxA.reshape(-1), flat_N), 0
+        jnp.arange(table.width) < count, _take(table.count_YxX.reshape(-1), flat_N), 0
     )
     after_N = jnp.cumsum(count_N)
-    nth_C = jnp.arange(most_children)[None]
-    # A child that there is not goes to the place `width`, which is none.
-    place_NxC = jnp.where(nth_C < count_N[:, None], (after_N - count_N)[:, None] + nth_C, width)
-    empty_M = jnp.zeros(width, jnp.int32)
-    child_M = empty_M.at[place_NxC].set(
-        _take(table.children_SxAxC.reshape(-1, most_children), flat_N), mode="drop"
+    nth_J = jnp.arange(most_children)[None]
+    # Children that do not exist go to the place `width`, which does not exist either.
+    place_NxJ = jnp.where(nth_J < count_N[:, None], (after_N - count_N)[:, None] + nth_J, width)
+    empty_T = jnp.zeros(width, jnp.int32)
+    child_T = empty_T.at[place_NxJ].set(
+        _take(table.children_YxXxJ.reshape(-1, most_children), flat_N), mode="drop"
     )
-    parent_M = empty_M.at[place_NxC].set(jnp.arange(table.width)[:, None], mode="drop")
-    return parent_M, child_M, empty_M.astype(bool).at[after_N - 1].set(True), after_N[-1]
+    parent_T = empty_T.at[place_NxJ].set(jnp.arange(table.width)[:, None], mode="drop")
+    return parent_T, child_T, empty_T.astype(bool).at[after_N - 1].set(True), after_N[-1]
 
 
-def chosen(draws_N: jax.Array, last_draw_NxA: jax.Array | np.ndarray) -> jax.Array:
-    """Index of the alternative that each draw means."""
-    return jnp.sum(draws_N[:, None] > last_draw_NxA, axis=1, dtype=jnp.int32)
+def chosen(draws_N: jax.Array, last_draw_NxX: jax.Array | np.ndarray) -> jax.Array:
+    """Index of the alternative that each draw chooses."""
+    return jnp.sum(draws_N[:, None] > last_draw_NxX, axis=1, dtype=jnp.int32)
 
 
 def _take(values: jax.Array | np.ndarray, indices: jax.Array) -> jax.Array:
-    """`values[indices]`, all indices being in range."""
+    """`values[indices]` without a check: all indices are in range."""
     return jnp.asarray(values).at[indices].get(mode="promise_in_bounds")

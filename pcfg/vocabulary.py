@@ -8,40 +8,39 @@ import jax
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The ids. PAD is an id of its own, whereas in the published code it is the model's default 0,
-    which is also a terminal."""
+    """The ids. PAD has one of its own; in the published code it is 0, which is also a terminal."""
 
     num_terminals: int
     """Terminals are 0 to `num_terminals` - 1."""
 
     @property
     def terminal_ids(self) -> range:
-        """Of the terminals."""
+        """Ids of the terminals."""
         return range(self.num_terminals)
 
     @property
     def bos(self) -> int:
-        """Before every sentence."""
+        """BOS, before every sentence."""
         return self.num_terminals
 
     @property
     def eos(self) -> int:
-        """After every sentence."""
+        """EOS, after every sentence."""
         return self.num_terminals + 1
 
     @property
     def pad(self) -> int:
-        """After EOS, up to the longest sentence."""
+        """PAD, after EOS up to the length of the longest sentence."""
         return self.num_terminals + 2
 
     @property
     def mask(self) -> int:
-        """In place of a token to be predicted."""
+        """MASK, in place of a token to be predicted."""
         return self.num_terminals + 3
 
     @property
     def size(self) -> int:
-        """Ids in all."""
+        """The number of ids."""
         return self.num_terminals + 4
 
     def is_terminal(self, tokens: jax.Array) -> jax.Array:

@@ -1,9 +1,8 @@
-"""Where the loss drops, told while a run trains.
+"""Tells while a run trains where its loss drops.
 
-The detector of three phases (common/judge/phases.py) looks at a whole curve and knows no level
-beforehand. A ring of checkpoints needs one: the plateau is that of a model that sees two tokens,
-whose loss is exact (pcfg/ngrams.py) and lies within a few hundredths of where the teachers' drops
-begin (B1).
+The detector of three phases (common/judge/phases.py) needs the whole curve. A ring of checkpoints
+needs the level of the plateau beforehand. It is the loss of the best model that sees two tokens:
+exact (pcfg/ngrams.py), and within a few hundredths of where the teachers' drops begin (B1).
 """
 
 from common.base.errors import UserError
@@ -14,11 +13,12 @@ from pcfg.ngrams import window_optimum
 
 PLATEAU_WINDOW = 2
 BEGIN, DONE = 0.06, 0.5
-"""Parts of the plateau's loss that are gone when the drop begins and when it is done."""
+"""Shares of the plateau's loss that are gone when the drop begins, and when it is done."""
 
 
 def watch_of(config: TrainConfig | StudentConfig) -> Watch:
-    """The loss on held-out sentences, from the best 2-gram model's down to half of it.
+    """What to watch: the loss on held-out sentences, from that of the best 2-gram model to its
+    half.
 
     Raises:
         UserError: the loss counts BOS and EOS too, of which the grammar knows nothing.

@@ -1,5 +1,5 @@
-"""M_robust and M_close of the Bayes-optimal predictor: how much the best prediction depends on the
-n-gram around a token (paper section 4).
+"""M_robust and M_close of the Bayes-optimal prediction: how much it depends on the n-gram around a
+token (paper section 4).
 
 Windows are those of common/sequence/ngram.py, which probes models in the same way.
 """
@@ -18,13 +18,13 @@ from pcfg.posterior import Channel, Selection, channel_log_evidence
 
 
 class Distances(NamedTuple):
-    """Total variation in [0, 1] for every target; the published code's L1 norm is twice as much."""
+    """Total variation, in [0, 1], from the prediction with only the target masked, for N targets.
+    The published code's L1 norm is twice as much."""
 
     robust_N: np.ndarray
-    """Between the predictions with only the target masked and with its whole window masked."""
+    """To the prediction with the whole window masked."""
     close_N: np.ndarray
-    """Between the predictions with only the target masked and with everything outside its window
-    masked too (the target stays masked)."""
+    """To the prediction with the target and everything outside its window masked."""
 
 
 def window_distances(
@@ -37,13 +37,13 @@ def window_distances(
     selection: Selection = "unknown",
     part: int | None = None,
 ) -> Distances:
-    """How far hiding the window, or all but the window, moves the best prediction of each target.
+    """How far the best prediction of each target moves when its window is masked, or all but its
+    window.
 
-    Exactly the stated positions are masked, all others are clean, and the length is known. Whether
-    the others are known to be clean depends on what the model is told: under `unknown` each is what
-    the channel shows, wrong with a small probability, as it was in all that a model was trained on;
-    under `known` and `hidden` a token that is seen is the true one. A window is cut off at the ends
-    of its sentence.
+    The stated positions are masked, all others are clean, and the length is known. `selection`
+    decides whether the others are known to be clean. Under `unknown` each of them is wrong with the
+    channel's small probability, as in the sentences that a model was trained on. Under `known` and
+    `hidden` a visible token is the true one. A window ends where its sentence does.
 
     Args:
         grammar: what the sentences come from.
@@ -59,15 +59,15 @@ def window_distances(
         UserError: a target lies outside its sentence, or a sentence cannot have come from the
             grammar by way of the channel.
     """
-    sentence_N, target_N = (np.asarray([pair[i] for pair in targets], int) for i in (0, 1))
+    sentence_N = np.asarray([sentence for sentence, _ in targets], int)
+    target_N = np.asarray([position for _, position in targets], int)
     if np.any((target_N < 0) | (target_N >= length_B[sentence_N])):
         raise UserError("a target position lies outside its sentence")
-    nothing_BxT = np.zeros(tokens_BxT.shape, bool)
-    evidence_BxTxV = channel_log_evidence(
-        tokens_BxT, channel, len(grammar.terminals), selection, nothing_BxT
-    )
-    # What all others say about a position leaves out its own evidence, so one pass over the whole
-    # sentence masks each target in turn.
+    none_BxT = np.zeros(tokens_BxT.shape, bool)
+    num_terminals = len(grammar.terminals)
+    evidence_BxTxV = channel_log_evidence(tokens_BxT, channel, num_terminals, selection, none_BxT)
+    # One pass over a sentence masks each target in turn: the prediction at a position leaves out
+    # the position's own evidence.
     log_z_B, whole_BxTxV = leave_one_out(grammar, evidence_BxTxV, length_B, part=part)
     if not np.isfinite(log_z_B[sentence_N]).all():
         raise UserError(
@@ -75,10 +75,11 @@ def window_distances(
         )
     whole_NxV = whole_BxTxV[sentence_N, target_N]
     in_window_NxT = np.asarray(in_window(jnp.asarray(target_N), tokens_BxT.shape[1], n))
-    distances = []
-    for masked_NxT in (in_window_NxT, ~in_window_NxT):
+
+    def distance_if_masked(masked_NxT: np.ndarray) -> np.ndarray:
         masked_NxTxV = np.where(masked_NxT[..., None], 0.0, evidence_BxTxV[sentence_N])
         _, others_NxTxV = leave_one_out(grammar, masked_NxTxV, length_B[sentence_N], part=part)
         moved_NxV = np.abs(others_NxTxV[np.arange(len(target_N)), target_N] - whole_NxV)
-        distances.append(np.sum(moved_NxV, axis=-1) / 2)
-    return Distances(*distances)
+        return np.sum(moved_NxV, axis=-1) / 2
+
+    return Distances(distance_if_masked(in_window_NxT), distance_if_masked(~in_window_NxT))

@@ -32,10 +32,10 @@ DATA = ParityData(d=20, k=3)
 
 
 def make_problem(
-    labels, width, batch_size, steps, rates=(0.05,), schedule: Any = "cosine", num_seeds=1
+    labels, width, batch_size, steps, rates=(0.05,), decay: Any = "cosine", num_seeds=1
 ) -> Problem:
     training = TrainingConfig(steps, batch_size, steps, eval_examples=64, num_seeds=num_seeds)
-    optim = OptimConfig(rates, schedule=schedule)
+    optim = OptimConfig(rates, decay=decay)
     teacher = TrainConfig(DATA, MLPConfig(48), optim, training)
     if labels == "data":
         return SPEC.teacher_problem(replace(teacher, model=MLPConfig(width)))
@@ -105,7 +105,7 @@ def relative_errors(ours, theirs):
 
 
 @pytest.mark.parametrize(
-    ("labels", "width", "batch_size", "block_rows", "schedule"),
+    ("labels", "width", "batch_size", "block_rows", "decay"),
     [
         ("data", 32, 1, 32, "constant"),
         ("data", 500, 1, 32, "cosine"),
@@ -118,14 +118,14 @@ def relative_errors(ours, theirs):
         ("soft", 50, 2, 32, "constant"),
     ],
 )
-def test_blocked_sgd_is_sequential_sgd(labels, width, batch_size, block_rows, schedule) -> None:
+def test_blocked_sgd_is_sequential_sgd(labels, width, batch_size, block_rows, decay) -> None:
     """2,001 steps in float32 blocks, cut where blocks do not end: every parameter within 1e-5 of
     float64."""
     steps, chunk = 2001, 667  # 23 x 29: no block here divides it
-    problem = make_problem(labels, width, batch_size, steps, schedule=schedule)
+    problem = make_problem(labels, width, batch_size, steps, decay=decay)
     engine = BlockedEngine(problem, block_rows=block_rows)
     state, teacher = engine.init(), make_teacher(1)
-    shape = learning_rate_shape(OptimConfig((0.05,), schedule=schedule), steps)
+    shape = learning_rate_shape(OptimConfig((0.05,), decay=decay), steps)
     rates = [0.05 * float(np.asarray(shape(step))) for step in range(steps)]
     expected, losses = sequential_sgd(
         problem, labels, jax.device_get(state.params), jax.device_get(teacher), rates
@@ -168,7 +168,7 @@ def test_states_of_both_engines_are_interchangeable(group_size) -> None:
 
 
 def test_divergence_is_found_at_its_step() -> None:
-    problem = make_problem("data", 16, 1, 400, rates=(1e5, 0.01), schedule="constant")
+    problem = make_problem("data", 16, 1, 400, rates=(1e5, 0.01), decay="constant")
     blocked, scan = BlockedEngine(problem), ScanEngine(problem)
     found = np.asarray(blocked.advance(blocked.init(), None, 400).diverged_at)
     assert found[0] > 0

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from common.train.losses import (
     DistillationLoss,
-    WeightSchedule,
+    WeightRamp,
     label_cross_entropy,
     masked_mean,
     reverse_kl,
@@ -83,8 +83,8 @@ def test_mix_of_labels_and_teacher_moves_linearly() -> None:
     mix = DistillationLoss(
         labels="soft",
         temperature=2.0,
-        teacher_weight=WeightSchedule(1.0, 0.0),
-        label_weight=WeightSchedule(0.0, 3.0),
+        teacher_weight=WeightRamp(1.0, 0.0),
+        label_weight=WeightRamp(0.0, 3.0),
     )
     to_labels = -np.log(softmax64(student)[np.arange(5), labels])
     to_teacher = -(softmax64(teacher / 2.0) * np.log(softmax64(student))).sum(-1)
@@ -99,7 +99,7 @@ def test_mix_of_labels_and_teacher_moves_linearly() -> None:
 
 @given(start=st.floats(0, 5), end=st.floats(0, 5), steps=st.integers(1, 300))
 def test_a_weight_begins_and_ends_as_it_says(start: float, end: float, steps: int) -> None:
-    weight = WeightSchedule(start, end).schedule(steps)
+    weight = WeightRamp(start, end).over(steps)
     first, middle, last = (np.asarray(weight(step)) for step in (0, (steps - 1) // 2, steps - 1))
     assert first == pytest.approx(start, abs=1e-5)
     assert last == pytest.approx(start if steps == 1 else end, abs=1e-5)
@@ -112,7 +112,7 @@ def test_constant_weights(teacher_weight: float, label_weight: float) -> None:
     student, teacher = make_logits(1)
     labels = np.array([0, 1, 2, 3, 4])
     to_teacher, to_labels = (
-        WeightSchedule(weight, weight) for weight in (teacher_weight, label_weight)
+        WeightRamp(weight, weight) for weight in (teacher_weight, label_weight)
     )
     mix = DistillationLoss(labels="soft", teacher_weight=to_teacher, label_weight=to_labels)
     log_student = np.log(softmax64(student))
@@ -157,7 +157,7 @@ def test_label_cross_entropy() -> None:
         ({"labels": "soft", "temperature": 0.0}, "temperature"),
         ({"labels": "hard", "direction": "reverse"}, "reverse"),
         ({"labels": "hard", "top_k": 2}, "top_k"),
-        ({"teacher_weight": WeightSchedule(0, 0)}, "both zero"),
+        ({"teacher_weight": WeightRamp(0, 0)}, "both zero"),
     ],
 )
 def test_contradictory_losses_are_refused(arguments: dict, message: str) -> None:

@@ -62,14 +62,14 @@ def test_lecun_initialisation() -> None:
     assert not np.asarray(params["hidden"]["bias"]).any()
 
 
-@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+@pytest.mark.parametrize("decay", ["constant", "cosine"])
 @pytest.mark.parametrize("labels", ["data", "hard", "soft"])
-def test_training_agrees_with_pytorch(schedule: str, labels: str) -> None:
+def test_training_agrees_with_pytorch(decay: str, labels: str) -> None:
     """Same weights, same data, 200 steps in float32: relative difference of every parameter tensor
     below 1e-5."""
     data, steps, rate = ParityData(d=20, k=3), 200, 0.1
     training = TrainingConfig(steps=steps, batch_size=16, eval_every=steps, eval_examples=64)
-    optim = OptimConfig((rate,), schedule=schedule)  # type: ignore[arg-type]
+    optim = OptimConfig((rate,), decay=decay)  # type: ignore[arg-type]
     teacher_config = TrainConfig(data, MLPConfig(48), optim, training)
     if labels == "data":
         problem = SPEC.teacher_problem(TrainConfig(data, MLPConfig(32), optim, training))
@@ -124,19 +124,19 @@ def test_training_agrees_with_pytorch(schedule: str, labels: str) -> None:
         assert difference < 1e-5, (name, difference)
 
 
-def test_cosine_schedule_matches_its_formula() -> None:
+def test_cosine_decay_matches_its_formula() -> None:
     """Of ten updates of warm-up the first has a tenth of the peak and the tenth all of it; the
     update after the last one would have nothing."""
-    shape = learning_rate_shape(OptimConfig((1.0,), schedule="cosine", warmup_fraction=0.1), 100)
+    shape = learning_rate_shape(OptimConfig((1.0,), decay="cosine", warmup_fraction=0.1), 100)
     for step in range(101):
         expected = (step + 1) / 10 if step < 10 else 0.5 * (1 + np.cos(np.pi * (step - 9) / 91))
         assert np.asarray(shape(step)) == pytest.approx(expected, abs=1e-6)
 
 
 @given(steps=st.integers(1, 500), warmup_fraction=st.floats(0, 1))
-def test_every_update_of_a_cosine_schedule_moves(steps: int, warmup_fraction: float) -> None:
+def test_every_update_of_a_cosine_decay_moves(steps: int, warmup_fraction: float) -> None:
     shape = learning_rate_shape(
-        OptimConfig((1.0,), schedule="cosine", warmup_fraction=warmup_fraction), steps
+        OptimConfig((1.0,), decay="cosine", warmup_fraction=warmup_fraction), steps
     )
     rates = np.asarray(
         [shape(step) for step in (0, steps - 1, max(round(warmup_fraction * steps), 1) - 1)]
@@ -148,7 +148,7 @@ def test_every_update_of_a_cosine_schedule_moves(steps: int, warmup_fraction: fl
 
 def test_the_first_update_of_a_warm_up_changes_the_weights() -> None:
     training = TrainingConfig(steps=20, batch_size=4, eval_every=20, eval_examples=64)
-    optim = OptimConfig((0.1,), schedule="cosine", warmup_fraction=0.5)
+    optim = OptimConfig((0.1,), decay="cosine", warmup_fraction=0.5)
     engine = ScanEngine(
         SPEC.teacher_problem(TrainConfig(ParityData(d=8, k=2), MLPConfig(8), optim, training))
     )

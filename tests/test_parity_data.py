@@ -234,8 +234,8 @@ def test_compat_authors_on_a_tree_keeps_its_supports_disjoint(
     assert "on 250 examples" in capsys.readouterr().out
 
 
-def test_the_published_schedule_counts_examples() -> None:
-    """250k updates at batch 32 in a schedule of 8M steps: the rate of every update as the authors'
+def test_the_published_decay_counts_examples() -> None:
+    """250k updates at batch 32 in a decay of 8M steps: the rate of every update as the authors'
     own would have it."""
     from common.nn.gpt2 import GPT2Config
     from common.train.optim import learning_rate_shape
@@ -264,7 +264,7 @@ def test_the_published_schedule_counts_examples() -> None:
     with pytest.raises(UserError, match="within its cosine"):
         as_published(replace(config, training=replace(config.training, batch_size=8)))
     for same in (
-        replace(config, optim=replace(optim, schedule="constant")),
+        replace(config, optim=replace(optim, decay="constant")),
         replace(config, training=replace(config.training, batch_size=1)),
     ):
         assert as_published(same).optim == same.optim

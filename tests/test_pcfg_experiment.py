@@ -48,7 +48,7 @@ def test_a_tiny_experiment_end_to_end(
         seed=5,
         num_seeds=2,
     )
-    optim = OptimConfig((1e-2,), schedule="cosine", kind="adam", clip_norm=1.0)
+    optim = OptimConfig((1e-2,), decay="cosine", kind="adam", clip_norm=1.0)
     windows = WindowConfig((2, 3), spacing=2, num_sentences=32)
     student = StudentConfig(
         data,

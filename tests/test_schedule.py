@@ -57,10 +57,12 @@ def test_n_shot(total: int, last: int, shots: list[tuple[int, int]]) -> None:
     assert sum(segment.stop - segment.start for segment in built.segments) == total
 
 
-def saturate(accuracies: list[float], patience: int = 10**9, window: int = 3) -> list[int]:
+def saturate(accuracies: list[float], patience: int = 10**9, averaged: int = 3) -> list[int]:
     """The teacher step in use after each evaluation, one evaluation every 10 steps."""
     built = schedule.till_saturate(
-        1000, 300, ScheduleConfig(interval=100, window=window, threshold=0.01, patience=patience)
+        1000,
+        300,
+        ScheduleConfig(interval=100, averaged=averaged, threshold=0.01, patience=patience),
     )
     state, used = built.initial_state(), []
     for i, accuracy in enumerate(accuracies):

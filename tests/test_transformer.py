@@ -176,7 +176,7 @@ def test_training_with_adam_agrees_with_pytorch() -> None:
     """
     data, steps, rate, batch_size = ParityData(d=10, k=2), 20, 1e-3, 16
     model_config = GPT2Config(heads=4)
-    optim = OptimConfig((rate,), schedule="cosine", kind="adam", warmup_fraction=0.2)
+    optim = OptimConfig((rate,), decay="cosine", kind="adam", warmup_fraction=0.2)
     config = TrainConfig(
         data,
         model_config,

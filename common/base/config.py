@@ -34,16 +34,16 @@ CommandT = TypeVar("CommandT")
 
 @dataclass_transform(frozen_default=True)
 def configuration(cls: type[ConfigT]) -> type[ConfigT]:
-    """Class decorator: a frozen dataclass in which pydantic refuses unknown keys and non-finite
-    numbers."""
+    """Class decorator: a frozen dataclass; pydantic refuses unknown keys and numbers that are not
+    finite."""
     cast(Any, cls).__pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
     return dataclasses.dataclass(frozen=True)(cls)
 
 
 @dataclasses.dataclass(frozen=True)
 class Preset(Generic[ConfigT]):
-    """A named, documented configuration: the note says what it shows, the command, the cost and the
-    numbers to expect."""
+    """A named configuration. Its note says what it shows, its command, its cost and the numbers to
+    expect."""
 
     name: str
     note: str
@@ -62,22 +62,22 @@ class TrainingConfig:
     eval_every: PositiveInt
     """Steps between evaluations; step 0 and the last step are always evaluated."""
     eval_examples: PositiveInt = 4096
-    """Size of the fixed evaluation set, drawn from a stream of its own."""
+    """Size of the fixed evaluation set, which has a stream of its own."""
     checkpoint_every: NonNegativeInt = 0
     """Steps between checkpoints of the trajectory; 0 keeps only the untrained and the last
     model."""
     checkpoint_log_spaced: bool = False
     """Also keep steps 1, 2, 4, ... below checkpoint_every."""
     ring_every: NonNegativeInt = 0
-    """Steps between further checkpoints that are kept only through a transition, from ring_size of
-    them before it begins; 0: none."""
+    """Steps between further checkpoints, of which only those around a transition are kept, from
+    ring_size of them before it begins; 0: none."""
     ring_size: PositiveInt = 40
-    """How many of these wait for a transition to begin; a run keeps at most five times as many for
-    each lane."""
+    """The most of these checkpoints that wait for a transition to begin. A run keeps at most five
+    times as many for each lane."""
     stop_after: Annotated[float, Field(ge=1)] | None = None
     """End before `steps`, at this multiple of the step by which every lane has learnt (its
-    transition is done), or in a sweep over learning rates the median lane of the best one; None:
-    train for all `steps`."""
+    transition is done); in a sweep over learning rates, by which the median lane of the best one
+    has. None: train for all `steps`."""
     seed: Annotated[Seed, tyro.conf.arg(aliases=("--seed",))] = 0
     """First seed; each seed has its own initial weights and its own data stream."""
     num_seeds: PositiveInt = 1
@@ -97,7 +97,7 @@ class TrainingConfig:
 
     @property
     def watches(self) -> bool:
-        """Whether anything depends on where a transition begins or is done."""
+        """Whether anything depends on when a transition begins or is done."""
         return bool(self.ring_every) or self.stop_after is not None
 
     @property
@@ -111,18 +111,16 @@ class TrainingConfig:
         if self.checkpoint_every:
             steps.update(range(0, self.steps, self.checkpoint_every))
         if self.checkpoint_log_spaced:
-            steps.update(
-                2**i
-                for i in range(self.checkpoint_every.bit_length())
-                if 2**i < min(self.checkpoint_every, self.steps)
-            )
+            step = 1
+            while step < min(self.checkpoint_every, self.steps):
+                steps.add(step)
+                step *= 2
         return tuple(sorted(steps))
 
 
 @configuration
 class Runtime:
-    """How a run is carried out. None of this changes its results, so none of it is part of its
-    identity."""
+    """How a run is carried out. It changes no result, so it is not part of the run's identity."""
 
     resume_seconds: PositiveFloat = 60.0
     """Seconds between saved resume states: at most this much work is lost when the process is
@@ -167,11 +165,10 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mappings as one, with dotted names as on the command line."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        flat.update(
-            flatten(value, f"{prefix}{key}.")
-            if isinstance(value, Mapping)
-            else {f"{prefix}{key}": value}
-        )
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
     return flat
 
 
@@ -183,8 +180,8 @@ def parse(
     description: str,
     default: CommandT | None = None,
 ) -> CommandT:
-    """Parse a command line into a (nested) dataclass; bad input ends the process with exit code 2
-    and a message."""
+    """Parse a command line into a (nested) dataclass. Bad input ends the process with a message and
+    exit code 2."""
     try:
         return cast(
             CommandT,
@@ -203,7 +200,7 @@ def parse(
 
 
 def flags_of(args: Sequence[str]) -> dict[str, list[str]]:
-    """The words after every flag, by the name of its field: of `--data.start-level 3` they are
+    """The words after every flag, by the name of its field: `--data.start-level 3` gives
     {"data.start_level": ["3"]}."""
     flags: dict[str, list[str]] = {}
     words: list[str] = []
@@ -220,7 +217,7 @@ def with_overrides(config: ConfigT, overrides: Overrides) -> ConfigT:
     """The configuration with some of its fields changed.
 
     Args:
-        config: a configuration, of configurations.
+        config: a configuration, whose fields may be configurations.
         overrides: new values by dotted name, `data.k` say.
 
     Raises:
@@ -240,8 +237,11 @@ def with_overrides(config: ConfigT, overrides: Overrides) -> ConfigT:
 
 
 def as_flags(overrides: Overrides) -> tuple[str, ...]:
-    """The words that give these values on the command line of a configuration."""
-    return tuple(word for name, value in overrides.items() for word in _flag(name, value))
+    """The words of a command line that set these values."""
+    words = []
+    for name, value in overrides.items():
+        words += _flag(name, value)
+    return tuple(words)
 
 
 def _flag(dotted: str, value: object) -> tuple[str, ...]:
@@ -264,11 +264,10 @@ def _word(value: object) -> str:
 
 
 def chosen_preset(args: Sequence[str], presets: Mapping[str, ConfigT]) -> ConfigT:
-    """The preset named by `--preset NAME` (or `--preset=NAME`) among the arguments; `quick` without
-    one.
+    """The preset that `--preset NAME` (or `--preset=NAME`) names among the arguments; by default
+    `quick`.
 
-    The preset supplies the defaults of all other flags, so it has to be known before they are
-    parsed.
+    It sets the defaults of all other flags, so it must be known before they are parsed.
 
     Raises:
         UserError: unknown name.
@@ -280,8 +279,8 @@ def chosen_preset(args: Sequence[str], presets: Mapping[str, ConfigT]) -> Config
 
 
 def last_value(args: Sequence[str], flag: str) -> str | None:
-    """What `flag VALUE` or `flag=VALUE` says among the arguments, the last of several; for flags
-    that decide the defaults of others."""
+    """The last value that `flag VALUE` or `flag=VALUE` gives among the arguments, before they are
+    parsed; None without one."""
     value = None
     for i, arg in enumerate(args):
         if arg == flag and i + 1 < len(args):
@@ -306,8 +305,8 @@ def describe_presets(text: str, what: str, presets: Mapping[str, Preset[ConfigT]
 
     Args:
         text: what the command does.
-        what: a preset is to this command: `SETS_DEFAULTS` or `IS_EXPERIMENT`.
-        presets: each is shown with its note.
+        what: what a preset does for this command: `SETS_DEFAULTS` or `IS_EXPERIMENT`.
+        presets: those of the command, each with its note.
     """
     notes = "\n\n".join(f"--preset {preset.name}: {preset.note}" for preset in presets.values())
     return f"{text}\n\n{what}\n\n{notes}"
@@ -315,7 +314,7 @@ def describe_presets(text: str, what: str, presets: Mapping[str, Preset[ConfigT]
 
 @functools.cache
 def _adapter(cls: type[ConfigT]) -> TypeAdapter[ConfigT]:
-    """Kept, because building one takes longer than all that is done with it."""
+    """Cached, because building an adapter takes longer than using it."""
     return TypeAdapter(cls)
 
 
@@ -330,15 +329,13 @@ def explain(error: ValidationError) -> str:
     """What pydantic refused, one line for each field."""
     lines = []
     for item in error.errors(include_url=False):
-        # "(mlp)": which member of a union, told by its values; no name that the reader has written.
+        # "(mlp)" stands for a member of a union: a name that the reader has not written.
         field = ".".join(str(part) for part in item["loc"] if not str(part).startswith("("))
         message = item["msg"].removeprefix("Value error, ")
-        is_field = field and not isinstance(item["input"], dict)
-        lines.append(
-            f"{field} = {item['input']!r}: {message[0].lower()}{message[1:]}"
-            if is_field
-            else f"{field}: {message}"
-            if field
-            else message
-        )
+        if not field:
+            lines.append(message)
+        elif isinstance(item["input"], dict):
+            lines.append(f"{field}: {message}")
+        else:
+            lines.append(f"{field} = {item['input']!r}: {message[0].lower()}{message[1:]}")
     return "\n".join(lines)

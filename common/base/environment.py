@@ -1,4 +1,4 @@
-"""What can be wrong with the process that a command is started in: JAX's variables, and standard
+"""Checks of the process that a command is started in: JAX's environment variables, and standard
 streams that are closed or cannot show a letter."""
 
 import io
@@ -9,14 +9,14 @@ from pathlib import Path
 
 
 def jax_variables() -> str:
-    """The variables from which JAX takes its settings, as they are set."""
+    """The environment variables that JAX reads, as text."""
     names = sorted(name for name in os.environ if name.startswith(("JAX_", "XLA_")))
     return ", ".join(f"{name}={os.environ[name]}" for name in names) or "none is set"
 
 
 def import_jax() -> None:
-    """Import JAX, which reads its variables then; a value that it cannot read ends the process with
-    one message and exit code 2."""
+    """Import JAX, which then reads its environment variables. A value that it cannot read ends the
+    process with one message and exit code 2."""
     try:
         import jax  # noqa: F401, PLC0415
     except ValueError as error:
@@ -28,7 +28,7 @@ def import_jax() -> None:
 
 
 def missing_device() -> str | None:
-    """What to do if JAX cannot use the device that it is told to; None if it can."""
+    """What to do if JAX cannot use the device that it is told to use; None if it can."""
     import jax  # noqa: PLC0415
 
     try:
@@ -41,12 +41,11 @@ def missing_device() -> str | None:
 
 
 def unreadable(arguments: Sequence[str]) -> str | None:
-    """What to do about an argument, or a working directory, whose bytes are no text in this locale:
-    libraries cannot open such paths."""
+    """What to do about an argument or a working directory whose bytes are no text in this locale;
+    None if there is none. Libraries cannot open such paths."""
     for text in (*arguments, str(Path.cwd())):
-        if any(
-            "\udc80" <= letter <= "\udcff" for letter in text
-        ):  # how Python passes on bytes that it cannot decode
+        # Python passes on bytes that it cannot decode as letters of this range.
+        if any("\udc80" <= letter <= "\udcff" for letter in text):
             shown = text.encode(errors="backslashreplace").decode()
             return (
                 f"{shown}: bytes that are no text in this locale; set PYTHONUTF8=1, or choose a"
@@ -56,10 +55,10 @@ def unreadable(arguments: Sequence[str]) -> str | None:
 
 
 def prepare_streams() -> None:
-    """Let a closed stream lead nowhere, and escape what a stream's encoding cannot show.
+    """Replace closed standard streams by the null device, and escape what an encoding cannot show.
 
-    Otherwise the next file that is opened would get the number of a closed stream, and with it what
-    libraries print.
+    Otherwise the next file that is opened would get the number of a closed stream, and what
+    libraries print would go into it.
     """
     for number in range(3):
         try:
@@ -76,10 +75,10 @@ def prepare_streams() -> None:
 
 
 def flush_streams() -> None:
-    """Write what is left to be printed, while an error can still be told.
+    """Print what is left in the buffer while an error can still be reported.
 
     Raises:
-        OSError: it cannot be written; nothing more will be.
+        OSError: it cannot be printed; nothing more will be.
     """
     try:
         sys.stdout.flush()
@@ -89,7 +88,7 @@ def flush_streams() -> None:
 
 
 def close_stdout() -> None:
-    """Let what is left to be printed lead nowhere, so that Python does not complain of it at the
+    """Send what is left in the buffer to the null device, so that Python reports no error at its
     end."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())

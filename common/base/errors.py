@@ -1,4 +1,4 @@
-"""Errors a user can act on, and how a command turns them into a message and an exit code."""
+"""Errors that a user can act on. A command turns them into a message and an exit code."""
 
 import errno
 import os
@@ -21,29 +21,28 @@ from common.base.interruption import Preempted, ending, leave
 
 
 class UserError(Exception):
-    """Bad input: what was asked for cannot be done as asked. Exit code 2."""
+    """Bad input: the command cannot be carried out as given. Exit code 2."""
 
     exit_code = 2
 
 
 class RunError(Exception):
-    """A run that was asked for correctly and failed: NaN loss, corrupted checkpoint, full disk.
-    Exit code 1."""
+    """A correct command failed: NaN loss, corrupted checkpoint, full disk. Exit code 1."""
 
     exit_code = 1
 
 
 def means_full_disk(error: Exception) -> bool:
-    """Whether there is no room left, on the disk or in the user's quota; libraries hide the
-    system's error in the text of others."""
+    """Whether there is no room left, on the disk or in the user's quota. Libraries put the system's
+    error into the text of their own."""
     full = (errno.ENOSPC, errno.EDQUOT)
-    return getattr(error, "errno", None) in full or any(
-        os.strerror(code) in str(error) for code in full
-    )
+    if getattr(error, "errno", None) in full:
+        return True
+    return any(os.strerror(code) in str(error) for code in full)
 
 
 def full_disk(where: str) -> RunError:
-    """What to do when there is no room left."""
+    """The error that says what to do when there is no room left."""
     return RunError(
         f"the disk is full, or your quota is used up{where}; free some space and run the same"
         " command again, nothing saved so far is lost"
@@ -73,8 +72,8 @@ def explain_os_error(error: OSError) -> UserError | RunError:
 
 
 def run_command(command: Callable[[list[str]], None]) -> None:
-    """Run a command-line entry point on `sys.argv`; errors and signals become one message on stderr
-    and an exit code, never a traceback."""
+    """Run a command on `sys.argv`. Errors and signals become one message on stderr and an exit
+    code, without a traceback."""
     sys.unraisablehook = without_late_callbacks(sys.unraisablehook)
     prepare_streams()
     try:
@@ -100,10 +99,10 @@ def run_command(command: Callable[[list[str]], None]) -> None:
 
 
 def without_late_callbacks(report: Callable[[Any], object]) -> Callable[[Any], object]:
-    """A hook for exceptions that nobody can catch, silent on those of a read that failed.
+    """A hook for exceptions that cannot be caught; it ignores those that follow a failed read.
 
-    The failure itself is an error with a message; TensorStore's callbacks come after Orbax has
-    closed its event loop and would add a traceback.
+    The failed read itself is reported as an error. TensorStore's callbacks come later, after Orbax
+    has closed its event loop, and would add a traceback.
     """
 
     def hook(unraisable: Any) -> None:

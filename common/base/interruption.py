@@ -1,12 +1,12 @@
 """Signals that ask a process to stop: Ctrl-C, a scheduler's warning before its time limit, a closed
 terminal. All of them mean the same.
 
-What trains notes them, and saves when it next looks at its notes. Everything else ends where it is,
-because every file is written whole or not at all. Either way the last words say what is saved, and
-the exit code is 128 + the signal's number.
+A training loop notes them, and saves when it next looks at its notes. Every other command ends at
+once; it can, because every file is written whole or not at all. The last words say what is saved,
+and the exit code is 128 + the signal's number.
 
-Python runs a signal's handler in the main thread, once compiled code has returned to it. So a
-thread of its own hears of every signal at once.
+Python runs a signal's handler in the main thread, and only when compiled code has returned to it.
+So a separate thread receives every signal at once.
 """
 
 import os
@@ -23,18 +23,18 @@ STOP_SIGNALS = tuple(
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
     if name in signal.Signals.__members__
 )
-"""SIGUSR1 and SIGUSR2 are what Slurm, LSF and Grid Engine can be told to send ahead of the end,
-SIGXCPU a limit on processor time."""
+"""Slurm, LSF and Grid Engine can send SIGUSR1 or SIGUSR2 ahead of a time limit; a limit on
+processor time sends SIGXCPU."""
 PATIENCE_SECONDS = 2.0
-"""How long the main thread may take to end by itself, before the process is ended over its head."""
+"""Seconds that the main thread has to end; after them another thread ends the process."""
 SAME_KEYSTROKE_SECONDS = 0.5
-"""Within this time a second SIGINT is the first one again: `timeout`, `srun` and shells signal a
+"""A second SIGINT within this time counts as the first one: `timeout`, `srun` and shells signal a
 process and its group."""
 
 
 class Preempted(KeyboardInterrupt):
-    """A signal asked the process to stop; the message says what is saved. No `Exception`: nobody is
-    to take it for a failure of their own."""
+    """A signal asked the process to stop; the message says what is saved. It is no `Exception`, so
+    that no handler of failures catches it."""
 
     def __init__(self, number: int, saved: str) -> None:
         super().__init__(_last_words(number, saved))
@@ -44,8 +44,8 @@ class Preempted(KeyboardInterrupt):
 def leave(stop: Preempted) -> NoReturn:
     """End the process with the last words and the exit code of a signal.
 
-    Not by `sys.exit`: XLA may still compute in its threads, and has been seen to crash where the
-    interpreter was taken down under them.
+    `sys.exit` would take down the interpreter while XLA may still compute in its threads, which has
+    been seen to crash.
     """
     with suppress(OSError, ValueError):
         sys.stdout.flush()
@@ -53,21 +53,21 @@ def leave(stop: Preempted) -> NoReturn:
 
 
 def exit_code(number: int) -> int:
-    """What a shell reports of a process that died of the signal, so that `a && b` does not go on to
-    b and a scheduler sees its own code."""
+    """The code that a shell reports for a process killed by the signal: `a && b` stops after a, and
+    a scheduler recognises its own signal."""
     return 128 + number
 
 
 _saved: list[Callable[[], str]] = [
     lambda: "nothing is left half done; the same command begins again"
 ]
-"""What is true of all that goes on now, the innermost last."""
+"""Functions that say what is saved, one for each block of `telling`, the innermost last."""
 
 
 @contextmanager
 def telling(saved: Callable[[], str]) -> Iterator[None]:
-    """While this lasts, the last words of a process that is stopped say what is saved, by this
-    function's answer at that time."""
+    """Inside this block, a process that is stopped ends with this function's answer, which says
+    what is saved."""
     _saved.append(saved)
     try:
         yield
@@ -77,11 +77,11 @@ def telling(saved: Callable[[], str]) -> Iterator[None]:
 
 @contextmanager
 def ending() -> Iterator[None]:
-    """A signal ends what goes on inside.
+    """Inside this block, a signal ends what is going on.
 
     Raises:
-        Preempted: one has arrived. Where the main thread does not get to raise it, the process ends
-            with the same words and exit code.
+        Preempted: a signal has arrived. If the main thread cannot raise it in time, the process
+            ends with the same words and exit code.
     """
     has_ended = threading.Event()
 
@@ -107,17 +107,17 @@ class Notes:
 
     @property
     def first(self) -> int | None:
-        """The one to answer, if any."""
+        """The signal to answer; None if none has arrived."""
         return self.numbers[0] if self.numbers else None
 
 
 @contextmanager
 def noting(*, second_interrupt_ends: bool = True) -> Iterator[Notes]:
-    """Signals are noted for whoever looks at the notes, who answers by raising `Preempted`;
-    unanswered, the first comes again afterwards.
+    """Inside this block, signals are only noted. The code inside looks at the notes and answers by
+    raising `Preempted`; if it does not, the first signal is raised again at the end.
 
     Args:
-        second_interrupt_ends: say at once that the signal has been heard, and end the process at a
+        second_interrupt_ends: say at once that a signal has arrived, and end the process at a
             second Ctrl-C.
     """
     notes, interrupted_at = Notes(), 0.0
@@ -150,20 +150,20 @@ def noting(*, second_interrupt_ends: bool = True) -> Iterator[Notes]:
 def _listening(
     *, in_main_thread: Callable[[int], None], at_once: Callable[[int], None]
 ) -> Iterator[None]:
-    """Every stop signal goes to the second function as it comes, in a thread, and to the first one
-    when the main thread is back in Python.
+    """Inside this block, every stop signal calls two functions with its number. A signal that the
+    process was started to ignore (by `nohup`, or as a script's background job) stays ignored.
 
-    A signal that the process was started to ignore (by `nohup`, or as a script's background job)
-    stays ignored.
+    Args:
+        in_main_thread: called when the main thread is back in Python.
+        at_once: called immediately, in another thread.
     """
     heeded = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
     reading, writing = os.pipe()
     os.set_blocking(writing, False)  # as the interpreter asks
 
     def listen() -> None:
-        while arrived := os.read(
-            reading, 1
-        ):  # one byte a signal; nothing once the other end is closed
+        # Each signal is one byte; nothing comes once the other end is closed.
+        while arrived := os.read(reading, 1):
             if arrived[0] in heeded:
                 at_once(arrived[0])
 

@@ -1,5 +1,5 @@
-"""Counter-based randomness: every draw is a function of (seed, purpose, step), never of what ran
-before it."""
+"""Counter-based randomness: every draw is a function of (seed, purpose, step) alone, whatever was
+drawn before."""
 
 import zlib
 

@@ -1,5 +1,5 @@
-"""Devices: lanes of a run (seeds x learning rates) are independent, so they are spread over
-whatever devices there are."""
+"""Devices. Lanes of a run (seeds x learning rates) are independent, so they are spread over all
+devices."""
 
 import functools
 import hashlib
@@ -16,31 +16,32 @@ LANE = "lane"
 
 
 def set_up_devices() -> None:
-    """What every command that computes does first: use all cores, and keep what is compiled."""
+    """Use all cores, and keep compiled programs: the first thing that a computing command does."""
     use_all_cores()
     keep_compiled()
 
 
 def use_all_cores() -> None:
-    """Show XLA's CPU as one device a core, because one small model does not keep more than one core
-    busy. Call before anything is computed."""
-    if "JAX_NUM_CPU_DEVICES" not in os.environ:
-        jax.config.update(
-            "jax_num_cpu_devices",
-            (
-                len(os.sched_getaffinity(0))
-                if hasattr(os, "sched_getaffinity")
-                else os.cpu_count() or 1
-            ),
-        )
+    """Show each core of the CPU to XLA as a device, because a small model keeps only one core busy.
+    Call it before anything is computed."""
+    if "JAX_NUM_CPU_DEVICES" in os.environ:
+        return
+    if hasattr(os, "sched_getaffinity"):
+        num_cores = len(os.sched_getaffinity(0))
+    else:
+        num_cores = os.cpu_count() or 1
+    jax.config.update("jax_num_cpu_devices", num_cores)
 
 
 def compiler_options(on_cpu: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Options of the compiler for programs that take as long to compile as to run, further ones
-    included; none unless on a CPU, whose they are.
+    """Options of the CPU's compiler for programs that take as long to compile as to run; none on
+    another device.
 
-    LLVM's first level makes programs of the same speed as its third, which is the default, in three
-    quarters of the time. What the variable XLA_FLAGS says of an option counts more.
+    LLVM's optimisation level 1 takes three quarters of the time of level 3, the default, and makes
+    programs of the same speed. An option that the variable XLA_FLAGS sets is left out.
+
+    Args:
+        on_cpu: further options.
     """
     if jax.default_backend() != "cpu":
         return {}
@@ -50,11 +51,11 @@ def compiler_options(on_cpu: Mapping[str, Any] | None = None) -> dict[str, Any]:
 
 
 def keep_compiled() -> None:
-    """Compile each program once on this machine, whichever command needs it: compiling takes longer
+    """Keep compiled programs for later commands on this machine, because compiling takes longer
     than many runs.
 
-    The programs lie in the user's cache, or where the variable JAX_COMPILATION_CACHE_DIR says;
-    without a place to write they are compiled again.
+    They lie in the user's cache, or in the folder that the variable JAX_COMPILATION_CACHE_DIR
+    names. If that cannot be written, they are compiled again.
     """
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         folder = _user_cache() / "implicit-curriculum" / f"compiled-{_processor()}"
@@ -73,8 +74,8 @@ def _user_cache() -> Path:
 
 @functools.cache
 def _processor() -> str:
-    """What compiled programs depend on: those for one processor may not run on another that shares
-    the user's folders."""
+    """A hash of the processor's model and features. A compiled program may not run on another
+    processor that shares the user's folders."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -92,19 +93,22 @@ def lane_mesh(num_lanes: int) -> Mesh:
 
 
 def over_lanes(function: Callable[..., Any], num_lanes: int) -> Callable[..., Any]:
-    """A function of (the parameters of one lane, anything else) as one of (those of all lanes, the
-    same), compiled and spread over the devices."""
+    """Apply a function of one lane to all lanes, compiled and spread over the devices.
 
-    def compiled(params_L: Any, *rest: Any) -> Any:
-        in_axes, specs = (
-            (0, *(None for _ in rest)),
-            (PartitionSpec(LANE), *(PartitionSpec() for _ in rest)),
-        )
+    Args:
+        function: takes the parameters of one lane, then arguments that all lanes share.
+        num_lanes: how many there are.
+
+    Returns:
+        A function of the parameters of all lanes (leaves `(L, ...)`) and the shared arguments.
+    """
+
+    def compiled(params_L: Any, *shared: Any) -> Any:
         return jax.shard_map(
-            jax.vmap(function, in_axes),
+            jax.vmap(function, (0, *(None for _ in shared))),
             mesh=lane_mesh(num_lanes),
-            in_specs=specs,
+            in_specs=(PartitionSpec(LANE), *(PartitionSpec() for _ in shared)),
             out_specs=PartitionSpec(LANE),
-        )(params_L, *rest)
+        )(params_L, *shared)
 
     return jax.jit(compiled, compiler_options=compiler_options())

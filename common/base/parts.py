@@ -1,5 +1,5 @@
-"""Arrays of any number of examples in parts of one size, because their hidden activations would not
-fit in a core's cache, or in memory, together."""
+"""Splits arrays of examples into parts of one size, whose hidden activations fit in a core's cache,
+or in memory."""
 
 from typing import Literal, TypeVar
 
@@ -10,8 +10,8 @@ TreeT = TypeVar("TreeT")
 
 
 def part_size(num_examples: int, most: int) -> int:
-    """The largest number up to `most` that divides the examples; if that is below half of `most`,
-    `most` itself: the last part is to be filled."""
+    """Examples in a part: the largest number up to `most` that divides all examples. If that is
+    less than half of `most`, `most` itself, and the last part has to be filled up."""
     largest = max(
         size for size in range(1, min(num_examples, most) + 1) if num_examples % size == 0
     )
@@ -24,8 +24,8 @@ def in_parts(tree: TreeT, size: int, filling: Literal["examples", "zeros"] = "ex
     Args:
         tree: the arrays.
         size: examples in a part.
-        filling: what the last part is filled up with: the first examples once more, whose results
-            are to be left out, or zeros, for a mask.
+        filling: what fills up the last part: the first examples again, whose results the caller
+            leaves out, or zeros, for a mask.
     """
     num_examples = len(jax.tree.leaves(tree)[0])
     num_parts = -(-num_examples // size)

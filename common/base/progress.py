@@ -21,10 +21,10 @@ def progress_bar(
     Args:
         description: what is going on.
         total: units in all.
-        done: units completed before now, which do not count towards the rate.
+        done: units completed before; they do not count towards the rate.
         unit: what a unit is called.
-        per_unit: the rate is shown multiplied by this (examples a step x lanes, say) ...
-        rate_unit: ... under this name.
+        per_unit: the rate that is shown, over units a second (examples a step x lanes, say).
+        rate_unit: what the rate counts.
     """
     console = Console(stderr=True)
     columns = (

@@ -1,5 +1,5 @@
-"""Reading what another stage wrote: JSON objects and CSV tables, checked so far that a damaged file
-is named."""
+"""Reads the JSON objects and CSV tables that another stage wrote. A damaged file is an error that
+names it."""
 
 import json
 from pathlib import Path
@@ -14,13 +14,13 @@ def read_object(path: Path, keys: tuple[str, ...], made_by: str) -> dict[str, An
     """A JSON object.
 
     Args:
-        path: of the file.
-        keys: that it must have.
+        path: the file.
+        keys: keys that it must have.
         made_by: the command that wrote it, for the message.
 
     Raises:
         UserError: the file does not exist.
-        RunError: it is damaged: no JSON, no object, or one without a key.
+        RunError: it is damaged: it is no JSON, no object, or lacks a key.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))

@@ -1,29 +1,28 @@
-"""The one number by which an experiment's models differ from each other: an MLP's width, a
-Transformer's heads."""
+"""The size of a model, in which an experiment's models differ: an MLP's width, a Transformer's
+heads."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 
 class Size(NamedTuple):
-    """A field of a model's configuration with its value; sizes of one kind of model are ordered by
-    it."""
+    """A field of a model's configuration with its value, by which sizes of one kind are ordered."""
 
     name: Literal["width", "heads"]
     value: int
 
     @property
     def flag(self) -> str:
-        """The option that sets it on the command line."""
+        """The command-line flag that sets it."""
         return f"--model.{self.name}"
 
     @property
     def tag(self) -> str:
-        """How it appears in the name of a run: `w100`, `h4`."""
+        """Its form in the name of a run: `w100`, `h4`."""
         return f"{self.name[0]}{self.value}"
 
     def text(self, number_format: str = "") -> str:
-        """How a reader is told: "width 100", "4 heads"."""
+        """Its form in a sentence: "width 100", "4 heads"."""
         number = format(self.value, number_format)
         if self.name == "width":
             return f"width {number}"
@@ -31,6 +30,7 @@ class Size(NamedTuple):
 
 
 def size_of(model: Mapping[str, Any]) -> Size:
-    """The size of a model whose configuration was saved with a run; a Transformer is told by its
-    heads."""
-    return Size("heads", model["heads"]) if "heads" in model else Size("width", model["width"])
+    """The size of a model from its saved configuration; only a Transformer's has heads."""
+    if "heads" in model:
+        return Size("heads", model["heads"])
+    return Size("width", model["width"])

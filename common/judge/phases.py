@@ -1,9 +1,10 @@
 """The three phases of a loss curve (paper section 4): a plateau, a sharp drop, a slow tail.
 
-Phases last for factors, not for differences, of training time, so the curve is looked at over the
-logarithm of the step. There it is fitted with four pieces of straight line: first descent from the
-untrained model, plateau, drop, tail. They meet where least squares puts them, every stretch of the
-logarithm weighing the same; no level of the loss has to be known beforehand.
+Each phase lasts several times as long as the one before it, so the curve is taken over the
+logarithm of the step. Four pieces of straight line are fitted to it: the first descent from the
+untrained model, the plateau, the drop, the tail. Least squares, with equal weight for equal
+stretches of the logarithm, decides where they meet. No level of the loss has to be known
+beforehand.
 """
 
 from collections.abc import Sequence
@@ -17,23 +18,22 @@ from common.judge.transition import NoTransition, Transition, controls, malforme
 
 PIECES = 4
 KEPT = 0.9
-"""Part of the drop that a control after it must still have, and of which one before it has no more
-than the rest."""
+"""A checkpoint after the drop can be a control if its loss has fallen by more than this part of the
+drop; one before it, if by less than the remaining part."""
 
 
 @configuration
 class PhaseConfig:
-    """When three phases are three phases. A detector, as `DetectorConfig` is."""
+    """The thresholds for a curve to have three phases. A detector, as `DetectorConfig` is."""
 
     metric: ClassVar[str] = "eval_loss"
-    # Checkpoints are too far apart for the first pieces, which are short where training has begun.
+    # Checkpoints are too far apart for the first pieces, which are short: they lie early.
     reads_all: ClassVar[bool] = True
     contrast: Annotated[float, Field(gt=1)] = 2.0
-    """The drop must be so many times as steep, over the logarithm of the step, as the plateau
+    """How many times as steep the drop must be, over the logarithm of the step, as the plateau
     before it and as the tail after it."""
     depth: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """And the loss must fall in it by at least this part of the way from the plateau's end to
-    zero."""
+    """The least part of its value at the plateau's end that the loss must lose in the drop."""
 
     def detect(self, steps: Sequence[int], values: Sequence[float]) -> Transition | NoTransition:
         """The drop: its start (end of the plateau), middle (C1, the first evaluation below the mean
@@ -52,43 +52,60 @@ class PhaseConfig:
             )
         loss = np.asarray([values[i] for i in positive], np.float64)
         log_step = np.log([steps[i] for i in positive])
-        weight = np.gradient(log_step)
-        ends = _pieces(log_step, loss, weight, PIECES)
-        slopes = [_slope(log_step[i : j + 1], loss[i : j + 1], weight[i : j + 1]) for i, j in ends]
-        plateau, drop, tail = slopes[1:]
+        ends, slopes = _fit(log_step, loss)
         start, end = ends[2]
-        fall = 1 - loss[end] / loss[start]
+        if refusal := self._refusal(1 - loss[end] / loss[start], slopes):
+            return NoTransition(refusal)
+        level = (loss[start] + loss[end]) / 2
+        middle = start + int(np.argmax(loss[start : end + 1] <= level))
+        fallen = (loss[start] - np.asarray(values, np.float64)) / (loss[start] - loss[end])
+        return controls(
+            steps,
+            start=positive[start],
+            middle=positive[middle],
+            end=positive[end],
+            chosen=positive[middle],
+            is_unlearnt=fallen < 1 - KEPT,
+            is_learnt=fallen > KEPT,
+        )
+
+    def _refusal(self, fall: float, slopes: Sequence[float]) -> str | None:
+        """Why four pieces are not three phases; None if they are.
+
+        Args:
+            fall: part of the loss that is lost in the third piece.
+            slopes: of the pieces, over the logarithm of the step.
+        """
+        _, plateau, drop, tail = slopes
         if drop >= 0 or fall < self.depth:
-            return NoTransition(
+            return (
                 f"after its first descent the loss falls by {max(fall, 0):.0%} at most; a drop is"
                 f" {self.depth:.0%}"
             )
         for name, slope in (("plateau before", plateau), ("tail after", tail)):
             if -drop < self.contrast * -slope:
                 steepest = f"the steepest part ({-drop:.3g} per e-fold of steps)"
-                return NoTransition(
+                return (
                     f"{steepest} is less than {self.contrast:g} times as steep as the {name} it"
                     f" ({-slope:.3g})"
                 )
-        level = (loss[start] + loss[end]) / 2
-        middle = start + int(np.argmax(loss[start : end + 1] <= level))
-        first, center, last = (positive[i] for i in (start, middle, end))
-        fallen = (loss[start] - np.asarray(values, np.float64)) / (loss[start] - loss[end])
-        is_unlearnt, is_learnt = fallen < 1 - KEPT, fallen > KEPT
-        return controls(
-            steps,
-            start=first,
-            middle=center,
-            end=last,
-            chosen=center,
-            is_unlearnt=is_unlearnt,
-            is_learnt=is_learnt,
-        )
+        return None
+
+
+def _fit(log_step: np.ndarray, loss: np.ndarray) -> tuple[list[tuple[int, int]], list[float]]:
+    """First and last index, and slope, of each piece."""
+    weight = np.gradient(log_step)
+    ends = _pieces(log_step, loss, weight, PIECES)
+    slopes = []
+    for first, last in ends:
+        own = slice(first, last + 1)
+        slopes.append(_slope(log_step[own], loss[own], weight[own]))
+    return ends, slopes
 
 
 def _pieces(x: np.ndarray, y: np.ndarray, weight: np.ndarray, count: int) -> list[tuple[int, int]]:
-    """First and last index of the pieces of the best fit; neighbours share the point where they
-    meet, and each has at least three points."""
+    """First and last index of each piece of the best fit. Neighbours share the point where they
+    meet; each piece has at least three points."""
     cost_NxN = _costs(x, y, weight)
     n = len(x)
     best = cost_NxN[0].copy()

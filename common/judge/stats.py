@@ -1,9 +1,8 @@
-"""Seeds to numbers: learning times with censoring, medians and their intervals, proportions, paired
-comparisons.
+"""Statistics over seeds: learning times with censoring, medians and their intervals, proportions,
+paired comparisons.
 
-A run that has not learnt within its budget is censored: its learning time is `inf` here, is ranked
-after all others, and stays visible in every summary. Nothing is averaged over the seeds that
-happened to succeed.
+A run that has not learnt within its budget is censored. Its learning time is `inf` here; it ranks
+after all others, and every summary counts it. No average is taken over the seeds that learnt alone.
 """
 
 import math
@@ -22,17 +21,17 @@ INTERVALS = (
     " teachers, about 90%. Those of proportions are exact (Clopper-Pearson), those of mean"
     " differences Student's."
 )
-"""How the intervals over seeds are made and what they cover, for whoever prints them; the tests
-measure it."""
+"""How the intervals over seeds are made and what they cover, to be printed beside them; the tests
+measure the coverage."""
 MIN_SEEDS = 5
-"""Fewer values than this have no interval: their range covers too little, and the bootstrap would
-take them, three students of one teacher say, for all there are."""
+"""The fewest values with an interval. The range of fewer covers too little, and a bootstrap of
+them (three students of one teacher, say) is too narrow."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its 95% interval over seeds, NaN where there is none; infinite values mean
-    "beyond the budget"."""
+    """A number with its 95% interval over seeds. An interval that does not exist is NaN; an
+    infinite value lies beyond the budget."""
 
     value: float
     low: float
@@ -50,10 +49,10 @@ class Paired:
     wins: int
     """Pairs in which b is smaller than a."""
     losses: int
-    """Pairs in which b is larger; pairs with both values censored, or equal, are neither."""
+    """Pairs in which b is larger. Pairs with equal values, or both censored, count as neither."""
     p_value: float
     num_undefined: int
-    """Pairs with both values censored: they have no ratio, and are left out of the median."""
+    """Pairs with both values censored, which have no ratio and are left out of the median."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,8 @@ class PowerLaw:
     logarithms."""
 
     exponent: Estimate
-    """NaN where fewer than three sizes have a finite median; `num_censored` counts censored runs,
-    of all sizes."""
+    """NaN where fewer than three sizes have a finite median. `num_censored` counts the runs of all
+    sizes."""
     prefactor: float
     num_sizes: int
     """Sizes in the fit: those at which most seeds learnt."""
@@ -75,8 +74,8 @@ def learning_time(
     threshold: float = 0.9,
     sustained: int = 3,
 ) -> float:
-    """Examples until accuracy first reaches `threshold` and stays there for `sustained`
-    evaluations; inf if that never happens (t90).
+    """t90: the examples after which accuracy first stays at `threshold` or above for `sustained`
+    evaluations; inf if it never does.
 
     Args:
         examples: examples seen at each evaluation, increasing.
@@ -92,8 +91,8 @@ def learning_time(
 
 
 def median(values: Sequence[float]) -> float:
-    """The median, where inf is larger than every number; of an even count, inf if either middle
-    value is."""
+    """The median of values that may be inf; of an even count it is inf if one of the middle values
+    is."""
     return float(_medians(np.asarray(values, np.float64)))
 
 
@@ -121,44 +120,36 @@ def proportion(successes: int, total: int) -> Estimate:
     failures = total - successes
     low = scipy.special.betaincinv(successes, failures + 1, 0.025) if successes else 0.0
     high = scipy.special.betaincinv(successes + 1, failures, 0.975) if failures else 1.0
-    return Estimate(
-        int(successes) / total, float(low), float(high), total
-    )  # counts of numpy's would leave numpy's numbers
+    # int(), because a count of numpy's would make the value one of numpy's.
+    return Estimate(int(successes) / total, float(low), float(high), total)
 
 
 def ratio_of_medians(a: Sequence[float], b: Sequence[float], seed: int = 0) -> Estimate:
-    """median(b) / median(a) over paired seeds, NaN where both are censored; the bootstrap resamples
-    pairs, at least five of them.
+    """median(b) / median(a) over paired seeds; NaN where both medians are censored. The interval,
+    for at least five pairs, is a bootstrap over pairs.
 
-    A resample in which both are censored may stand for any ratio, so it lies at both ends of the
-    interval.
+    A resample with both medians censored may have any ratio. It counts as 0 for the low end and as
+    inf for the high end.
     """
     a_S, b_S = np.asarray(a, np.float64), np.asarray(b, np.float64)
     value, low, high = _ratio(median(a), median(b)), math.nan, math.nan
     if not math.isnan(value) and len(a_S) >= MIN_SEEDS:
-        draws_NxS = np.random.default_rng(seed).integers(0, len(a_S), (BOOTSTRAP_SAMPLES, len(a_S)))
-        resampled = np.asarray(
-            [
-                _ratio(*pair)
-                for pair in zip(_medians(a_S[draws_NxS]), _medians(b_S[draws_NxS]), strict=True)
-            ]
-        )
-        low = float(
-            np.sort(np.where(np.isnan(resampled), 0.0, resampled))[int(0.025 * BOOTSTRAP_SAMPLES)]
-        )
-        high = float(
-            np.sort(np.where(np.isnan(resampled), math.inf, resampled))[
-                int(0.975 * BOOTSTRAP_SAMPLES) - 1
-            ]
-        )
+        draws_RxS = np.random.default_rng(seed).integers(0, len(a_S), (BOOTSTRAP_SAMPLES, len(a_S)))
+        medians = zip(_medians(a_S[draws_RxS]), _medians(b_S[draws_RxS]), strict=True)
+        ratio_R = np.asarray([_ratio(*pair) for pair in medians])
+        undefined_R = np.isnan(ratio_R)
+        lowest_first_R = np.sort(np.where(undefined_R, 0.0, ratio_R))
+        highest_last_R = np.sort(np.where(undefined_R, math.inf, ratio_R))
+        low = float(lowest_first_R[int(0.025 * BOOTSTRAP_SAMPLES)])
+        high = float(highest_last_R[int(0.975 * BOOTSTRAP_SAMPLES) - 1])
     return Estimate(value, low, high, len(a_S), int((np.isinf(a_S) | np.isinf(b_S)).sum()))
 
 
 def area_under_roc(
     scores: Sequence[float], outcomes: Sequence[bool], groups: Sequence[int], seed: int = 0
 ) -> Estimate:
-    """How well a score tells which outcomes are true: the chance that a true one scores above a
-    false one, ties counting half.
+    """How well a score tells true outcomes from false ones: the probability that a true case has
+    the higher score, ties counting half.
 
     Args:
         scores: one a case.
@@ -171,40 +162,42 @@ def area_under_roc(
     names, group_N = np.unique(np.asarray(groups), return_inverse=True)
     ahead_NxN = np.sign(scores_N[:, None] - scores_N[None, :]) / 2 + 0.5
     is_pair_NxN = outcomes_N[:, None] & ~outcomes_N[None, :]
-    # A resample counts every pair of cases as often as it has their groups.
     in_group_GxN = (group_N == np.arange(len(names))[:, None]).astype(np.float64)
-    wins_GxG, pairs_GxG = (
-        in_group_GxN @ matrix_NxN @ in_group_GxN.T
-        for matrix_NxN in (is_pair_NxN * ahead_NxN, is_pair_NxN)
-    )
-
-    def areas(times_SxG: np.ndarray) -> np.ndarray:
-        wins_S, pairs_S = (
-            np.einsum("sg,gh,sh->s", times_SxG, matrix_GxG, times_SxG)
-            for matrix_GxG in (wins_GxG, pairs_GxG)
-        )
-        return np.divide(wins_S, pairs_S, out=np.full(len(pairs_S), math.nan), where=pairs_S > 0)
-
-    value = float(areas(np.ones((1, len(names))))[0])
+    wins_GxG = in_group_GxN @ (is_pair_NxN * ahead_NxN) @ in_group_GxN.T
+    pairs_GxG = in_group_GxN @ is_pair_NxN @ in_group_GxN.T
+    value = float(_areas(np.ones((1, len(names))), wins_GxG, pairs_GxG)[0])
     if len(names) < MIN_SEEDS:
         return Estimate(value, math.nan, math.nan, len(names))
-    draws_SxG = np.random.default_rng(seed).integers(0, len(names), (BOOTSTRAP_SAMPLES, len(names)))
-    resampled = areas(
-        np.sum(draws_SxG[:, :, None] == np.arange(len(names)), axis=1).astype(np.float64)
-    )
-    low, high = (
-        (math.nan, math.nan)
-        if np.isnan(resampled).all()
-        else np.nanquantile(resampled, [0.025, 0.975]).tolist()
-    )
+    draws_RxG = np.random.default_rng(seed).integers(0, len(names), (BOOTSTRAP_SAMPLES, len(names)))
+    is_drawn_RxGxG = draws_RxG[:, :, None] == np.arange(len(names))
+    times_RxG = np.sum(is_drawn_RxGxG, axis=1).astype(np.float64)
+    area_R = _areas(times_RxG, wins_GxG, pairs_GxG)
+    if np.isnan(area_R).all():
+        return Estimate(value, math.nan, math.nan, len(names))
+    low, high = np.nanquantile(area_R, [0.025, 0.975]).tolist()
     return Estimate(value, low, high, len(names))
+
+
+def _areas(times_RxG: np.ndarray, wins_GxG: np.ndarray, pairs_GxG: np.ndarray) -> np.ndarray:
+    """Areas under ROC `(R,)` of resamples, which count a pair of cases as often as they hold its
+    groups; NaN without a pair.
+
+    Args:
+        times_RxG: how often each group was drawn.
+        wins_GxG: pairs of a true case of one group and a false one of another with the true one
+            ahead.
+        pairs_GxG: all such pairs.
+    """
+    wins_R = np.einsum("rg,gh,rh->r", times_RxG, wins_GxG, times_RxG)
+    pairs_R = np.einsum("rg,gh,rh->r", times_RxG, pairs_GxG, times_RxG)
+    return np.divide(wins_R, pairs_R, out=np.full(len(pairs_R), math.nan), where=pairs_R > 0)
 
 
 def compare_paired(a: Sequence[float], b: Sequence[float]) -> Paired:
     """Compare learning times of two strategies on the same seeds.
 
-    A pair with one censored time still tells which is smaller; a pair with two tells nothing, and
-    is left out.
+    A pair with one censored time still tells which is smaller. A pair with two tells nothing; it is
+    left out.
 
     Raises:
         ValueError: the sequences differ in length.
@@ -238,22 +231,22 @@ def paired_difference(a: Sequence[float], b: Sequence[float]) -> Estimate:
 
 
 def fit_power_law(
-    sizes_D: Sequence[float], times_DxS: Sequence[Sequence[float]], seed: int = 0
+    sizes_Z: Sequence[float], times_ZxS: Sequence[Sequence[float]], seed: int = 0
 ) -> PowerLaw:
-    """Fit a power law to learning times at several sizes; sizes whose median is censored are left
-    out.
+    """Fit a power law to the median learning times at several sizes. Sizes whose median is censored
+    are left out.
 
     The bootstrap resamples seeds, the same ones at every size. A size whose median is censored in a
     resample is left out of that resample.
 
     Args:
-        sizes_D: of the problem, at least one.
-        times_DxS: one row a size, one column a seed, inf where censored.
+        sizes_Z: of the problem, at least one.
+        times_ZxS: one row a size, one column a seed, inf where censored.
         seed: of the resampling.
     """
-    times = np.asarray(times_DxS, np.float64)
-    (exponent,), (prefactor,), (num_sizes,) = _power_laws(sizes_D, times[:, None])
-    low, high = _interval(_resampled_exponents(sizes_D, times, seed))
+    times = np.asarray(times_ZxS, np.float64)
+    (exponent,), (prefactor,), (num_sizes,) = _power_laws(sizes_Z, times[:, None])
+    low, high = _interval(_resampled_exponents(sizes_Z, times, seed))
     return PowerLaw(
         Estimate(float(exponent), low, high, times.shape[1], int(np.isinf(times).sum())),
         float(prefactor),
@@ -262,54 +255,50 @@ def fit_power_law(
 
 
 def exponent_difference(
-    sizes_D: Sequence[float],
-    a_DxS: Sequence[Sequence[float]],
-    b_DxS: Sequence[Sequence[float]],
+    sizes_Z: Sequence[float],
+    a_ZxS: Sequence[Sequence[float]],
+    b_ZxS: Sequence[Sequence[float]],
     seed: int = 0,
 ) -> Estimate:
-    """Exponent of b less that of a, over paired seeds; arguments as in `fit_power_law`."""
-    a, b = np.asarray(a_DxS, np.float64), np.asarray(b_DxS, np.float64)
+    """The exponent of b minus that of a, over paired seeds; arguments as in `fit_power_law`."""
+    a, b = np.asarray(a_ZxS, np.float64), np.asarray(b_ZxS, np.float64)
     low, high = _interval(
-        _resampled_exponents(sizes_D, b, seed) - _resampled_exponents(sizes_D, a, seed)
+        _resampled_exponents(sizes_Z, b, seed) - _resampled_exponents(sizes_Z, a, seed)
     )
-    value = _power_laws(sizes_D, b[:, None])[0] - _power_laws(sizes_D, a[:, None])[0]
+    value = _power_laws(sizes_Z, b[:, None])[0] - _power_laws(sizes_Z, a[:, None])[0]
     return Estimate(float(value[0]), low, high, a.shape[1], int((np.isinf(a) | np.isinf(b)).sum()))
 
 
-def _resampled_exponents(sizes_D: Sequence[float], times_DxS: np.ndarray, seed: int) -> np.ndarray:
-    num_seeds = times_DxS.shape[1]
-    draws_NxS = np.random.default_rng(seed).integers(0, num_seeds, (BOOTSTRAP_SAMPLES, num_seeds))
-    return _power_laws(sizes_D, times_DxS[:, draws_NxS])[0]
+def _resampled_exponents(sizes_Z: Sequence[float], times_ZxS: np.ndarray, seed: int) -> np.ndarray:
+    num_seeds = times_ZxS.shape[1]
+    draws_RxS = np.random.default_rng(seed).integers(0, num_seeds, (BOOTSTRAP_SAMPLES, num_seeds))
+    return _power_laws(sizes_Z, times_ZxS[:, draws_RxS])[0]
 
 
 def _power_laws(
-    sizes_D: Sequence[float], times_DxNxS: np.ndarray
+    sizes_Z: Sequence[float], times_ZxRxS: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Exponent, prefactor and number of sizes in the fit of N samples; NaN where there are fewer
+    """Exponent, prefactor and number of sizes of the fit to each of R resamples; NaN with fewer
     than three sizes."""
-    medians_DxN = _medians(times_DxNxS)
-    used_DxN = np.isfinite(medians_DxN)
-    count_N = used_DxN.sum(axis=0)
-    weight_DxN = used_DxN / np.where(count_N >= 3, count_N, np.nan)
-    x_Dx1, y_DxN = (
-        np.log(np.asarray(sizes_D, np.float64))[:, None],
-        np.log(np.where(used_DxN, medians_DxN, 1.0)),
-    )
-    mean_x_N, mean_y_N = (weight_DxN * x_Dx1).sum(axis=0), (weight_DxN * y_DxN).sum(axis=0)
-    from_mean_DxN = x_Dx1 - mean_x_N
-    slope_N = (weight_DxN * from_mean_DxN * (y_DxN - mean_y_N)).sum(axis=0) / (
-        weight_DxN * from_mean_DxN**2
-    ).sum(axis=0)
-    return slope_N, np.exp(mean_y_N - slope_N * mean_x_N), count_N
+    medians_ZxR = _medians(times_ZxRxS)
+    used_ZxR = np.isfinite(medians_ZxR)
+    count_R = used_ZxR.sum(axis=0)
+    weight_ZxR = used_ZxR / np.where(count_R >= 3, count_R, np.nan)
+    x_Zx1 = np.log(np.asarray(sizes_Z, np.float64))[:, None]
+    y_ZxR = np.log(np.where(used_ZxR, medians_ZxR, 1.0))
+    mean_x_R, mean_y_R = (weight_ZxR * x_Zx1).sum(axis=0), (weight_ZxR * y_ZxR).sum(axis=0)
+    from_mean_ZxR = x_Zx1 - mean_x_R
+    covariance_R = (weight_ZxR * from_mean_ZxR * (y_ZxR - mean_y_R)).sum(axis=0)
+    slope_R = covariance_R / (weight_ZxR * from_mean_ZxR**2).sum(axis=0)
+    return slope_R, np.exp(mean_y_R - slope_R * mean_x_R), count_R
 
 
 def _medians(values: np.ndarray) -> np.ndarray:
     """`median` over the last axis."""
     ordered = np.sort(values, axis=-1)
     num_values = values.shape[-1]
-    return (
-        ordered[..., (num_values - 1) // 2] + ordered[..., num_values // 2]
-    ) / 2  # no value is -inf: inf plus any is inf
+    # No value is -inf, so that inf plus any value is inf.
+    return (ordered[..., (num_values - 1) // 2] + ordered[..., num_values // 2]) / 2
 
 
 def median_interval(ordered_xS: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -327,7 +316,7 @@ def median_interval(ordered_xS: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     inward = (count - outer) * excess / (outer + (count - 2 * outer) * excess)
     low_outer, low_inner = ordered_xS[..., outer - 1], ordered_xS[..., outer]
     high_inner, high_outer = ordered_xS[..., -outer - 1], ordered_xS[..., -outer]
-    # Towards a censored value there is nothing to interpolate: the wider end is kept.
+    # An end next to a censored value cannot be interpolated: the wider one is kept.
     reach = np.where(np.isinf(low_inner), low_outer, low_inner)
     low = (1 - inward) * low_outer + inward * reach
     high = (1 - inward) * high_outer + inward * high_inner
@@ -336,7 +325,7 @@ def median_interval(ordered_xS: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _interval(samples: np.ndarray) -> tuple[float, float]:
-    """95% percentiles of the samples that exist."""
+    """The interval that holds 95% of the samples, NaN left out."""
     if not np.isfinite(samples).any():
         return math.nan, math.nan
     low, high = np.nanquantile(samples, [0.025, 0.975])
@@ -344,6 +333,7 @@ def _interval(samples: np.ndarray) -> tuple[float, float]:
 
 
 def _ratio(a: float, b: float) -> float:
+    """b / a; NaN where both are censored."""
     if math.isinf(a) and math.isinf(b):
         return math.nan
     return b / a if math.isfinite(a) else 0.0
@@ -352,7 +342,7 @@ def _ratio(a: float, b: float) -> float:
 def quantiles_by_cluster(
     values: np.ndarray, clusters: np.ndarray, quantile: float, seed: int = 0, samples: int = 200
 ) -> tuple[float, float]:
-    """The 95% interval of a quantile by a bootstrap that draws whole clusters: values of one
+    """The 95% interval of a quantile. The bootstrap draws whole clusters, because values of one
     cluster are not independent.
 
     Args:
@@ -360,15 +350,15 @@ def quantiles_by_cluster(
         clusters: `(N,)`, the cluster of each value.
         quantile: in [0, 1].
         seed: of the resampling.
-        samples: how many resamplings.
+        samples: number of resamples.
     """
     order = np.argsort(values)
     _, member_N = np.unique(clusters, return_inverse=True)
     num_clusters = member_N.max() + 1
-    times_SxK = np.random.default_rng(seed).multinomial(
+    times_RxG = np.random.default_rng(seed).multinomial(
         num_clusters, np.full(num_clusters, 1 / num_clusters), samples
     )
-    cumulative_SxN = np.cumsum(times_SxK[:, member_N[order]], axis=1)
-    at_S = np.argmax(cumulative_SxN >= quantile * cumulative_SxN[:, -1:], axis=1)
-    low, high = np.quantile(values[order][at_S], [0.025, 0.975])
+    cumulative_RxN = np.cumsum(times_RxG[:, member_N[order]], axis=1)
+    at_R = np.argmax(cumulative_RxN >= quantile * cumulative_RxN[:, -1:], axis=1)
+    low, high = np.quantile(values[order][at_R], [0.025, 0.975])
     return float(low), float(high)

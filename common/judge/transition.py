@@ -1,9 +1,9 @@
 """Detect a phase transition from a metric curve or from a probe curve, with the control checkpoints
 around it.
 
-A curve is a sequence of (step, value) pairs of one run. Both detectors answer with a `Transition`
-or with a `NoTransition` that says why: on runs that never learn, "the steepest point" is noise and
-must not be taken for a checkpoint.
+A curve is a sequence of (step, value) pairs of one run. Both detectors return a `Transition`, or a
+`NoTransition` with the reason: the steepest point of a run that never learns is noise, and no
+checkpoint to teach from.
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ from pydantic import Field
 from common.base.config import PositiveInt, configuration
 
 SUSTAINED = 3
-"""Evaluations in a row that a finish must last, as the 90% of t90 must
-(`common.judge.stats.learning_time`): one above its level may be a blip."""
+"""Evaluations in a row that a metric must stay above a level to have reached it, as for t90
+(`common.judge.stats.learning_time`): one alone may be a blip."""
 
 
 @configuration
@@ -31,9 +31,9 @@ class DetectorConfig:
     begin: Annotated[float, Field(gt=0, lt=1)] = 0.06
     """The transition starts when this fraction is first exceeded."""
     enter: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Candidates lie above this fraction ..."""
+    """Candidates for the chosen checkpoint lie above this fraction."""
     leave: Annotated[float, Field(gt=0, lt=1)] = 0.9
-    """... and below this one."""
+    """Candidates lie below this fraction."""
     done: Annotated[float, Field(gt=0, lt=1)] = 0.99
     """The transition ends when this fraction is first exceeded for three evaluations in a row."""
     smoothing: PositiveInt = 3
@@ -43,11 +43,11 @@ class DetectorConfig:
     reads_all: ClassVar[bool] = False
 
     def detect(self, steps: Sequence[int], values: Sequence[float]) -> "Transition | NoTransition":
-        """See `detect_on_metric`."""
+        """As `detect_on_metric` with these thresholds."""
         return detect_on_metric(steps, values, self)
 
     def progress(self, values: np.ndarray) -> np.ndarray:
-        """How far values of the metric are on the way from the floor, 0, to the ceiling, 1."""
+        """Values of the metric as fractions of the way from the floor (0) to the ceiling (1)."""
         return (np.asarray(values, np.float64) - self.floor) / (self.ceiling - self.floor)
 
     def __post_init__(self) -> None:
@@ -59,23 +59,24 @@ class DetectorConfig:
 
 @dataclass(frozen=True)
 class Watch:
-    """What tells while a run trains that its transition begins and that it has learnt: for the ring
-    of checkpoints, and for an early end."""
+    """The metric that tells while a run trains when its transition begins and when it has learnt.
+    The ring of checkpoints and an early end depend on it."""
 
     metric: str = "accuracy"
     """Name in the run's records."""
     detector: DetectorConfig = DetectorConfig()
-    """Its `begin` and `done`, between its floor and ceiling, are read; both must be known
+    """Only its `begin` and `done` are read, with its floor and ceiling, which must be known
     beforehand."""
 
 
 @dataclass(frozen=True)
 class Transition:
-    """Where a run goes through its transition, in steps; every step is one of the curve's.
+    """The steps of a run's transition; each is a step of the curve.
 
-    `chosen` is the checkpoint to teach from; `before` and `after` are the controls at which
-    nothing, or everything, has been learnt, half-way (in steps) from the beginning of the run to
-    `start`, and from `end` to the end of the run, or the last such checkpoint before that.
+    `chosen` is the checkpoint to teach from. `before` and `after` are the controls, at which
+    nothing, or everything, has been learnt. They lie half-way (in steps) from the beginning of the
+    run to `start` and from `end` to the end of the run; if there is no such checkpoint there, at
+    the last one sooner.
     """
 
     start: int
@@ -88,7 +89,7 @@ class Transition:
 
 @dataclass(frozen=True)
 class NoTransition:
-    """There is no transition to be found, and why."""
+    """No transition was found, for this reason."""
 
     reason: str
 
@@ -97,9 +98,9 @@ class Detector(Protocol):
     """Finds the transition of a run from one of its metrics."""
 
     metric: ClassVar[str]
-    """Which."""
+    """Name of the metric."""
     reads_all: ClassVar[bool]
-    """Whether it looks at all evaluations, or at those only at which a checkpoint was saved."""
+    """Whether it reads all evaluations; otherwise only those at saved checkpoints."""
 
     def detect(self, steps: Sequence[int], values: Sequence[float]) -> Transition | NoTransition:
         """The transition of a curve."""
@@ -107,23 +108,22 @@ class Detector(Protocol):
 
 
 def smooth(values: Sequence[float] | np.ndarray, width: int) -> np.ndarray:
-    """Centred moving average of `width` points; the ends average over the points that exist."""
+    """Centred moving average over `width` points; near the ends over those that exist."""
     values = np.asarray(values, np.float64)
     kernel = np.ones(width)
-    return (
-        np.convolve(values, kernel, "same")[: len(values)]
-        / np.convolve(np.ones(len(values)), kernel, "same")[: len(values)]
-    )
+    sums = np.convolve(values, kernel, "same")[: len(values)]
+    counts = np.convolve(np.ones(len(values)), kernel, "same")[: len(values)]
+    return sums / counts
 
 
 def detect_on_metric(
     steps: Sequence[int], values: Sequence[float], config: DetectorConfig
 ) -> Transition | NoTransition:
     """Find the transition of a rising (or, with ceiling < floor, falling) metric: the steepest
-    point of the smoothed curve inside the window.
+    point of the smoothed curve among the candidates.
 
-    The window is gated: it must hold a point strictly between `enter` and `leave` after the metric
-    has begun to move, and the metric must finish for three evaluations in a row.
+    Candidates lie strictly between `enter` and `leave`, after the metric has begun to move. There
+    must be one, and the metric must finish for three evaluations in a row.
 
     Args:
         steps: increasing.
@@ -133,42 +133,44 @@ def detect_on_metric(
     if problem := malformed(steps, values):
         return NoTransition(problem)
     progress = config.progress(np.asarray(values))
-    finished = lasting(progress > config.done)
-    if not (progress > config.begin).any():
-        return NoTransition(
-            f"the metric never leaves its floor (best {_best(values, config):.3g}, floor"
-            f" {config.floor:.3g})"
-        )
-    if not finished.any():
-        needed = f"{_level(config.done, config):.3g} {SUSTAINED} times in a row"
-        return NoTransition(
-            f"the metric has not finished (best {_best(values, config):.3g}, needs {needed})"
-        )
-    end = int(np.argmax(finished))
-    outside_before_end = np.flatnonzero(progress[:end] <= config.begin)
-    start = (
-        int(outside_before_end[-1]) + 1 if outside_before_end.size else 0
-    )  # the last departure from the floor: a blip before it is noise
-    window = np.flatnonzero((progress > config.enter) & (progress < config.leave))
-    window = window[(window >= start) & (window <= end)]
-    if not window.size:
+    if refusal := _unfinished(values, progress, config):
+        return NoTransition(refusal)
+    end = int(np.argmax(lasting(progress > config.done)))
+    # The last departure from the floor: a blip before it is noise.
+    on_floor = np.flatnonzero(progress[:end] <= config.begin)
+    start = int(on_floor[-1]) + 1 if on_floor.size else 0
+    candidates = np.flatnonzero((progress > config.enter) & (progress < config.leave))
+    candidates = candidates[(candidates >= start) & (candidates <= end)]
+    if not candidates.size:
         return NoTransition(
             f"no point between {_level(config.enter, config):.3g} and"
             f" {_level(config.leave, config):.3g}: evaluate and save more often"
         )
     slope = np.gradient(smooth(progress, config.smoothing), np.asarray(steps, np.float64))
-    chosen = int(window[np.argmax(slope[window])])
-    middle = start + int(np.argmax(progress[start : end + 1] >= 0.5))
-    is_unlearnt, is_learnt = progress <= config.enter, progress > config.done
     return controls(
         steps,
         start=start,
-        middle=middle,
+        middle=start + int(np.argmax(progress[start : end + 1] >= 0.5)),
         end=end,
-        chosen=chosen,
-        is_unlearnt=is_unlearnt,
-        is_learnt=is_learnt,
+        chosen=int(candidates[np.argmax(slope[candidates])]),
+        is_unlearnt=progress <= config.enter,
+        is_learnt=progress > config.done,
     )
+
+
+def _unfinished(
+    values: Sequence[float], progress: np.ndarray, config: DetectorConfig
+) -> str | None:
+    """Why a metric has not gone from its floor to its ceiling; None if it has."""
+    if not (progress > config.begin).any():
+        return (
+            f"the metric never leaves its floor (best {_best(values, config):.3g}, floor"
+            f" {config.floor:.3g})"
+        )
+    if not lasting(progress > config.done).any():
+        needed = f"{_level(config.done, config):.3g} {SUSTAINED} times in a row"
+        return f"the metric has not finished (best {_best(values, config):.3g}, needs {needed})"
+    return None
 
 
 def detect_on_probe(
@@ -179,13 +181,13 @@ def detect_on_probe(
     smoothing: int = 3,
     prominence: float = 3.0,
 ) -> Transition | NoTransition:
-    """Find the transition as the peak of a probe that spikes (degree-1 correlation, M_robust),
-    after smoothing: raw probe curves are jagged.
+    """Find the transition as the peak of a probe that spikes (degree-1 correlation, M_robust). The
+    curve is smoothed first, because those of probes are jagged.
 
     Args:
         steps: increasing.
         values: the probe, non-negative.
-        noise_floor: what the probe reads when there is nothing to find.
+        noise_floor: the probe's value where there is nothing to find.
         smoothing: width of the moving average in points.
         prominence: how many noise floors the smoothed peak must reach.
     """
@@ -201,8 +203,9 @@ def detect_on_probe(
     if peak == len(smoothed) - 1:
         return NoTransition("the probe still rises at the last point: train longer")
     high = smoothed >= smoothed[peak] / 2
-    start = peak - int(np.argmin(high[peak::-1])) + 1 if not high[: peak + 1].all() else 0
-    end = peak + int(np.argmin(high[peak:])) - 1 if not high[peak:].all() else len(high) - 1
+    low_before, low_after = np.flatnonzero(~high[:peak]), np.flatnonzero(~high[peak:])
+    start = int(low_before[-1]) + 1 if low_before.size else 0
+    end = peak + int(low_after[0]) - 1 if low_after.size else len(high) - 1
     anywhere = np.ones(len(steps), bool)  # a probe tells where the model learns, not what it knows
     return controls(
         steps,
@@ -225,22 +228,23 @@ def controls(
     is_unlearnt: np.ndarray,
     is_learnt: np.ndarray,
 ) -> Transition:
-    """A transition from indices into the curve, with its controls: of the curve's steps the last
-    ones not beyond the half of the way.
+    """A transition from indices into the curve, with its controls.
 
-    Half-way in steps, not in points, which a ring of checkpoints crowds into the transition.
-    Before: half-way to the last departure from the floor, not to the first, which in a noisy metric
-    is a blip close to the untrained model. After: not sooner, because a checkpoint just after the
-    transition still carries some of its curriculum.
+    Each control is the last allowed step of the curve within the first half of a stretch: from the
+    beginning of the run to `start`, and from `end` to its end. The half is counted in steps,
+    because a ring of checkpoints crowds its points into the transition. `start` is the last
+    departure from the floor: in a noisy metric the first is a blip close to the untrained model. A
+    checkpoint just after the transition still carries some of its curriculum, so the control after
+    it must not come sooner.
 
     Args:
         steps: increasing.
-        start: index of the transition's first point, and so on.
-        middle: where half of it is done.
-        end: its last point.
-        chosen: the checkpoint to teach from.
-        is_unlearnt: points that can be the control before; without one it is the first of all.
-        is_learnt: points that can be the control after; without one it is the end.
+        start: index of the transition's first point.
+        middle: index of the point at which half of it is done.
+        end: index of its last point.
+        chosen: index of the checkpoint to teach from.
+        is_unlearnt: which points can be the control before; without one it is the first of all.
+        is_learnt: which points can be the control after; without one it is `end`.
     """
 
     def last_allowed(first: int, last: int, is_allowed: np.ndarray) -> int:
@@ -248,10 +252,8 @@ def controls(
         allowed = np.flatnonzero(is_allowed[first:half])
         return first + int(allowed[-1]) if allowed.size else first
 
-    before, after = (
-        last_allowed(0, start, is_unlearnt),
-        last_allowed(end, len(steps) - 1, is_learnt),
-    )
+    before = last_allowed(0, start, is_unlearnt)
+    after = last_allowed(end, len(steps) - 1, is_learnt)
     return Transition(*(int(steps[i]) for i in (start, middle, end, chosen, before, after)))
 
 
@@ -265,7 +267,7 @@ def lasting(reached: np.ndarray) -> np.ndarray:
 
 
 def malformed(steps: Sequence[int], values: Sequence[float]) -> str | None:
-    """Why nothing can be found on such a curve; None if something might."""
+    """Why no transition can be looked for on a curve; None if one can."""
     if len(steps) != len(values):
         raise ValueError(f"{len(steps)} steps but {len(values)} values")
     if len(steps) < 5:

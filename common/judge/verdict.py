@@ -12,7 +12,7 @@ from common.judge.stats import INTERVALS, Estimate
 
 @dataclass(frozen=True)
 class Measurement:
-    """One number of a claim, with its interval over seeds and what it is compared with."""
+    """One number that a claim is judged by, with its interval over seeds."""
 
     name: str
     estimate: Estimate
@@ -25,15 +25,15 @@ class Verdict:
 
     claim: str
     holds: bool | None
-    """None: measured, but by runs that do not allow a judgement (rates that no sweep chose, or what
-    is compared lies beyond the budget)."""
+    """None: the runs allow no judgement. Their rates were chosen by no sweep, or a compared number
+    lies beyond the budget."""
     measurements: tuple[Measurement, ...]
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What is claimed, and when it holds; fixed before the runs."""
+    """What is claimed, and the criterion by which it holds; both are fixed before the runs."""
 
     title: str
     criterion: str
@@ -41,35 +41,42 @@ class Claim:
 
 def within(estimate: Estimate, low: float = -math.inf, high: float = math.inf) -> bool | None:
     """Whether a number lies between two others; None where it is undefined."""
-    return None if math.isnan(estimate.value) else low <= estimate.value <= high
+    if math.isnan(estimate.value):
+        return None
+    return low <= estimate.value <= high
 
 
 def every(parts: Iterable[bool | None]) -> bool | None:
-    """Whether all parts of a criterion hold: not if one does not, and None if none fails but one is
-    undefined."""
+    """Whether all parts of a criterion hold; None if no part fails, but one is undefined."""
     found = set(parts)
-    return False if False in found else None if None in found else True
+    if False in found:
+        return False
+    return None if None in found else True
 
 
 def describe(estimate: Estimate, unit: str = "") -> str:
-    """A number with its interval, where it has one, and how many seeds stand behind it."""
+    """A number as text: with its interval, if it has one, its unit, and the number of seeds."""
     if estimate.num_seeds == 0:
         return "not measured"
     censored = f", {estimate.num_censored} censored" if estimate.num_censored else ""
     seeds = f"({estimate.num_seeds} seeds{censored})"
-    interval = (
-        "" if math.isnan(estimate.low) else f" [{_number(estimate.low)}, {_number(estimate.high)}]"
-    )
-    return f"{_number(estimate.value)}{interval}{f' {unit}' if unit else ''} {seeds}"
+    words = [_number(estimate.value)]
+    if not math.isnan(estimate.low):
+        words.append(f"[{_number(estimate.low)}, {_number(estimate.high)}]")
+    if unit:
+        words.append(unit)
+    return " ".join([*words, seeds])
 
 
 def outcome(holds: bool | None) -> str:
     """A verdict in words."""
-    return "not judged" if holds is None else "holds" if holds else "does not hold"
+    if holds is None:
+        return "not judged"
+    return "holds" if holds else "does not hold"
 
 
 def outcome_in_table(holds: bool | None) -> str:
-    """The same in Markdown, where a claim that fails stands out."""
+    """A verdict in Markdown; one that fails is bold."""
     return f"**{outcome(holds)}**" if holds is False else outcome(holds)
 
 
@@ -88,15 +95,13 @@ def verdict_table(verdicts: Sequence[Verdict], claims: Mapping[str, Claim]) -> T
 
 
 def plain(verdict: Verdict, claims: Mapping[str, Claim]) -> dict[str, Any]:
-    """JSON values of a verdict; infinite numbers become None, because JSON has no infinity."""
-    measured = [
-        {"name": m.name, "text": describe(m.estimate, m.unit)}
-        | {
-            key: None if isinstance(value, float) and not math.isfinite(value) else value
-            for key, value in asdict(m.estimate).items()
-        }
-        for m in verdict.measurements
-    ]
+    """A verdict as JSON values; infinite numbers and NaN, which JSON lacks, become None."""
+    measured = []
+    for m in verdict.measurements:
+        entry: dict[str, Any] = {"name": m.name, "text": describe(m.estimate, m.unit)}
+        for key, value in asdict(m.estimate).items():
+            entry[key] = value if math.isfinite(value) else None
+        measured.append(entry)
     claim = claims[verdict.claim]
     titles = {"claim": verdict.claim, "title": claim.title, "criterion": claim.criterion}
     return titles | {"holds": verdict.holds, "measured": measured, "notes": list(verdict.notes)}

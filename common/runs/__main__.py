@@ -1,5 +1,5 @@
-"""`python -m common.runs DIR`: what a run is, how far it has come, and whether its checkpoints are
-what was written."""
+"""`python -m common.runs DIR`: shows what a run is and how far it has come, and verifies its
+checkpoints."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class RunsCommand:
 
 
 def main(args: list[str]) -> None:
-    """Show, and verify on demand."""
+    """Show a run, and verify it if asked to."""
     command = parse(
         RunsCommand,
         args,
@@ -50,7 +50,7 @@ def main(args: list[str]) -> None:
 
 
 def overview(run: RunDirectory) -> Table:
-    """Everything but the metrics."""
+    """A table of everything but the metrics."""
     table = Table("", "", title=escape(str(run.path)), show_header=False, title_justify="left")
     for name, value in _overview_rows(run):
         table.add_row(name, escape(value))
@@ -81,7 +81,7 @@ def _overview_rows(run: RunDirectory) -> Iterator[tuple[str, str]]:
 
 
 def metrics_tail(records: list[dict[str, Any]]) -> Table:
-    """The last evaluations: mean over lanes, with the lowest and highest."""
+    """A table of the last evaluations: mean over lanes, with the lowest and the highest."""
     names = ("accuracy", "eval_loss", "train_loss")
     table = Table(
         "step",
@@ -101,22 +101,25 @@ def metrics_tail(records: list[dict[str, Any]]) -> Table:
 
 def _spread(values_L: list[float | None]) -> str:
     known = [value for value in values_L if value is not None]
-    return f"{np.mean(known):.4f} [{min(known):.4f}, {max(known):.4f}]" if known else "none"
+    if not known:
+        return "none"
+    return f"{np.mean(known):.4f} [{min(known):.4f}, {max(known):.4f}]"
 
 
 def verify(run: RunDirectory) -> str:
-    """What was verified.
+    """Compare the checkpoints, and the resume state of an unfinished run, with the manifest; a
+    sentence on what was verified.
 
     Raises:
-        RunError: every checkpoint that cannot be read or does not match its hash.
+        RunError: naming every checkpoint that cannot be read or does not match its hash.
     """
     trajectory = Trajectory(run)
     if problems := trajectory.problems():
         raise RunError("\n".join(problems))
-    state = "" if run.finished or "resume" not in run.manifest else " and the resume state"
-    return (
-        f"{len(trajectory.steps())} checkpoints{state} match the hashes in {run.path}/manifest.json"
-    )
+    verified = f"{len(trajectory.steps())} checkpoints"
+    if "resume" in run.manifest and not run.finished:
+        verified += " and the resume state"
+    return f"{verified} match the hashes in {run.path}/manifest.json"
 
 
 if __name__ == "__main__":

@@ -4,9 +4,12 @@
     manifest.json    what happened: commit, versions, devices of every start, seeds, hashes of
                      checkpoints, resume state, wall time, status
     metrics.jsonl    one JSON object per evaluation
-    checkpoints/     the trajectory; resume/ the state to go on from; probes/ what probes wrote
-    lock             held (flock) by the process that writes; those who only look leave it alone
-    running          there while a process writes, for those who look; DONE marks a finished run
+    checkpoints/     the trajectory
+    resume/          the state to go on from
+    probes/          the results of probes
+    lock             held (flock) by the process that writes; readers do not touch it
+    running          exists while a process writes, for readers
+    DONE             marks a finished run
 
 `python -m common.runs DIR` shows one; `--verify` checks every hash in it.
 """
@@ -48,7 +51,7 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 class RunDirectory:
-    """A run on disk. `RunDirectory(path)` reads one; `opened` creates or continues one and holds
+    """A run on disk. `RunDirectory(path)` reads one. `opened` creates or continues one and holds
     its lock."""
 
     def __init__(self, path: Path) -> None:
@@ -75,9 +78,8 @@ class RunDirectory:
             return f"finished in {self.manifest['wall_seconds']:.1f} s"
         doing = "running" if is_announced(self.path) else "interrupted"
         resume = self.manifest.get("resume")
-        return (
-            f"{doing}; saved at step {resume['step']}" if resume else f"{doing}; no state saved yet"
-        )
+        saved = f"saved at step {resume['step']}" if resume else "no state saved yet"
+        return f"{doing}; {saved}"
 
     def config(self, cls: type[ConfigT]) -> ConfigT:
         """What was asked for, as a configuration of this class.
@@ -93,13 +95,12 @@ class RunDirectory:
         write_json(self.path / MANIFEST, self.manifest)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The metrics records; an unfinished last line (a process died while writing) is left
+        """The metrics records. An incomplete last line, left by a process that died, is left
         out."""
         path = self.path / "metrics.jsonl"
         try:
-            records = [
-                json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]
-            ]
+            complete = path.read_text(encoding="utf-8").split("\n")[:-1]
+            records = [json.loads(line) for line in complete]
         except FileNotFoundError:
             return []
         except ValueError as error:  # no JSON, or no UTF-8
@@ -112,22 +113,25 @@ class RunDirectory:
         self.write_manifest(status="finished", wall_seconds=round(wall_seconds, 3))
 
     def mark_done(self) -> None:
-        """Put the marker of a finished run, the last thing that is written, and again where a
-        workflow manager has removed it."""
+        """Write the marker of a finished run. It comes last, and again where a workflow manager has
+        removed it."""
         (self.path / DONE).touch()
 
 
 def is_run(path: Path) -> bool:
-    """Whether a directory holds a run, as far as the names of its files tell."""
+    """Whether a directory holds a run, by the names of its files."""
     return (path / CONFIG).is_file() and (path / MANIFEST).is_file()
 
 
 def runs_below(folder: Path) -> list[Path]:
-    """All run directories below a folder; whatever else lies there is passed over."""
-    found = (path.parent for path in folder.glob(f"**/{MANIFEST}") if is_run(path.parent))
-    return sorted(
-        path for path in found if not any(is_stray(part) for part in path.relative_to(folder).parts)
-    )
+    """All run directories below a folder."""
+    found = []
+    for manifest in folder.glob(f"**/{MANIFEST}"):
+        run = manifest.parent
+        in_stray = any(is_stray(part) for part in run.relative_to(folder).parts)
+        if is_run(run) and not in_stray:
+            found.append(run)
+    return sorted(found)
 
 
 def finished_run(path: Path, what: str = "run") -> RunDirectory:
@@ -135,7 +139,7 @@ def finished_run(path: Path, what: str = "run") -> RunDirectory:
 
     Args:
         path: its directory.
-        what: it is, in the message.
+        what: what to call it in the message.
 
     Raises:
         UserError: it is missing or unfinished.
@@ -146,7 +150,7 @@ def finished_run(path: Path, what: str = "run") -> RunDirectory:
 
 
 def refuse_unfinished(run: RunDirectory, what: str = "run") -> None:
-    """Raise a UserError if a run has not reached its end; `what` it is, in the message."""
+    """Raise a UserError if a run has not reached its end; the message calls it `what`."""
     if not run.finished:
         raise UserError(
             f"the {what} {run.path} is not finished ({run.state}); run its command again, it goes"
@@ -159,44 +163,42 @@ def opened(path: Path, record: Mapping[str, Any], **provenance: Any) -> Iterator
     """Create the run directory, or open the one an earlier process left, and hold its lock.
 
     Args:
-        path: where.
-        record: what is asked for, as JSON values. Its key `config` and `teacher_hash` identify the
-            run.
+        path: the directory.
+        record: what is asked for, as JSON values; all but `paths` identifies the run.
         **provenance: further manifest entries (seeds, support, ...).
 
     Raises:
         UserError: the directory belongs to another configuration, is locked by another process, or
-            is not a run directory; it is left as it is.
+            is not a run directory. It is left as it is.
     """
     identity = _identity(record)
     _refuse_foreign(path, identity)
     path.mkdir(parents=True, exist_ok=True)
     with locked(path), announced(path):
         for entry in path.iterdir():
-            if is_temporary(entry.name):  # of a process that was killed while it wrote
+            if is_temporary(entry.name):  # left by a process that was killed
                 entry.unlink()
         if (path / MANIFEST).exists():
-            run = RunDirectory(path)
-            if run.hash != identity:
-                raise UserError(
-                    f"{path} holds a run of another"
-                    f" configuration:\n{_differences(run.record, record)}\nchoose another"
-                    " --run-dir, or delete this one"
-                )
+            yield _continued(path, record, identity)
         else:
-            write_json(path / CONFIG, record)
-            write_json(
-                path / MANIFEST,
-                _provenance()
-                | provenance
-                | {
-                    "config_hash": identity,
-                    "status": "started",
-                    "checkpoints": {},
-                },
-            )
-            run = RunDirectory(path)
-        yield run
+            yield _created(path, record, provenance | {"config_hash": identity})
+
+
+def _continued(path: Path, record: Mapping[str, Any], identity: str) -> RunDirectory:
+    run = RunDirectory(path)
+    if run.hash != identity:
+        raise UserError(
+            f"{path} holds a run of another configuration:\n{_differences(run.record, record)}\n"
+            "choose another --run-dir, or delete this one"
+        )
+    return run
+
+
+def _created(path: Path, record: Mapping[str, Any], entries: dict[str, Any]) -> RunDirectory:
+    write_json(path / CONFIG, record)
+    start = {"status": "started", "checkpoints": {}}
+    write_json(path / MANIFEST, _provenance() | entries | start)
+    return RunDirectory(path)
 
 
 def _identity(record: Mapping[str, Any]) -> str:
@@ -204,8 +206,8 @@ def _identity(record: Mapping[str, Any]) -> str:
 
 
 def _refuse_foreign(path: Path, identity: str) -> None:
-    """Raise a UserError if there is anything in a directory but a run, or what a process leaves
-    that died before its run had a manifest."""
+    """Raise a UserError if a directory holds anything else than a run, or than what a process
+    leaves that dies before its run has a manifest."""
     if not path.is_dir():
         return
     if (path / MANIFEST).exists():
@@ -265,7 +267,7 @@ def start_of_now() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """The model of the processor, of which XLA says no more than "cpu"."""
+    """The model of the processor; XLA only knows "cpu"."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

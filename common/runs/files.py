@@ -1,8 +1,8 @@
-"""Files as all of this project writes them: whole or not at all, with the usual permissions, and
-never in the place of what is no file.
+"""Writes files whole or not at all, with the usual permissions; a folder or a device is never
+replaced.
 
-And what else lies in a folder: things that file managers and file systems leave everywhere are not
-taken for anybody's work.
+Also tells which files in a folder were left by file managers and file systems: these are nobody's
+work.
 """
 
 import json
@@ -22,23 +22,17 @@ _TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.tmp")
 _STRAYS = (
     *(".DS_Store", "._*", ".Spotlight-V100", ".Trash*", ".fseventsd"),  # macOS
     *("Thumbs.db", "desktop.ini", "System Volume Information", "$RECYCLE.BIN"),  # Windows
-    *(
-        "lost+found",
-        ".nfs*",
-        ".fuse_hidden*",
-        ".snapshot*",
-        "@eaDir",
-        ".directory",
-    ),  # Linux, servers
+    # Linux, servers
+    *("lost+found", ".nfs*", ".fuse_hidden*", ".snapshot*", "@eaDir", ".directory"),
 )
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A new file that takes the place of `path` when the block has ended well; a link is followed.
+    """A new file that replaces `path` when the block ends without an error; a link is followed.
 
-    A reader, or a process that was killed, sees the old file or the new one and nothing between.
+    A reader sees the old file or the new one, and so it remains if the process is killed.
 
     Raises:
         UserError: `path` is a folder, a device, or anything else but a file.
@@ -58,7 +52,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def check_replaceable(path: Path) -> None:
-    """Raise a UserError if `path` is there and is no file."""
+    """Raise a UserError if `path` exists and is no file."""
     if path.is_dir():
         raise UserError(f"{path} is a folder; give the name of a file")
     if path.exists() and not path.is_file():
@@ -89,30 +83,30 @@ def copy_file(source: Path, target: Path) -> None:
 
 
 def temporary_name() -> str:
-    """Of a file that is about to get its real name."""
+    """A name for a file until it is complete."""
     return f".{secrets.token_hex(4)}.tmp"
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file of this name was left by a process that died before it got its real one."""
+    """Whether a name is a temporary one, which a process that died has left."""
     return _TEMPORARY.fullmatch(name) is not None
 
 
 def is_stray(name: str) -> bool:
-    """Whether file managers and file systems leave things of this name in any folder."""
+    """Whether a name is one that file managers and file systems use in any folder."""
     return any(fnmatchcase(name, pattern) for pattern in _STRAYS)
 
 
 def refuse_filled(folder: Path, mark: str, ours: Collection[str]) -> None:
-    """Refuse to write results into a folder that somebody has filled with other things.
+    """Refuse to write results into a folder that holds other things.
 
     Args:
-        folder: which need not exist.
-        mark: the file that shows a folder to be ours, whatever has been put beside it.
-        ours: the names of all that is written there.
+        folder: need not exist.
+        mark: a file that shows that the folder is ours, whatever else is in it.
+        ours: the names of all files that we write there.
 
     Raises:
-        UserError: the folder holds something else and not the mark.
+        UserError: the folder holds something else, and not the mark.
     """
     if not folder.is_dir() or (folder / mark).is_file():
         return
@@ -129,12 +123,15 @@ def refuse_filled(folder: Path, mark: str, ours: Collection[str]) -> None:
 
 def some_of(names: Collection[str]) -> str:
     """The first few of some names."""
-    return ", ".join([*list(names)[:3], *(["..."] if len(names) > 3 else [])])
+    shown = list(names)[:3]
+    if len(names) > 3:
+        shown.append("...")
+    return ", ".join(shown)
 
 
 def size_bytes(path: Path) -> int:
-    """Bytes in all files below a directory; what vanishes meanwhile, because a process works there,
-    does not count."""
+    """Bytes in all files below a directory. Files that vanish meanwhile, because a process works
+    there, are left out."""
     total = 0
     for folder, _, names in os.walk(path):
         for name in names:
@@ -145,14 +142,14 @@ def size_bytes(path: Path) -> int:
 
 def free_bytes(path: Path) -> int:
     """Bytes free on the disk that would hold `path`."""
-    existing = next(
-        parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists()
-    )
-    return shutil.disk_usage(existing).free
+    folder = path.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
 
 
 def bytes_text(count: float) -> str:
-    """A size in the unit that shows it: 640 B, 1.02 kB, 12.3 MB."""
+    """A size in a fitting unit: 640 B, 1.02 kB, 12.3 MB."""
     exponent = 0
     while count >= 999.5 and exponent < len(_UNITS) - 1:
         count /= 1000

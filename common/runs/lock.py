@@ -1,8 +1,7 @@
-"""Who works in a directory: one process at a time writes, and anybody may look without being in its
-way.
+"""Locks of a directory: one process at a time writes there; others can tell that it does, without
+disturbing it.
 
-The kernel releases both locks when the process dies, however it dies, also where a server keeps the
-files.
+The kernel releases both locks when the process dies, also on a file server.
 """
 
 import fcntl
@@ -26,8 +25,8 @@ def locked(path: Path, name: str = LOCK) -> Iterator[None]:
     """Hold the lock of a directory.
 
     Args:
-        path: a run directory, or a part of one on which others may work beside this process.
-        name: of the file that is locked.
+        path: a run directory, or a folder in one in which other processes may work too.
+        name: the file that is locked.
 
     Raises:
         UserError: another process holds it.
@@ -51,11 +50,10 @@ def locked(path: Path, name: str = LOCK) -> Iterator[None]:
 
 @contextmanager
 def announced(path: Path) -> Iterator[None]:
-    """Show whoever looks that a process works in a directory; to be called by the one that holds
-    its lock.
+    """Show other processes that this one works in a directory, whose lock it must hold.
 
-    What is shown is a file that is locked before it gets its name, and a new one for each process.
-    Who looks tries that lock, which nobody waits for.
+    It makes a new file, which is locked before it gets its name. Other processes try that lock;
+    none waits for it.
     """
     temporary = path / temporary_name()
     with temporary.open("x") as file:
@@ -77,7 +75,7 @@ def is_announced(path: Path) -> bool:
 
 
 def is_left(path: Path) -> bool:
-    """Whether this module has left a file, that of a process which died."""
+    """Whether a file is one of this module's, left by a process that died."""
     if path.name not in (LOCK, RUNNING) or path.is_symlink() or not path.is_file():
         return False
     with path.open("rb") as file:

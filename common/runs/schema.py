@@ -1,5 +1,5 @@
-"""What `config.json`, `manifest.json` and `metrics.jsonl` hold in every run, whatever its
-experiment; they may hold more."""
+"""The contents of `config.json`, `manifest.json` and `metrics.jsonl` in a run of any experiment;
+they may hold more."""
 
 import re
 from dataclasses import dataclass, field
@@ -72,18 +72,16 @@ class _Evaluation:
     accuracy: list[StrictFloat | None]
 
 
-_RECORD, _MANIFEST, _METRICS = (
-    TypeAdapter(_Record),
-    TypeAdapter(_Manifest),
-    TypeAdapter(list[_Evaluation]),
-)
+_RECORD = TypeAdapter(_Record)
+_MANIFEST = TypeAdapter(_Manifest)
+_METRICS = TypeAdapter(list[_Evaluation])
 
 
 def check_record(values: object, path: Path) -> None:
     """Check the values of a `config.json`.
 
     Raises:
-        UserError: they are of something else than a run.
+        UserError: they are not those of a run.
         RunError: they are damaged.
     """
     _check(_RECORD, values, path)
@@ -103,7 +101,7 @@ def check_metrics(values: object, path: Path) -> None:
 
 
 def corrupted(path: Path, reason: str) -> RunError:
-    """The error of a file that a run cannot be read from."""
+    """The error for a file of a run that cannot be read."""
     return RunError(
         f"{path} is corrupted ({reason}); if {path.parent} is a run of yours, delete it and run its"
         " command again"

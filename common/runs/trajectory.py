@@ -1,13 +1,12 @@
 """Checkpoints of a run (Orbax): its trajectory of parameters, and the one full state to resume
 from.
 
-A checkpoint is written to a temporary directory, renamed, and only then entered in the manifest
-with the hash of its contents; a process killed anywhere in between leaves a directory that nobody
-refers to. Every load checks the hash, and the first checkpoint of a run is loaded once when it has
-been written, so that a disk or a path that gives nothing back is found out before time is spent.
+A checkpoint is written to a temporary directory, renamed, and then entered in the manifest with the
+hash of its contents. A process killed in between leaves a directory that no manifest mentions.
+Every load checks the hash. The first checkpoint of a run is loaded as soon as it has been written,
+so that a disk or a path that cannot be read shows before time is spent.
 
-Nothing is deleted but checkpoints, whole or half-written: what else lies in these folders was put
-there by others.
+Only checkpoints are deleted, complete or not: everything else in these folders belongs to others.
 """
 
 import hashlib
@@ -30,18 +29,17 @@ from common.base.errors import RunError, UserError, explain_os_error, full_disk,
 from common.nn.functional import Params
 from common.runs.directory import RunDirectory
 
-logging.getLogger("absl").setLevel(
-    logging.CRITICAL
-)  # Orbax reports each save, and the traceback of each error that it raises besides
+# Orbax logs each save, and the traceback of each error that it raises.
+logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 TreeT = TypeVar("TreeT")
 _CHECKPOINT = re.compile(r"\d+(\.orbax-checkpoint-tmp.*)?")
 _PLAIN_PATH = re.compile(r"(?!/(gs|s3|az|hf)/)(?!.*/\.\./)(?!.*\.__lock/)[\w/.+,=@ -]*", re.ASCII)
-"""Without what Orbax, etils and TensorStore take otherwise than the file system does: patterns
-([y], *), backslashes, addresses (/gs/a, gs:/a), `..`, names of TensorStore's locks, bytes that are
-no UTF-8."""
+"""Paths that Orbax, etils and TensorStore read as the file system does: without patterns ([y], *),
+backslashes, addresses (/gs/a, gs:/a), `..`, names of TensorStore's locks, and bytes that are no
+UTF-8."""
 _SYSTEM_ERROR = re.compile(r"\[OS error (\d+)|os_error_code='(\d+)'")
-"""As TensorStore puts it."""
+"""An error of the operating system in a message of TensorStore's."""
 
 
 class Trajectory:
@@ -55,8 +53,9 @@ class Trajectory:
         return tuple(sorted(int(step) for step in self.run.manifest["checkpoints"]))
 
     def save(self, step: int, params: Params) -> None:
-        """Keep the parameters after `step` updates; leaves carry the lane axis first."""
-        path, is_first = self._path(step), not self.run.manifest["checkpoints"]
+        """Save the parameters after `step` updates; leaves are `(L, ...)`."""
+        path = self._path(step)
+        is_first = not self.run.manifest["checkpoints"]
         digest = _write(path, params)
         if is_first:
             advice = (
@@ -67,7 +66,7 @@ class Trajectory:
         self.run.write_manifest(checkpoints=self.run.manifest["checkpoints"] | {str(step): digest})
 
     def save_waiting(self, step: int, params: Params) -> None:
-        """Write a checkpoint that is not part of the trajectory yet: it waits until it is kept or
+        """Write a checkpoint that is not part of the trajectory yet: it waits to be kept or
         dropped."""
         if str(step) not in self.run.manifest["checkpoints"]:
             digest = _write(self._path(step), params)
@@ -92,7 +91,7 @@ class Trajectory:
                 shutil.rmtree(self._path(int(step)), ignore_errors=True)
 
     def restore(self, step: int) -> Params:
-        """The parameters after `step` updates as numpy arrays, lane axis first.
+        """The parameters after `step` updates as numpy arrays `(L, ...)`.
 
         Raises:
             UserError: no such checkpoint.
@@ -107,13 +106,13 @@ class Trajectory:
         return _read(self._path(step), digest, self._advice, None)
 
     def problems(self) -> list[str]:
-        """Check every checkpoint and the resume state against the manifest; an empty list means all
-        is well."""
+        """Errors of checkpoints and of the resume state that do not match the manifest; empty if
+        all do."""
         found = []
         for path, digest in self._saved().items():
             if self._problem(path, digest) is None:
                 continue
-            # A process that works there may have dropped it since, or be about to write it again.
+            # A process that works there may have dropped or replaced it since.
             latest = Trajectory(RunDirectory(self.run.path))._saved().get(path)
             problem = None if latest is None else self._problem(path, latest)
             if problem is not None:
@@ -121,7 +120,7 @@ class Trajectory:
         return found
 
     def _saved(self) -> dict[Path, str]:
-        """All that the manifest says to be there, with its hash."""
+        """Every checkpoint and state in the manifest, with its hash."""
         saved = {
             self._path(step): self.run.manifest["checkpoints"][str(step)] for step in self.steps()
         }
@@ -138,8 +137,7 @@ class Trajectory:
         return None
 
     def save_resume(self, step: int, state: object, **host_state: Any) -> None:
-        """Keep the full training state, and the JSON values that belong to it, in place of the
-        previous one."""
+        """Save the full training state with its JSON values; it replaces the previous one."""
         digest = _write(self._resume_path(step), state)
         self.run.write_manifest(resume={"step": step, "sha256": digest, **host_state})
         _drop_checkpoints(self.run.path / "resume", keep=[str(step)])
@@ -148,20 +146,17 @@ class Trajectory:
         """The saved training state in the structure of `template` with its JSON values; None when
         nothing was saved.
 
-        What was written after that state is discarded: it will be written again, bit for bit.
+        Everything written after that state is discarded; it will be written again, bit for bit.
         """
         self.discard_unsaved()
         resume = self.run.manifest.get("resume")
         if resume is None:
             return None
-        return (
-            _read(self._resume_path(resume["step"]), resume["sha256"], self._advice, template),
-            resume,
-        )
+        path = self._resume_path(resume["step"])
+        return _read(path, resume["sha256"], self._advice, template), resume
 
     def discard_unsaved(self) -> None:
-        """Delete the checkpoints after the state to resume from, and what a process has left that
-        was killed while it wrote one."""
+        """Delete the checkpoints after the state to resume from, and incomplete ones."""
         manifest = self.run.manifest
         last = manifest["resume"]["step"] if "resume" in manifest else -1
         saved = {name: manifest.get(name, {}) for name in ("checkpoints", "waiting")}
@@ -175,8 +170,8 @@ class Trajectory:
         _drop_checkpoints(self.run.path / "resume", keep=[str(last)])
 
     def drop_leftovers(self) -> None:
-        """Delete what a finished run needs no more: the state to resume from, and checkpoints that
-        still wait."""
+        """Delete what a finished run no longer needs: the state to resume from and the waiting
+        checkpoints."""
         self.drop_waiting_except(())
         _drop_checkpoints(self.run.path / "resume", keep=())
         with suppress(OSError):  # there is none, or something that is not ours in it
@@ -197,7 +192,7 @@ class Trajectory:
 
 
 def describe_steps(steps: tuple[int, ...]) -> str:
-    """A short text for a list of checkpoint steps."""
+    """A list of checkpoint steps as a short text."""
     if not steps:
         return "none"
     if len(steps) <= 8:
@@ -208,10 +203,11 @@ def describe_steps(steps: tuple[int, ...]) -> str:
 def content_hash(tree: object) -> str:
     """SHA-256 over the names, types, shapes and bytes of all leaves, whatever the file format."""
     digest = hashlib.sha256()
-    for path, leaf in sorted(
+    leaves = [
         (jax.tree_util.keystr(path, simple=True, separator="/"), leaf)
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    ):
+    ]
+    for path, leaf in sorted(leaves):
         array = np.ascontiguousarray(leaf)
         digest.update(f"{path} {array.dtype} {array.shape}\n".encode())
         digest.update(array.tobytes())
@@ -223,11 +219,8 @@ def _write(path: Path, tree: object) -> str:
     try:
         with _plain(path) as target, ocp.PyTreeCheckpointer() as checkpointer:
             checkpointer.save(target, tree, force=True)
-    except (
-        OSError,
-        ValueError,
-        RuntimeError,
-    ) as error:  # what Orbax and TensorStore make of an error of the system
+    # Orbax and TensorStore turn an error of the system into one of these.
+    except (OSError, ValueError, RuntimeError) as error:
         raise _not_written(path, error) from None
     return content_hash(tree)
 
@@ -249,10 +242,9 @@ def _read(path: Path, digest: str, advice: str, template: Any) -> Any:
             tree = checkpointer.restore(source, item=template)
     # Orbax and TensorStore raise many types for a damaged file; all of them mean the same here.
     except Exception as error:
-        if isinstance(error, OSError) and not isinstance(
-            error, FileNotFoundError | NotADirectoryError
-        ):
-            raise explain_os_error(error) from None  # no damage, but no permission, say
+        is_missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+        if isinstance(error, OSError) and not is_missing:
+            raise explain_os_error(error) from None  # no damage: no permission, say
         if no_device := missing_device():
             raise UserError(no_device) from None
         raise RunError(f"checkpoint {path} cannot be read ({_reason(error)}); {advice}") from None
@@ -262,7 +254,7 @@ def _read(path: Path, digest: str, advice: str, template: Any) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """In one line; of an error that quotes one of the system, that."""
+    """An error in one line; if it quotes one of the operating system, that one."""
     if quoted := _SYSTEM_ERROR.search(str(error)):
         return f"{type(error).__name__}: {os.strerror(int(quoted[1] or quoted[2]))}"
     first_line = str(error).split("\n")[0]
@@ -271,15 +263,14 @@ def _reason(error: Exception) -> str:
 
 @contextmanager
 def _plain(path: Path) -> Iterator[Path]:
-    """The path of a checkpoint as Orbax and TensorStore take it: by way of a link where it has
-    characters that mean something else to them."""
+    """The path of a checkpoint for Orbax and TensorStore: through a link if it has characters with
+    a special meaning for them."""
     path = path.absolute()
     if _PLAIN_PATH.fullmatch(str(path)):
         yield path
         return
-    with tempfile.TemporaryDirectory(
-        dir=None if _PLAIN_PATH.fullmatch(tempfile.gettempdir()) else "/tmp"
-    ) as folder:
+    place = None if _PLAIN_PATH.fullmatch(tempfile.gettempdir()) else "/tmp"
+    with tempfile.TemporaryDirectory(dir=place) as folder:
         link = Path(folder, "run")
         link.symlink_to(path.parent.parent)
         yield link / path.parent.name / path.name

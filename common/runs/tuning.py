@@ -1,4 +1,4 @@
-"""Choosing a learning rate from a sweep, on seeds that are used for nothing else."""
+"""Chooses a learning rate from a sweep, on seeds that are used for nothing else."""
 
 import math
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ from common.runs.directory import RunDirectory, finished_run
 
 TunedBy = Literal["time", "accuracy"]
 SWEEP_STOP_AFTER = 2.0
-"""`stop_after` of a sweep that is asked for learning times; its choice is that of the whole budget.
-A rate whose median is yet to come, of an even number of seeds the mean of the two middle times,
-cannot win any more: the later one alone is more than twice the best median."""
+"""`stop_after` of a sweep for learning times, which chooses the same rate as the whole budget. A
+rate whose median is not known when it stops cannot win. With an even number of seeds that median is
+the mean of two middle times, and the later of them is more than twice the best median."""
 
 
 @configuration
 class SweepConfig:
-    """Learning-rate sweeps on seeds of their own; every strategy and size gets the same grid."""
+    """Learning-rate sweeps on seeds of their own, with one grid for all strategies and sizes."""
 
     learning_rate: Annotated[tuple[PositiveFloat, ...], Field(min_length=4)]
     seed: Seed
@@ -32,14 +32,14 @@ class SweepConfig:
 
 @dataclass(frozen=True)
 class RateResult:
-    """How one learning rate of a sweep did over its seeds."""
+    """The results of one learning rate of a sweep over its seeds."""
 
     rate: float
     median_time: float
     """Median examples to 90% accuracy; inf where at least half the seeds were censored."""
     num_learnt: int
     mean_accuracy: float
-    """At the end of the run; a diverged seed counts as zero, whatever its broken model answers."""
+    """Mean over seeds at the end of the run; a diverged seed counts as zero."""
 
 
 def learning_times(run: RunDirectory) -> list[float]:
@@ -62,31 +62,29 @@ def rate_results(run: RunDirectory) -> list[RateResult]:
     results = []
     for rate in dict.fromkeys(rates):
         of_rate = [lane for lane, other in enumerate(rates) if other == rate]
+        own_times = [times[lane] for lane in of_rate]
+        num_learnt = int(np.isfinite(own_times).sum())
         accuracy = float(np.mean([final[lane] for lane in of_rate]))
-        results.append(
-            RateResult(
-                rate,
-                median([times[lane] for lane in of_rate]),
-                int(sum(np.isfinite(times[lane]) for lane in of_rate)),
-                accuracy,
-            )
-        )
+        results.append(RateResult(rate, median(own_times), num_learnt, accuracy))
     return results
 
 
 def best_rate(results: Sequence[RateResult], criterion: TunedBy = "time") -> float:
-    """The rate with the smallest median learning time; where none has one, the most seeds that
-    learnt, then the best final accuracy.
+    """The best rate of a sweep.
 
-    By the criterion `accuracy`, the latter alone: where the question is how far a budget reaches.
+    Args:
+        results: of all rates.
+        criterion: time: the smallest median learning time, then the most seeds that learnt, then
+            the best final accuracy. accuracy: the best final accuracy alone, where the question is
+            how far a budget reaches.
     """
-    return min(
-        results, key=preference if criterion == "time" else lambda result: -result.mean_accuracy
-    ).rate
+    if criterion == "time":
+        return min(results, key=preference).rate
+    return max(results, key=lambda result: result.mean_accuracy).rate
 
 
 def preference(result: RateResult) -> tuple[float, int, float]:
-    """Sorts results, the best first."""
+    """Key that sorts results, the best first."""
     return result.median_time, -result.num_learnt, -result.mean_accuracy
 
 
@@ -114,14 +112,8 @@ def tuning_table(paths: Sequence[Path]) -> pd.DataFrame:
         num_seeds = len(set(run.manifest["seeds"]))
         for result in rate_results(run):
             time = None if math.isinf(result.median_time) else int(result.median_time)
-            counts = {
-                "num_learnt": result.num_learnt,
-                "num_seeds": num_seeds,
-                "mean_final_accuracy": round(result.mean_accuracy, 4),
-            }
-            rows.append(
-                {"run": path.name, "learning_rate": result.rate, "median_t90": time} | counts
-            )
+            accuracy = round(result.mean_accuracy, 4)
+            rows.append((path.name, result.rate, time, result.num_learnt, num_seeds, accuracy))
     columns = [
         "run",
         "learning_rate",

@@ -13,8 +13,8 @@ class Lane(NamedTuple):
     seed: int
     learning_rate: float
     shared_stream: int | None = None
-    """Seed of the training data, where lanes of several seeds are to see the same; None: the lane's
-    own seed."""
+    """Seed of the training data, if lanes of several seeds see the same data; None: the lane's own
+    seed."""
 
     @property
     def stream(self) -> int:
@@ -23,8 +23,8 @@ class Lane(NamedTuple):
 
 
 class LaneArrays(NamedTuple):
-    """What tells the lanes apart, as arguments of a compiled program: as constants it would be
-    compiled again for every seed and rate."""
+    """Seeds and rates of the lanes as arguments of a compiled program; as constants they would have
+    it compiled again for every value."""
 
     streams_L: jax.Array
     seeds_L: jax.Array
@@ -32,7 +32,7 @@ class LaneArrays(NamedTuple):
 
     @classmethod
     def of(cls, lanes: Sequence[Lane]) -> "LaneArrays":
-        """Those of a run."""
+        """The arrays of these lanes."""
         streams, seeds = [lane.stream for lane in lanes], [lane.seed for lane in lanes]
         rates = [lane.learning_rate for lane in lanes]
         return cls(
@@ -45,6 +45,6 @@ class LaneArrays(NamedTuple):
 def lanes_of(
     seeds: Sequence[int], learning_rates: Sequence[float], shared_stream: int | None = None
 ) -> tuple[Lane, ...]:
-    """Seeds x learning rates, in this order: neighbours share their data, and so their teacher's
-    answers."""
+    """Seeds x learning rates, the rates of one seed side by side: they share their data, and so
+    their teacher's answers."""
     return tuple(Lane(seed, rate, shared_stream) for seed in seeds for rate in learning_rates)

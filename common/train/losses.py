@@ -20,7 +20,7 @@ TeacherLoss = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 @configuration
-class WeightSchedule:
+class WeightRamp:
     """A loss weight that moves linearly from `start` to `end` over the whole run."""
 
     start: Annotated[float, Field(ge=0)] = 1.0
@@ -28,12 +28,12 @@ class WeightSchedule:
     end: Annotated[float, Field(ge=0)] = 1.0
     """Weight at the last step."""
 
-    def schedule(self, steps: int) -> optax.Schedule:
-        """The weight of an update as a function of those completed before it, 0 at the first step
-        and `steps` - 1 at the last.
+    def over(self, steps: int) -> optax.Schedule:
+        """The weight of an update in a run of so many steps, as a function of the updates completed
+        before it: from 0 to `steps` - 1.
 
-        A constant one knows nothing of `steps`, nor does a program with it; a run of a single step
-        has the weight of the first.
+        A constant weight does not depend on `steps`, so that runs of all lengths share a program. A
+        run of one step has the weight `start`.
         """
         if self.start == self.end or steps == 1:
             return optax.constant_schedule(self.start)
@@ -42,8 +42,8 @@ class WeightSchedule:
 
 @configuration
 class DistillationLoss:
-    """What a student's loss is made of: `label_weight` x CE to the data's labels + `teacher_weight`
-    x divergence from the teacher."""
+    """A student's loss: `label_weight` x cross-entropy to the data's labels + `teacher_weight` x
+    divergence from the teacher."""
 
     labels: Literal["hard", "soft"] = "hard"
     """hard: the teacher's argmax. soft: the teacher's probabilities at `temperature`."""
@@ -57,9 +57,9 @@ class DistillationLoss:
     """forward: cross-entropy to the teacher's probabilities (KL(teacher || student) up to a
     constant). reverse: KL(student || teacher). reverse-raw: as published, the same sum weighted by
     the student's raw logits, which is no divergence."""
-    teacher_weight: WeightSchedule = WeightSchedule(1.0, 1.0)
+    teacher_weight: WeightRamp = WeightRamp(1.0, 1.0)
     """Weight of the teacher's term."""
-    label_weight: WeightSchedule = WeightSchedule(0.0, 0.0)
+    label_weight: WeightRamp = WeightRamp(0.0, 0.0)
     """Weight of the labels' term."""
 
     def __post_init__(self) -> None:
@@ -75,14 +75,8 @@ class DistillationLoss:
             )
         if self.top_k is not None and (self.labels == "hard" or self.direction != "forward"):
             raise ValueError("loss.top_k needs --loss.labels soft and --loss.direction forward")
-        if not any(
-            (
-                self.teacher_weight.start,
-                self.teacher_weight.end,
-                self.label_weight.start,
-                self.label_weight.end,
-            )
-        ):
+        ramps = self.teacher_weight, self.label_weight
+        if not any(ramp.start or ramp.end for ramp in ramps):
             raise ValueError(
                 "loss.teacher_weight and loss.label_weight are both zero: there is nothing to learn"
                 " from"
@@ -109,33 +103,30 @@ class DistillationLoss:
             step: scalar, completed updates.
             total_steps: length of the run, over which the weights move.
         """
-        if self.direction == "reverse":
-            distance = reverse_kl(logits, teacher_logits / self.temperature)
-        elif self.direction == "reverse-raw":
-            distance = jnp.sum(
-                logits
-                * (
-                    jax.nn.log_softmax(logits)
-                    - jax.nn.log_softmax(teacher_logits / self.temperature)
-                ),
-                axis=-1,
-            )
-        elif self.labels == "hard":
-            distance = label_cross_entropy(logits, jnp.argmax(teacher_logits, axis=-1))
-        else:
-            distance = soft_cross_entropy(
-                logits, teacher_probabilities(teacher_logits, self.temperature, self.top_k)
-            )
-        parts = (
-            (self.teacher_weight, distance),
+        terms = (
+            (self.teacher_weight, self._divergence(logits, teacher_logits)),
             (self.label_weight, label_cross_entropy(logits, labels)),
         )
         weighted = [
-            jnp.asarray(weight.schedule(total_steps)(step)) * part
-            for weight, part in parts
-            if weight.start or weight.end
+            jnp.asarray(ramp.over(total_steps)(step)) * term
+            for ramp, term in terms
+            if ramp.start or ramp.end
         ]
         return functools.reduce(jnp.add, weighted)
+
+    def _divergence(self, logits: jax.Array, teacher_logits: jax.Array) -> jax.Array:
+        """The student's divergence from the teacher per position."""
+        if self.direction == "forward" and self.labels == "hard":
+            return label_cross_entropy(logits, jnp.argmax(teacher_logits, axis=-1))
+        if self.direction == "forward":
+            return soft_cross_entropy(
+                logits, teacher_probabilities(teacher_logits, self.temperature, self.top_k)
+            )
+        if self.direction == "reverse":
+            return reverse_kl(logits, teacher_logits / self.temperature)
+        log_student = jax.nn.log_softmax(logits)
+        log_ratio = log_student - jax.nn.log_softmax(teacher_logits / self.temperature)
+        return jnp.sum(logits * log_ratio, axis=-1)
 
 
 def label_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -167,9 +158,8 @@ def teacher_probabilities(
     if top_k is None or top_k >= scaled.shape[-1]:
         return jax.nn.softmax(scaled)
     kept, index = jax.lax.top_k(scaled, top_k)
-    return jnp.sum(
-        jax.nn.one_hot(index, scaled.shape[-1]) * jax.nn.softmax(kept)[..., None], axis=-2
-    )
+    places = jax.nn.one_hot(index, scaled.shape[-1])
+    return jnp.sum(places * jax.nn.softmax(kept)[..., None], axis=-2)
 
 
 def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:

@@ -1,5 +1,4 @@
-"""Optimisers and learning-rate schedules (optax), counted in optimiser updates and in nothing
-else."""
+"""Optimisers and the decay of the learning rate (optax). Both count optimiser updates."""
 
 from typing import Annotated, Literal
 
@@ -20,15 +19,15 @@ class OptimConfig:
 
     learning_rate: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
     """Peak learning rate; several values train side by side as a sweep."""
-    schedule: Literal["constant", "cosine"] = "constant"
-    """constant. cosine: a linear warm-up, whose first update moves already and whose last one has
-    the peak, then a cosine that would be zero at the update after the last one."""
+    decay: Literal["constant", "cosine"] = "constant"
+    """How the learning rate changes. cosine: a linear warm-up from a positive rate at the first
+    update to the peak, then a cosine that would reach zero one update after the last."""
     warmup_fraction: Fraction = 0.06
     """Part of the updates spent warming up (cosine only)."""
     kind: Literal["sgd", "adam"] = "sgd"
     """sgd: without momentum. adam: without weight decay, epsilon 1e-8 (PyTorch's default)."""
     betas: tuple[Beta, Beta] = DEFAULT_BETAS
-    """Decay of Adam's averages of the gradient and of its square."""
+    """Part of Adam's averages (of the gradient and of its square) that an update keeps."""
     clip_norm: PositiveFloat | None = None
     """Scale gradients of a larger norm down to this one (Hugging Face's trainer: 1); None:
     never."""
@@ -41,13 +40,13 @@ class OptimConfig:
 
 
 def learning_rate_shape(config: OptimConfig, total_steps: int) -> optax.Schedule:
-    """The learning rate of an update over its peak, in (0, 1], as a function of those completed
-    before it.
+    """The learning rate of an update, divided by the peak, as a function of the updates completed
+    before it; in (0, 1].
 
-    Of W updates of warm-up among N the first has 1 / W, number W has 1, and the last one of all is
-    one step of the cosine above zero.
+    With a warm-up of n updates the first has 1 / n and the n-th has 1. The last update of the run
+    is one step of the cosine above zero.
     """
-    if config.schedule == "constant":
+    if config.decay == "constant":
         return optax.constant_schedule(1.0)
     warmup_steps = max(round(config.warmup_fraction * total_steps), 1)
     return optax.warmup_cosine_decay_schedule(1 / warmup_steps, 1.0, warmup_steps - 1, total_steps)
@@ -56,16 +55,14 @@ def learning_rate_shape(config: OptimConfig, total_steps: int) -> optax.Schedule
 def make_optimizer(
     config: OptimConfig, total_steps: int, peak: jax.Array
 ) -> optax.GradientTransformation:
-    """The optimiser of one lane; `peak` may be traced, so that lanes of a sweep share one
-    program."""
+    """The optimiser of one lane. `peak`, the largest learning rate, may be traced: lanes of a sweep
+    share one program."""
     shape = learning_rate_shape(config, total_steps)
 
     def rate(count: jax.typing.ArrayLike) -> jax.Array:
         return peak * jnp.asarray(shape(count))
 
     update = optax.sgd(rate) if config.kind == "sgd" else optax.adam(rate, *config.betas, eps=1e-8)
-    return (
-        update
-        if config.clip_norm is None
-        else optax.chain(optax.clip_by_global_norm(config.clip_norm), update)
-    )
+    if config.clip_norm is None:
+        return update
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), update)

@@ -1,8 +1,8 @@
 """Supervision schedules: which teacher checkpoint supervises student step t (paper section 3,
 "progressive distillation").
 
-A student step t is the update that follows t completed updates, so the first is t = 0. A schedule
-is a pure description; what an adaptive one remembers is a small JSON value that the training loop
+Student step t is the update that follows t completed updates; the first is t = 0. A schedule is a
+pure description. What an adaptive one remembers is a small JSON value, which the training loop
 keeps in its resume state.
 """
 
@@ -27,43 +27,42 @@ NEEDED: dict[ScheduleName, str] = {
     "n-shot": "segments",
     "projections": "projection_steps",
 }
-"""The parameter without which a schedule would be another one."""
+"""Schedules that need a parameter, and its name; none of these has a default."""
 
 
 @configuration
 class ScheduleConfig:
-    """Parameters of the schedules; each flag says which of them reads it. One that needs a length
-    has no default for it."""
+    """Parameters of the schedules. The text of each says which schedules read it."""
 
     interval: PositiveInt = 1
     """progressive, till-saturate: teacher steps from one supervising checkpoint to the next."""
     speed: PositiveInt = 1
     """progressive: teacher steps covered by one student step (paper: 1; appendix: 2)."""
     first_steps: PositiveInt | None = None
-    """two-shot, which needs it: student steps on the first checkpoint before the final one takes
-    over (the paper's T)."""
+    """two-shot, required: student steps on the first checkpoint before the final one takes over
+    (the paper's T)."""
     candidate: Candidate = "during"
     """two-shot: the first checkpoint is the one detected inside the teacher's transition, or a
     control before or after it."""
     offset: int = 0
-    """two-shot: teach first from the checkpoint nearest to so many teacher steps after the
-    candidate (before it if negative)."""
+    """two-shot: teacher steps from the candidate to the first checkpoint (negative: before it); the
+    nearest checkpoint is taken."""
     without_transition: Literal["refuse", "final"] = "refuse"
-    """two-shot, where a teacher's accuracy has no transition: refuse to train, or learn from its
-    final checkpoint alone."""
+    """two-shot, if a teacher's accuracy has no transition: refuse to train, or learn from its final
+    checkpoint alone."""
     projection_steps: PositiveInt | None = None
-    """projections, which needs it: student steps on each hidden layer before the final outputs take
+    """projections, required: student steps on each hidden layer before the final outputs take
     over."""
     segments: tuple[tuple[NonNegativeInt, PositiveInt], ...] = ()
-    """n-shot, which needs them: pairs (teacher step, student steps); the final checkpoint
-    supervises whatever remains."""
-    window: PositiveInt = 5
-    """till-saturate: evaluations over which the student's accuracy is averaged and its gain
-    measured."""
+    """n-shot, required: pairs (teacher step, student steps); the final checkpoint supervises the
+    rest."""
+    averaged: PositiveInt = 5
+    """till-saturate: number of evaluations over which the student's accuracy is averaged and its
+    gain measured."""
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.01
     """till-saturate: a gain above this counts as a rise, a gain below it as saturation."""
     patience: PositiveInt = 2_000_000
-    """till-saturate: student steps after which the next checkpoint comes regardless."""
+    """till-saturate: student steps after which the next checkpoint comes in any case."""
 
     def __post_init__(self) -> None:
         if any(later[0] < earlier[0] for earlier, later in itertools.pairwise(self.segments)):
@@ -86,14 +85,13 @@ class Segment:
 
 @dataclass(frozen=True)
 class FixedSchedule:
-    """A schedule known beforehand: consecutive segments that cover the whole run. It remembers
-    nothing."""
+    """A schedule that is known beforehand: consecutive segments that cover the whole run."""
 
     segments: tuple[Segment, ...]
     adaptive: ClassVar[bool] = False
 
     def initial_state(self) -> State:
-        """Nothing to remember."""
+        """Empty: there is nothing to remember."""
         return {}
 
     def teacher_step(self, step: int, state: State) -> int | None:
@@ -105,25 +103,17 @@ class FixedSchedule:
         return self._segment(step).layer
 
     def next_change(self, step: int) -> int:
-        """The first student step after `step` that has another supervision; the end of the run if
-        there is none."""
+        """The next student step at which the supervision changes, or the end of the run."""
         return self._segment(step).stop
 
     def observe(self, step: int, accuracy: float, state: State) -> State:
-        """A fixed schedule does not look at the student."""
+        """The state as it was: a fixed schedule ignores the student."""
         return state
 
     def possible_teacher_steps(self) -> tuple[int, ...]:
         """Every teacher checkpoint this schedule may ask for."""
-        return tuple(
-            sorted(
-                {
-                    segment.teacher_step
-                    for segment in self.segments
-                    if segment.teacher_step is not None
-                }
-            )
-        )
+        steps = {segment.teacher_step for segment in self.segments}
+        return tuple(sorted(step for step in steps if step is not None))
 
     def _segment(self, step: int) -> Segment:
         return next(segment for segment in self.segments if segment.start <= step < segment.stop)
@@ -131,24 +121,23 @@ class FixedSchedule:
 
 @dataclass(frozen=True)
 class TillSaturate:
-    """Move to the next checkpoint when the student's smoothed accuracy, having risen since the last
-    change, stops rising.
+    """Move to the next checkpoint when the student's smoothed accuracy has risen since the last
+    change and then stops rising.
 
-    Risen: the smoothed accuracy gained more than `threshold` since the last change. Stopped: over
-        the last `window` evaluations it gained less than
-    that. After `patience` steps without a change the next checkpoint comes regardless. Driven by
-    evaluations, so changes fall on them.
+    It has risen if it gained more than `threshold` since the last change. It has stopped if it
+    gained less than `threshold` over the last `averaged` evaluations. After `patience` steps
+    without a change the next checkpoint comes in any case. Changes fall on evaluations.
     """
 
     teacher_steps: tuple[int, ...]
     total_steps: int
-    window: int
+    averaged: int
     threshold: float
     patience: int
     adaptive: ClassVar[bool] = True
 
     def initial_state(self) -> State:
-        """At the first checkpoint, with no history."""
+        """The state at the first checkpoint, without a history."""
         return {"index": 0, "changed_at": 0, "base": None, "recent": [], "smoothed": []}
 
     def teacher_step(self, step: int, state: State) -> int | None:
@@ -156,24 +145,24 @@ class TillSaturate:
         return self.teacher_steps[state["index"]]
 
     def layer(self, step: int) -> int | None:
-        """The outputs, always."""
+        """None: the student always learns the outputs."""
         return None
 
     def next_change(self, step: int) -> int:
-        """Unknown beforehand; never between evaluations."""
+        """The end of the run: only an evaluation can change the supervision sooner."""
         return self.total_steps
 
     def observe(self, step: int, accuracy: float, state: State) -> State:
         """The state after an evaluation of the student following `step` updates."""
-        recent = [*state["recent"], accuracy][-self.window :]
+        recent = [*state["recent"], accuracy][-self.averaged :]
         now = sum(recent) / len(recent)
-        smoothed = [*state["smoothed"], now][-self.window - 1 :]
+        smoothed = [*state["smoothed"], now][-self.averaged - 1 :]
         base = now if state["base"] is None else state["base"]
         risen = now - base > self.threshold
-        stopped = len(smoothed) > self.window and now - smoothed[0] < self.threshold
-        if state["index"] + 1 < len(self.teacher_steps) and (
-            (risen and stopped) or step - state["changed_at"] >= self.patience
-        ):
+        stopped = len(smoothed) > self.averaged and now - smoothed[0] < self.threshold
+        out_of_patience = step - state["changed_at"] >= self.patience
+        has_next = state["index"] + 1 < len(self.teacher_steps)
+        if has_next and ((risen and stopped) or out_of_patience):
             return {
                 "index": state["index"] + 1,
                 "changed_at": step,
@@ -234,16 +223,20 @@ def n_shot(total_steps: int, last: int, shots: Sequence[tuple[int, int]]) -> Fix
 
 def projections(total_steps: int, last: int, num_layers: int, steps_each: int) -> FixedSchedule:
     """Random projections of each hidden layer of the final teacher, from the first layer up, then
-    its outputs.
+    its outputs: "curriculum extraction" (Gupta and Karmalkar 2025, arXiv 2503.17494), which needs
+    the final checkpoint only.
 
-    "Curriculum extraction" (Gupta and Karmalkar 2025, arXiv 2503.17494): the final checkpoint is
-    the only one needed.
+    Args:
+        total_steps: student steps in all.
+        last: step of the teacher's final checkpoint.
+        num_layers: hidden layers.
+        steps_each: student steps on each of them.
     """
-    pieces = [
-        Segment(i * steps_each, min((i + 1) * steps_each, total_steps), last, i)
-        for i in range(num_layers)
-        if i * steps_each < total_steps
-    ]
+    pieces = []
+    for layer in range(num_layers):
+        start = layer * steps_each
+        if start < total_steps:
+            pieces.append(Segment(start, min(start + steps_each, total_steps), last, layer))
     if pieces[-1].stop < total_steps:
         pieces.append(Segment(pieces[-1].stop, total_steps, last))
     return FixedSchedule(tuple(pieces))
@@ -254,7 +247,7 @@ def till_saturate(total_steps: int, last: int, config: ScheduleConfig) -> TillSa
     on it."""
     teacher_steps = (*range(config.interval, last, config.interval), last)
     return TillSaturate(
-        teacher_steps, total_steps, config.window, config.threshold, config.patience
+        teacher_steps, total_steps, config.averaged, config.threshold, config.patience
     )
 
 

@@ -1,5 +1,5 @@
-"""How fast a run was: examples, tokens and floating-point operations a second, and the latter
-beside what the device can do."""
+"""How fast a run was: tokens and floating-point operations a second, and the share of what the
+device can do."""
 
 import time
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 SIDE_ON_CPU, SIDE = 1024, 8192
-"""Of the matrices whose product tells what a device can do."""
+"""Sides of the square matrices whose product tells what a device can do."""
 
 
 @dataclass(frozen=True)
@@ -18,30 +18,30 @@ class Work:
     tokens: int
     """Positions in it, padding included."""
     flops: float
-    """Floating-point operations of its products, forward and backward through the model."""
+    """Floating-point operations of its matrix products, forward and backward through the model."""
     teacher_flops: float = 0.0
-    """The same, forward through the teacher."""
+    """Operations of its products forward through the teacher."""
 
 
 def training_work(of_model: float, of_teacher: float, tokens: int) -> Work:
-    """A training example, from the operations of one forward pass each: the backward pass costs two
-    of them, and the teacher has none."""
+    """The work of one training example, from the operations of one forward pass of model and
+    teacher. A backward pass, which only the model has, costs two forward ones."""
     return Work(tokens, 3 * of_model, of_teacher)
 
 
 def describe(
     work: Work, examples: int, seconds: float, num_devices: int, group_size: int = 1
 ) -> dict[str, float]:
-    """What a run made of its devices, start-up, compilation and evaluation included: tokens a
-    second, operations a second, and their share of what a large product of matrices reaches on
-    these devices now (model FLOP utilisation).
+    """The speed of a run: tokens a second, operations a second, and their share of the rate that a
+    large matrix product reaches on these devices now (model FLOP utilisation). Start-up,
+    compilation and evaluation are included.
 
     Args:
         work: what an example costs.
-        examples: of all lanes together.
-        seconds: how long they took.
-        num_devices: over which the lanes were spread.
-        group_size: lanes that see the same examples, about which their teacher is asked once.
+        examples: examples of all lanes together.
+        seconds: the time they took.
+        num_devices: devices over which the lanes were spread.
+        group_size: lanes that see the same examples and share their teacher's answers.
     """
     rate = (work.flops + work.teacher_flops / group_size) * examples / seconds
     return {
@@ -52,12 +52,11 @@ def describe(
 
 
 def product_rate() -> float:
-    """Operations a second of a large product of matrices on one device, in the type in which models
+    """Operations a second of a large matrix product on one device, in the type in which models
     compute there; the best of three."""
-    side, dtype = (
-        (SIDE_ON_CPU, jnp.float32) if jax.default_backend() == "cpu" else (SIDE, jnp.bfloat16)
-    )
-    matrix = jnp.ones((side, side), dtype)
+    on_cpu = jax.default_backend() == "cpu"
+    side = SIDE_ON_CPU if on_cpu else SIDE
+    matrix = jnp.ones((side, side), jnp.float32 if on_cpu else jnp.bfloat16)
     multiply = jax.jit(lambda a: a @ a)
     jax.block_until_ready(multiply(matrix))
     seconds = []

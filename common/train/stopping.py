@@ -1,10 +1,10 @@
 """When a run ends: with its budget, or sooner, at a multiple of the step by which every lane has
 learnt.
 
-Transition times are heavy-tailed, so a budget that covers a slow seed is many times what a fast one
-needs. The multiple leaves a teacher the time beyond its transition in which its answers become
-those of a final checkpoint. A sweep over learning rates asks for the rate whose median seed is the
-soonest, so there the median seed of one rate is enough.
+Transition times are heavy-tailed: a budget for a slow seed is many times what a fast one needs. The
+multiple gives a teacher time after its transition, in which its answers become those of a final
+checkpoint. A sweep looks for the learning rate whose median seed learns first, so it may end when
+the median seed of one rate has learnt.
 """
 
 import math
@@ -18,7 +18,7 @@ from common.judge.transition import SUSTAINED, Watch
 
 
 class Stopping:
-    """The last step of a run, as far as its evaluations up to now tell."""
+    """Works out the last step of a run from its evaluations so far."""
 
     def __init__(
         self,
@@ -27,14 +27,14 @@ class Stopping:
         rates_L: Sequence[float],
         records: Iterable[Mapping[str, Any]],
     ) -> None:
-        """Begin with the evaluations of the run so far, none of a new one.
+        """Begin with the evaluations of the run so far; a new run has none.
 
         Args:
             config: the budget, and whether the run may end before it.
             watch: when a lane counts as having learnt.
-            rates_L: learning rate of every lane; of several the best one counts.
-            records: rows of metrics.jsonl; a run that goes on has ended where it would have without
-                the interruption.
+            rates_L: learning rate of every lane; with several the best one decides.
+            records: rows of metrics.jsonl. With them an interrupted run ends at the same step as an
+                uninterrupted one.
         """
         self._config = config
         self._detector = watch.detector
@@ -52,9 +52,10 @@ class Stopping:
 
     @property
     def last_step(self) -> int:
-        """Where the run ends, unless lanes that have yet to learn do so; a whole number of
-        checkpoint intervals, so that no grid is broken."""
-        if self._config.stop_after is None or math.isinf(learnt_at := self._learnt_at()):
+        """The step at which the run ends, if no lane learns from now on. It is a multiple of the
+        checkpoint interval, so that checkpoints stay evenly spaced."""
+        learnt_at = self._learnt_at()
+        if self._config.stop_after is None or math.isinf(learnt_at):
             return self._config.steps
         grid = self._config.checkpoint_every or self._config.eval_every
         known_at = learnt_at + (SUSTAINED - 1) * self._config.eval_every
@@ -62,18 +63,19 @@ class Stopping:
         return min(math.ceil(wanted / grid) * grid, self._config.steps)
 
     def _learnt_at(self) -> float:
-        """The step by which the last lane has learnt, or in a sweep the median lane (of an even
-        number the later one) of the best rate."""
+        """The step by which the last lane has learnt; in a sweep the median lane of the best rate
+        (of an even number the later middle one)."""
         rates = np.unique(self._rates_L)
         if len(rates) == 1:
             return float(np.max(self._learnt_at_L))
-        return min(
-            float(np.sort(own_S)[len(own_S) // 2])
-            for own_S in (self._learnt_at_L[self._rates_L == rate] for rate in rates)
-        )
+        medians = []
+        for rate in rates:
+            ordered_S = np.sort(self._learnt_at_L[self._rates_L == rate])
+            medians.append(float(ordered_S[len(ordered_S) // 2]))
+        return min(medians)
 
     def observe(self, step: int, metric_L: Sequence[float | None]) -> None:
-        """Take note of an evaluation; None where the run had diverged."""
+        """Take an evaluation into account; the metric of a diverged lane is None."""
         is_done_L = self._detector.progress(np.asarray(metric_L, np.float64)) > self._detector.done
         self._began_at_L = np.where(
             is_done_L & (self._times_in_a_row_L == 0), step, self._began_at_L

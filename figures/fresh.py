@@ -15,17 +15,18 @@ _READ = ("*.json", "*.jsonl", "*.csv")
 _DRAWN_BY = ("matplotlib", "pandas", "numpy")
 
 
-def fingerprint(homes: Iterable[Path], subject: str) -> str:
+def fingerprint(homes: Iterable[Path], subject: str, page: Path) -> str:
     """SHA-256 of everything that a set of figures depends on.
 
     Args:
         homes: folders of runs that they are drawn from; one that does not exist counts as empty.
         subject: what else decides how they look, as text.
+        page: folder of the experiment, whose code draws some of them.
     """
     digest = hashlib.sha256(subject.encode())
     for package in _DRAWN_BY:
         digest.update(f"{package} {importlib.metadata.version(package)}\n".encode())
-    for path in _below(_SOURCES, ("*.py", "*.jinja", "*.csv")) + _below(homes, _READ):
+    for path in _below((*_SOURCES, page), ("*.py", "*.jinja", "*.csv")) + _below(homes, _READ):
         digest.update(f"{path}\n".encode())
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

@@ -5,10 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from common.base.config import PresetName, chosen_preset, last_value, parse
 from common.base.errors import UserError, run_command
+from common.experiment.plan import plan_preset, states
+from common.experiment.source import package_folder
 from common.experiment.spec import ExperimentSpec
+from common.experiment.stages import Stage
 from common.runs.files import refuse_filled
 from common.runs.lineage import refuse_stale_judgement
 from figures import fresh, loaders, registry, report
@@ -36,7 +40,7 @@ def main(args: list[str]) -> None:
         MakeCommand,
         args,
         prog="figures.make",
-        description="Draw every figure and the report of a preset from its run files.",
+        description=describe("Draw every figure and the report of a preset from its runs.", spec),
     )
     home, folder = command.root / spec.name / preset.name, command.out / spec.name / preset.name
     made_by = f"python -m {spec.name}.experiment --preset {preset.name}"
@@ -47,9 +51,10 @@ def main(args: list[str]) -> None:
     if page.study is not None and (command.root / page.study.name / preset.name).is_dir():
         study_home = command.root / page.study.name / preset.name
     console = Console(soft_wrap=True, highlight=False)
+    if note := what_is_stale(plan_preset(spec, preset.name, command.root)):
+        console.print(f"[yellow]note:[/] {escape(note)}")
     homes = [home] if study_home is None else [home, study_home]
-    page_source = registry.source_of(spec.name).read_text(encoding="utf-8")
-    inputs = fresh.fingerprint(homes, f"{preset}\n{page_source}")
+    inputs = fresh.fingerprint(homes, str(preset), package_folder(spec.name))
     if fresh.is_current(folder, inputs):
         console.print(f"{folder / 'report.html'}: already drawn from these runs, nothing to do")
         return
@@ -80,6 +85,28 @@ def main(args: list[str]) -> None:
     fresh.keep(folder, inputs, (*pngs, *(png.with_suffix(".pdf") for png in pngs), written))
     for path in (*pngs, written):
         console.print(str(path), markup=False)
+
+
+def describe(text: str, spec: ExperimentSpec) -> str:
+    """The `--help` text of a command on the runs of any experiment; `spec` is the chosen one."""
+    return (
+        f"{text}\n\nExperiments: {', '.join(registry.names())}. Presets of {spec.name}:"
+        f" {', '.join(spec.presets)}."
+    )
+
+
+def what_is_stale(stages: Sequence[Stage]) -> str:
+    """Of which runs the figures would be others, were they made now; empty if of none."""
+    stale = [
+        f"{stage.name} {state.reason}"
+        for stage, state in zip(stages, states(stages), strict=True)
+        if state.word == "stale"
+    ]
+    if not stale:
+        return ""
+    return (
+        f"these figures are of the runs that are there, of which {len(stale)} are stale: {stale[0]}"
+    )
 
 
 def refuse_incomplete(spec: ExperimentSpec, home: Path, makes_it: str) -> None:

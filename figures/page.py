@@ -48,20 +48,20 @@ class Page:
     figure_of: Mapping[str, str]
     """The figure that shows each claim."""
     beyond: frozenset[str] = frozenset()
-    """Claims on the runs that the paper does not have."""
+    """Those of the claims that are on runs which the paper does not have."""
     data: Callable[[Path], Mapping[str, str]] = lambda _: {}
-    """The tables in an experiment's folder that are kept beside the report, by path, and what each
-    holds."""
+    """The tables in an experiment's folder, those of its judgement and of its probes, that are kept
+    beside the report if they are there: by path, and what each holds. `tuning.csv` always is."""
     published: tuple[str, ...] = ()
-    """Those small enough to be committed, by the same paths."""
+    """Those of them small enough to be committed, by the same paths."""
     footnote: Callable[[Any], str] = lambda _: ""
     """How to read the claims of an experiment of this configuration."""
     absent: Callable[[Any, Path], set[str]] = lambda *_: set()
     """Figures for which an experiment of this configuration has no runs in its folder."""
     study: Study | None = None
     tables: Callable[[Path], Mapping[str, tuple[str, pd.DataFrame]]] = lambda _: {}
-    """Tables that are made from an experiment's runs for report and results, by file name, and what
-    each holds."""
+    """Tables that are in no file of the experiment and made from its runs now, for report and
+    results: by file name, each with what it holds."""
 
     def chosen(self, experiment: Any, home: Path) -> list[Figure]:
         """The figures that an experiment has runs for, in order."""

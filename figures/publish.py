@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from common.base.config import PresetName, chosen_preset, parse
-from common.base.errors import run_command
+from common.base.errors import UserError, run_command
 from common.judge.verdict import outcome_in_table
 from common.runs.directory import RunDirectory
 from common.runs.files import copy_file, refuse_filled, write_json, write_text
@@ -44,11 +44,17 @@ def main(args: list[str]) -> None:
         PublishCommand,
         args,
         prog="figures.publish",
-        description="Keep the small results of a preset, to be committed.",
+        description=make.describe("Keep the small results of a preset, to be committed.", spec),
     )
     home, site, out = (
         folder / spec.name / preset.name for folder in (command.root, command.site, command.out)
     )
+    unknown = set(page.published) - set(page.data(home))
+    if unknown:
+        raise UserError(
+            f"the PAGE of {spec.name} publishes {', '.join(sorted(unknown))}, which its data do not"
+            " name"
+        )
     kept = (*_TABLES, *page.published)
     pictures = [f"{name}.png" for name in page.figures]
     made = page.tables(home) if home.is_dir() else {}

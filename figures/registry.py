@@ -7,7 +7,6 @@ CURRICULUM_EXPERIMENTS, names with commas between them.
 
 import importlib
 import os
-from pathlib import Path
 from typing import Any
 
 from common.base.errors import UserError
@@ -31,21 +30,28 @@ def spec_of(name: str) -> ExperimentSpec:
     """What an experiment is.
 
     Raises:
-        UserError: there is none of this name.
+        UserError: there is none of this name, or it calls itself otherwise.
     """
-    return _attribute(name, "spec", "SPEC")
+    spec = _attribute(name, "spec", "SPEC")
+    if spec.name != name:
+        raise UserError(f"the SPEC of {name} has the name {spec.name}; give it that of its package")
+    return spec
 
 
 def page_of(name: str) -> Page:
-    """What the report of an experiment holds; raises as `spec_of` does."""
-    return _attribute(name, "page", "PAGE")
+    """What the report of an experiment holds.
 
-
-def source_of(name: str) -> Path:
-    """The file of an experiment's page."""
-    source = importlib.import_module(f"{name}.page").__file__
-    assert source is not None
-    return Path(source)
+    Raises:
+        UserError: as `spec_of` does, or a claim has no figure.
+    """
+    page = _attribute(name, "page", "PAGE")
+    for claim in spec_of(name).claims:
+        if page.figure_of.get(claim) not in page.names:
+            raise UserError(
+                f"the PAGE of {name} has no figure for claim {claim}: figure_of gives"
+                f" {page.figure_of.get(claim)}, its figures are {', '.join(page.names)}"
+            )
+    return page
 
 
 def _attribute(name: str, module: str, attribute: str) -> Any:
@@ -57,6 +63,11 @@ def _attribute(name: str, module: str, attribute: str) -> Any:
     try:
         return getattr(importlib.import_module(f"{name}.{module}"), attribute)
     except ModuleNotFoundError as error:
-        if error.name not in (name, f"{name}.{module}"):
-            raise
-        raise UserError(f"{VARIABLE}: there is no module {error.name} on Python's path") from None
+        if error.name == f"{name}.{module}":
+            raise UserError(
+                f"the experiment {name} has no module {error.name}, which is to hold its"
+                f" {attribute}"
+            ) from None
+        if error.name == name:
+            raise UserError(f"{VARIABLE}: there is no package {name} on Python's path") from None
+        raise

@@ -142,11 +142,12 @@ def examples_text(count: float) -> str:
     return f"{count / 1e6:g}M" if count >= 1e6 else f"{count / 1e3:g}k"
 
 
-def accuracy_axis(axes: Axes) -> None:
+def accuracy_axis(axes: Axes, chance: float = 0.5) -> None:
     """Label an axis of accuracies between chance and one."""
-    axes.set_ylim(0.44, 1.03)
+    height = 1 - chance
+    axes.set_ylim(chance - 0.12 * height, 1 + 0.06 * height)
     axes.set_ylabel("accuracy")
-    axes.axhline(0.5, color=GREY, linewidth=1, linestyle=":")
+    axes.axhline(chance, color=GREY, linewidth=1, linestyle=":")
 
 
 def nice_log_ticks(values: Sequence[float]) -> list[float]:

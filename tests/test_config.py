@@ -166,7 +166,7 @@ def test_overrides_name_fields_and_stay_in_range() -> None:
     assert as_flags({"supervision.offset": -16}) == ("--supervision.offset=-16",)
     with pytest.raises(UserError, match=r"training\.steps = 0"):
         with_overrides(config, {"training.steps": 0})
-    with pytest.raises(KeyError, match=r"no field training\.stops"):
+    with pytest.raises(UserError, match=r"no field training\.stops"):
         with_overrides(config, {"training.stops": 0})
 
 

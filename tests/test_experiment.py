@@ -117,24 +117,29 @@ def test_what_has_been_drawn_is_found_drawn(
 
 
 def test_figures_that_are_out_of_date_are_noticed(tmp_path: Path) -> None:
-    home, folder = tmp_path / "runs", tmp_path / "site"
+    home, folder, page = tmp_path / "runs", tmp_path / "site", tmp_path / "own"
     (home / "teacher").mkdir(parents=True)
+    page.mkdir()
     folder.mkdir()
     metrics, picture = home / "teacher" / "metrics.jsonl", folder / "overview.png"
     metrics.write_text("1")
     picture.write_text("drawn")
-    drawn_from = fresh.fingerprint((home,), "preset")
+    drawn_from = fresh.fingerprint((home,), "preset", page)
     assert not fresh.is_current(folder, drawn_from), "nothing is known of what lies there"
     fresh.keep(folder, drawn_from, [picture])
-    assert fresh.is_current(folder, fresh.fingerprint((home,), "preset"))
-    assert not fresh.is_current(folder, fresh.fingerprint((home,), "another preset"))
+    assert fresh.is_current(folder, fresh.fingerprint((home,), "preset", page))
+    assert not fresh.is_current(folder, fresh.fingerprint((home,), "another preset", page))
     metrics.write_text("2")
-    assert not fresh.is_current(folder, fresh.fingerprint((home,), "preset"))
+    assert not fresh.is_current(folder, fresh.fingerprint((home,), "preset", page))
     metrics.write_text("1")
+    (page / "page.py").write_text("another caption")
+    assert not fresh.is_current(folder, fresh.fingerprint((home,), "preset", page))
+    (page / "page.py").unlink()
+    assert fresh.is_current(folder, fresh.fingerprint((home,), "preset", page))
     picture.write_text("scribbled over")
-    assert not fresh.is_current(folder, fresh.fingerprint((home,), "preset"))
+    assert not fresh.is_current(folder, fresh.fingerprint((home,), "preset", page))
     picture.unlink()
-    assert not fresh.is_current(folder, fresh.fingerprint((home,), "preset"))
+    assert not fresh.is_current(folder, fresh.fingerprint((home,), "preset", page))
 
 
 def test_figures_of_what_has_not_been_run_are_left_out(tmp_path: Path) -> None:

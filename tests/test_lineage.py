@@ -13,10 +13,10 @@ import pytest
 from common.base.config import Runtime, as_flags
 from common.base.errors import RunError, UserError
 from common.experiment.judging import names_of
-from common.experiment.plan import Planner, print_plan, run_stages, states
+from common.experiment.plan import Planner, made_by_other_code, print_plan, run_stages, states
 from common.experiment.stages import ProbeStage, Stage
 from common.runs.directory import RunDirectory
-from common.runs.lineage import MADE_FROM, VERSION, contents, why_judgement_is_stale
+from common.runs.lineage import MADE_FROM, SOURCE, VERSION, contents, why_judgement_is_stale
 from common.train.run import TrainingRun
 from parity import probe, train
 from parity.presets import PRESETS, Experiment
@@ -286,3 +286,20 @@ def test_code_that_declares_another_version_makes_its_results_stale(home: Path) 
     claims.write_text(json.dumps({MADE_FROM: {}, VERSION: 1}))
     assert why_judgement_is_stale(claims, (), 1) == ""
     assert why_judgement_is_stale(claims, (), 2) == "was made by version 1 of its code, now 2"
+
+
+def test_other_code_of_an_experiment_is_told_of(home: Path) -> None:
+    """Runs stay what they are, since most changes change none; judgements are made again."""
+    stages = planned(home)
+    assert made_by_other_code(stages) == ""
+    change(home / "student" / "one-shot" / "manifest.json", **{SOURCE: "of yesterday"})
+    assert found(stages)["student/one-shot"] == "done"
+    note = made_by_other_code(stages)
+    assert note.startswith("1 of these runs were made before the code of parity was changed,")
+    assert "student/one-shot first" in note and "raise the version" in note
+    claims = home / "claims.json"
+    claims.write_text(json.dumps({MADE_FROM: {}, VERSION: 1, SOURCE: "of yesterday"}))
+    assert why_judgement_is_stale(claims, (), 1) == ""
+    assert "before the experiment's code was changed" in why_judgement_is_stale(
+        claims, (), 1, "of today"
+    )

@@ -64,7 +64,7 @@ def test_an_experiment_of_ones_own(folder: Path) -> None:
     (claim,) = json.loads((folder / "runs/toy/quick/claims.json").read_text())["claims"]
     assert claim["holds"]
     again = python(folder, "toy.experiment")
-    assert "3 of 3 stages are done" in again.stderr
+    assert "4 of 4 stages are done" in again.stderr
     drawn = python(folder, "figures.make", "--experiment", "toy")
     assert drawn.returncode == 0, drawn.stderr
     page = (folder / "site/toy/quick/report.html").read_text()

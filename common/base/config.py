@@ -221,17 +221,19 @@ def with_overrides(config: ConfigT, overrides: Overrides) -> ConfigT:
         overrides: new values by dotted name, `data.k` say.
 
     Raises:
-        UserError: a field is out of range.
-        KeyError: there is no such field.
+        UserError: there is no such field, or a value is out of range.
     """
     values = to_dict(config)
     for dotted, value in overrides.items():
         *parents, name = dotted.split(".")
-        part = values
+        part: Any = values
         for parent in parents:
-            part = part[parent]
-        if name not in part:
-            raise KeyError(f"{type(config).__name__} has no field {dotted}")
+            part = part.get(parent) if isinstance(part, dict) else None
+        if not isinstance(part, dict) or name not in part:
+            raise UserError(
+                f"{type(config).__name__} has no field {dotted}; it has"
+                f" {', '.join(flatten(to_dict(config)))}"
+            )
         part[name] = value
     return _validated(type(config), values)
 

@@ -1,6 +1,7 @@
 """The commands that every experiment has: train, distill, experiment, claims, and its probes."""
 
 import functools
+import importlib.util
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -174,12 +175,32 @@ def command(spec: ExperimentSpec, stage: str, module: str) -> Callable[[list[str
         module: the module's own `__name__`: what was started from a shell runs at once.
     """
     mains = {"train": train, "distill": distill, "experiment": experiment, "claims": claims}
-    return _started(functools.partial(mains[stage], spec), module)
+
+    def main(args: list[str]) -> None:
+        _check_name(spec, stage)
+        mains[stage](spec, args)
+
+    return _started(main, module)
 
 
 def probe_command(kind: Probe, module: str) -> Callable[[list[str]], None]:
     """The same of the module of a probe."""
     return _started(functools.partial(probe, kind), module)
+
+
+def _check_name(spec: ExperimentSpec, stage: str) -> None:
+    """Refuse an experiment whose name is not that of its package: its plan would print commands
+    that are not there."""
+    wanted = f"{spec.name}.{stage}"
+    try:
+        is_there = importlib.util.find_spec(wanted) is not None
+    except ModuleNotFoundError:
+        is_there = False
+    if not is_there:
+        raise UserError(
+            f"the SPEC of this experiment has the name {spec.name}, but there is no module {wanted}"
+            " on Python's path; the name is to be that of the package"
+        )
 
 
 def _started(main: Callable[[list[str]], None], module: str) -> Callable[[list[str]], None]:

@@ -6,12 +6,14 @@ from typing import Any
 
 from rich.console import Console
 
-from common.experiment.spec import ExperimentSpec, Part
+from common.base.errors import UserError
+from common.experiment.source import source_hash
+from common.experiment.spec import ExperimentSpec, Judgement, Part
 from common.judge.stats import INTERVALS
 from common.judge.verdict import plain, verdict_table
 from common.runs.directory import DONE
 from common.runs.files import write_json, write_text
-from common.runs.lineage import MADE_FROM, VERSION, contents
+from common.runs.lineage import MADE_FROM, SOURCE, VERSION, contents
 from common.runs.tuning import tuning_table
 
 TUNING = "tuning.csv"
@@ -34,8 +36,12 @@ def judge(
         home: the folder of its runs.
         judged: the outputs of the stages that the verdicts are made from.
         preset: the name of the configuration, where it has one.
+
+    Raises:
+        UserError: a verdict is on a claim that the experiment does not declare.
     """
     judgement = part.judge(home, experiment)
+    _check_declared(spec, judgement)
     tables = dict(judgement.tables)
     sweeps = sweeps_in(home / "tune", judged)
     if part is spec.paper and sweeps:
@@ -49,9 +55,19 @@ def judge(
         "claims": [plain(verdict, spec.claims) for verdict in judgement.verdicts],
         MADE_FROM: contents(home, names_of(judged, home)),
         VERSION: part.version,
+        SOURCE: source_hash(spec.name),
     }
     write_json(home / part.output, values)
     Console(soft_wrap=True).print(verdict_table(judgement.verdicts, spec.claims))
+
+
+def _check_declared(spec: ExperimentSpec, judgement: Judgement) -> None:
+    for verdict in judgement.verdicts:
+        if verdict.claim not in spec.claims:
+            raise UserError(
+                f"{spec.name} judges a claim {verdict.claim}, which its SPEC.claims does not have;"
+                f" there are {', '.join(spec.claims)}"
+            )
 
 
 def names_of(outputs: Sequence[Path], home: Path) -> list[str]:

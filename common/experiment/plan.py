@@ -28,7 +28,7 @@ class State:
 
     word: Literal["done", "to do", "stale"]
     reason: str = ""
-    """Of a stale one, to be read after its name."""
+    """Of a stale one, to be read after its name; of one to do, how far it is."""
 
 
 @dataclass
@@ -48,9 +48,13 @@ class Planner:
         """A run on labels, kept in the folder `name`.
 
         Args:
-            name: below `home`.
+            name: below `home`. What begins with `tune/` is a sweep over learning rates: its
+                results come into tuning.csv beside the verdicts.
             overrides: what differs from the experiment's teacher.
             tuned_by: the sweep that chooses its rate.
+
+        Raises:
+            UserError: the plan has a run of that name, or none of the one that it needs.
         """
         self._run(name, "train", self.experiment.teacher, overrides, None, tuned_by)
 
@@ -65,7 +69,12 @@ class Planner:
         self._run(name, "distill", self.experiment.student, overrides, teacher, tuned_by)
 
     def probe(self, name: str, probe: Probe, run: str, overrides: Overrides) -> None:
-        """A probe of a run, of which `overrides` says what differs from the probe's defaults."""
+        """A probe of a run, of which `overrides` says what differs from the probe's defaults.
+
+        Raises:
+            UserError: the plan has no such run.
+        """
+        self._check_planned(name, "run", run)
         self.stages.append(ProbeStage(name, probe, overrides, self.home / run))
 
     def judge(self, part: Part) -> None:
@@ -84,6 +93,10 @@ class Planner:
         teacher: str | None,
         tuned_by: str | None,
     ) -> None:
+        if name in self._runs():
+            raise UserError(f"{self.spec.name}: its plan has two runs of the name {name}")
+        self._check_planned(name, "teacher", teacher)
+        self._check_planned(name, "sweep", tuned_by)
         run = RunStage(
             name=name,
             spec=self.spec,
@@ -96,6 +109,16 @@ class Planner:
             tuned_by=None if tuned_by is None else self.home / tuned_by,
         )
         self.stages.append(run)
+
+    def _runs(self) -> list[str]:
+        return [stage.name for stage in self.stages if isinstance(stage, RunStage)]
+
+    def _check_planned(self, name: str, role: str, run: str | None) -> None:
+        if run is not None and run not in self._runs():
+            raise UserError(
+                f"{self.spec.name}: its plan gives {name} the {role} {run}, which is no run planned"
+                f" before it; these are {', '.join(self._runs()) or 'none'}"
+            )
 
 
 def plan(
@@ -143,6 +166,8 @@ def run_stages(stages: Sequence[Stage], runtime: Runtime) -> None:
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     num_done = sum(state.word == "done" for state in refuse_stale(stages))
     console.print(f"{num_done} of {len(stages)} stages are done")
+    if note := made_by_other_code(stages):
+        console.print(f"[yellow]note:[/] {escape(note)}")
     if num_done == len(stages):
         return
 
@@ -198,13 +223,30 @@ def refuse_stale(stages: Sequence[Stage]) -> list[State]:
     )
 
 
+def made_by_other_code(stages: Sequence[Stage]) -> str:
+    """Which finished runs were made before their experiment's code was changed; empty if none were.
+    It is for the user to know whether they would come out otherwise."""
+    runs = [stage for stage in stages if isinstance(stage, RunStage) and stage.is_done()]
+    changed = [stage for stage in runs if stage.is_of_other_code()]
+    if not changed:
+        return ""
+    name = changed[0].spec.name
+    return (
+        f"{len(changed)} of these runs were made before the code of {name} was changed,"
+        f" {changed[0].name} first; if it makes other runs now, raise the version in its SPEC"
+    )
+
+
 def print_plan(stages: Sequence[Stage]) -> None:
     """The stages as a table."""
     table = Table("stage", Column("state", overflow="fold"), Column("command", overflow="fold"))
     for stage, state in zip(stages, states(stages), strict=True):
         word = f"{state.word}: {state.reason}" if state.reason else state.word
         table.add_row(stage.name, escape(word), escape(shell(stage)))
-    Console(soft_wrap=True).print(table)
+    console = Console(soft_wrap=True)
+    console.print(table)
+    if note := made_by_other_code(stages):
+        console.print(f"[yellow]note:[/] {escape(note)}")
 
 
 def _blocks(stage: Stage, state: State) -> bool:
@@ -221,4 +263,4 @@ def _state(stage: Stage, stale: dict[Path, str]) -> State:
     reason = stage.why_stale() or next(iter(from_stale), "")
     if reason:
         return State("stale", reason)
-    return State("done" if stage.is_done() else "to do")
+    return State("done") if stage.is_done() else State("to do", stage.how_far())

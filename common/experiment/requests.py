@@ -7,9 +7,10 @@ from typing import Any
 
 from common.base.config import to_dict, validate
 from common.base.errors import UserError
+from common.experiment.source import source_hash
 from common.experiment.spec import ExperimentSpec
 from common.runs.directory import RunDirectory
-from common.runs.lineage import MADE_FROM, VERSION, PlannedRun, source
+from common.runs.lineage import MADE_FROM, SOURCE, VERSION, PlannedRun, source
 from common.runs.tuning import tuned_rate
 from common.teach.teacher import TeacherRun, supervise
 from common.train import run as training
@@ -201,7 +202,12 @@ def _training_run(
         problem=problem,
         training=config.training,
         supervision=supervision,
-        provenance={**spec.provenance(config), **provenance, VERSION: version_of(spec)},
+        provenance={
+            **spec.provenance(config),
+            **provenance,
+            VERSION: version_of(spec),
+            SOURCE: source_hash(spec.name),
+        },
         engine=spec.engine(config),
         watch=spec.watch(config),
         tells_speed=spec.tells_speed,

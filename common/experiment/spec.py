@@ -45,12 +45,14 @@ class Judgement:
 
     verdicts: Sequence[Verdict]
     tables: Mapping[str, pd.DataFrame]
-    """By the name of the CSV file beside the verdicts."""
+    """By the name of the CSV file beside the verdicts. The page's `data` and `published` say which
+    of them go into report and results."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Stages of an experiment that end with a judgement: those of the paper, or those beyond it."""
+    """Stages of an experiment that end with a judgement: those of the paper (or, without a paper,
+    all), or those beyond it."""
 
     output: str
     """The JSON file of the judgement, in the experiment's folder."""
@@ -95,15 +97,16 @@ class ExperimentSpec:
     task: Callable[[Any], Task]
     """What a run of this configuration learns."""
     watch: Callable[[Any], Watch]
-    """When the transition of such a run begins and is done, told while it trains."""
-    check_teacher: Callable[[Any, Any, RunDirectory], None]
-    """Raises a UserError if a teacher's run, of the second configuration, cannot teach a student of
-    the first."""
+    """When the transition of such a run begins and is done, told while it trains. Its detector has
+    the floor of the student's `detector`: chance, one half unless told otherwise."""
     claims: Mapping[str, Claim]
     """All that are judged, by their short names."""
     paper: Part
     beyond: Part | None = None
     """What the paper does not have."""
+    check_teacher: Callable[[Any, Any, RunDirectory], None] = lambda *_: None
+    """Raises a UserError if a teacher's run, of the second configuration, cannot teach a student of
+    the first."""
     probes: Sequence[Probe] = ()
     identity: Callable[[Any], Mapping[str, Any]] = lambda _: {}
     """What identifies a run besides its configuration: hashes of its data."""
@@ -120,7 +123,8 @@ class ExperimentSpec:
     flags: Flags = field(default_factory=Flags)
     """Further flags of `train` and `distill`, with their defaults: a dataclass."""
     version: int = 1
-    """Raised when a run of the same configuration would come out otherwise."""
+    """Raised when a run of the same configuration would come out otherwise: the runs that are there
+    are stale then. A change of the experiment's code alone is only told of."""
 
     @property
     def parts(self) -> tuple[Part, ...]:

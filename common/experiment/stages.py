@@ -14,9 +14,11 @@ from typing import Any, Protocol
 from common.base.config import Overrides, Runtime, as_flags, to_dict, validate, with_overrides
 from common.experiment import judging
 from common.experiment.requests import RunRequest, planned_run, student_run, teacher_run
+from common.experiment.source import source_hash
 from common.experiment.spec import ExperimentSpec, Part, Probe
 from common.runs.directory import DONE, RunDirectory
 from common.runs.lineage import (
+    SOURCE,
     why_judgement_is_stale,
     why_probe_is_stale,
     why_run_is_stale,
@@ -58,6 +60,10 @@ class Stage(Protocol):
 
     def is_done(self) -> bool:
         """Whether all of it is there, whatever it was made from."""
+        ...
+
+    def how_far(self) -> str:
+        """Of one that is begun and not done, how far it is; empty if that counts for nothing."""
         ...
 
     def why_stale(self) -> str:
@@ -137,6 +143,15 @@ class RunStage:
         """Whether the run has come to its end."""
         return self.output.exists() and RunDirectory(self.run_dir).finished
 
+    def is_of_other_code(self) -> bool:
+        """Whether the experiment's code was changed since the run began, as far as it says."""
+        source = source_hash(self.spec.name)
+        return RunDirectory(self.run_dir).manifest.get(SOURCE, source) != source
+
+    def how_far(self) -> str:
+        """The step from which it would go on."""
+        return RunDirectory(self.run_dir).state
+
     def why_stale(self) -> str:
         """Another configuration, teacher or sweep, or another version of the code."""
         planned = planned_run(self.spec, self.stage, self.config)
@@ -189,6 +204,10 @@ class ProbeStage:
     def is_done(self) -> bool:
         """Whether it is complete."""
         return self.output.exists()
+
+    def how_far(self) -> str:
+        """Nothing: it is made as a whole."""
+        return ""
 
     def why_stale(self) -> str:
         """Another run, other settings, or another version of the probe."""
@@ -244,10 +263,15 @@ class JudgementStage:
         """Whether there are verdicts."""
         return self.output.exists()
 
+    def how_far(self) -> str:
+        """Nothing: it is made as a whole."""
+        return ""
+
     def why_stale(self) -> str:
-        """Other runs or probes, or another version of the judgement."""
+        """Other runs or probes, another version of the judgement, or other code."""
         names = judging.names_of(self.judged, self.home)
-        return why_judgement_is_stale(self.output, names, self.part.version)
+        source = source_hash(self.spec.name)
+        return why_judgement_is_stale(self.output, names, self.part.version, source)
 
     def run(self, runtime: Runtime) -> None:
         """Judge, write the verdicts and print them."""

@@ -3,7 +3,9 @@
 Each says so by name. A run: its configuration, what identifies its data, and the hash of its
 teacher in `config.json`; teacher and sweep, by path and hash, in its manifest. A probe: the run
 that it looked at. A judgement (claims, fits): every run and probe that it was made from. All carry
-the version that the code which made them declares. These records are compared here with what is
+the version that the code which made them declares. Runs and judgements also carry a hash of the
+experiment's own code: a judgement by other code is made again, a run by other code is only told of,
+because most changes change no run. These records are compared here with what is
 there. What an older record does not say is not compared.
 """
 
@@ -23,6 +25,8 @@ MADE_FROM = "made_from"
 """The entry that says it, of a run's manifest, a probe or a judgement."""
 VERSION = "version"
 """The entry with the version of the code."""
+SOURCE = "source"
+"""The entry with the hash of the experiment's own code."""
 _RATE = "optim.learning_rate"
 _SETTINGS = {"experiment", "stage", "config"}
 """The parts of a run's record that say in words what it is; further ones are hashes of its data."""
@@ -102,7 +106,10 @@ def contents(home: Path, names: Iterable[str]) -> dict[str, str | None]:
 
 
 def why_judgement_is_stale(
-    judgement: Path, names: Iterable[str] | None = None, version: int | None = None
+    judgement: Path,
+    names: Iterable[str] | None = None,
+    version: int | None = None,
+    source: str | None = None,
 ) -> str:
     """Why a judgement is not of the runs that are there, to be read after its name; empty if it is.
 
@@ -111,6 +118,7 @@ def why_judgement_is_stale(
         names: the runs and probes beside it that it is to be made from; None for those that it
             names itself.
         version: of the code that judges; None: whatever it was.
+        source: hash of the experiment's code; None: whatever it was.
     """
     record = read_object(judgement, (), "its command")
     recorded = record.get(MADE_FROM)
@@ -122,7 +130,11 @@ def why_judgement_is_stale(
     )
     if differing:
         return f"was made from other runs than those that are there: {_first_of(differing, ', ')}"
-    return "" if version is None else _other_version(record, version)
+    if version is not None and (reason := _other_version(record, version)):
+        return reason
+    if source is not None and record.get(SOURCE, source) != source:
+        return "was judged before the experiment's code was changed"
+    return ""
 
 
 def refuse_stale_judgement(judgement: Path, command: str) -> None:

@@ -84,8 +84,10 @@ class Clouds(Task):
 
 
 def plan(planner: Planner, experiment: Experiment) -> None:
-    """A teacher, and a student of its final checkpoint."""
-    planner.train("teacher", {})
+    """A sweep over rates on seeds of its own, a teacher, a student of its final checkpoint."""
+    rates = (0.03, 0.1, 0.3)
+    planner.train("tune/teacher", {"optim.learning_rate": rates, "training.seed": 100})
+    planner.train("teacher", {}, tuned_by="tune/teacher")
     planner.distill("student", {"schedule": "one-shot"}, teacher="teacher")
 
 
@@ -110,7 +112,6 @@ SPEC = ExperimentSpec(
     student_config=StudentConfig,
     task=lambda config: Clouds(config.distance),
     watch=lambda config: Watch(),
-    check_teacher=lambda student, teacher, run: None,
     claims={"T": Claim("A student learns from its teacher", "Median accuracy of at least 0.9.")},
     paper=Part("claims.json", plan, judge),
 )

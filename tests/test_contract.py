@@ -1,0 +1,90 @@
+"""What whoever writes an experiment gets wrong is refused with a sentence, before anything runs."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from common.base.errors import UserError
+from common.experiment import judging
+from common.experiment.commands import command
+from common.experiment.plan import Planner
+from common.experiment.source import source_hash
+from common.experiment.spec import Judgement, Part
+from common.judge.stats import Estimate
+from common.judge.verdict import Measurement, Verdict
+from figures import registry
+from parity import page as parity_page
+from parity.page import PAGE
+from parity.probe import PROBE
+from parity.spec import SPEC
+from tests.tiny_experiment import tiny_experiment
+
+
+@pytest.fixture
+def planner(tmp_path: Path) -> Planner:
+    """With one run planned."""
+    found = Planner(SPEC, tiny_experiment(), tmp_path)
+    found.train("teacher", {})
+    return found
+
+
+def test_a_plan_names_runs_that_it_has(planner: Planner) -> None:
+    for role in ("teacher", "tuned_by"):
+        with pytest.raises(UserError, match=r"teachers, which is no run .* these are teacher"):
+            planner.distill("student", {}, **{role: "teachers"})
+    with pytest.raises(UserError, match="gives probe the run student"):
+        planner.probe("probe", PROBE, "student", {})
+    with pytest.raises(UserError, match="two runs of the name teacher"):
+        planner.train("teacher", {})
+    assert [stage.name for stage in planner.stages] == ["teacher"]
+
+
+def test_a_field_that_is_not_there_is_named(planner: Planner) -> None:
+    planner.distill("student", {"schedul": "one-shot"}, teacher="teacher")
+    with pytest.raises(UserError, match=r"StudentConfig has no field schedul; it has .*schedule"):
+        _ = planner.stages[-1].needs, planner.stages[-1].why_stale()
+
+
+def test_a_verdict_is_on_a_claim_of_the_experiment(tmp_path: Path) -> None:
+    verdict = Verdict("Z", True, (Measurement("accuracy", Estimate(1.0, 1.0, 1.0, 1)),))
+    part = Part("claims.json", lambda *_: None, lambda *_: Judgement([verdict], {}))
+    with pytest.raises(UserError, match=r"judges a claim Z, which its SPEC\.claims does not have"):
+        judging.judge(SPEC, part, tiny_experiment(), tmp_path, (), None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_claim_has_a_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = {**PAGE.figure_of, "C": "spikes"}
+    monkeypatch.setattr(parity_page, "PAGE", replace(PAGE, figure_of=shown))
+    with pytest.raises(UserError, match="no figure for claim C: figure_of gives spikes"):
+        registry.page_of("parity")
+
+
+def test_an_experiment_has_the_name_of_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = replace(SPEC, name="parities")
+    with pytest.raises(UserError, match=r"there is no module parities\.train"):
+        command(other, "train", "parity.train")(["--help"])
+    monkeypatch.setattr("parity.spec.SPEC", other)
+    with pytest.raises(UserError, match="SPEC of parity has the name parities"):
+        registry.spec_of("parity")
+
+
+def test_the_hash_of_an_experiments_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of its modules but the page, which only draws."""
+    package = tmp_path / "mine_and_nobodys"
+    (package / "inner").mkdir(parents=True)
+    for name in ("__init__.py", "spec.py", "page.py", "inner/task.py"):
+        (package / name).write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def now() -> str:
+        source_hash.cache_clear()
+        return source_hash(package.name)
+
+    before = now()
+    (package / "page.py").write_text("CAPTION = 1\n")
+    (package / "notes.txt").write_text("mine")
+    assert now() == before
+    (package / "inner" / "task.py").write_text("K = 3\n")
+    assert now() != before

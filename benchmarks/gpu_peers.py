@@ -8,8 +8,8 @@ the learning rate, and sentences are drawn at random from a pool made before.
 from collections.abc import Callable
 
 import torch
+import transformers  # its models are loaded on first use, by the parts that have them
 from torch import nn
-from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel
 
 from benchmarks.gpu_timing import (
     NARROW,
@@ -209,11 +209,11 @@ def mlp(config: ParityConfig) -> nn.Sequential:
     return nn.Sequential(nn.Linear(d, width), nn.ReLU(), nn.Linear(width, 2)).to(DEVICE)
 
 
-def gpt2(config: ParityConfig) -> GPT2LMHeadModel:
+def gpt2(config: ParityConfig) -> "transformers.GPT2LMHeadModel":
     """Hugging Face's GPT-2 of the same shape, untied."""
     model = config.model
     assert isinstance(model, TransformerConfig)
-    shape = GPT2Config(
+    shape = transformers.GPT2Config(
         vocab_size=2,
         n_positions=config.data.d,
         n_embd=model.width,
@@ -227,12 +227,12 @@ def gpt2(config: ParityConfig) -> GPT2LMHeadModel:
         bos_token_id=None,
         eos_token_id=None,
     )
-    return GPT2LMHeadModel(shape).to(DEVICE)  # pyright: ignore[reportArgumentType]
+    return transformers.GPT2LMHeadModel(shape).to(DEVICE)  # pyright: ignore[reportArgumentType]
 
 
-def bert(model: TransformerConfig, vocabulary: int, length: int) -> BertForMaskedLM:
+def bert(model: TransformerConfig, vocabulary: int, length: int) -> "transformers.BertForMaskedLM":
     """Hugging Face's BERT of the same shape."""
-    shape = BertConfig(
+    shape = transformers.BertConfig(
         vocab_size=vocabulary,
         max_position_embeddings=length,
         hidden_size=model.width,
@@ -244,7 +244,7 @@ def bert(model: TransformerConfig, vocabulary: int, length: int) -> BertForMaske
         attention_probs_dropout_prob=model.dropout,
         pad_token_id=None,
     )
-    return BertForMaskedLM(shape).to(DEVICE)  # pyright: ignore[reportArgumentType]
+    return transformers.BertForMaskedLM(shape).to(DEVICE)  # pyright: ignore[reportArgumentType]
 
 
 def adam(model: nn.Module, rate: float, betas: tuple[float, float]) -> torch.optim.Adam:

@@ -173,11 +173,6 @@ CASES: dict[str, tuple[Callable[[Path], None], tuple[str, ...], int]] = {
         (*STUDY, "--run-dir", "{home}/new", "--schedule", "both"),
         2,
     ),
-    "segments in odd number": (
-        nothing,
-        (*STUDY, "--run-dir", "{home}/new", "--schedule", "n-shot", "--supervision.segments", "16"),
-        2,
-    ),
     "a ring between evaluations": (
         nothing,
         (*TRAIN, "--run-dir", "{home}/new", "--training.ring-every", "7"),

@@ -201,7 +201,7 @@ def test_lanes_of_a_sweep_are_the_runs_they_stand_for(labels: str) -> None:
 def test_lanes_are_grouped_only_where_they_share_a_teacher_for_good() -> None:
     lanes = (Lane(5, 0.1), Lane(5, 0.3), Lane(6, 0.1), Lane(6, 0.3))
     assert Supervision((schedule.ce(10),) * 4, None).group_size(lanes) == 2
-    early, late = schedule.n_shot(10, 8, ((2, 5),)), schedule.n_shot(10, 8, ((4, 5),))
+    early, late = schedule.two_shot(10, 8, 2, 5), schedule.two_shot(10, 8, 4, 5)
     assert Supervision((early, early, late, late), None).group_size(lanes) == 2
     assert Supervision((early, late, late, late), None).group_size(lanes) == 1
     assert (

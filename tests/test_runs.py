@@ -94,10 +94,10 @@ def test_divergence_is_an_error_with_its_step(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "schedule",
-    ["ce", "one-shot", "progressive", "two-shot", "n-shot", "till-saturate", "projections"],
+    ["ce", "one-shot", "progressive", "two-shot", "till-saturate", "projections"],
 )
 def test_every_schedule_trains(tiny_teacher: Path, tmp_path: Path, schedule: str) -> None:
-    args = [*TINY_STUDENT, "--schedule", schedule, "--supervision.segments", "32", "16", "64", "16"]
+    args = [*TINY_STUDENT, "--schedule", schedule]
     teacher = (
         [] if schedule == "ce" else ["--teacher", str(tiny_teacher)]
     )  # which labels do without
@@ -210,7 +210,7 @@ def test_bad_input_is_refused(
     assert "needs --teacher" in refused(distill.main, *new, *TINY_STUDENT)
     assert "data.d = 8" in refused(distill.main, *student, "--data.d", "9")
     assert "step 17" in refused(
-        distill.main, *student, "--schedule", "n-shot", "--supervision.segments", "17", "5"
+        distill.main, *student, "--schedule", "progressive", "--supervision.interval", "17"
     )
     assert "another configuration" in refused(
         train.main, "--run-dir", tiny_teacher, *TINY_TEACHER, "--data.seed", "5"
@@ -391,18 +391,17 @@ def test_dry_run_shows_the_schedule_and_writes_nothing(
         *TINY_STUDENT,
         "--dry-run",
         "--schedule",
-        "n-shot",
-        "--supervision.segments",
-        "32",
-        "100",
+        "progressive",
+        "--supervision.interval",
+        "96",
     ]
     distill.main([*args, "--teacher", str(tiny_teacher)])
     out = capsys.readouterr().out
-    assert re.search(r"0 \.\. 99 .* 32 .* found", out)
-    assert re.search(r"100 \.\. 255 .* 256 .* found", out)
-    with pytest.raises(UserError, match="step 33"):
-        distill.main([*args[:-2], "33", "100", "--teacher", str(tiny_teacher)])
-    assert re.search(r"0 \.\. 99 .* 33 .* MISSING", capsys.readouterr().out)
+    assert re.search(r"0 \.\. 95 .* 96 .* found", out)
+    assert re.search(r"192 \.\. 255 .* 256 .* found", out)
+    with pytest.raises(UserError, match="step 100"):
+        distill.main([*args[:-1], "100", "--teacher", str(tiny_teacher)])
+    assert re.search(r"0 \.\. 99 .* 100 .* MISSING", capsys.readouterr().out)
     assert not (tmp_path / "s").exists()
 
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from common.base.errors import UserError
@@ -46,15 +46,15 @@ def test_ce_and_one_shot(total: int, last: int) -> None:
 @given(
     total=steps,
     last=st.integers(100, 400),
-    shots=st.lists(st.tuples(st.integers(0, 99), st.integers(1, 80)), max_size=4),
+    first_step=st.integers(0, 99),
+    duration=st.integers(1, 400),
 )
-def test_n_shot(total: int, last: int, shots: list[tuple[int, int]]) -> None:
-    shots = [shot for i, shot in enumerate(shots) if i == 0 or shot[0] != shots[i - 1][0]]
-    built = schedule.n_shot(total, last, shots)
-    expected = [teacher for teacher, duration in shots for _ in range(duration)]
-    expected = (expected + [last] * total)[:total]
-    assert expand(built, total) == expected
-    assert sum(segment.stop - segment.start for segment in built.segments) == total
+@example(total=80, last=100, first_step=40, duration=80)
+@example(total=80, last=100, first_step=40, duration=79)
+def test_two_shot(total: int, last: int, first_step: int, duration: int) -> None:
+    built = schedule.two_shot(total, last, first_step, duration)
+    check_cover(built, total)
+    assert expand(built, total) == ([first_step] * duration + [last] * total)[:total]
 
 
 def saturate(accuracies: list[float], patience: int = 10**9, averaged: int = 3) -> list[int]:
@@ -102,11 +102,8 @@ def test_till_saturate_never_goes_back(accuracies: list[float]) -> None:
 def test_build_needs_what_it_needs() -> None:
     with pytest.raises(ValueError, match="needs a teacher"):
         schedule.build("progressive", ScheduleConfig(), 10, None, None)
-    with pytest.raises(ValueError, match="must not decrease"):
-        ScheduleConfig(segments=((5, 1), (3, 1)))
     flags: dict[schedule.ScheduleName, str] = {
         "two-shot": "first-steps",
-        "n-shot": "segments",
         "projections": "projection-steps",
     }
     for name, flag in flags.items():

@@ -10,7 +10,6 @@ from common.judge.transition import (
     NoTransition,
     Transition,
     detect_on_metric,
-    detect_on_probe,
     lasting,
     smooth,
 )
@@ -195,37 +194,6 @@ def test_unusable_curves(values: list[float], reason: str) -> None:
     found = detect_on_metric(list(range(len(values))), values, CONFIG)
     assert isinstance(found, NoTransition)
     assert reason in found.reason
-
-
-@given(peak=st.integers(10, 45), seed=st.integers(0, 1000))
-def test_probe_peak(peak: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    values = 0.1 * np.exp(-(((np.arange(60) - peak) / 4) ** 2)) + np.abs(rng.normal(0, 0.005, 60))
-    found = detect_on_probe(STEPS, values.tolist(), noise_floor=0.005)
-    assert isinstance(found, Transition)
-    assert abs(found.chosen - STEPS[peak]) <= 200
-    assert found.before < found.start <= found.chosen <= found.end < found.after
-
-
-def test_a_jagged_probe_is_smoothed_before_its_peak_is_taken() -> None:
-    values = np.full(60, 0.004)
-    values[10] = 0.07  # one wild point
-    values[28:33] = 0.05  # the real spike
-    found = detect_on_probe(STEPS, values.tolist(), noise_floor=0.004)
-    assert isinstance(found, Transition)
-    assert 2800 <= found.chosen <= 3200
-
-
-@given(seed=st.integers(0, 1000))
-def test_a_probe_of_noise_has_no_peak(seed: int) -> None:
-    values = np.abs(np.random.default_rng(seed).normal(0, 0.005 * np.sqrt(np.pi / 2), 60))
-    assert isinstance(detect_on_probe(STEPS, values.tolist(), noise_floor=0.005), NoTransition)
-
-
-def test_a_probe_that_still_rises_has_no_peak() -> None:
-    assert isinstance(
-        detect_on_probe(STEPS, np.linspace(0, 1, 60).tolist(), noise_floor=0.01), NoTransition
-    )
 
 
 def test_smoothing_keeps_constants() -> None:

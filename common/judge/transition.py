@@ -1,7 +1,6 @@
-"""Detect a phase transition from a metric curve or from a probe curve, with the control checkpoints
-around it.
+"""Detect a phase transition from a metric curve, with the control checkpoints around it.
 
-A curve is a sequence of (step, value) pairs of one run. Both detectors return a `Transition`, or a
+A curve is a sequence of (step, value) pairs of one run. A detector returns a `Transition`, or a
 `NoTransition` with the reason: the steepest point of a run that never learns is noise, and no
 checkpoint to teach from.
 """
@@ -171,51 +170,6 @@ def _unfinished(
         needed = f"{_level(config.done, config):.3g} {SUSTAINED} times in a row"
         return f"the metric has not finished (best {_best(values, config):.3g}, needs {needed})"
     return None
-
-
-def detect_on_probe(
-    steps: Sequence[int],
-    values: Sequence[float],
-    noise_floor: float,
-    *,
-    smoothing: int = 3,
-    prominence: float = 3.0,
-) -> Transition | NoTransition:
-    """Find the transition as the peak of a probe that spikes (degree-1 correlation, M_robust). The
-    curve is smoothed first, because those of probes are jagged.
-
-    Args:
-        steps: increasing.
-        values: the probe, non-negative.
-        noise_floor: the probe's value where there is nothing to find.
-        smoothing: width of the moving average in points.
-        prominence: how many noise floors the smoothed peak must reach.
-    """
-    if problem := malformed(steps, values):
-        return NoTransition(problem)
-    smoothed = smooth(values, smoothing)
-    peak = int(np.argmax(smoothed))
-    if smoothed[peak] < prominence * noise_floor:
-        return NoTransition(
-            f"the smoothed peak {smoothed[peak]:.3g} is below {prominence:g} x the noise floor"
-            f" {noise_floor:.3g}"
-        )
-    if peak == len(smoothed) - 1:
-        return NoTransition("the probe still rises at the last point: train longer")
-    high = smoothed >= smoothed[peak] / 2
-    low_before, low_after = np.flatnonzero(~high[:peak]), np.flatnonzero(~high[peak:])
-    start = int(low_before[-1]) + 1 if low_before.size else 0
-    end = peak + int(low_after[0]) - 1 if low_after.size else len(high) - 1
-    anywhere = np.ones(len(steps), bool)  # a probe tells where the model learns, not what it knows
-    return controls(
-        steps,
-        start=start,
-        middle=peak,
-        end=end,
-        chosen=peak,
-        is_unlearnt=anywhere,
-        is_learnt=anywhere,
-    )
 
 
 def controls(

@@ -6,25 +6,21 @@ pure description. What an adaptive one remembers is a small JSON value, which th
 keeps in its resume state.
 """
 
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
-from common.base.config import NonNegativeInt, PositiveInt, configuration
+from common.base.config import PositiveInt, configuration
 from common.base.errors import UserError
 
-ScheduleName = Literal[
-    "ce", "one-shot", "progressive", "two-shot", "n-shot", "till-saturate", "projections"
-]
+ScheduleName = Literal["ce", "one-shot", "progressive", "two-shot", "till-saturate", "projections"]
 Candidate = Literal["during", "before", "after"]
 State = dict[str, Any]
 """What a schedule remembers between evaluations; JSON values only."""
 NEEDED: dict[ScheduleName, str] = {
     "two-shot": "first_steps",
-    "n-shot": "segments",
     "projections": "projection_steps",
 }
 """Schedules that need a parameter, and its name; none of these has a default."""
@@ -53,9 +49,6 @@ class ScheduleConfig:
     projection_steps: PositiveInt | None = None
     """projections, required: student steps on each hidden layer before the final outputs take
     over."""
-    segments: tuple[tuple[NonNegativeInt, PositiveInt], ...] = ()
-    """n-shot, required: pairs (teacher step, student steps); the final checkpoint supervises the
-    rest."""
     averaged: PositiveInt = 5
     """till-saturate: number of evaluations over which the student's accuracy is averaged and its
     gain measured."""
@@ -63,12 +56,6 @@ class ScheduleConfig:
     """till-saturate: a gain above this counts as a rise, a gain below it as saturation."""
     patience: PositiveInt = 2_000_000
     """till-saturate: student steps after which the next checkpoint comes in any case."""
-
-    def __post_init__(self) -> None:
-        if any(later[0] < earlier[0] for earlier, later in itertools.pairwise(self.segments)):
-            raise ValueError(
-                f"supervision.segments = {self.segments}: teacher steps must not decrease"
-            )
 
 
 @dataclass(frozen=True)
@@ -202,23 +189,19 @@ def progressive(total_steps: int, last: int, interval: int, speed: int = 1) -> F
     return FixedSchedule(tuple(pieces))
 
 
-def n_shot(total_steps: int, last: int, shots: Sequence[tuple[int, int]]) -> FixedSchedule:
-    """Chosen checkpoints for chosen durations, then the final checkpoint until the end.
+def two_shot(total_steps: int, last: int, first_step: int, duration: int) -> FixedSchedule:
+    """A chosen checkpoint for a chosen duration, then the final checkpoint until the end.
 
     Args:
         total_steps: student steps in all.
         last: step of the teacher's final checkpoint.
-        shots: pairs (teacher step, student steps).
+        first_step: step of the chosen checkpoint.
+        duration: student steps on it.
     """
-    pieces, start = [], 0
-    for teacher_step, duration in shots:
-        stop = min(start + duration, total_steps)
-        if stop > start:
-            pieces.append(Segment(start, stop, teacher_step))
-        start = stop
-    if start < total_steps:
-        pieces.append(Segment(start, total_steps, last))
-    return FixedSchedule(tuple(pieces))
+    first = Segment(0, min(duration, total_steps), first_step)
+    if first.stop == total_steps:
+        return FixedSchedule((first,))
+    return FixedSchedule((first, Segment(first.stop, total_steps, last)))
 
 
 def projections(total_steps: int, last: int, num_layers: int, steps_each: int) -> FixedSchedule:
@@ -284,10 +267,9 @@ def build(
     builders: dict[ScheduleName, Callable[[], Schedule]] = {
         "one-shot": lambda: one_shot(total_steps, last),
         "progressive": lambda: progressive(total_steps, last, config.interval, config.speed),
-        "two-shot": lambda: n_shot(
-            total_steps, last, ((cast(int, first_teacher_step), cast(int, config.first_steps)),)
+        "two-shot": lambda: two_shot(
+            total_steps, last, cast(int, first_teacher_step), cast(int, config.first_steps)
         ),
-        "n-shot": lambda: n_shot(total_steps, last, config.segments),
         "till-saturate": lambda: till_saturate(total_steps, last, config),
         "projections": lambda: projections(
             total_steps, last, num_layers, cast(int, config.projection_steps)

@@ -181,14 +181,14 @@ def products_side(d: int, width: int, rows: int, steps: int) -> Callable[[], Non
     """The two products of `steps` steps; the result of each goes into the next, so that none is
     left out."""
     key = jax.random.key(0)
-    x_RxI = 1e-3 * jax.random.normal(key, (rows, d + 1))
+    x_NxI = 1e-3 * jax.random.normal(key, (rows, d + 1))
     state = [(jax.random.normal(key, (d + 1, width)), jnp.zeros((rows, width)))]
 
     def block(
         carry: tuple[jax.Array, jax.Array], _: None
     ) -> tuple[tuple[jax.Array, jax.Array], None]:
-        w1_IxM, deltas_RxM = carry
-        return (w1_IxM - x_RxI.T @ deltas_RxM, x_RxI @ w1_IxM), None
+        w1_IxM, deltas_NxM = carry
+        return (w1_IxM - x_NxI.T @ deltas_NxM, x_NxI @ w1_IxM), None
 
     blocks = jax.jit(
         lambda carry: jax.lax.scan(block, carry, None, length=steps // rows)[0], donate_argnums=0

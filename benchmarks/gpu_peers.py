@@ -122,12 +122,12 @@ def mlp_side(config: ParityConfig, teacher: TeacherConfig | None, steps: int) ->
         loss_fn = nn.CrossEntropyLoss()
 
         def step() -> None:
-            x_BxD, labels_B = parity_batch(data.d, data.k, batch_size)
+            x_BxI, labels_B = parity_batch(data.d, data.k, batch_size)
             if theirs is not None:
                 with torch.no_grad():
-                    labels_B = theirs(x_BxD).argmax(1)
+                    labels_B = theirs(x_BxI).argmax(1)
             optimizer.zero_grad()
-            loss_fn(model(x_BxD), labels_B).backward()
+            loss_fn(model(x_BxI), labels_B).backward()
             optimizer.step()
 
         return Side(repeated(step, steps), steps, batch_size)
@@ -147,13 +147,13 @@ def gpt2_side(
         loss_fn = nn.CrossEntropyLoss()
 
         def step() -> None:
-            x_BxD, labels_B = parity_batch(data.d, data.k, batch_size)
-            tokens_BxD = (x_BxD < 0).long()
+            x_BxI, labels_B = parity_batch(data.d, data.k, batch_size)
+            tokens_BxT = (x_BxI < 0).long()
             with torch.autocast(DEVICE, torch.bfloat16, enabled=autocast):
                 if theirs is not None:
                     with torch.no_grad():
-                        labels_B = theirs(tokens_BxD, logits_to_keep=1).logits[:, -1].argmax(1)
-                logits_BxC = model(tokens_BxD, logits_to_keep=1).logits[:, -1]
+                        labels_B = theirs(tokens_BxT, logits_to_keep=1).logits[:, -1].argmax(1)
+                logits_BxC = model(tokens_BxT, logits_to_keep=1).logits[:, -1]
                 loss = loss_fn(logits_BxC.float(), labels_B)
             optimizer.zero_grad()
             loss.backward()
@@ -254,8 +254,8 @@ def adam(model: nn.Module, rate: float, betas: tuple[float, float]) -> torch.opt
 
 def parity_batch(d: int, k: int, batch_size: int) -> Batch:
     """Inputs `(B, d)` in {-1,+1} and labels, drawn on the device."""
-    x_BxD = torch.randint(0, 2, (batch_size, d), device=DEVICE).float().mul_(2).sub_(1)
-    return x_BxD, (x_BxD[:, :k].prod(1) > 0).long()
+    x_BxI = torch.randint(0, 2, (batch_size, d), device=DEVICE).float().mul_(2).sub_(1)
+    return x_BxI, (x_BxI[:, :k].prod(1) > 0).long()
 
 
 def sentences(config: PCFGConfig, count: int) -> torch.Tensor:

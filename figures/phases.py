@@ -100,17 +100,17 @@ def distances_of(home: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def drop_of(teacher: Path) -> Transition | NoTransition:
     """The drop in the mean of the seeds' losses, as the detector finds it."""
-    steps, loss_SxT = positive_steps(teacher, "eval_loss")
-    return PhaseConfig().detect(steps.tolist(), np.mean(loss_SxT, axis=0).tolist())
+    steps, loss_SxE = positive_steps(teacher, "eval_loss")
+    return PhaseConfig().detect(steps.tolist(), np.mean(loss_SxE, axis=0).tolist())
 
 
 def draw_loss(axes: Axes, teacher: Path) -> None:
     """The validation loss of every seed."""
-    steps, loss_SxT = positive_steps(teacher, "eval_loss")
-    for i, loss_T in enumerate(loss_SxT):
+    steps, loss_SxE = positive_steps(teacher, "eval_loss")
+    for i, loss_E in enumerate(loss_SxE):
         axes.plot(
             steps,
-            loss_T,
+            loss_E,
             color=style.BLACK,
             linewidth=1.5,
             label="teacher, each seed" if i == 0 else None,
@@ -156,17 +156,17 @@ def draw_distances(axes: Axes, table: pd.DataFrame, best: pd.Series, title: str)
     """The median distance of every window, mean and middle half of the seeds; a diamond at the
     right is the value of the best model of all."""
     for i, (n, own) in enumerate(table.groupby("n")):
-        median_TxS = own[own.step > 0].pivot(index="step", columns="seed", values="median")
+        median_ExS = own[own.step > 0].pivot(index="step", columns="seed", values="median")
         style.curve_with_band(
             axes,
-            median_TxS.index.to_numpy(),
-            median_TxS.to_numpy().T,
+            median_ExS.index.to_numpy(),
+            median_ExS.to_numpy().T,
             style.series_color(i),
             f"{n} tokens",
         )
         if n in best.index:
             axes.plot(
-                median_TxS.index[-1] * 1.06,
+                median_ExS.index[-1] * 1.06,
                 best[n],
                 "D",
                 color=style.series_color(i),
@@ -209,7 +209,7 @@ def draw_published(axes: Axes, figure: str) -> None:
 
 
 def positive_steps(run: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Steps after 0 `(T,)` and a metric `(seeds, T)`."""
+    """Steps after 0 `(E,)` and a metric `(S, E)`."""
     table = loaders.metrics(run).pivot(index="step", columns="lane", values=name)
     table = table[table.index > 0]
     return table.index.to_numpy(), table.to_numpy(np.float64).T

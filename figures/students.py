@@ -96,13 +96,13 @@ def draw_training(axes: Axes, home: Path, data: str) -> None:
     runs = {"teacher": home / "teacher", **{name: home / "student" / name for name in STRATEGIES}}
     longest = 0.0
     for name, run in runs.items():
-        examples, accuracy_SxT = loaders.curves(run)
+        examples, accuracy_SxE = loaders.curves(run)
         style.curve_with_band(
             axes,
             examples,
-            accuracy_SxT,
+            accuracy_SxE,
             style.STRATEGY[name],
-            f"{style.LABEL[name]} ({len(accuracy_SxT)} seeds)",
+            f"{style.LABEL[name]} ({len(accuracy_SxE)} seeds)",
         )
         longest = float(examples[-1])  # of a student: its teacher's training may be much longer
     style.examples_axis(axes, longest)

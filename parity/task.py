@@ -119,9 +119,9 @@ def functional_model(config: TrainConfig) -> Functional:
     return model_of(config.data, config.model)
 
 
-def apply_model(config: TrainConfig, params: Params, inputs_BxD: jax.Array) -> jax.Array:
+def apply_model(config: TrainConfig, params: Params, inputs_BxI: jax.Array) -> jax.Array:
     """Logits `(B, 2^depth)` of the configured model."""
-    return functional_model(config).apply(params, inputs_BxD)
+    return functional_model(config).apply(params, inputs_BxI)
 
 
 def _forward_flops(data: ParityData, model: ModelConfig) -> float:

@@ -143,7 +143,7 @@ def _ceiling(model: TrainConfig | StudentConfig, grammar: Grammar, num_sentences
     batch = jax.jit(
         lambda: eval_batch(model.data, sampler, model.masking, model.training.eval_examples)
     )()
-    leaves = batch.labels, batch.inputs.tokens_BxL, batch.mask > 0
+    leaves = batch.labels, batch.inputs.tokens_BxT, batch.mask > 0
     true_BxT, seen_BxT, selected_BxT = (np.asarray(leaf)[:num_sentences, 1:] for leaf in leaves)
     return ceiling(
         grammar,

@@ -56,9 +56,9 @@ class MaskedSentences(Task):
 
     def mean(self, losses: jax.Array, inputs: Inputs) -> jax.Array:
         """Over the positions that are seen; zero where none is."""
-        num_seen = jnp.sum(inputs.visible_BxL, dtype=jnp.float32)
-        share = inputs.visible_BxL.size / jnp.maximum(num_seen, 1)
-        return jnp.mean(losses * inputs.visible_BxL * share)
+        num_seen = jnp.sum(inputs.visible_BxT, dtype=jnp.float32)
+        share = inputs.visible_BxT.size / jnp.maximum(num_seen, 1)
+        return jnp.mean(losses * inputs.visible_BxT * share)
 
 
 def task_of(config: TrainConfig) -> MaskedSentences:

@@ -29,13 +29,13 @@ def test_dropout_sets_to_zero_and_scales_up() -> None:
     model = GPT2(config, 3, 9, 3, rngs=nnx.Rngs(params=jax.random.key(0)))
     graph, state = nnx.split(model)
     tokens = jnp.asarray([[0, 1, 2, 1, 0, 2, 2, 1, 0]])
-    x_1xLxM = 5 * model.embed(tokens)
+    x_1xTxM = 5 * model.embed(tokens)
     places: dict[str, Callable[[GPT2, nnx.Rngs | None], jax.Array]] = {
         "embedding": lambda m, rngs: m.embed(tokens, rngs=rngs),
         "attention": lambda m, rngs: m.blocks["0"].attend(
-            x_1xLxM, x_1xLxM, None, is_causal=True, rngs=rngs
+            x_1xTxM, x_1xTxM, None, is_causal=True, rngs=rngs
         ),
-        "network": lambda m, rngs: m.blocks["0"].transform(x_1xLxM, rngs),
+        "network": lambda m, rngs: m.blocks["0"].transform(x_1xTxM, rngs),
     }
     for name, place in places.items():
         kept = place(model, None)
@@ -53,11 +53,11 @@ def test_dropout_sets_to_zero_and_scales_up() -> None:
             )
 
     # The first position attends to itself alone: a head that drops this weight gives nothing there.
-    q_NxLxHxK = jax.random.normal(jax.random.key(2), (num_masks, 9, config.heads, config.head_size))
-    y_NxLxHxK = gather(
-        q_NxLxHxK, q_NxLxHxK, q_NxLxHxK, None, True, (model.drop, nnx.Rngs(dropout=0))
+    q_NxTxHxK = jax.random.normal(jax.random.key(2), (num_masks, 9, config.heads, config.head_size))
+    y_NxTxHxK = gather(
+        q_NxTxHxK, q_NxTxHxK, q_NxTxHxK, None, True, (model.drop, nnx.Rngs(dropout=0))
     )
-    assert np.mean((y_NxLxHxK[:, 0] == 0).all(-1)) == pytest.approx(rate, abs=0.03)
+    assert np.mean((y_NxTxHxK[:, 0] == 0).all(-1)) == pytest.approx(rate, abs=0.03)
 
 
 @pytest.mark.parametrize("at_last", [False, True])

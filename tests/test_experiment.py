@@ -48,10 +48,10 @@ def test_claims_are_what_the_metrics_say(finished: Path) -> None:
         records = [
             json.loads(line) for line in (home / run / "metrics.jsonl").read_text().splitlines()
         ]
-        accuracy_LxT = np.array([record["accuracy"] for record in records], float).T
+        accuracy_LxE = np.array([record["accuracy"] for record in records], float).T
         times = []
-        for accuracy_T in accuracy_LxT:
-            good = accuracy_T >= 0.9
+        for accuracy_E in accuracy_LxE:
+            good = accuracy_E >= 0.9
             starts = [t for t in range(len(good) - 2) if good[t] and good[t + 1] and good[t + 2]]
             times.append(records[starts[0]]["examples"] if starts else math.inf)
         return times

@@ -98,10 +98,10 @@ def test_a_tiny_law_end_to_end(finished: Path, monkeypatch: pytest.MonkeyPatch) 
             strategy, f"student/{strategy}"
         )
         run = RunDirectory(home / f"k2-d{d}" / name)
-        accuracy_LxT = np.array([record["accuracy"] for record in run.metrics()]).T
+        accuracy_LxE = np.array([record["accuracy"] for record in run.metrics()]).T
         examples = [record["examples"] for record in run.metrics()]
-        for accuracy_T, t90 in zip(accuracy_LxT, rows.t90, strict=True):
-            starts = [t for t in range(len(examples) - 2) if (accuracy_T[t : t + 3] >= 0.9).all()]
+        for accuracy_E, t90 in zip(accuracy_LxE, rows.t90, strict=True):
+            starts = [t for t in range(len(examples) - 2) if (accuracy_E[t : t + 3] >= 0.9).all()]
             assert (examples[starts[0]] if starts else None) == (None if math.isnan(t90) else t90)
         assert set(run.manifest["learning_rates"]) == set(rows.learning_rate)
         assert rows.budget.tolist() == [examples[-1]] * 2

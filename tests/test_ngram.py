@@ -125,7 +125,7 @@ def looks_at(offset: int):
 
     def apply(params: Params, inputs: TokenInputs) -> jax.Array:
         return at_position(
-            30.0 * jax.nn.one_hot(jnp.roll(inputs.tokens_BxL, -offset, axis=1), VOCABULARY), inputs
+            30.0 * jax.nn.one_hot(jnp.roll(inputs.tokens_BxT, -offset, axis=1), VOCABULARY), inputs
         )
 
     return apply
@@ -137,8 +137,8 @@ def test_a_model_that_looks_at_one_place(offset: int) -> None:
     (close); else nothing changes."""
     tokens, sizes = jnp.asarray(sentences([12, 14, 20])), (1, 2, 3, 4, 5, 7)
     pairs = pairs_of(tokens, tokens < 3, PAD, range(5, 12), sizes)
-    robust_NxP, close_NxP = probe(looks_at(offset), {}, pairs, sizes, MASK, hide_masked=False)
-    for n, robust_P, close_P in zip(sizes, robust_NxP, close_NxP, strict=True):
+    robust_ZxP, close_ZxP = probe(looks_at(offset), {}, pairs, sizes, MASK, hide_masked=False)
+    for n, robust_P, close_P in zip(sizes, robust_ZxP, close_ZxP, strict=True):
         covered = window(n)[0] <= offset <= window(n)[1]
         np.testing.assert_allclose(robust_P, 1.0 if covered else 0.0, atol=1e-6)
         np.testing.assert_allclose(close_P, 0.0 if covered else 1.0, atol=1e-6)
@@ -148,8 +148,8 @@ def test_masked_tokens_are_hidden_from_a_model_trained_so() -> None:
     """A model that answers with the number of tokens it may attend to."""
 
     def counts(params: Params, inputs: TokenInputs) -> jax.Array:
-        assert inputs.visible_BxL is not None
-        return 30.0 * jax.nn.one_hot(inputs.visible_BxL.sum(1), 32)[:, None]
+        assert inputs.visible_BxT is not None
+        return 30.0 * jax.nn.one_hot(inputs.visible_BxT.sum(1), 32)[:, None]
 
     tokens = jnp.asarray(sentences([12]))
     pairs = pairs_of(tokens, tokens < 3, PAD, (6,), (1, 3))
@@ -169,7 +169,7 @@ def test_against_a_loop_over_pairs() -> None:
     weights = np.random.default_rng(0).standard_normal((VOCABULARY, 5, VOCABULARY))
 
     def apply(params: Params, inputs: TokenInputs) -> jax.Array:
-        around = [jnp.roll(inputs.tokens_BxL, shift, axis=1) for shift in range(-2, 3)]
+        around = [jnp.roll(inputs.tokens_BxT, shift, axis=1) for shift in range(-2, 3)]
         return at_position(
             sum(
                 (

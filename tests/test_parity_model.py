@@ -24,13 +24,13 @@ TOKENS = np.random.default_rng(1).integers(0, VOCABULARY, (BATCH, LENGTH))
 def answering(config: GPT2Config) -> Functional:
     """GPT-2 that answers at the last position."""
 
-    def call(model: GPT2, tokens_BxL: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
-        return answer(model, tokens_BxL, rngs)
+    def call(model: GPT2, tokens_BxT: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
+        return answer(model, tokens_BxT, rngs)
 
     return functional(
         lambda rngs: GPT2(config, VOCABULARY, MOST, 4, rngs=rngs),
         call,
-        lambda model, tokens_BxL, layer: model.activations(TokenInputs(tokens_BxL), layer),
+        lambda model, tokens_BxT, layer: model.activations(TokenInputs(tokens_BxT), layer),
         config.layers,
     )
 
@@ -83,15 +83,15 @@ def test_a_coordinate_is_a_token_and_the_last_position_answers(layers: int, batc
     data, config = ParityData(d=6, k=2, depth=2), GPT2Config(heads=2, layers=layers)
     ours, plain = model_of(data, config), functional_gpt2(config, 2, 6, 4)
     params = random_params(ours.init, 0.3)
-    x_BxD = np.random.default_rng(0).choice([-1.0, 1.0], (batch, 6)).astype(np.float32)
-    inputs = TokenInputs(jnp.asarray((1 - x_BxD) / 2, jnp.int32))
+    x_BxI = np.random.default_rng(0).choice([-1.0, 1.0], (batch, 6)).astype(np.float32)
+    inputs = TokenInputs(jnp.asarray((1 - x_BxI) / 2, jnp.int32))
     np.testing.assert_allclose(
-        jax.jit(ours.apply)(params, jnp.asarray(x_BxD)),
+        jax.jit(ours.apply)(params, jnp.asarray(x_BxI)),
         jax.jit(plain.apply)(params, inputs)[:, -1],
         rtol=1e-4,
         atol=1e-5,
     )
     for layer in range(ours.num_layers):
         np.testing.assert_array_equal(
-            ours.hidden(params, jnp.asarray(x_BxD), layer), plain.hidden(params, inputs, layer)
+            ours.hidden(params, jnp.asarray(x_BxI), layer), plain.hidden(params, inputs, layer)
         )

@@ -47,11 +47,11 @@ def test_sizes_that_divide_have_the_parts_they_had(num_examples: int, size: int)
 
 @pytest.mark.parametrize(("num_examples", "size"), [(1, 1), (6, 3), (7, 3), (3, 8), (50, 7)])
 def test_parts_hold_every_example_once_and_filling_after_them(num_examples: int, size: int) -> None:
-    x_NxD = jnp.arange(2 * num_examples).reshape(-1, 2)
-    parts, mask = in_parts(x_NxD, size), in_parts(jnp.ones(num_examples), size, "zeros")
+    x_NxI = jnp.arange(2 * num_examples).reshape(-1, 2)
+    parts, mask = in_parts(x_NxI, size), in_parts(jnp.ones(num_examples), size, "zeros")
     assert parts.shape == (math.ceil(num_examples / size), size, 2)
     flat, counted = parts.reshape(-1, 2), mask.reshape(-1)
-    np.testing.assert_array_equal(flat[:num_examples], x_NxD)
+    np.testing.assert_array_equal(flat[:num_examples], x_NxI)
     np.testing.assert_array_equal(flat[num_examples:] % (2 * num_examples), flat[num_examples:])
     np.testing.assert_array_equal(counted, np.arange(len(flat)) < num_examples)
 
@@ -102,13 +102,13 @@ def test_a_prime_number_of_examples_is_no_slower() -> None:
 def test_a_probe_answers_for_any_number_of_examples(tiny_teacher: Path) -> None:
     run = RunDirectory(tiny_teacher)
     model = from_dict(TrainConfig, run.record["config"], tiny_teacher)
-    params, x_NxD = (
+    params, x_NxI = (
         Trajectory(run).restore(256),
         eval_batch(model.data, supports_of(model.data), 1024).inputs,
     )
     forward = _forward(model, 2)
-    whole_LxN = forward(params, x_NxD)
+    whole_LxN = forward(params, x_NxI)
     for num_examples in (1, 127, 1021):
         np.testing.assert_allclose(
-            forward(params, x_NxD[:num_examples]), whole_LxN[:, :num_examples], rtol=1e-5, atol=1e-6
+            forward(params, x_NxI[:num_examples]), whole_LxN[:, :num_examples], rtol=1e-5, atol=1e-6
         )

@@ -120,15 +120,15 @@ def test_the_ring_keeps_the_drop(
     run = RunDirectory(tmp_path / "run")
     watch = watch_of(config_of(run))
     steps = [record["step"] for record in run.metrics()]
-    part_TxL = np.asarray([record["eval_loss"] for record in run.metrics()]) / watch.detector.floor
+    part_ExL = np.asarray([record["eval_loss"] for record in run.metrics()]) / watch.detector.floor
     left_at = min(
-        int(np.argmax((part_T[1:] < 0.94) & (part_T[:-1] < 0.94))) + 1 for part_T in part_TxL.T
+        int(np.argmax((part_E[1:] < 0.94) & (part_E[:-1] < 0.94))) + 1 for part_E in part_ExL.T
     )
     done_at = max(
         next(
-            (i for i in range(2, len(steps)) if (part_T[i - 2 : i + 1] < 0.5).all()), len(steps) - 1
+            (i for i in range(2, len(steps)) if (part_E[i - 2 : i + 1] < 0.5).all()), len(steps) - 1
         )
-        for part_T in part_TxL.T
+        for part_E in part_ExL.T
     )
     assert 2 < left_at < done_at
     assert set(Trajectory(run).steps()) == {0, 80, 160} | set(steps[left_at - 2 : done_at + 1])

@@ -60,8 +60,8 @@ def test_logits_are_those_of_the_whole_computation(
 
     @functools.partial(jax.grad, has_aux=True)
     def whole(params: Params) -> tuple[jax.Array, jax.Array]:
-        logits_BxLxC = model.apply(params, TokenInputs(tokens, visible))
-        logits_BxPxC = jnp.take_along_axis(logits_BxLxC, at_BxP[:, :, None], axis=1)
+        logits_BxTxC = model.apply(params, TokenInputs(tokens, visible))
+        logits_BxPxC = jnp.take_along_axis(logits_BxTxC, at_BxP[:, :, None], axis=1)
         return jnp.sum(jnp.sin(logits_BxPxC)), logits_BxPxC
 
     @functools.partial(jax.grad, has_aux=True)
@@ -86,21 +86,21 @@ def test_a_position_sees_what_it_may(
     """d logits[t] / d embedding[u] is exactly zero for u > t of GPT-2, and non-zero otherwise;
     padding is seen by itself alone."""
     model = module_of(architecture, layers)
-    x_1xLxM = model.embed(jnp.asarray([[0, 1, 2, 1, 0, 2, 2]]))
-    length = x_1xLxM.shape[1]
-    backwards_L = np.arange(length)[::-1].copy()
-    at_1xP = jnp.asarray(backwards_L)[None] if are_asked_for else None
-    visible_L = np.arange(length) != 2 if is_padded else np.ones(length, bool)
-    mask_1x1x1xL = jnp.asarray(visible_L)[None, None, None] if is_padded else None
+    x_1xTxM = model.embed(jnp.asarray([[0, 1, 2, 1, 0, 2, 2]]))
+    length = x_1xTxM.shape[1]
+    backwards_T = np.arange(length)[::-1].copy()
+    at_1xP = jnp.asarray(backwards_T)[None] if are_asked_for else None
+    visible_T = np.arange(length) != 2 if is_padded else np.ones(length, bool)
+    mask_1x1x1xT = jnp.asarray(visible_T)[None, None, None] if is_padded else None
 
-    def weighted(x_1xLxM: jax.Array) -> jax.Array:
-        logits_PxC = model.read(x_1xLxM, mask_1x1x1xL, at_1xP)[0]
+    def weighted(x_1xTxM: jax.Array) -> jax.Array:
+        logits_PxC = model.read(x_1xTxM, mask_1x1x1xT, at_1xP)[0]
         return jnp.sum(logits_PxC * jnp.arange(1.0, 4)[None], axis=-1)
 
-    reached_PxL = np.abs(jax.jit(jax.jacobian(weighted))(x_1xLxM)[:, 0]).max(-1)
-    t_Px1 = (backwards_L if are_asked_for else np.arange(length))[:, None]
-    u_1xL = np.arange(length)[None]
-    may_see_PxL = (u_1xL <= t_Px1) if architecture == "gpt2" else np.ones((length, length), bool)
-    sees_PxL = (may_see_PxL & visible_L[None]) | (u_1xL == t_Px1)
-    assert (reached_PxL[sees_PxL] > 0).all()
-    assert (reached_PxL[~sees_PxL] == 0).all()
+    reached_PxT = np.abs(jax.jit(jax.jacobian(weighted))(x_1xTxM)[:, 0]).max(-1)
+    t_Px1 = (backwards_T if are_asked_for else np.arange(length))[:, None]
+    u_1xT = np.arange(length)[None]
+    may_see_PxT = (u_1xT <= t_Px1) if architecture == "gpt2" else np.ones((length, length), bool)
+    sees_PxT = (may_see_PxT & visible_T[None]) | (u_1xT == t_Px1)
+    assert (reached_PxT[sees_PxT] > 0).all()
+    assert (reached_PxT[~sees_PxT] == 0).all()

@@ -89,16 +89,16 @@ def test_the_hidden_layer_learns_as_in_pytorch(engine: type[ScanEngine]) -> None
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        ours_L = mlp_to_torch(jax.tree.map(lambda leaf, lane=lane: leaf[lane], trained))
+        own = mlp_to_torch(jax.tree.map(lambda leaf, lane=lane: leaf[lane], trained))
         for name, theirs in student.state_dict().items():
-            np.testing.assert_allclose(ours_L[name], theirs.numpy(), rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(own[name], theirs.numpy(), rtol=1e-4, atol=1e-5)
         assert not np.allclose(
-            ours_L["0.weight"],
+            own["0.weight"],
             mlp_to_torch(jax.tree.map(lambda leaf, lane=lane: leaf[lane], untrained))["0.weight"],
             atol=1e-3,
         )
         np.testing.assert_array_equal(
-            ours_L["2.weight"], np.asarray(untrained["output"]["kernel"][lane]).T
+            own["2.weight"], np.asarray(untrained["output"]["kernel"][lane]).T
         )
 
 
@@ -114,7 +114,7 @@ def test_a_transformer_learns_block_by_block() -> None:
         functional_gpt2(GPT2Config(heads=heads, layers=2), 2, 6, 2) for heads in (1, 2)
     )
     params, teacher_params = student.init(jax.random.key(0)), teacher.init(jax.random.key(1))
-    tokens_BxL = jax.random.bernoulli(jax.random.key(2), shape=(4, 6)).astype(jnp.int32)
+    tokens_BxT = jax.random.bernoulli(jax.random.key(2), shape=(4, 6)).astype(jnp.int32)
 
     def loss(params: dict, layer: int) -> jax.Array:
         return jnp.mean(
@@ -123,7 +123,7 @@ def test_a_transformer_learns_block_by_block() -> None:
                 teacher,
                 params,
                 teacher_params,
-                TokenInputs(tokens_BxL),
+                TokenInputs(tokens_BxT),
                 layer,
                 jax.random.key(3),
             )

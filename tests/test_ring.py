@@ -21,12 +21,12 @@ from tests.conftest import TINY_TEACHER
 DETECTOR = DetectorConfig()
 
 
-def kept_of(curves_LxT: list[list[float]], size: int) -> set[int]:
-    state, kept = ring.initial_state(len(curves_LxT)), set()
-    for step, values_L in enumerate(zip(*curves_LxT, strict=True)):
+def kept_of(curves_LxE: list[list[float]], size: int) -> set[int]:
+    state, kept = ring.initial_state(len(curves_LxE)), set()
+    for step, values_L in enumerate(zip(*curves_LxE, strict=True)):
         state, now = ring.observe(state, step, values_L, size, DETECTOR)
         assert len(state["waiting"]) <= size
-        assert len(kept) + len(now) <= ring.most_kept(len(curves_LxT), size)
+        assert len(kept) + len(now) <= ring.most_kept(len(curves_LxE), size)
         state = json.loads(json.dumps(state))  # as it goes through the manifest
         assert not kept & set(now), "kept twice"
         kept |= set(now)

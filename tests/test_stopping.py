@@ -32,14 +32,14 @@ CURVES = st.lists(
 
 
 @given(
-    curves_TxL=CURVES,
+    curves_ExL=CURVES,
     factor=st.floats(1, 5),
     checkpoint_every=st.integers(0, 30),
     eval_every=st.integers(1, 9),
     cut=st.integers(0, 40),
 )
 def test_the_end_is_a_multiple_of_the_slowest_lanes_step(
-    curves_TxL: list[list[float]], factor: float, checkpoint_every: int, eval_every: int, cut: int
+    curves_ExL: list[list[float]], factor: float, checkpoint_every: int, eval_every: int, cut: int
 ) -> None:
     config = TrainingConfig(
         steps=200,
@@ -49,7 +49,7 @@ def test_the_end_is_a_multiple_of_the_slowest_lanes_step(
         stop_after=factor,
     )
     records = [
-        {"step": i * eval_every, "accuracy": values_L} for i, values_L in enumerate(curves_TxL)
+        {"step": i * eval_every, "accuracy": values_L} for i, values_L in enumerate(curves_ExL)
     ]
     # Interrupted at `cut`: what was evaluated before is read back from the file.
     stopping = Stopping(config, Watch(), [0.1] * 2, records[:cut])
@@ -58,9 +58,9 @@ def test_the_end_is_a_multiple_of_the_slowest_lanes_step(
         stopping.observe(record["step"], record["accuracy"])
         assert stopping.last_step >= min(record["step"], 200) or stopping.last_step == before
     # An evaluation counts if the two after it, too, are above the level.
-    is_done_TxL = np.asarray(curves_TxL) > 0.995
+    is_done_ExL = np.asarray(curves_ExL) > 0.995
     learnt = [
-        [i for i in range(len(records) - 2) if is_done_TxL[i : i + 3, lane].all()]
+        [i for i in range(len(records) - 2) if is_done_ExL[i : i + 3, lane].all()]
         for lane in range(2)
     ]
     if all(learnt):
@@ -75,15 +75,15 @@ def test_the_end_is_a_multiple_of_the_slowest_lanes_step(
 
 
 @given(
-    learnt_at_SxR=st.lists(
+    learnt_at_SxN=st.lists(
         st.lists(st.integers(20, 300), min_size=3, max_size=3), min_size=1, max_size=7
     )
 )
-def test_a_sweep_ends_when_its_choice_cannot_change(learnt_at_SxR: list[list[int]]) -> None:
+def test_a_sweep_ends_when_its_choice_cannot_change(learnt_at_SxN: list[list[int]]) -> None:
     """Lanes that rise in one step: the median times of the shortened sweep choose as those of the
     whole budget do."""
     budget = 250  # and two evaluations more, which confirm what is learnt in the last of it
-    rates_L, learnt_at_L = [0.1, 0.2, 0.3] * len(learnt_at_SxR), np.asarray(learnt_at_SxR).ravel()
+    rates_L, learnt_at_L = [0.1, 0.2, 0.3] * len(learnt_at_SxN), np.asarray(learnt_at_SxN).ravel()
     config = TrainingConfig(
         steps=budget + 2, batch_size=1, eval_every=1, stop_after=SWEEP_STOP_AFTER
     )
@@ -188,10 +188,10 @@ def test_a_run_that_ends_early_is_the_beginning_of_the_longer_one(tmp_path: Path
     train.main(["--run-dir", str(tmp_path / "short"), *args, "--training.stop-after", "1.25"])
     long, short = (RunDirectory(tmp_path / name) for name in ("long", "short"))
     steps = [record["step"] for record in long.metrics()]
-    is_done_TxL = np.asarray([record["accuracy"] for record in long.metrics()]) > 0.995
+    is_done_ExL = np.asarray([record["accuracy"] for record in long.metrics()]) > 0.995
     learnt_at = steps[
         max(
-            next(i for i in range(len(steps)) if is_done_TxL[i : i + 3, lane].all())
+            next(i for i in range(len(steps)) if is_done_ExL[i : i + 3, lane].all())
             for lane in range(2)
         )
     ]

@@ -109,13 +109,13 @@ def test_logits_are_those_of_gpt2(heads: int, head_size: int, layers: int) -> No
 def test_queries_that_may_see_everything_are_gpt2_without_its_mask() -> None:
     """A mask of our own, which leaves everything visible, takes the place of the causal one."""
     config, vocabulary, length = GPT2Config(4, 8, 2), 11, 30
-    everything_1x1xLxL = jnp.ones((1, 1, length, length), bool)
+    everything_1x1xTxT = jnp.ones((1, 1, length, length), bool)
 
     def without_mask(model: GPT2, inputs: TokenInputs, _: nnx.Rngs | None) -> jax.Array:
-        x_BxLxM = model.embed(inputs.tokens_BxL)
+        x_BxTxM = model.embed(inputs.tokens_BxT)
         for i in range(config.layers):
-            x_BxLxM = model.blocks[str(i)].of_queries(x_BxLxM, x_BxLxM, everything_1x1xLxL)
-        return model.logits(x_BxLxM)
+            x_BxTxM = model.blocks[str(i)].of_queries(x_BxTxM, x_BxTxM, everything_1x1xTxT)
+        return model.logits(x_BxTxM)
 
     model = functional(
         lambda rngs: GPT2(config, vocabulary, length, vocabulary, rngs=rngs),

@@ -104,7 +104,14 @@ def test_distances_refuse_bad_targets() -> None:
 
 
 def padded_window(word: tuple[int, ...], n: int, target: int, v: int) -> tuple[int, ...]:
-    return tuple(v if t < 0 else v + 1 if t >= len(word) else word[t] for t in window(n, target))
+    def token_at(t: int) -> int:
+        if t < 0:
+            return v
+        if t >= len(word):
+            return v + 1
+        return word[t]
+
+    return tuple(map(token_at, window(n, target)))
 
 
 @grammars

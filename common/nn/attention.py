@@ -1,8 +1,7 @@
 """Attention of queries to keys and values, with dropout and in bounded memory.
 
-Shapes: B sequences, Q queries, L keys, H heads of size K. A query that may see nothing gathers
-    nothing: zeros, by whatever path, with gradients of
-zero.
+Shapes: B sequences, Q queries, keys at T positions, H heads of size K. A query that may see nothing
+gathers nothing: zeros, by whatever path, with gradients of zero.
 """
 
 import math
@@ -25,18 +24,18 @@ Drop = tuple[nnx.Dropout, nnx.Rngs]
 
 def gather_in_slices(
     q_BxQxHxK: jax.Array,
-    k_BxLxHxK: jax.Array,
-    v_BxLxHxK: jax.Array,
-    mask_Bx1xQxL: jax.Array | None,
+    k_BxTxHxK: jax.Array,
+    v_BxTxHxK: jax.Array,
+    mask_Bx1xQxT: jax.Array | None,
     is_causal: bool,
     drop: Drop | None,
 ) -> jax.Array:
     """`gather`, with no more attention weights in memory than `MAX_WEIGHTS` allows, or those of one
     sequence."""
     batch, num_queries, heads, _ = q_BxQxHxK.shape
-    slice_size = max(1, MAX_WEIGHTS // (num_queries * k_BxLxHxK.shape[1] * heads))
+    slice_size = max(1, MAX_WEIGHTS // (num_queries * k_BxTxHxK.shape[1] * heads))
     if slice_size >= batch:
-        return gather(q_BxQxHxK, k_BxLxHxK, v_BxLxHxK, mask_Bx1xQxL, is_causal, drop)
+        return gather(q_BxQxHxK, k_BxTxHxK, v_BxTxHxK, mask_Bx1xQxT, is_causal, drop)
     keys_B = None if drop is None else jax.random.split(drop[1].dropout(), batch)
 
     # The weights are computed again for the gradient: kept, those of all slices would be in memory.
@@ -44,66 +43,66 @@ def gather_in_slices(
     def of_sequence(
         parts: tuple[jax.Array, jax.Array, jax.Array, jax.Array | None, jax.Array | None],
     ) -> jax.Array:
-        q_QxHxK, k_LxHxK, v_LxHxK, mask_1xQxL, key = parts
-        mask_1x1xQxL = None if mask_1xQxL is None else mask_1xQxL[None]
+        q_QxHxK, k_TxHxK, v_TxHxK, mask_1xQxT, key = parts
+        mask_1x1xQxT = None if mask_1xQxT is None else mask_1xQxT[None]
         own_drop = None if drop is None or key is None else (drop[0], nnx.Rngs(dropout=key))
         return gather(
-            q_QxHxK[None], k_LxHxK[None], v_LxHxK[None], mask_1x1xQxL, is_causal, own_drop
+            q_QxHxK[None], k_TxHxK[None], v_TxHxK[None], mask_1x1xQxT, is_causal, own_drop
         )[0]
 
     return jax.lax.map(
-        of_sequence, (q_BxQxHxK, k_BxLxHxK, v_BxLxHxK, mask_Bx1xQxL, keys_B), batch_size=slice_size
+        of_sequence, (q_BxQxHxK, k_BxTxHxK, v_BxTxHxK, mask_Bx1xQxT, keys_B), batch_size=slice_size
     )
 
 
 def gather(
     q_BxQxHxK: jax.Array,
-    k_BxLxHxK: jax.Array,
-    v_BxLxHxK: jax.Array,
-    mask_Bx1xQxL: jax.Array | None,
+    k_BxTxHxK: jax.Array,
+    v_BxTxHxK: jax.Array,
+    mask_Bx1xQxT: jax.Array | None,
     is_causal: bool,
     drop: Drop | None,
 ) -> jax.Array:
     """The values that each query attends to."""
     if drop is None:
         y_BxQxHxK = jax.nn.dot_product_attention(
-            q_BxQxHxK, k_BxLxHxK, v_BxLxHxK, mask=mask_Bx1xQxL, is_causal=is_causal
+            q_BxQxHxK, k_BxTxHxK, v_BxTxHxK, mask=mask_Bx1xQxT, is_causal=is_causal
         )
     else:
-        y_BxQxHxK = _gather_and_drop(q_BxQxHxK, k_BxLxHxK, v_BxLxHxK, mask_Bx1xQxL, is_causal, drop)
-    if mask_Bx1xQxL is None:
+        y_BxQxHxK = _gather_and_drop(q_BxQxHxK, k_BxTxHxK, v_BxTxHxK, mask_Bx1xQxT, is_causal, drop)
+    if mask_Bx1xQxT is None:
         return y_BxQxHxK
-    seen_Bx1xQxL = (
-        mask_Bx1xQxL & _causal(y_BxQxHxK.shape[1], k_BxLxHxK.shape[1])
+    seen_Bx1xQxT = (
+        mask_Bx1xQxT & _causal(y_BxQxHxK.shape[1], k_BxTxHxK.shape[1])
         if is_causal
-        else mask_Bx1xQxL
+        else mask_Bx1xQxT
     )
-    sees_any_BxQx1x1 = jnp.any(seen_Bx1xQxL, axis=-1)[:, 0, :, None, None]
+    sees_any_BxQx1x1 = jnp.any(seen_Bx1xQxT, axis=-1)[:, 0, :, None, None]
     return jnp.where(sees_any_BxQx1x1, y_BxQxHxK, 0)
 
 
 def _gather_and_drop(
     q_BxQxHxK: jax.Array,
-    k_BxLxHxK: jax.Array,
-    v_BxLxHxK: jax.Array,
-    mask_Bx1xQxL: jax.Array | None,
+    k_BxTxHxK: jax.Array,
+    v_BxTxHxK: jax.Array,
+    mask_Bx1xQxT: jax.Array | None,
     is_causal: bool,
     drop: Drop,
 ) -> jax.Array:
     """What the library's attention computes, written out, because that cannot drop any of its
     weights."""
-    scores_BxHxQxL = jnp.einsum(
-        "bqhk,blhk->bhql", q_BxQxHxK, k_BxLxHxK, preferred_element_type=jnp.float32
+    scores_BxHxQxT = jnp.einsum(
+        "bqhk,bthk->bhqt", q_BxQxHxK, k_BxTxHxK, preferred_element_type=jnp.float32
     ) / math.sqrt(q_BxQxHxK.shape[-1])
     if is_causal:
-        scores_BxHxQxL = jnp.where(_causal(*scores_BxHxQxL.shape[2:]), scores_BxHxQxL, UNSEEN)
-    if mask_Bx1xQxL is not None:
-        scores_BxHxQxL = jnp.where(mask_Bx1xQxL, scores_BxHxQxL, UNSEEN)
+        scores_BxHxQxT = jnp.where(_causal(*scores_BxHxQxT.shape[2:]), scores_BxHxQxT, UNSEEN)
+    if mask_Bx1xQxT is not None:
+        scores_BxHxQxT = jnp.where(mask_Bx1xQxT, scores_BxHxQxT, UNSEEN)
     dropout, rngs = drop
-    weights_BxHxQxL = dropout(jax.nn.softmax(scores_BxHxQxL), rngs=rngs).astype(v_BxLxHxK.dtype)
-    return jnp.einsum("bhql,blhk->bqhk", weights_BxHxQxL, v_BxLxHxK)
+    weights_BxHxQxT = dropout(jax.nn.softmax(scores_BxHxQxT), rngs=rngs).astype(v_BxTxHxK.dtype)
+    return jnp.einsum("bhqt,bthk->bqhk", weights_BxHxQxT, v_BxTxHxK)
 
 
 def _causal(num_queries: int, num_keys: int) -> jax.Array:
-    """Which keys come no later than each query, `(1, 1, Q, L)`."""
+    """Which keys come no later than each query, `(1, 1, Q, T)`."""
     return jnp.tril(jnp.ones((num_queries, num_keys), bool))[None, None]

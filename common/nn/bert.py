@@ -1,7 +1,7 @@
 """BERT (Devlin et al. 2019): a bidirectional Transformer with its normalisations after the
 sublayers, exact GELU, and a head for masked prediction that is tied to the token embeddings.
 
-Shapes: B sequences of L tokens out of V; N layers of width M = H heads x K; logits over the
+Shapes: B sequences of T tokens out of V; layers of width M = H heads x K; logits over the
 vocabulary at P positions of each sequence.
 """
 
@@ -55,39 +55,39 @@ class BERT(nnx.Module):
         self.drop = nnx.Dropout(config.dropout)
 
     def __call__(self, inputs: TokenInputs, *, rngs: nnx.Rngs | None = None) -> jax.Array:
-        """Logits in float32, `(B, P, V)` at the positions asked for, or `(B, L, V)`.
+        """Logits in float32, `(B, P, V)` at the positions asked for, or `(B, T, V)`.
 
         Here and below, `rngs` has the stream `dropout` while training and is None in evaluation.
         """
-        x_BxLxM = self.embed(inputs.tokens_BxL, rngs=rngs)
-        return self.read(x_BxLxM, inputs.mask_Bx1x1xL, inputs.at_BxP, rngs=rngs)
+        x_BxTxM = self.embed(inputs.tokens_BxT, rngs=rngs)
+        return self.read(x_BxTxM, inputs.mask_Bx1x1xT, inputs.at_BxP, rngs=rngs)
 
-    def embed(self, tokens_BxL: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
-        """What enters the first block, `(B, L, M)`."""
-        x_BxLxM = embed(self.token, self.position, tokens_BxL, self.dtype)
-        return self.drop(self.norm_first(x_BxLxM), deterministic=rngs is None, rngs=rngs)
+    def embed(self, tokens_BxT: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
+        """What enters the first block, `(B, T, M)`."""
+        x_BxTxM = embed(self.token, self.position, tokens_BxT, self.dtype)
+        return self.drop(self.norm_first(x_BxTxM), deterministic=rngs is None, rngs=rngs)
 
     def read(
         self,
-        x_BxLxM: jax.Array,
-        mask_Bx1x1xL: jax.Array | None = None,
+        x_BxTxM: jax.Array,
+        mask_Bx1x1xT: jax.Array | None = None,
         at_BxP: jax.Array | None = None,
         *,
         rngs: nnx.Rngs | None = None,
     ) -> jax.Array:
-        """Logits of embedded tokens, `(B, P, V)` or `(B, L, V)`."""
+        """Logits of embedded tokens, `(B, P, V)` or `(B, T, V)`."""
         *others, last = (self.blocks[str(i)] for i in range(len(self.blocks)))
         for block in others:
-            x_BxLxM = block(x_BxLxM, mask_Bx1x1xL, rngs=rngs)
-        y_BxPxM = last(x_BxLxM, mask_Bx1x1xL, at_BxP, rngs=rngs)
+            x_BxTxM = block(x_BxTxM, mask_Bx1x1xT, rngs=rngs)
+        y_BxPxM = last(x_BxTxM, mask_Bx1x1xT, at_BxP, rngs=rngs)
         return self.head(y_BxPxM, self.token).astype(jnp.float32)
 
     def activations(self, inputs: TokenInputs, layer: int) -> jax.Array:
-        """What leaves a block at all positions, `(B, L, M)`, in evaluation."""
-        x_BxLxM = self.embed(inputs.tokens_BxL)
+        """What leaves a block at all positions, `(B, T, M)`, in evaluation."""
+        x_BxTxM = self.embed(inputs.tokens_BxT)
         for i in range(layer + 1):
-            x_BxLxM = self.blocks[str(i)](x_BxLxM, inputs.mask_Bx1x1xL)
-        return x_BxLxM
+            x_BxTxM = self.blocks[str(i)](x_BxTxM, inputs.mask_Bx1x1xT)
+        return x_BxTxM
 
 
 class BERTBlock(Block):
@@ -105,23 +105,23 @@ class BERTBlock(Block):
 
     def __call__(
         self,
-        x_BxLxM: jax.Array,
-        mask_Bx1x1xL: jax.Array | None = None,
+        x_BxTxM: jax.Array,
+        mask_Bx1x1xT: jax.Array | None = None,
         at_BxP: jax.Array | None = None,
         *,
         rngs: nnx.Rngs | None = None,
     ) -> jax.Array:
-        """What leaves the block, `(B, P, M)` at the positions asked for, or `(B, L, M)`.
+        """What leaves the block, `(B, P, M)` at the positions asked for, or `(B, T, M)`.
 
         Args:
-            x_BxLxM: what enters it.
-            mask_Bx1x1xL: which positions may be attended to; None: all.
+            x_BxTxM: what enters it.
+            mask_Bx1x1xT: which positions may be attended to; None: all.
             at_BxP: the positions asked for; None: all.
             rngs: as everywhere.
         """
-        queries_BxPxM = x_BxLxM if at_BxP is None else at_positions(x_BxLxM, at_BxP)
+        queries_BxPxM = x_BxTxM if at_BxP is None else at_positions(x_BxTxM, at_BxP)
         gathered_BxPxM = self.attend(
-            queries_BxPxM, x_BxLxM, mask_Bx1x1xL, is_causal=False, rngs=rngs
+            queries_BxPxM, x_BxTxM, mask_Bx1x1xT, is_causal=False, rngs=rngs
         )
         y_BxPxM = self.norm_attention(queries_BxPxM + gathered_BxPxM)
         return self.norm_mlp(y_BxPxM + self.transform(y_BxPxM, rngs))
@@ -145,8 +145,7 @@ class TiedHead(nnx.Module):
 
 @functools.cache
 def functional_bert(config: BERTConfig, vocabulary: int, length: int) -> Functional:
-    """BERT as pure functions; `apply` takes `TokenInputs` to logits `(B, P, vocabulary)`, or `(B,
-    L, vocabulary)`."""
+    """BERT as pure functions; `apply` takes `TokenInputs` to logits `(B, P, V)` or `(B, T, V)`."""
     return functional(
         lambda rngs: BERT(config, vocabulary, length, rngs=rngs),
         lambda model, inputs, rngs: model(inputs, rngs=rngs),

@@ -1,7 +1,7 @@
 """What GPT-2 and BERT have in common: their sizes, what they read, and the parts of a block.
 
-Shapes: B sequences of L tokens; N layers of width M = H heads x K; logits are asked for at P
-positions of each sequence, and Q positions attend to L.
+Shapes: B sequences of T tokens; layers of width M = H heads x K; logits are asked for at P
+positions of each sequence, and Q positions attend to T.
 """
 
 from typing import Annotated, Any, Literal, NamedTuple
@@ -24,17 +24,17 @@ INIT_STD = 0.02
 class TokenInputs(NamedTuple):
     """Sequences of tokens."""
 
-    tokens_BxL: jax.Array
-    visible_BxL: jax.Array | None = None
+    tokens_BxT: jax.Array
+    visible_BxT: jax.Array | None = None
     """Which of them may be attended to (padding may not); None: all."""
     at_BxP: jax.Array | None = None
     """The positions of each sequence whose logits are wanted, in any order; None: all. The last
     block and the output layer are computed for those alone."""
 
     @property
-    def mask_Bx1x1xL(self) -> jax.Array | None:
+    def mask_Bx1x1xT(self) -> jax.Array | None:
         """What is visible, for attention."""
-        return None if self.visible_BxL is None else self.visible_BxL[:, None, None, :]
+        return None if self.visible_BxT is None else self.visible_BxT[:, None, None, :]
 
 
 @configuration
@@ -114,8 +114,8 @@ class Block(nnx.Module):
     def attend(
         self,
         reader_BxQxM: jax.Array,
-        source_BxLxM: jax.Array,
-        mask_Bx1xQxL: jax.Array | None,
+        source_BxTxM: jax.Array,
+        mask_Bx1xQxT: jax.Array | None,
         *,
         is_causal: bool,
         rngs: nnx.Rngs | None,
@@ -124,24 +124,24 @@ class Block(nnx.Module):
 
         Args:
             reader_BxQxM: who asks.
-            source_BxLxM: who may be asked.
-            mask_Bx1xQxL: by whom; a dimension of one is that of all.
+            source_BxTxM: who may be asked.
+            mask_Bx1xQxT: by whom; a dimension of one is that of all.
             is_causal: the readers are all positions, and see none that come later than they do.
             rngs: as everywhere the stream `dropout` in training, None in evaluation.
         """
-        q_BxQxHxK, k_BxLxHxK, v_BxLxHxK = (
-            self.project(y, i) for i, y in enumerate((reader_BxQxM, source_BxLxM, source_BxLxM))
+        q_BxQxHxK, k_BxTxHxK, v_BxTxHxK = (
+            self.project(y, i) for i, y in enumerate((reader_BxQxM, source_BxTxM, source_BxTxM))
         )
         drop = (self.drop, rngs) if rngs is not None and self.config.dropout else None
-        y_BxQxHxK = gather_in_slices(q_BxQxHxK, k_BxLxHxK, v_BxLxHxK, mask_Bx1xQxL, is_causal, drop)
+        y_BxQxHxK = gather_in_slices(q_BxQxHxK, k_BxTxHxK, v_BxTxHxK, mask_Bx1xQxT, is_causal, drop)
         return self.drop(
             self.attention_output(y_BxQxHxK.reshape(*y_BxQxHxK.shape[:2], -1)),
             deterministic=rngs is None,
             rngs=rngs,
         )
 
-    def project(self, x_BxLxM: jax.Array, part: int) -> jax.Array:
-        """Queries, keys or values (part 0, 1 or 2), `(B, L, H, K)`.
+    def project(self, x_BxTxM: jax.Array, part: int) -> jax.Array:
+        """Queries, keys or values (part 0, 1 or 2), `(B, T, H, K)`.
 
         Three products, because on a CPU the gradient of slices of a common one takes longer than
         the products.
@@ -150,11 +150,11 @@ class Block(nnx.Module):
         kernel, bias = self.query_key_value.kernel, self.query_key_value.bias
         assert bias is not None
         kernel_MxM, bias_M = (
-            kernel[:, columns].astype(x_BxLxM.dtype),
-            bias[columns].astype(x_BxLxM.dtype),
+            kernel[:, columns].astype(x_BxTxM.dtype),
+            bias[columns].astype(x_BxTxM.dtype),
         )
-        y_BxLxM = x_BxLxM @ kernel_MxM + bias_M[None, None]
-        return y_BxLxM.reshape(*x_BxLxM.shape[:2], self.config.heads, self.config.head_size)
+        y_BxTxM = x_BxTxM @ kernel_MxM + bias_M[None, None]
+        return y_BxTxM.reshape(*x_BxTxM.shape[:2], self.config.heads, self.config.head_size)
 
     def transform(self, x_BxQxM: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
         """The two-layer network at every position."""
@@ -162,9 +162,9 @@ class Block(nnx.Module):
         return self.drop(self.mlp_output(hidden_BxQx4M), deterministic=rngs is None, rngs=rngs)
 
 
-def at_positions(x_BxLxM: jax.Array, at_BxP: jax.Array) -> jax.Array:
+def at_positions(x_BxTxM: jax.Array, at_BxP: jax.Array) -> jax.Array:
     """Some positions of each sequence, `(B, P, M)`."""
-    return jnp.take_along_axis(x_BxLxM, at_BxP[:, :, None], axis=1)
+    return jnp.take_along_axis(x_BxTxM, at_BxP[:, :, None], axis=1)
 
 
 def embedding(config: TransformerConfig, num_rows: int, rngs: nnx.Rngs) -> nnx.Embed:
@@ -179,32 +179,32 @@ def embedding(config: TransformerConfig, num_rows: int, rngs: nnx.Rngs) -> nnx.E
 
 
 def embed(
-    token: nnx.Embed, position: nnx.Embed, tokens_BxL: jax.Array, dtype: jnp.dtype
+    token: nnx.Embed, position: nnx.Embed, tokens_BxT: jax.Array, dtype: jnp.dtype
 ) -> jax.Array:
-    """The sum of the vectors of each token and its place, `(B, L, M)` in `dtype`.
+    """The sum of the vectors of each token and its place, `(B, T, M)` in `dtype`.
 
     It is taken in float32, because the gradient of a vector is a sum over all of its occurrences:
     in bfloat16 that of two tokens in 3200 places was off by a fifth (measured on a GPU).
     """
-    vectors_BxLxM = vectors_of(token, tokens_BxL)
-    return (vectors_BxLxM + position(jnp.arange(tokens_BxL.shape[1]))[None]).astype(dtype)
+    vectors_BxTxM = vectors_of(token, tokens_BxT)
+    return (vectors_BxTxM + position(jnp.arange(tokens_BxT.shape[1]))[None]).astype(dtype)
 
 
-def vectors_of(token: nnx.Embed, tokens_BxL: jax.Array) -> jax.Array:
-    """The vector of each token, `(B, L, M)` in float32.
+def vectors_of(token: nnx.Embed, tokens_BxT: jax.Array) -> jax.Array:
+    """The vector of each token, `(B, T, M)` in float32.
 
     The gradient of a look-up adds vectors to rows one after the other. An accelerator does so in no
     fixed order, and slowly where many tokens share few rows; there a product takes its place.
     """
     if jax.default_backend() == "cpu" or token.num_embeddings > FEW_ROWS:
-        return token(tokens_BxL)
-    return by_product(token, tokens_BxL)
+        return token(tokens_BxT)
+    return by_product(token, tokens_BxT)
 
 
-def by_product(token: nnx.Embed, tokens_BxL: jax.Array) -> jax.Array:
+def by_product(token: nnx.Embed, tokens_BxT: jax.Array) -> jax.Array:
     """The same vectors, to the bit, as a product with a one for each token."""
-    is_token_BxLxV = jax.nn.one_hot(tokens_BxL, token.num_embeddings, dtype=jnp.float32)
-    return jnp.matmul(is_token_BxLxV, token.embedding[...], precision="highest")
+    is_token_BxTxV = jax.nn.one_hot(tokens_BxT, token.num_embeddings, dtype=jnp.float32)
+    return jnp.matmul(is_token_BxTxV, token.embedding[...], precision="highest")
 
 
 def linear(

@@ -1,7 +1,7 @@
 """GPT-2 (Radford et al. 2019): a causal Transformer with its normalisations before the sublayers,
 GELU by tanh, and a linear head of its own.
 
-Shapes: B sequences of L tokens out of V; N layers of width M = H heads x K; logits over C classes
+Shapes: B sequences of T tokens out of V; layers of width M = H heads x K; logits over C classes
 at P positions of each sequence.
 """
 
@@ -77,42 +77,42 @@ class GPT2(nnx.Module):
         self.drop = nnx.Dropout(config.dropout)
 
     def __call__(self, inputs: TokenInputs, *, rngs: nnx.Rngs | None = None) -> jax.Array:
-        """Logits in float32, `(B, P, C)` at the positions asked for, or `(B, L, C)`.
+        """Logits in float32, `(B, P, C)` at the positions asked for, or `(B, T, C)`.
 
         Here and below, `rngs` has the stream `dropout` while training and is None in evaluation.
         """
-        x_BxLxM = self.embed(inputs.tokens_BxL, rngs=rngs)
-        return self.read(x_BxLxM, inputs.mask_Bx1x1xL, inputs.at_BxP, rngs=rngs)
+        x_BxTxM = self.embed(inputs.tokens_BxT, rngs=rngs)
+        return self.read(x_BxTxM, inputs.mask_Bx1x1xT, inputs.at_BxP, rngs=rngs)
 
-    def embed(self, tokens_BxL: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
-        """What enters the first block, `(B, L, M)`."""
-        x_BxLxM = embed(self.token, self.position, tokens_BxL, self.dtype)
-        return self.drop(x_BxLxM, deterministic=rngs is None, rngs=rngs)
+    def embed(self, tokens_BxT: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
+        """What enters the first block, `(B, T, M)`."""
+        x_BxTxM = embed(self.token, self.position, tokens_BxT, self.dtype)
+        return self.drop(x_BxTxM, deterministic=rngs is None, rngs=rngs)
 
     def read(
         self,
-        x_BxLxM: jax.Array,
-        mask_Bx1x1xL: jax.Array | None = None,
+        x_BxTxM: jax.Array,
+        mask_Bx1x1xT: jax.Array | None = None,
         at_BxP: jax.Array | None = None,
         *,
         rngs: nnx.Rngs | None = None,
     ) -> jax.Array:
-        """Logits of embedded tokens, `(B, P, C)` or `(B, L, C)`."""
+        """Logits of embedded tokens, `(B, P, C)` or `(B, T, C)`."""
         *others, last = (self.blocks[str(i)] for i in range(len(self.blocks)))
         for block in others:
-            x_BxLxM = block(x_BxLxM, mask_Bx1x1xL, rngs=rngs)
-        return self.logits(last(x_BxLxM, mask_Bx1x1xL, at_BxP, rngs=rngs))
+            x_BxTxM = block(x_BxTxM, mask_Bx1x1xT, rngs=rngs)
+        return self.logits(last(x_BxTxM, mask_Bx1x1xT, at_BxP, rngs=rngs))
 
     def logits(self, x_BxPxM: jax.Array) -> jax.Array:
         """What leaves the last block as logits `(B, P, C)` in float32."""
         return self.head(self.norm_last(x_BxPxM)).astype(jnp.float32)
 
     def activations(self, inputs: TokenInputs, layer: int) -> jax.Array:
-        """What leaves a block at all positions, `(B, L, M)`, in evaluation."""
-        x_BxLxM = self.embed(inputs.tokens_BxL)
+        """What leaves a block at all positions, `(B, T, M)`, in evaluation."""
+        x_BxTxM = self.embed(inputs.tokens_BxT)
         for i in range(layer + 1):
-            x_BxLxM = self.blocks[str(i)](x_BxLxM, inputs.mask_Bx1x1xL)
-        return x_BxLxM
+            x_BxTxM = self.blocks[str(i)](x_BxTxM, inputs.mask_Bx1x1xT)
+        return x_BxTxM
 
 
 class GPT2Block(Block):
@@ -130,38 +130,38 @@ class GPT2Block(Block):
 
     def __call__(
         self,
-        x_BxLxM: jax.Array,
-        mask_Bx1x1xL: jax.Array | None = None,
+        x_BxTxM: jax.Array,
+        mask_Bx1x1xT: jax.Array | None = None,
         at_BxP: jax.Array | None = None,
         *,
         rngs: nnx.Rngs | None = None,
     ) -> jax.Array:
-        """What leaves the block, `(B, P, M)` at the positions asked for, or `(B, L, M)`.
+        """What leaves the block, `(B, P, M)` at the positions asked for, or `(B, T, M)`.
 
         Args:
-            x_BxLxM: what enters it.
-            mask_Bx1x1xL: which positions may be attended to; None: all. Those that come later than
+            x_BxTxM: what enters it.
+            mask_Bx1x1xT: which positions may be attended to; None: all. Those that come later than
                 a position are hidden from it in any case.
             at_BxP: the positions asked for; None: all.
             rngs: as everywhere.
         """
         if at_BxP is None:
-            source_BxLxM = self.norm_attention(x_BxLxM)
-            gathered_BxLxM = self.attend(
-                source_BxLxM, source_BxLxM, mask_Bx1x1xL, is_causal=True, rngs=rngs
+            source_BxTxM = self.norm_attention(x_BxTxM)
+            gathered_BxTxM = self.attend(
+                source_BxTxM, source_BxTxM, mask_Bx1x1xT, is_causal=True, rngs=rngs
             )
-            return self.add(x_BxLxM, gathered_BxLxM, rngs=rngs)
-        positions_L = jnp.arange(x_BxLxM.shape[1])
-        mask_Bx1xPxL = positions_L[None, None, None] <= at_BxP[:, None, :, None]
-        if mask_Bx1x1xL is not None:
-            mask_Bx1xPxL &= mask_Bx1x1xL
-        return self.of_queries(at_positions(x_BxLxM, at_BxP), x_BxLxM, mask_Bx1xPxL, rngs=rngs)
+            return self.add(x_BxTxM, gathered_BxTxM, rngs=rngs)
+        positions_T = jnp.arange(x_BxTxM.shape[1])
+        mask_Bx1xPxT = positions_T[None, None, None] <= at_BxP[:, None, :, None]
+        if mask_Bx1x1xT is not None:
+            mask_Bx1xPxT &= mask_Bx1x1xT
+        return self.of_queries(at_positions(x_BxTxM, at_BxP), x_BxTxM, mask_Bx1xPxT, rngs=rngs)
 
     def of_queries(
         self,
         queries_BxQxM: jax.Array,
-        x_BxLxM: jax.Array,
-        mask_Bx1xQxL: jax.Array,
+        x_BxTxM: jax.Array,
+        mask_Bx1xQxT: jax.Array,
         *,
         rngs: nnx.Rngs | None = None,
     ) -> jax.Array:
@@ -169,8 +169,8 @@ class GPT2Block(Block):
         see is for the caller to say, causality included."""
         gathered_BxQxM = self.attend(
             self.norm_attention(queries_BxQxM),
-            self.norm_attention(x_BxLxM),
-            mask_Bx1xQxL,
+            self.norm_attention(x_BxTxM),
+            mask_Bx1xQxT,
             is_causal=False,
             rngs=rngs,
         )
@@ -190,7 +190,7 @@ def functional_gpt2(
     config: GPT2Config, vocabulary: int, length: int, num_outputs: int
 ) -> Functional:
     """GPT-2 as pure functions; `apply` takes `TokenInputs` to logits `(B, P, num_outputs)`, or
-    `(B, L, num_outputs)`."""
+    `(B, T, num_outputs)`."""
     return functional(
         lambda rngs: GPT2(config, vocabulary, length, num_outputs, rngs=rngs),
         lambda model, inputs, rngs: model(inputs, rngs=rngs),

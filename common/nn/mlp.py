@@ -1,6 +1,6 @@
 """The two-layer ReLU network of the parity experiments (paper section 3).
 
-Shapes: B examples of D inputs; M hidden units; C logits.
+Shapes: B examples of I inputs; M hidden units; C logits.
 """
 
 import functools
@@ -38,13 +38,13 @@ class MLP(nnx.Module):
         self.hidden = _linear(d, config.width, config.init, rngs)
         self.output = _linear(config.width, num_classes, config.init, rngs)
 
-    def __call__(self, x_BxD: jax.Array) -> jax.Array:
+    def __call__(self, x_BxI: jax.Array) -> jax.Array:
         """Logits `(B, C)`."""
-        return self.output(self.activations(x_BxD))
+        return self.output(self.activations(x_BxI))
 
-    def activations(self, x_BxD: jax.Array) -> jax.Array:
+    def activations(self, x_BxI: jax.Array) -> jax.Array:
         """The hidden layer, `(B, M)`."""
-        return nnx.relu(self.hidden(x_BxD))
+        return nnx.relu(self.hidden(x_BxI))
 
 
 def _linear(
@@ -66,8 +66,8 @@ def functional_mlp(config: MLPConfig, d: int, num_classes: int) -> Functional:
     nothing."""
     return functional(
         lambda rngs: MLP(config, d, num_classes, rngs=rngs),
-        lambda model, x_BxD, _: model(x_BxD),
-        lambda model, x_BxD, _: model.activations(x_BxD),
+        lambda model, x_BxI, _: model(x_BxI),
+        lambda model, x_BxI, _: model.activations(x_BxI),
         num_layers=1,
     )
 

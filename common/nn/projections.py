@@ -2,7 +2,8 @@
 projections of the teacher's.
 
 Gupta and Karmalkar 2025 (arXiv 2503.17494) extract a curriculum from the final teacher in this way.
-Shapes: B inputs, optionally L positions; S and T hidden units of student and teacher.
+Shapes: B inputs, optionally T positions; M hidden units, of which student and teacher may have
+different numbers.
 """
 
 import jax
@@ -21,7 +22,7 @@ def projection_loss(
     key: jax.Array,
 ) -> jax.Array:
     """Squared distance, averaged over the student's hidden units, of a hidden layer from the
-    projection of the teacher's, `(B,)` or `(B, L)`.
+    projection of the teacher's, `(B,)` or `(B, T)`.
 
     Args:
         student: the model that learns.
@@ -32,14 +33,14 @@ def projection_loss(
         layer: number of the hidden layer, from 0.
         key: of the projection; one key is one projection.
     """
-    hidden_xS, teacher_hidden_xT = (
+    hidden_xM, teacher_hidden_xM = (
         student.hidden(params, inputs, layer),
         teacher.hidden(teacher_params, inputs, layer),
     )
-    target_xS = teacher_hidden_xT @ random_projection(
-        key, teacher_hidden_xT.shape[-1], hidden_xS.shape[-1]
+    target_xM = teacher_hidden_xM @ random_projection(
+        key, teacher_hidden_xM.shape[-1], hidden_xM.shape[-1]
     )
-    return jnp.mean((hidden_xS - jax.lax.stop_gradient(target_xS)) ** 2, axis=-1)
+    return jnp.mean((hidden_xM - jax.lax.stop_gradient(target_xM)) ** 2, axis=-1)
 
 
 def random_projection(key: jax.Array, from_width: int, to_width: int) -> jax.Array:

@@ -123,7 +123,8 @@ def probe(
     *,
     hide_masked: bool,
 ) -> jax.Array:
-    """M_robust and M_close of every pair and window in total variation, `(2, N, P)`.
+    """M_robust and M_close of every pair and window in total variation, `(2, Z, P)` for Z
+    windows.
 
     Args:
         apply: the forward pass to logits `(P, 1, V)` at the one position that is asked for.
@@ -146,10 +147,10 @@ def probe(
         return jax.nn.softmax(apply(params, inputs)[:, 0])
 
     # One forward pass after the other: the model is compiled once, and one of them fills the memory
-    # as well as all.
+    # as well as all. There are N: the position alone is hidden, each window, all but each window.
     length = pairs.tokens_PxT.shape[1]
     own_PxT = in_window(pairs.position_P, length, 1)
     windows = [in_window(pairs.position_P, length, n) for n in sizes]
-    hidden_MxPxT = jnp.stack([own_PxT, *windows, *(own_PxT | ~inside for inside in windows)])
-    p_MxPxV = jax.lax.map(distribution, hidden_MxPxT)
-    return total_variation(p_MxPxV[1:], p_MxPxV[:1]).reshape(2, len(sizes), -1)
+    hidden_NxPxT = jnp.stack([own_PxT, *windows, *(own_PxT | ~inside for inside in windows)])
+    p_NxPxV = jax.lax.map(distribution, hidden_NxPxT)
+    return total_variation(p_NxPxV[1:], p_NxPxV[:1]).reshape(2, len(sizes), -1)

@@ -92,10 +92,10 @@ def steepest_falls(home: Path) -> list[int]:
     records = [record for record in RunDirectory(home / TEACHER).metrics() if record["step"] > 0]
     steps = np.asarray([record["step"] for record in records])
     falls = (
-        np.gradient(smooth(loss_T, _SMOOTHING), np.log(steps))
-        for loss_T in zip(*(record["eval_loss"] for record in records), strict=True)
+        np.gradient(smooth(loss_E, _SMOOTHING), np.log(steps))
+        for loss_E in zip(*(record["eval_loss"] for record in records), strict=True)
     )
-    return [int(steps[np.argmin(slope_T)]) for slope_T in falls]
+    return [int(steps[np.argmin(slope_E)]) for slope_E in falls]
 
 
 class Peak(NamedTuple):
@@ -164,12 +164,12 @@ def closing_claim(home: Path) -> Verdict:
     """B3: M_close falls first for short windows."""
     table = read_distances(home / TEACHER)
     table = table[(table.kind == "close") & (table.n >= 3)]
-    steps_SxN = (
+    steps_SxZ = (
         table.groupby(["seed", "n"])
         .apply(lambda curve: closing_step(curve["step"].tolist(), curve["median"].tolist()))
         .unstack("n")
     )
-    in_order = [shortest_first(steps.tolist()) for _, steps in steps_SxN.iterrows()]
+    in_order = [shortest_first(steps.tolist()) for _, steps in steps_SxZ.iterrows()]
     measurements = [
         Measurement(
             "teachers in which short windows come first", proportion(sum(in_order), len(in_order))
@@ -179,7 +179,7 @@ def closing_claim(home: Path) -> Verdict:
         Measurement(
             f"below half its peak for good, n={n}", median_over_seeds(steps.tolist()), "steps"
         )
-        for n, steps in steps_SxN.items()
+        for n, steps in steps_SxZ.items()
     ]
     return Verdict("B3", all(in_order), tuple(measurements))
 

@@ -148,11 +148,12 @@ def probe_windows(
             )
 
         def compute(group: Sequence[int]) -> dict[str, np.ndarray]:
-            values_LxCx2xNxP = np.asarray(measure(trajectory.restore(group[0]), chunks))
-            values_Lx2xNxP = np.moveaxis(values_LxCx2xNxP, 1, 3).reshape(
-                values_LxCx2xNxP.shape[0], 2, len(config.sizes), -1
+            # N chunks of P pairs each, then P pairs in all; Z windows.
+            values_LxNx2xZxP = np.asarray(measure(trajectory.restore(group[0]), chunks))
+            values_Lx2xZxP = np.moveaxis(values_LxNx2xZxP, 1, 3).reshape(
+                values_LxNx2xZxP.shape[0], 2, len(config.sizes), -1
             )
-            return {"values_Lx2xNxP": values_Lx2xNxP[..., :num_pairs]}
+            return {"values_Lx2xNxP": values_Lx2xZxP[..., :num_pairs]}
 
         tables = [
             _rows(run, step, config, pairs, part["values_Lx2xNxP"])
@@ -208,7 +209,7 @@ def _measure(model: MaskedModel, sizes: Sequence[int]) -> Callable[..., jax.Arra
 
 
 def _rows(
-    run: RunDirectory, step: int, config: ProbeConfig, pairs: Pairs, values_Lx2xNxP: np.ndarray
+    run: RunDirectory, step: int, config: ProbeConfig, pairs: Pairs, values_Lx2xZxP: np.ndarray
 ) -> pd.DataFrame:
     batch_size = run.record["config"]["training"]["batch_size"]
     rows: list[dict[str, Any]] = []
@@ -221,8 +222,8 @@ def _rows(
             "seed": seed,
             "learning_rate": rate,
         }
-        for kind, values_NxP in zip(KINDS, values_Lx2xNxP[lane], strict=True):
-            for n, values_P in zip(config.sizes, values_NxP, strict=True):
+        for kind, values_ZxP in zip(KINDS, values_Lx2xZxP[lane], strict=True):
+            for n, values_P in zip(config.sizes, values_ZxP, strict=True):
                 rows.append(
                     where
                     | {"kind": kind, "n": n}

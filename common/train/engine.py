@@ -3,8 +3,9 @@ metrics) in one program.
 
 An engine advances all lanes of a run by n updates. A lane is one (seed, learning rate); lanes are a
 vmapped axis L, sharded over devices. Consecutive lanes that see the same data under the same
-teacher form a group G of R lanes: both are computed once for the whole group. Functions of one lane
-(`init_lane`, `train_step`, `advance_lane`, `record_lane`) are vmapped and know nothing of others.
+teacher form one of G groups, of L lanes each: both are computed once for the whole group. Functions
+of one lane (`init_lane`, `train_step`, `advance_lane`, `record_lane`) are vmapped and know nothing
+of others.
 """
 
 import functools
@@ -201,15 +202,15 @@ class ScanEngine:
         teacher_params: Params | None,
     ) -> TrainState:
         """`num_steps` updates of the lanes of one device, groups of neighbours together."""
-        lanes_GxR, state_GxR = jax.tree.map(self._in_groups, (lanes, state))
-        streams_G, first_G = lanes_GxR.streams_L[:, 0], state_GxR.step[:, 0]
+        lanes_GxL, state_GxL = jax.tree.map(self._in_groups, (lanes, state))
+        streams_G, first_G = lanes_GxL.streams_L[:, 0], state_GxL.step[:, 0]
         lane = functools.partial(advance_lane, self.problem, data, num_steps, layer)
         # Within a group the stream, the step and the teacher are common.
         over_groups = jax.vmap(jax.vmap(lane, (None, 0, 0, None, 0, None)))
-        state_GxR = over_groups(
-            streams_G, lanes_GxR.seeds_L, lanes_GxR.rates_L, first_G, state_GxR, teacher_params
+        state_GxL = over_groups(
+            streams_G, lanes_GxL.seeds_L, lanes_GxL.rates_L, first_G, state_GxL, teacher_params
         )
-        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), state_GxR)
+        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), state_GxL)
 
     def _make_record(self) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
         over_lanes = jax.vmap(functools.partial(record_lane, self.problem), (0, None))

@@ -13,9 +13,9 @@ class Curves:
         """Mean over seeds, and the middle half of them."""
         drawing, (axes,) = style.figure(1)
         for name, strategy in (("teacher", "teacher"), ("student", "one-shot")):
-            examples, accuracy_SxT = loaders.curves(home / name)
+            examples, accuracy_SxE = loaders.curves(home / name)
             color = style.STRATEGY[strategy]
-            style.curve_with_band(axes, examples, accuracy_SxT, color, style.LABEL[strategy])
+            style.curve_with_band(axes, examples, accuracy_SxE, color, style.LABEL[strategy])
         style.accuracy_axis(axes)
         axes.legend()
         return style.save(drawing, folder, "curves")

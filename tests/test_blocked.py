@@ -72,9 +72,12 @@ def sequential_sgd(problem, labels, params, teacher, rates):
     )
     hidden, output = params["hidden"], params["output"]
     key = seed_key(0, f"{problem.role}/train-data")
-    batches = jax.jit(jax.vmap(lambda step: problem.sample(jax.random.fold_in(key, step))))(
-        jnp.arange(len(rates))
-    )
+    data = problem.task.data()
+
+    def batch_of(step):
+        return problem.sample(data, jax.random.fold_in(key, step))
+
+    batches = jax.jit(jax.vmap(batch_of))(jnp.arange(len(rates)))
     losses = []
     for x, y, rate in zip(
         np.asarray(batches.inputs, np.float64), np.asarray(batches.labels), rates, strict=True

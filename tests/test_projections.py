@@ -179,7 +179,7 @@ def test_unlike_models_are_refused(
         "--schedule",
         "projections",
     )
-    assert "is Transformer with 2 of them, the teacher's MLP with 1" in refused(distill.main, *args)
+    assert "is GPT2 with 2 of them, the teacher's MLP with 1" in refused(distill.main, *args)
 
 
 def test_first_checkpoint_may_be_moved(tiny_teacher: Path, tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ class BlockedEngine(ScanEngine):
         """The compiled program of this name, one for each size of a block."""
         return super().program(f"{name}, blocks of {self.block_rows}", make)
 
-    def _splits_batch(self, num_groups: int) -> bool:
+    def _has_long_steps(self) -> bool:
         """Never: a batch has eight examples at the most."""
         return False
 

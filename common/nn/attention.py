@@ -64,9 +64,7 @@ def gather(
     drop: Drop | None,
 ) -> jax.Array:
     """The values that each query attends to."""
-    if drop is None and jax.default_backend() == "cpu":
-        y_BxQxHxK = gather_on_cpu(q_BxQxHxK, k_BxTxHxK, v_BxTxHxK, mask_Bx1xQxT, is_causal)
-    elif drop is None:
+    if drop is None:
         y_BxQxHxK = jax.nn.dot_product_attention(
             q_BxQxHxK, k_BxTxHxK, v_BxTxHxK, mask=mask_Bx1xQxT, is_causal=is_causal
         )
@@ -81,87 +79,6 @@ def gather(
     )
     sees_any_BxQx1x1 = jnp.any(seen_Bx1xQxT, axis=-1)[:, 0, :, None, None]
     return jnp.where(sees_any_BxQx1x1, y_BxQxHxK, 0)
-
-
-def gather_on_cpu(
-    q_BxQxHxK: jax.Array,
-    k_BxTxHxK: jax.Array,
-    v_BxTxHxK: jax.Array,
-    mask_Bx1xQxT: jax.Array | None,
-    is_causal: bool,
-) -> jax.Array:
-    """What the library's attention computes, arranged for many small heads on a CPU.
-
-    Attention weights have the queries last, `(B, H, T, Q)`: their sums over keys are then sums of
-    rows, and every product but two of the gradient has long rows in its result and in its second
-    factor, which XLA's products of small matrices need to be fast. Measured in
-    `python -m benchmarks.pcfg_bert`.
-    """
-    seen_Bx1xTxQ = None if mask_Bx1xQxT is None else mask_Bx1xQxT.swapaxes(2, 3)
-    if is_causal:
-        may_see_1x1xTxQ = _causal(q_BxQxHxK.shape[1], k_BxTxHxK.shape[1]).swapaxes(2, 3)
-        seen_Bx1xTxQ = may_see_1x1xTxQ if seen_Bx1xTxQ is None else seen_Bx1xTxQ & may_see_1x1xTxQ
-    q_BxHxKxQ = q_BxQxHxK.transpose(0, 2, 3, 1)
-    k_BxHxTxK, v_BxHxTxK = k_BxTxHxK.swapaxes(1, 2), v_BxTxHxK.swapaxes(1, 2)
-    return _gather_heads(q_BxHxKxQ, k_BxHxTxK, v_BxHxTxK, seen_Bx1xTxQ).transpose(0, 3, 1, 2)
-
-
-@jax.custom_vjp
-def _gather_heads(
-    q_BxHxKxQ: jax.Array,
-    k_BxHxTxK: jax.Array,
-    v_BxHxTxK: jax.Array,
-    seen_Bx1xTxQ: jax.Array | None,
-) -> jax.Array:
-    """The values that each query attends to, `(B, H, K, Q)`."""
-    weights_BxHxTxQ = _weights(q_BxHxKxQ, k_BxHxTxK, seen_Bx1xTxQ)
-    return _weighted(v_BxHxTxK, weights_BxHxTxQ)
-
-
-def _gather_forward(
-    q_BxHxKxQ: jax.Array,
-    k_BxHxTxK: jax.Array,
-    v_BxHxTxK: jax.Array,
-    seen_Bx1xTxQ: jax.Array | None,
-) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    weights_BxHxTxQ = _weights(q_BxHxKxQ, k_BxHxTxK, seen_Bx1xTxQ)
-    kept = q_BxHxKxQ, k_BxHxTxK, v_BxHxTxK, weights_BxHxTxQ
-    return _weighted(v_BxHxTxK, weights_BxHxTxQ), kept
-
-
-def _gather_backward(
-    kept: tuple[jax.Array, ...], dy_BxHxKxQ: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array, None]:
-    """Gradients of queries, keys and values; no query has one through a key of weight zero."""
-    q_BxHxKxQ, k_BxHxTxK, v_BxHxTxK, weights_BxHxTxQ = kept
-    dweights_BxHxTxQ = jnp.einsum("bhtk,bhkq->bhtq", v_BxHxTxK, dy_BxHxKxQ)
-    mean_BxHx1xQ = jnp.sum(weights_BxHxTxQ * dweights_BxHxTxQ, axis=2, keepdims=True)
-    scale = 1 / math.sqrt(q_BxHxKxQ.shape[2])
-    dscores_BxHxTxQ = weights_BxHxTxQ * (dweights_BxHxTxQ - mean_BxHx1xQ) * scale
-    dq_BxHxKxQ = _weighted(k_BxHxTxK, dscores_BxHxTxQ)
-    dk_BxHxTxK = jnp.einsum("bhtq,bhqk->bhtk", dscores_BxHxTxQ, q_BxHxKxQ.swapaxes(2, 3))
-    dv_BxHxTxK = jnp.einsum("bhtq,bhqk->bhtk", weights_BxHxTxQ, dy_BxHxKxQ.swapaxes(2, 3))
-    return dq_BxHxKxQ, dk_BxHxTxK, dv_BxHxTxK, None
-
-
-_gather_heads.defvjp(_gather_forward, _gather_backward)
-
-
-def _weights(
-    q_BxHxKxQ: jax.Array, k_BxHxTxK: jax.Array, seen_Bx1xTxQ: jax.Array | None
-) -> jax.Array:
-    """The share of each key in what a query gathers, `(B, H, T, Q)` in float32."""
-    scores_BxHxTxQ = jnp.einsum("bhtk,bhkq->bhtq", k_BxHxTxK, q_BxHxKxQ)
-    scores_BxHxTxQ = scores_BxHxTxQ / math.sqrt(q_BxHxKxQ.shape[2])
-    if seen_Bx1xTxQ is not None:
-        scores_BxHxTxQ = jnp.where(seen_Bx1xTxQ, scores_BxHxTxQ, UNSEEN)
-    return jax.nn.softmax(scores_BxHxTxQ, axis=2)
-
-
-def _weighted(x_BxHxTxK: jax.Array, weights_BxHxTxQ: jax.Array) -> jax.Array:
-    """Sums of rows with weights, `(B, H, K, Q)` in the rows' type."""
-    x_BxHxKxT = x_BxHxTxK.swapaxes(2, 3)
-    return jnp.einsum("bhkt,bhtq->bhkq", x_BxHxKxT, weights_BxHxTxQ.astype(x_BxHxTxK.dtype))
 
 
 def _gather_and_drop(

@@ -1,12 +1,15 @@
 """The compiled part of training: a whole chunk of steps (sampling, teacher forward, loss, update,
 metrics) in one program.
 
-An engine advances all lanes of a run by n updates. A lane is one (seed, learning rate); lanes are a
-vmapped axis L, sharded over devices. Devices that are left over share the examples of each batch:
-what is drawn is the same, and sums over the batch are added up across them. Consecutive lanes that
-see the same data under the same teacher form one of G groups, of L lanes each: both are computed
-once for the whole group. Functions of one lane (`init_lane`, `train_step`, `advance_lane`,
-`record_lane`) are vmapped and know nothing of others.
+An engine advances all lanes of a run by n updates. A lane is one (seed, learning rate); lanes are
+an axis L, sharded over devices. Consecutive lanes that see the same data under the same teacher
+form one of G groups, of L lanes each: both are computed once for the whole group. Functions of one
+lane (`init_lane`, `train_step`, `advance_lane`, `record_lane`) know nothing of others: the lanes of
+a device are vmapped, or, where their steps are long and the device is a CPU, groups follow one
+another.
+
+Where steps are long, devices that are left over share the examples of each batch: what is drawn is
+the same, and sums over the batch are added up across them.
 """
 
 import functools
@@ -20,16 +23,18 @@ import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from common.base.keys import purpose_key
-from common.base.mesh import BATCH, LANE, compiler_options, lane_mesh, training_mesh
+from common.base.mesh import BATCH, LANE, compiler_options, training_mesh
 from common.base.parts import in_parts, part_size
 from common.nn.functional import Batch, Params
 from common.train.lanes import LaneArrays
 from common.train.losses import label_cross_entropy, masked_mean
 from common.train.problem import Data, Problem
 
-SPLIT_FROM = 2e8
-"""Floating-point operations in a step of a device's lanes from which it shares their batches with
-other devices: to add up gradients over two cores takes a tenth of a millisecond."""
+LONG_STEP = 2e8
+"""Floating-point operations from which a step of one lane is long on a CPU: it keeps a core busy by
+itself, and to add up its gradients over cores takes but a small part of it. Measured on two cores:
+at 2e9 (BERT) both ways of `ScanEngine` to treat long steps are the faster ones, at 3e7 (GPT-2 on
+parity) and 7e6 (an MLP) the slower ones."""
 TIMES_ON_ACCELERATORS = 100
 """So many times as much on a GPU or TPU (not measured)."""
 EVAL_PART = 64
@@ -109,8 +114,7 @@ class Engine(Protocol):
 
 
 class ScanEngine:
-    """Mini-batch training as a `lax.scan` of `train_step`, vmapped over lanes and sharded over
-    devices.
+    """Mini-batch training as a loop of `train_step`, for all lanes.
 
     On a CPU the number of steps is an argument, so that all gaps between events share one program.
     Elsewhere it is static (one compilation for each distinct gap): a scan of known length is
@@ -128,7 +132,7 @@ class ScanEngine:
         """
         self.problem, self.group_size = problem, group_size
         num_groups, batch_size = len(problem.lanes) // group_size, problem.size.batch_size
-        self.mesh = training_mesh(num_groups, batch_size, self._splits_batch(num_groups))
+        self.mesh = training_mesh(num_groups, batch_size, self._has_long_steps())
         self.lane_sharding = NamedSharding(self.mesh, PartitionSpec(LANE))
         self.lanes = self.place(LaneArrays.of(problem.lanes))
         # All lanes read the same data.
@@ -227,16 +231,19 @@ class ScanEngine:
         streams_G, first_G = lanes_GxL.streams_L[:, 0], state_GxL.step[:, 0]
         lane = functools.partial(advance_lane, self.problem, self._split, data, num_steps, layer)
         # Within a group the stream, the step and the teacher are common.
-        over_groups = jax.vmap(jax.vmap(lane, (None, 0, 0, None, 0, None)))
-        state_GxL = over_groups(
+        over_lanes = jax.vmap(lane, (None, 0, 0, None, 0, None))
+        state_GxL = self._over_groups(over_lanes)(
             streams_G, lanes_GxL.seeds_L, lanes_GxL.rates_L, first_G, state_GxL, teacher_params
         )
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), state_GxL)
 
     def _make_record(self) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-        over_lanes = jax.vmap(functools.partial(record_lane, self.problem, self._split), (0, None))
+        def on_device(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+            of_lane = functools.partial(record_lane, self.problem, self._split, batch=batch)
+            return self._over_groups(of_lane)(state)
+
         spread = jax.shard_map(
-            over_lanes,
+            on_device,
             mesh=self.mesh,
             in_specs=(PartitionSpec(LANE), PartitionSpec()),
             out_specs=PartitionSpec(LANE),
@@ -254,20 +261,33 @@ class ScanEngine:
 
         return record
 
-    def _splits_batch(self, num_groups: int) -> bool:
-        """Whether a step of a device's lanes is long enough to be worth an exchange of gradients
-        with other devices."""
+    def _has_long_steps(self) -> bool:
+        """Whether devices share batches, and cores do one lane after the other."""
         work, is_on_cpu = self.problem.work, jax.default_backend() == "cpu"
         of_example = work.flops + work.teacher_flops / self.group_size
-        num_lanes = len(self.problem.lanes) / lane_mesh(num_groups).size
-        least = SPLIT_FROM * (1 if is_on_cpu else TIMES_ON_ACCELERATORS)
-        return num_lanes * self.problem.size.batch_size * of_example >= least
+        least = LONG_STEP * (1 if is_on_cpu else TIMES_ON_ACCELERATORS)
+        return self.problem.size.batch_size * of_example >= least
 
     def _split(self, examples: Any) -> Any:
-        """Examples, spread over the devices that share a lane if there are any."""
+        """Examples, spread over the devices that share a lane if there are any. (A part of the
+        evaluation set that cannot be shared equally is evaluated by each of them.)"""
         if BATCH not in self.mesh.axis_names:
             return examples
-        return jax.lax.with_sharding_constraint(examples, PartitionSpec(BATCH))
+        num_parts = self.mesh.shape[BATCH]
+
+        def spread(leaf: jax.Array) -> jax.Array:
+            if leaf.shape[0] % num_parts:
+                return leaf
+            return jax.lax.with_sharding_constraint(leaf, PartitionSpec(BATCH))
+
+        return jax.tree.map(spread, examples)
+
+    def _over_groups(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function for all groups of a device: one after the other, where each keeps a core of
+        a CPU busy by itself and its arrays stay in the core's cache; else together."""
+        if jax.default_backend() == "cpu" and self._has_long_steps():
+            return lambda *args: jax.lax.map(lambda of_group: function(*of_group), args)
+        return jax.vmap(function)
 
     def _in_groups(self, leaf_L: jax.Array) -> jax.Array:
         return leaf_L.reshape(-1, self.group_size, *leaf_L.shape[1:])

@@ -40,6 +40,13 @@ class PCFGData:
         """
         return load(self.grammar).entered_at(self.start_level, self.start_symbol)
 
+    @property
+    def first_level(self) -> int:
+        """The level of the whole grammar at which sentences begin."""
+        if self.start_symbol is None:
+            return self.start_level
+        return load(self.grammar).level_of(self.start_symbol)
+
 
 def identity(grammar: Grammar) -> str:
     """SHA-256 of a grammar's rules: a file that has been edited is another grammar."""

@@ -91,9 +91,17 @@ class Grammar:
             )
         if symbol is None:
             return _restricted(self, level, self.levels[level])
-        for depth, symbols in enumerate(self.levels[:-1]):
+        return _restricted(self, self.level_of(symbol), (symbol,))
+
+    def level_of(self, symbol: str) -> int:
+        """The level of a non-terminal.
+
+        Raises:
+            UserError: there is none of this name.
+        """
+        for level, symbols in enumerate(self.levels[:-1]):
             if symbol in symbols:
-                return _restricted(self, depth, (symbol,))
+                return level
         raise UserError(
             f"grammar {self.name} has no non-terminal {symbol!r} to start from; it has"
             f" {', '.join(self.rules)}"

@@ -1,0 +1,118 @@
+"""Sentences of a grammar for prediction of the next token, and which of their tokens are predicted.
+
+A sentence is BOS and terminals, and EOS where the end is predicted too. Supervised is every
+terminal, or the last one below each symbol of one level (a boundary). The last terminal below a
+symbol is the last one below its last child, so that the boundaries of a level are among those of
+the next. Published: levels 1 to 3 of cfg3f, without EOS.
+"""
+
+from typing import Annotated
+
+import jax
+from pydantic import Field
+
+from common.base.config import configuration
+from common.base.errors import UserError
+from common.base.keys import purpose_key, seed_key
+from common.nn.functional import Batch
+from common.sequence.next_token_batches import next_token_batch
+from pcfg.data import PCFGData
+from pcfg.grammar import Grammar
+from pcfg.sampler import Sampler, Sentences
+
+
+@configuration
+class NextTokenConfig:
+    """What is predicted of a sentence."""
+
+    level: Annotated[int, Field(ge=0)] | None = None
+    """Only the last token below each symbol of this level, counted from the start of the whole
+    grammar, whose start symbol is level 0; None: every token."""
+    predicts_end: bool = False
+    """Whether EOS is predicted as well."""
+
+
+def depth_of(config: NextTokenConfig, data: PCFGData, grammar: Grammar) -> int:
+    """The supervised level as a level of the grammar that a run's sentences are drawn from.
+
+    Args:
+        config: what is predicted.
+        data: the sentences.
+        grammar: `data.load()`.
+
+    Raises:
+        UserError: the level lies above the sentences, below the terminals, or is that of the start.
+    """
+    first = data.first_level
+    last = first + grammar.depth
+    if config.level is None:
+        return grammar.depth
+    if first < config.level <= last:
+        return config.level - first
+    why = f"--supervised.level {config.level}: sentences of {grammar.name}"
+    if config.level == first:
+        raise UserError(
+            f"{why} end once below level {first}, so that one token of each would be predicted;"
+            f" every token is level {last}, or no level at all"
+        )
+    raise UserError(
+        f"{why} have the levels {first + 1} to {last}, the last of which is every token"
+    )
+
+
+def supervised(
+    config: NextTokenConfig, depth: int, sampler: Sampler, sentences: Sentences
+) -> jax.Array:
+    """Which tokens are predicted, `(B, T)`.
+
+    Args:
+        config: what is predicted.
+        depth: `depth_of` it.
+        sampler: that of the sentences.
+        sentences: as they were drawn.
+    """
+    vocabulary, tokens_BxT = sampler.vocabulary, sentences.tokens_BxT
+    if depth == len(sampler.tables):
+        asked_BxT = vocabulary.is_terminal(tokens_BxT)
+    else:
+        asked_BxT = sentences.ends_BxTxD[:, :, depth]
+    return asked_BxT | (tokens_BxT == vocabulary.eos) if config.predicts_end else asked_BxT
+
+
+def sample(
+    key: jax.Array, config: NextTokenConfig, depth: int, sampler: Sampler, num_sentences: int
+) -> Batch:
+    """Draw sentences: all tokens but the last as inputs, the next one as labels, and which of them
+    are predicted; `(B, T)` each, with T the length of the longest sentence, or one more with EOS.
+    """
+    sentences = sampler.sample(purpose_key(key, "sentences"), num_sentences)
+    asked_BxT = supervised(config, depth, sampler, sentences)
+    batch = next_token_batch(sentences.tokens_BxT, asked_BxT)
+    if config.predicts_end:
+        return batch
+    return jax.tree.map(lambda leaf: leaf[:, :-1], batch)
+
+
+def eval_batch(
+    data: PCFGData, config: NextTokenConfig, depth: int, sampler: Sampler, num_sentences: int
+) -> Batch:
+    """The fixed evaluation set: the same for all runs on these data, from a stream that training
+    never uses."""
+    key = seed_key(data.seed, "evaluation")
+    return sample(key, config, depth, sampler, num_sentences)
+
+
+def expected_symbols(grammar: Grammar) -> tuple[float, ...]:
+    """The expected number of symbols of each level in a derivation, from the start's, one, to the
+    terminals': by how many tokens a sentence is supervised at that level."""
+    expected = dict.fromkeys(grammar.levels[0], 1 / len(grammar.levels[0]))
+    numbers = [1.0]
+    for level in range(grammar.depth):
+        below = dict.fromkeys(grammar.levels[level + 1], 0.0)
+        for symbol in grammar.levels[level]:
+            for rule in grammar.rules[symbol]:
+                for child in rule.children:
+                    below[child] += expected[symbol] * rule.probability
+        expected = below
+        numbers.append(sum(expected.values()))
+    return tuple(numbers)

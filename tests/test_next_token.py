@@ -1,0 +1,139 @@
+"""Sentences for prediction of the next token: which tokens are asked for, at every level."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from common.base.errors import UserError
+from common.base.keys import purpose_key
+from common.nn.functional import Batch, Params
+from common.nn.gpt2 import GPT2Config, functional_gpt2
+from common.train.losses import label_cross_entropy, masked_mean
+from pcfg.data import PCFGData
+from pcfg.grammar import load
+from pcfg.next_token import NextTokenConfig, depth_of, eval_batch, expected_symbols, sample
+from pcfg.sampler import Sentences, make_sampler
+from tests.conftest import random_params
+
+PUBLISHED = (1, 2.5, 5.8, 14.0, 37.1, 98.1, 249.9)
+"""Supervised tokens of cfg3f's levels, to one digit behind the point; worked out beforehand."""
+SMALL = PCFGData("cfg3f", start_level=3)
+KEY = jax.random.key(0)
+
+
+def batch_of(config: NextTokenConfig, num_sentences: int, data: PCFGData = SMALL) -> Batch:
+    grammar = data.load()
+    return sample(
+        KEY, config, depth_of(config, data, grammar), make_sampler(grammar), num_sentences
+    )
+
+
+def sentences_of(num_sentences: int) -> Sentences:
+    """Those of `batch_of`, as the sampler draws them."""
+    return make_sampler(SMALL.load()).sample(purpose_key(KEY, "sentences"), num_sentences)
+
+
+def test_expected_numbers_of_supervised_tokens() -> None:
+    assert [round(number, 1) for number in expected_symbols(load("cfg3f"))] == list(PUBLISHED)
+
+
+@pytest.mark.parametrize("level", [4, 5, 6])
+def test_as_many_tokens_are_supervised_as_expected(level: int) -> None:
+    batch = batch_of(NextTokenConfig(level), 4096)
+    counts_B = np.asarray(batch.mask).sum(1)
+    expected = expected_symbols(SMALL.load())[level - SMALL.start_level]
+    error = counts_B.std() / np.sqrt(len(counts_B))
+    assert abs(counts_B.mean() - expected) < 4 * error
+
+
+def test_a_boundary_is_the_last_token_below_a_symbol_and_levels_nest() -> None:
+    """By the ancestors: a token is the last one below its ancestor if the next has another, or,
+    where two symbols of one name follow each other, if a higher one ends too."""
+    masks = {level: np.asarray(batch_of(NextTokenConfig(level), 64).mask) for level in (4, 5, 6)}
+    assert np.all(masks[4] <= masks[5])
+    assert np.all(masks[5] <= masks[6])
+    sentences = jax.device_get(sentences_of(64))
+    for row, length in enumerate(sentences.length_B):
+        every = np.arange(masks[6].shape[1]) < length
+        np.testing.assert_array_equal(masks[6][row], every)
+        for level in (4, 5):
+            assert masks[level][row, length - 1], "the sentence's last token ends all levels"
+            of_level_T = sentences.ancestors_BxTxD[row, 1 : length + 1, level - 3]
+            changes = np.flatnonzero(of_level_T[1:] != of_level_T[:-1])
+            assert masks[level][row, changes].all()
+
+
+def test_inputs_are_the_sentence_and_labels_what_follows() -> None:
+    vocabulary = make_sampler(SMALL.load()).vocabulary
+    sentences = jax.device_get(sentences_of(16))
+    with_end = jax.device_get(batch_of(NextTokenConfig(predicts_end=True), 16))
+    without = jax.device_get(batch_of(NextTokenConfig(), 16))
+    for row, length in enumerate(sentences.length_B):
+        words = sentences.tokens_BxT[row, 1 : length + 1]
+        np.testing.assert_array_equal(without.inputs.tokens_BxT[row, 0], vocabulary.bos)
+        np.testing.assert_array_equal(without.inputs.tokens_BxT[row, 1:length], words[:-1])
+        np.testing.assert_array_equal(without.labels[row, :length], words)
+        assert without.mask[row].sum() == length
+        assert with_end.mask[row].sum() == length + 1
+        np.testing.assert_array_equal(with_end.labels[row, : length + 1], [*words, vocabulary.eos])
+    assert without.labels.shape[1] == make_sampler(SMALL.load()).longest
+    assert with_end.labels.shape[1] == without.labels.shape[1] + 1
+
+
+@settings(max_examples=10)
+@given(padding=st.integers(1, 9))
+def test_padding_changes_nothing(padding: int) -> None:
+    """The loss and its gradient of a batch, and of the same with more padding."""
+    batch = batch_of(NextTokenConfig(5), 3)
+    length = batch.labels.shape[1] + padding
+    model = functional_gpt2(GPT2Config(2, layers=2), 8, length, 8)
+    params = random_params(model.init, 0.3)
+    pad = make_sampler(SMALL.load()).vocabulary.pad
+
+    def loss(params: Params, batch: Batch) -> jax.Array:
+        logits = model.apply(params, batch.inputs)
+        return masked_mean(label_cross_entropy(logits, batch.labels), batch.mask)
+
+    longer = Batch(
+        batch.inputs._replace(
+            tokens_BxT=jnp.pad(batch.inputs.tokens_BxT, ((0, 0), (0, padding)), constant_values=pad)
+        ),
+        jnp.pad(batch.labels, ((0, 0), (0, padding)), constant_values=pad),
+        jnp.pad(batch.mask, ((0, 0), (0, padding))),
+    )
+    for one, other in zip(
+        jax.tree.leaves(jax.value_and_grad(loss)(params, batch)),
+        jax.tree.leaves(jax.value_and_grad(loss)(params, longer)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("level", "data", "words"),
+    [
+        (0, PCFGData("cfg3f"), "one token of each"),
+        (3, SMALL, "one token of each"),
+        (2, SMALL, "the levels 4 to 6"),
+        (7, PCFGData("cfg3f"), "the levels 1 to 6"),
+        (4, PCFGData("cfg3f", start_symbol="10"), "one token of each"),
+        (1, PCFGData("cfg3f", start_symbol="13"), "the levels 4 to 6"),
+    ],
+)
+def test_levels_that_sentences_do_not_have(level: int, data: PCFGData, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        depth_of(NextTokenConfig(level), data, data.load())
+
+
+def test_levels_keep_their_names_below_a_start_symbol() -> None:
+    data = PCFGData("cfg3f", start_symbol="13")
+    assert depth_of(NextTokenConfig(5), data, data.load()) == 2
+
+
+def test_the_evaluation_set_is_not_of_the_training_stream() -> None:
+    grammar = SMALL.load()
+    held_out = eval_batch(SMALL, NextTokenConfig(), 3, make_sampler(grammar), 8)
+    assert not np.array_equal(held_out.labels, batch_of(NextTokenConfig(), 8).labels)

@@ -125,7 +125,7 @@ def steps_table(root: Path) -> str:
 def blocked_table(root: Path) -> str:
     """What a step in blocks costs, by width, dimension and seeds."""
     table = pd.read_csv(root / _SPEED / "blocked.csv", dtype=str, keep_default_na=False)
-    table = table[table.run == "first"]
+    table = table[(table.run == "first") & (table.block == "")]
     problems = list(dict.fromkeys(zip(table.d, table.seeds, strict=True)))
     heads = [f"d={d}, {seeds} seed{'s' if seeds != '1' else ''}" for d, seeds in problems]
     rows = [

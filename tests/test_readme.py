@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks import publish as publish_benchmarks
 from common.base.errors import UserError
 from common.judge.stats import INTERVALS
 from common.judge.verdict import outcome_in_table
@@ -142,8 +143,8 @@ def test_stage_commands_and_the_pytorch_lines(
     stages = [
         command
         for command in COMMANDS
-        if command[:2] == ["python", "-m"] and command[2] != "figures.make"
-    ]
+        if command[:2] == ["python", "-m"] and command[2] not in ("figures.make", "benchmarks.gpu")
+    ]  # those two are tried in tests of their own
     assert {"parity.train", "parity.distill", "parity.probe", "common.runs", "common.export"} <= {
         command[2] for command in stages
     }
@@ -178,19 +179,33 @@ def test_snakemake_command_is_accepted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "peer"),
+    ("command", "peer", "table"),
     [
-        ("parity_mlp --steps 2 --rounds 1", "PyTorch loop, 1 thread"),
-        ("blocked --d 32 --widths 100 --blocks 32 --rounds 1", "PyTorch loop, 1 thread"),
-        ("pcfg_sampler --sentences 64 --batch-size 8 --rounds 1", "plain recursion"),
+        ("parity_mlp --roles student --steps 2 --rounds 1", "PyTorch loop, 1 thread", "steps"),
+        ("blocked --widths 8 --tables engines --rounds 1", "PyTorch loop, 1 thread", "steps"),
+        ("blocked --widths 8 --d 32 --tables blocks --blocks 32 --rounds 1", "prod", "blocked"),
+        (
+            "pcfg_bert --scale tiny --seeds 2 --attentions sdpa --steps 1 --rounds 1",
+            "Hugging Face, sdpa attention",
+            "steps",
+        ),
+        ("pcfg_sampler --sentences 64 --batch-size 8 --rounds 1", "plain recursion", None),
     ],
 )
-def test_benchmarks_run(command: str, peer: str, tmp_path: Path) -> None:
+def test_benchmarks_run(command: str, peer: str, table: str | None, tmp_path: Path) -> None:
+    """And what those of training steps write can be published."""
     name, *args = command.split()
     assert f"$(BIN)/python -m benchmarks.{name}" in MAKEFILE
-    done = run_module(f"benchmarks.{name}", *args, cwd=tmp_path, optimised=True)
+    out = () if table is None else ("--out", "found.json")
+    done = run_module(f"benchmarks.{name}", *args, *out, cwd=tmp_path, optimised=True)
     assert done.returncode == 0, done.stderr
     assert peer in done.stdout
+    if table is not None:
+        shutil.copytree(SPEED, tmp_path / "results")
+        results = ("--results", str(tmp_path / "results"))
+        publish_benchmarks.main([str(tmp_path / "found.json"), "--run", "tiny", *results])
+        published = pd.read_csv(tmp_path / "results" / f"{table}.csv")
+        assert len(published[published.run == "tiny"]) == 2
 
 
 def test_the_script_for_a_gpu_runs(tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ import jax.numpy as jnp
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.gpu_steps import side
 from benchmarks.parity_mlp import fastest_peer, pytorch_loops
-from benchmarks.report import BlockedCost, Found, StepSpeed
+from benchmarks.report import BlockedCost, StepSpeed, write_found
 from benchmarks.side import Work
 from benchmarks.turns import Side, Timing, time_in_turns
 from common.base.config import PositiveInt, TrainingConfig, parse
@@ -54,7 +55,7 @@ class BenchCommand:
     rounds: PositiveInt = 5
     """Timed rounds of each side, one warm-up round apart."""
     out: Path | None = None
-    """A JSON file to write; `python -m benchmarks.publish` puts it into the published tables."""
+    """A JSON file to write; `results/blocked.json` is the one that README.md's tables show."""
 
 
 def main(args: list[str]) -> None:
@@ -82,7 +83,7 @@ def main(args: list[str]) -> None:
             costs += of_problem
         console.print(table)
     if command.out is not None:
-        Found(timings, speeds, costs).write(command.out, "blocked")
+        write_found(command.out, "blocked", timings, speeds, costs)
 
 
 def engine_sides(command: BenchCommand, width: int) -> dict[str, Side]:
@@ -118,7 +119,7 @@ def engines_table(
 
 
 def speeds_of(command: BenchCommand, width: int, timings: Mapping[str, Timing]) -> list[StepSpeed]:
-    """Rows of the published table of steps."""
+    """Rows of README.md's table of steps."""
     step = f"width {width if width < 10_000 else f'{width:,}'}, batch 1, d={command.d}"
     per_step = 1e3 / steps_of(command.d, width)
     peer = per_step * fastest_peer(timings)
@@ -146,16 +147,12 @@ def block_sides(command: BenchCommand, d: int, width: int) -> dict[str, Side]:
 def costs_of(
     command: BenchCommand, d: int, width: int, timings: Mapping[str, Timing]
 ) -> list[BlockedCost]:
-    """Of one problem; rows of the published table of blocked steps."""
+    """Of one problem; rows of README.md's table of blocked steps."""
     costs = []
     for rows, seeds in shapes_of(command):
         timing = timings[f"{rows, seeds}"]
         ms = 1e3 * timing.median / steps_of(d, width) / seeds
-        megabytes = timing.facts["peak_bytes"] / 1e6
-        if rows == BLOCK_ROWS:
-            costs.append(BlockedCost(width, d, seeds, None, ms, megabytes))
-        else:
-            costs.append(BlockedCost(width, d, seeds, rows, ms, None))
+        costs.append(BlockedCost(width, d, seeds, rows, ms, timing.facts["peak_bytes"] / 1e6))
     return costs
 
 
@@ -178,12 +175,10 @@ def empty_blocks_table() -> Table:
 def add_costs(table: Table, costs: Sequence[BlockedCost], timings: Mapping[str, Timing]) -> None:
     """The rows of one problem."""
     for cost in costs:
-        rows = cost.block or BLOCK_ROWS
-        floor = 1e3 * timings[f"products {rows}"].median / steps_of(cost.d, cost.width)
+        floor = 1e3 * timings[f"products {cost.block}"].median / steps_of(cost.d, cost.width)
         numbers = f"{cost.ms:.4f}", f"{floor:.4f}", f"{cost.ms / floor:.1f}"
-        peak = "" if cost.megabytes is None else f"{cost.megabytes:.1f}"
-        shape = str(cost.d), str(cost.width), str(rows), str(cost.seeds)
-        table.add_row(*shape, *numbers, peak)
+        shape = str(cost.d), str(cost.width), str(cost.block), str(cost.seeds)
+        table.add_row(*shape, *numbers, f"{cost.megabytes:.1f}")
 
 
 def peak_bytes(engine: BlockedEngine, steps: int) -> int:
@@ -224,12 +219,7 @@ def steps_of_ours(d: int, width: int, num_seeds: int, rows: int | None) -> Work:
     problem, steps = SPEC.teacher_problem(config_of(d, width, num_seeds)), steps_of(d, width)
     engine = ScanEngine(problem) if rows is None else BlockedEngine(problem, block_rows=rows)
     facts = {"peak_bytes": peak_bytes(engine, steps)} if isinstance(engine, BlockedEngine) else {}
-    state = [engine.init()]
-
-    def advance() -> None:
-        state[0] = jax.block_until_ready(engine.advance(state[0], None, steps))
-
-    return Work(advance, facts)
+    return Work(side(engine, steps).advance, facts)
 
 
 def products_side(d: int, width: int, rows: int) -> Side:

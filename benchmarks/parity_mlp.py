@@ -7,22 +7,23 @@ both are tried. "10 seeds" counts the examples of all seeds that train together.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import jax
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.report import Found, StepSpeed, our_name
+from benchmarks.gpu_steps import scan
+from benchmarks.gpu_timing import with_seeds
+from benchmarks.report import StepSpeed, our_name, write_found
 from benchmarks.side import Work
 from benchmarks.turns import Side, Timing, time_in_turns
 from common.base.config import PositiveInt, PresetName, chosen_preset, parse
 from common.base.errors import run_command
 from common.base.mesh import num_cores, set_up_devices
-from common.train.engine import ScanEngine
 from common.train.problem import Problem
+from parity.config import StudentConfig, TrainConfig
 from parity.presets import PRESETS, Experiment
 from parity.spec import SPEC
 from parity.task import functional_model
@@ -43,7 +44,7 @@ class BenchCommand:
     rounds: PositiveInt = 5
     """Timed rounds of each side, one warm-up round apart."""
     out: Path | None = None
-    """A JSON file to write; `python -m benchmarks.publish` puts it into the published tables."""
+    """A JSON file to write; `results/parity_mlp.json` is the one that README.md's tables show."""
 
 
 def main(args: list[str]) -> None:
@@ -64,7 +65,7 @@ def main(args: list[str]) -> None:
         console.print(table_of(title, rates))
         speeds += speeds_of(experiment, command.preset, role, rates)
     if command.out is not None:
-        Found(timings, speeds).write(command.out, "parity_mlp")
+        write_found(command.out, "parity_mlp", timings, speeds)
 
 
 def our_sides(command: BenchCommand, role: Role) -> dict[str, Side]:
@@ -83,38 +84,26 @@ def steps_of_ours(preset: str, role: Role, num_seeds: int, steps: int) -> Work:
     """Rounds of `steps` updates of all seeds."""
     set_up_devices()
     experiment = PRESETS[preset].config
-    engine, teachers_L = ScanEngine(problem_of(experiment, role, num_seeds)), None
-    if role == "student":
-        init = functional_model(experiment.teacher).init
-        keys_L = jax.random.split(jax.random.key(1), num_seeds)
-        teachers_L = engine.place(jax.vmap(init)(keys_L))
-    state = [engine.init()]
-
-    def advance() -> None:
-        state[0] = jax.block_until_ready(engine.advance(state[0], teachers_L, steps))
-
-    return Work(advance)
+    teacher_init = functional_model(experiment.teacher).init if role == "student" else None
+    return Work(scan(problem_of(experiment, role, num_seeds), steps, teacher_init)().advance)
 
 
 def problem_of(experiment: Experiment, role: Role, num_seeds: int) -> Problem:
     """The preset's problem with another number of seeds."""
     if role == "teacher":
-        config = experiment.teacher
-        return SPEC.teacher_problem(
-            replace(config, training=replace(config.training, num_seeds=num_seeds))
-        )
-    student = experiment.student
-    return SPEC.student_problem(
-        replace(student, training=replace(student.training, num_seeds=num_seeds)),
-        experiment.teacher,
-    )
+        return SPEC.teacher_problem(with_seeds(experiment.teacher, num_seeds))
+    return SPEC.student_problem(with_seeds(experiment.student, num_seeds), experiment.teacher)
+
+
+def config_of(experiment: Experiment, role: Role) -> TrainConfig | StudentConfig:
+    """The preset's teacher or student."""
+    return experiment.teacher if role == "teacher" else experiment.student
 
 
 def peer_sides(experiment: Experiment, role: Role, steps: int) -> dict[str, Side]:
     """The same step in PyTorch."""
-    config, teacher_width = experiment.teacher, None
-    if role == "student":
-        config, teacher_width = experiment.student, experiment.teacher.model.width
+    config = config_of(experiment, role)
+    teacher_width = experiment.teacher.model.width if role == "student" else None
     data, rate = config.data, config.optim.learning_rate[0]
     width, batch_size = config.model.width, config.training.batch_size
     return pytorch_loops(data.d, data.k, width, batch_size, rate, steps, teacher_width)
@@ -157,7 +146,7 @@ def fastest_peer(timings: Mapping[str, Timing]) -> float:
 
 def title_of(experiment: Experiment, role: Role) -> str:
     """Of the table of a role."""
-    config = experiment.teacher if role == "teacher" else experiment.student
+    config = config_of(experiment, role)
     return (
         f"{role}: d={config.data.d}, width {config.model.width}, batch {config.training.batch_size}"
     )
@@ -167,12 +156,11 @@ def rates_of(
     experiment: Experiment, role: Role, timings: Mapping[str, Timing], steps: int
 ) -> dict[str, float]:
     """Examples per second of every side, those of all its seeds together."""
-    config = experiment.teacher if role == "teacher" else experiment.student
+    batch_size = config_of(experiment, role).training.batch_size
     together = experiment.teacher.training.num_seeds
     seeds = {name: together if name == our_name(together) else 1 for name in timings}
     return {
-        name: steps * config.training.batch_size * seeds[name] / timing.median
-        for name, timing in timings.items()
+        name: steps * batch_size * seeds[name] / timing.median for name, timing in timings.items()
     }
 
 
@@ -193,7 +181,7 @@ def fastest_rate(rates: Mapping[str, float]) -> float:
 def speeds_of(
     experiment: Experiment, preset: str, role: Role, rates: Mapping[str, float]
 ) -> list[StepSpeed]:
-    """Rows of the published table."""
+    """Rows of README.md's table of steps."""
     teacher, student = experiment.teacher, experiment.student
     shape = f"width {teacher.model.width}, batch {teacher.training.batch_size}"
     if role == "student":

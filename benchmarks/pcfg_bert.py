@@ -17,7 +17,7 @@ from rich.table import Table
 from benchmarks.gpu import ON_CPU, Scale
 from benchmarks.gpu_steps import scan
 from benchmarks.gpu_timing import Attention, pcfg_config, shapes_of, with_seeds
-from benchmarks.report import Found, StepSpeed, our_name
+from benchmarks.report import StepSpeed, our_name, write_found
 from benchmarks.side import Work
 from benchmarks.turns import Side, Timing, time_in_turns
 from common.base.config import PositiveInt, parse
@@ -42,7 +42,7 @@ class BenchCommand:
     scale: Scale = "full"
     """tiny: a small model and a small batch, to see whether the script works."""
     out: Path | None = None
-    """A JSON file to write; `python -m benchmarks.publish` puts it into the published tables."""
+    """A JSON file to write; `results/pcfg_bert.json` is the one that README.md's tables show."""
 
 
 def main(args: list[str]) -> None:
@@ -71,7 +71,7 @@ def main(args: list[str]) -> None:
             )
             for seeds in dict.fromkeys((1, command.seeds))
         ]
-        Found({title: timings}, speeds).write(command.out, "pcfg_bert")
+        write_found(command.out, "pcfg_bert", {title: timings}, speeds)
 
 
 def our_sides(command: BenchCommand) -> dict[str, Side]:

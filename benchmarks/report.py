@@ -1,4 +1,4 @@
-"""What benchmarks of training steps write with `--out`; `benchmarks.publish` reads it."""
+"""What benchmarks of training steps write with `--out`, and the tables of README.md show."""
 
 import shlex
 import sys
@@ -17,8 +17,7 @@ from common.runs.files import write_json
 
 @dataclass(frozen=True)
 class StepSpeed:
-    """A training step of ours beside the fastest PyTorch loop of it: a row of
-    `results/steps.csv`."""
+    """A training step of ours beside the fastest PyTorch loop of it."""
 
     step: str
     """What is trained."""
@@ -38,58 +37,57 @@ class StepSpeed:
 
 @dataclass(frozen=True)
 class BlockedCost:
-    """What a step in blocks costs: a row of `results/blocked.csv`."""
+    """What a step in blocks costs."""
 
     width: int
     d: int
     seeds: int
-    block: int | None
-    """Examples in a block; None: as many as runs have."""
+    block: int
+    """Examples in a block."""
     ms: float
     """A step and seed."""
-    megabytes: float | None
-    """Of the compiled steps; None: it is not shown."""
+    megabytes: float
+    """Of the compiled steps, on one device."""
 
 
-@dataclass(frozen=True)
-class Found:
-    """What a benchmark has measured."""
+def write_found(
+    out: Path,
+    benchmark: str,
+    timings: Mapping[str, Mapping[str, Timing]],
+    steps: Sequence[StepSpeed],
+    blocked: Sequence[BlockedCost] = (),
+) -> None:
+    """Write what a benchmark has measured as JSON, with every round and with the machine.
 
-    timings: Mapping[str, Mapping[str, Timing]]
-    """By the titles of tables, then by side."""
-    steps: Sequence[StepSpeed] = ()
-    blocked: Sequence[BlockedCost] = ()
+    Args:
+        out: the file.
+        benchmark: its module.
+        timings: all of them, by the titles of tables, then by side.
+        steps: rows of the table of steps.
+        blocked: rows of that of steps in blocks.
+    """
+    seconds = {
+        title: {name: list(timing.seconds) for name, timing in sides.items()}
+        for title, sides in timings.items()
+    }
+    rows = {
+        "steps": [asdict(row) | {"times": row.times} for row in steps],
+        "blocked": [asdict(row) for row in blocked],
+    }
+    write_json(out, {"about": about(benchmark), **rows, "seconds_of_rounds": seconds})
 
-    def write(self, out: Path, module: str) -> None:
-        """Write it as JSON, with every round and with what it was measured on.
 
-        Args:
-            out: the file.
-            module: the benchmark's.
-        """
-        seconds = {
-            title: {name: list(timing.seconds) for name, timing in sides.items()}
-            for title, sides in self.timings.items()
-        }
-        rows = {
-            "steps": [asdict(row) | {"times": row.times} for row in self.steps],
-            "blocked": [asdict(row) for row in self.blocked],
-        }
-        found = {"benchmark": module, "about": about(module), **rows, "seconds_of_rounds": seconds}
-        write_json(out, found)
+def about(benchmark: str) -> dict[str, Any]:
+    """What was typed and when, the code, the machine, and the versions."""
+    use_all_cores()
+    return {
+        "command": shlex.join(["python", "-m", f"benchmarks.{benchmark}", *sys.argv[1:]]),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        **start_of_now(),
+        "packages": {name: version_of(name) for name in PACKAGES},
+    }
 
 
 def our_name(seeds: int) -> str:
     """Of our side, in tables."""
     return f"this laboratory, {seeds} seed{'s' if seeds > 1 else ''}"
-
-
-def about(module: str) -> dict[str, Any]:
-    """What was typed and when, the code, the machine, and the versions."""
-    use_all_cores()
-    return {
-        "command": shlex.join(["python", "-m", f"benchmarks.{module}", *sys.argv[1:]]),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        **start_of_now(),
-        "packages": {name: version_of(name) for name in PACKAGES},
-    }

@@ -1,23 +1,19 @@
-"""Sides of benchmarks in processes of their own (`benchmarks.turns`), and what is published of
-them."""
+"""Sides of benchmarks in processes of their own (`benchmarks.turns`), and the tables of what they
+took."""
 
 import json
 import os
-import shutil
 import signal
 import time
 from pathlib import Path
 
 import pytest
 
-from benchmarks import publish
-from benchmarks.report import BlockedCost, Found, StepSpeed
+from benchmarks.report import BlockedCost, StepSpeed, write_found
 from benchmarks.turns import Side, Timing, running, time_in_turns
-from common.base.errors import RunError, UserError
+from common.base.errors import RunError
 from figures import readme
-from tests.commands import REPOSITORY, start_module
-
-SPEED = REPOSITORY / "benchmarks" / "results"
+from tests.commands import start_module
 
 
 def writing(name: str, path: Path) -> Side:
@@ -62,7 +58,6 @@ def test_a_side_that_fails_is_named(side: Side, last_words: str, tmp_path: Path)
     sides = {"one": writing("one", tmp_path / "rounds"), "another": side}
     with pytest.raises(RunError, match=f"(?s)the side 'another' has ended with {last_words}"):
         time_in_turns(sides, 3)
-    assert RunError.exit_code == 1
     with running(sides) as processes, pytest.raises(RunError):
         for _ in range(3):
             processes["another"].answer()
@@ -116,58 +111,35 @@ def processor_seconds(process: int) -> float:
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
-def published(tmp_path: Path, *found: Found) -> Path:
-    """A folder like that of the repository, with measurements published under its first run."""
+def test_what_benchmarks_write_is_what_the_tables_of_the_readme_show(tmp_path: Path) -> None:
     results = tmp_path / "benchmarks" / "results"
-    shutil.copytree(SPEED, results)
-    files = []
-    for i, each in enumerate(found):
-        each.write(tmp_path / f"{i}.json", f"benchmark_{i}")
-        files.append(str(tmp_path / f"{i}.json"))
-    publish.main([*files, "--results", str(results)])
-    return tmp_path
-
-
-def test_measurements_are_published_in_the_tables_of_the_readme(tmp_path: Path) -> None:
-    """Known rows where they stand, new ones below, and nothing else is changed."""
-    known, new = "width 50,000, batch 1, d=100", "a new step"
-    mlp = Found(
-        {"title": {"a side": Timing([0.1, 0.2], {})}},
-        [StepSpeed(known, "ms", 3.141, 1, 0.3), StepSpeed(known, "ms", 3.141, 3, 0.00202)],
-        [BlockedCost(1000, 32, 1, None, 0.0052468, 0.512), BlockedCost(1000, 32, 1, 8, 0.5, None)],
-    )
-    bert = Found(
-        {},
-        [
-            StepSpeed(new, "examples/s", 161_234.0, 1, 301_000.0),
-            StepSpeed(new, "examples/s", 161_234.0, 8, 2_434_567.0),
-        ],
-    )
-    root = published(tmp_path, mlp, bert)
-    steps, steps_before = (readme.steps_table(folder).splitlines() for folder in (root, REPOSITORY))
-    (place,) = [i for i, row in enumerate(steps_before) if row.startswith(f"| {known} |")]
-    steps_before[place] = f"| {known} | 3.14 ms | 0.3 ms (10.5x) | 0.00202 ms, 3 seeds (1,550x) |"
-    row = f"| {new} | 161,000 examples/s | 301,000 (1.87x) | 2,430,000, 8 seeds (15.1x) |"
-    assert steps == [*steps_before, row]
-    blocked, blocked_before = (
-        readme.blocked_table(folder).splitlines() for folder in (root, REPOSITORY)
-    )
-    (place,) = [i for i, row in enumerate(blocked_before) if row.startswith("| width 1000 |")]
-    cells = blocked_before[place].split(" | ")
-    blocked_before[place] = " | ".join([cells[0], "0.00525 (0.512 MB)", *cells[2:]])
-    assert blocked == blocked_before
-    runs = json.loads((root / "benchmarks" / "results" / "provenance.json").read_text())["runs"]
-    assert {runs["first"][f"benchmark_{i}"]["device"]["count"] for i in (0, 1)} == {2}
-
-
-def test_publishing_nothing_changes_nothing(tmp_path: Path) -> None:
-    root = published(tmp_path, Found({}))
-    for path in SPEED.glob("*.csv"):
-        assert (root / "benchmarks" / "results" / path.name).read_text() == path.read_text()
-
-
-@pytest.mark.parametrize("text", ["", "[]", '{"about": {}}'])
-def test_other_files_are_not_published(text: str, tmp_path: Path) -> None:
-    (tmp_path / "found.json").write_text(text)
-    with pytest.raises(UserError, match="was not written by a benchmark of steps"):
-        publish.main([str(tmp_path / "found.json"), "--results", str(tmp_path)])
+    results.mkdir(parents=True)
+    timings = {"title": {"a side": Timing([0.2, 0.1], {})}}
+    batch_one = [
+        StepSpeed("batch 1", "ms", 3.141, 1, 0.3),
+        StepSpeed("batch 1", "ms", 3.141, 3, 0.00202),
+    ]
+    costs = [
+        BlockedCost(50_000, 32, 1, 8, 0.0052468, 0.512),
+        BlockedCost(50_000, 100, 2, 8, 123.4, 61.2),
+        BlockedCost(1000, 32, 1, 16, 0.5, 1.0),
+    ]
+    write_found(results / "blocked.json", "blocked", timings, batch_one, costs)
+    quick = [
+        StepSpeed("quick", "examples/s", 161_234.0, 1, 301_000.0),
+        StepSpeed("quick", "examples/s", 161_234.0, 8, 2_434_567.0),
+    ]
+    write_found(results / "parity_mlp.json", "parity_mlp", {}, quick)
+    assert readme.steps_table(tmp_path).splitlines()[2:] == [
+        "| batch 1 | 3.14 ms | 0.3 ms (10x) | 0.00202 ms, 3 seeds (1,600x) |",
+        "| quick | 161,000 examples/s | 301,000 (1.9x) | 2,430,000, 8 seeds (15x) |",
+    ]
+    assert readme.blocked_table(tmp_path).splitlines() == [
+        "| ms a step and seed (memory of the step) | block | d=32, 1 seed | d=100, 2 seeds |",
+        "| --- | --- | --- | --- |",
+        "| width 1000 | 16 | 0.5 (1 MB) |  |",
+        "| width 50,000 | 8 | 0.00525 (0.51 MB) | 123 (61 MB) |",
+    ]
+    found = json.loads((results / "blocked.json").read_text())
+    assert found["seconds_of_rounds"] == {"title": {"a side": [0.2, 0.1]}}
+    assert found["about"]["command"].startswith("python -m benchmarks.blocked")

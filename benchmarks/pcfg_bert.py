@@ -2,9 +2,10 @@
 `quick` teacher, beside Hugging Face's in PyTorch.
 
 Each side runs in a process of its own and in turn, several rounds; the table shows medians, and
-ratios to the faster of Hugging Face's implementations of attention. All train in float32 with
-Adam and clipped gradients on masked batches of the same shape. Hugging Face's is spared some of the
-work: it draws its sentences from a pool made before, and its learning rate is constant.
+ratios to the fastest of Hugging Face's: both implementations of attention are tried, with one
+thread and with all. All train in float32 with Adam and clipped gradients on masked batches of the
+same shape. Hugging Face's is spared some of the work: it draws its sentences from a pool made
+before, and its learning rate is constant.
 """
 
 from collections.abc import Mapping
@@ -93,19 +94,20 @@ def steps_of_ours(scale: Scale, num_seeds: int, steps: int) -> Work:
 
 
 def peer_sides(command: BenchCommand) -> dict[str, Side]:
-    """Hugging Face's model with each implementation of attention, on all cores."""
+    """Hugging Face's model with each implementation of attention, on one core and on all."""
     return {
-        f"Hugging Face, {attention} attention, {num_cores()} threads": Side(
+        f"Hugging Face, {attention} attention, {threads} thread{'s' if threads > 1 else ''}": Side(
             "benchmarks.gpu_peers:pcfg_quick_on_cpu",
             {
                 "scale": command.scale,
                 "attention": attention,
-                "threads": num_cores(),
+                "threads": threads,
                 "steps": command.steps,
             },
             ON_CPU,
         )
         for attention in command.attentions
+        for threads in sorted({1, num_cores()})
     }
 
 

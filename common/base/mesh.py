@@ -28,11 +28,14 @@ def use_all_cores() -> None:
     Call it before anything is computed."""
     if "JAX_NUM_CPU_DEVICES" in os.environ:
         return
+    jax.config.update("jax_num_cpu_devices", num_cores())
+
+
+def num_cores() -> int:
+    """The cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
-        num_cores = len(os.sched_getaffinity(0))
-    else:
-        num_cores = os.cpu_count() or 1
-    jax.config.update("jax_num_cpu_devices", num_cores)
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def compiler_options(on_cpu: Mapping[str, Any] | None = None) -> dict[str, Any]:

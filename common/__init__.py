@@ -8,7 +8,7 @@ example of a batch and a column for each class. A digit is an axis of that lengt
     A  monomials, sets of input coordinates          parity/correlations, parity/probe
     B  batch: examples or sentences                  everywhere
     C  classes: what logits are for                  everywhere
-    D  depth: levels of a derivation                 pcfg/sampler, pcfg/nonterminal
+    D  depth: levels of a derivation                 pcfg/sampler, pcfg/nonterminal, pcfg/prefix
     E  evaluations or checkpoints of a run           parity/probe, common/sequence, figures
     F  functions of the input                        parity/correlations, parity/probe
     G  groups: lanes that see the same examples, or  common/train/engine, parity/blocked,
@@ -32,7 +32,7 @@ example of a batch and a column for each class. A digit is an axis of that lengt
        of the symbols of a level
     U  updates in order, of a chunk or of a block    parity/blocked
     V  vocabulary: tokens, or terminals              common/nn, common/sequence, pcfg
-    W  lengths of a span                             pcfg/inside
+    W  lengths of a span                             pcfg/inside, pcfg/prefix
     X  alternatives of a symbol                      pcfg/sampler
     Y  symbols of a level                            pcfg/sampler, pcfg/inside
     Z  sizes of a problem or of its windows          common/judge/stats, parity/exponents,

@@ -19,7 +19,7 @@ also on a GPU.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -130,15 +130,22 @@ def inside(
 
     Start symbols are equally probable. A length that the grammar does not have gives zero.
     """
-    size_B = _safe(jnp.max(evidence_VxTxB, axis=0))
-    band = Band((evidence_VxTxB / size_B[None])[:, :, None], jnp.log(size_B), 1)
-    for i, level in enumerate(plan.levels):
-        band = _parents(level, band, plan.num_positions, keep_units=i == len(plan.levels) - 1)
+    below = inside_bands(plan, evidence_VxTxB)[-1]
+    band = _parents(plan.levels[-1], below, plan.num_positions, keep_units=True)
     top_WxB = jnp.mean(band.values_NxTxWxB[:, 0], axis=0)
     # A comparison instead of an index: a length outside the band must give zero, not the nearest
     # entry.
     is_length_WxB = band.low + jnp.arange(len(top_WxB))[:, None] == length_B[None]
     return jnp.sum(jnp.where(is_length_WxB, top_WxB, 0), axis=0), band.scale_TxB[0]
+
+
+def inside_bands(plan: Plan, evidence_VxTxB: jax.Array) -> list[Band]:
+    """The inside values of all levels below the start, from the terminals up."""
+    size_TxB = as_divisor(jnp.max(evidence_VxTxB, axis=0))
+    bands = [Band((evidence_VxTxB / size_TxB[None])[:, :, None], jnp.log(size_TxB), 1)]
+    for level in plan.levels[:-1]:
+        bands.append(_parents(level, bands[-1], plan.num_positions, keep_units=False))
+    return bands
 
 
 def log_z_and_others(
@@ -193,17 +200,22 @@ def leave_one_out(
             f" {len(grammar.terminals)} terminals"
         )
     plan = make_plan(grammar, num_positions)
-    # A power of two, so that few programs serve all sizes of batch.
-    size = min(part or part_size(plan), 2 ** (max(num_sentences, 1) - 1).bit_length())
     log_z_B, others_BxTxV = np.zeros(num_sentences), np.zeros(log_evidence_BxTxV.shape)
     with jax.enable_x64(True):
-        for start in range(0, num_sentences, size):
-            # The last part is filled up: one shape, one compilation.
-            index = np.minimum(np.arange(start, start + size), num_sentences - 1)
+        for index in parts(num_sentences, part or part_size(plan)):
             evidence = np.exp(log_evidence_BxTxV[index].astype(np.float64))
             log_z, others = _compiled(plan, evidence, length_B[index].astype(np.int32))
             log_z_B[index], others_BxTxV[index] = np.asarray(log_z), np.asarray(others)
     return log_z_B, others_BxTxV
+
+
+def parts(num_sentences: int, most: int) -> Iterator[np.ndarray]:
+    """The sentences of every part of a batch, by index. All parts are equally large, for one
+    compilation: the last one is filled up with its last sentence."""
+    # A power of two, so that few programs serve all sizes of batch.
+    size = min(most, 2 ** (max(num_sentences, 1) - 1).bit_length())
+    for start in range(0, num_sentences, size):
+        yield np.minimum(np.arange(start, start + size), num_sentences - 1)
 
 
 def part_size(plan: Plan) -> int:
@@ -220,8 +232,8 @@ def normalised(weights_xV: jax.Array) -> jax.Array:
     """Weights as distributions over the last axis; all-zero weights stay zero."""
     # By the largest weight first: the sum of weights near the end of the range of floating point
     # would overflow or lose digits.
-    weights_xV = weights_xV / _safe(jnp.max(weights_xV, axis=-1, keepdims=True))
-    return weights_xV / _safe(jnp.sum(weights_xV, axis=-1, keepdims=True))
+    weights_xV = weights_xV / as_divisor(jnp.max(weights_xV, axis=-1, keepdims=True))
+    return weights_xV / as_divisor(jnp.sum(weights_xV, axis=-1, keepdims=True))
 
 
 _compiled = jax.jit(log_z_and_others, static_argnums=0)
@@ -241,7 +253,7 @@ def _parents(level: LevelPlan, children: Band, num_positions: int, keep_units: b
             _padded(suffix.values_NxTxWxB, level.num_starts)
             * jnp.exp(own_scale_TxB - scale_TxB)[None, :, None]
         )
-        weights = jnp.asarray(_rule_weights(level, q), whole_NxTxWxB.dtype)
+        weights = jnp.asarray(rule_weights(level, q), whole_NxTxWxB.dtype)
         parents_YxTxWxB = jnp.einsum("yn,ntwb->ytwb", weights, whole_NxTxWxB, precision="highest")
         values = values + _placed(parents_YxTxWxB, suffix.low, level)
     band = Band(jnp.asarray(values), scale_TxB, level.low)
@@ -264,7 +276,7 @@ def _suffix_bands(level: LevelPlan, children: Band, num_positions: int) -> list[
     return bands
 
 
-def _rule_weights(level: LevelPlan, q: int) -> np.ndarray:
+def rule_weights(level: LevelPlan, q: int) -> np.ndarray:
     """Probability that a symbol becomes a suffix of q children, `(Y, N)`: that of its rule, zero
     without one."""
     num_symbols = 1 + max(symbol for symbol, _, _ in level.rules)
@@ -328,14 +340,14 @@ def _chain(
 
 def _with_own_units(band: Band) -> Band:
     """The same band in units of the largest value of every start."""
-    size_TxB = _safe(jax.lax.stop_gradient(jnp.max(band.values_NxTxWxB, axis=(0, 2))))
+    size_TxB = as_divisor(jax.lax.stop_gradient(jnp.max(band.values_NxTxWxB, axis=(0, 2))))
     return band._replace(
         values_NxTxWxB=band.values_NxTxWxB / size_TxB[None, :, None],
         scale_TxB=band.scale_TxB + jnp.log(size_TxB),
     )
 
 
-def _safe(size: jax.Array) -> jax.Array:
+def as_divisor(size: jax.Array) -> jax.Array:
     """A size as a constant divisor; 1 in place of 0, so that zeros stay zeros and units finite."""
     size = jax.lax.stop_gradient(size)
     return jnp.where(size > 0, size, 1)

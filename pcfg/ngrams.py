@@ -1,5 +1,6 @@
 """The best scores of a model that sees an n-gram only: the plateaus of the loss before longer
-context is used.
+context is used. In masked prediction the target lies within the n-gram, in next-token prediction
+behind it.
 
 Expected counts of n-grams are exact, and no sentence is enumerated. An n-gram of a concatenation
 lies in its left part, in its right part, or across the joint. Those across need only the last n - 1
@@ -12,13 +13,13 @@ the left part's length. The sum over positions is the count for a model that kno
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from common.base.errors import UserError
-from pcfg.grammar import Grammar
+from pcfg.grammar import Grammar, Rule
 from pcfg.posterior import Channel, entropy
 
 Words = tuple[int, ...]
@@ -54,6 +55,14 @@ class Plateau:
     cross_entropy_masked: float | None
 
 
+@dataclass(frozen=True)
+class NextTokenPlateau:
+    """The best scores of a model that predicts the next token from the last few; in nats."""
+
+    accuracy: float
+    cross_entropy: float
+
+
 def ngram_counts(grammar: Grammar, n: int) -> ByPosition:
     """Expected number of n-grams around each position of a sentence `(T,)`, T the longest sentence,
     by n-gram.
@@ -61,8 +70,16 @@ def ngram_counts(grammar: Grammar, n: int) -> ByPosition:
     The window is that of `common.sequence.ngram.window`. Tokens are indices of terminals; V stands
     for any place before the sentence, V + 1 for any after it.
     """
+    # The window's first token is n // 2 before its target, and as many are put before the
+    # sentence: both count from the same position.
+    return _counts_within(grammar, n, n // 2, n - 1 - n // 2)
+
+
+def _counts_within(grammar: Grammar, n: int, num_before: int, num_after: int) -> ByPosition:
+    """Expected number of n-grams by their first place `(T,)`, counted from the first of so many
+    places before a sentence; T is as many as the longest sentence with its places has."""
     v = len(grammar.terminals)
-    before, after = _repeated(v, n // 2, n), _repeated(v + 1, n - 1 - n // 2, n)
+    before, after = _repeated(v, num_before, n), _repeated(v + 1, num_after, n)
     parts = {terminal: _repeated(i, 1, n) for i, terminal in enumerate(grammar.terminals)}
     for level in reversed(grammar.levels[:-1]):
         for symbol in level:
@@ -74,10 +91,46 @@ def ngram_counts(grammar: Grammar, n: int) -> ByPosition:
     starts = grammar.levels[0]
     sentences = [_joined([before, parts[symbol], after], n) for symbol in starts]
     start = _mixed([(1 / len(starts), sentence) for sentence in sentences])
-    longest = grammar.length_bounds()[1]
-    # The window's first token is n // 2 before its target, and as many were put before the
-    # sentence: both count from the same position.
-    return {word: _plus(np.zeros(longest), count)[:longest] for word, count in start.counts.items()}
+    num_starts = num_before + grammar.length_bounds()[1] + num_after - n + 1
+    return {
+        word: _plus(np.zeros(num_starts), count)[:num_starts]
+        for word, count in start.counts.items()
+    }
+
+
+def last_tokens_optimum(
+    grammar: Grammar, n: int, level: int, with_end: bool, knows_position: bool = False
+) -> NextTokenPlateau:
+    """The exact Bayes-optimal scores of a model that predicts the boundaries of a level (see
+    pcfg/prefix.py) from the last n tokens before them.
+
+    Each boundary counts once, as in a loss over many sentences. The model knows that it is scored
+    at a boundary. Places before the sentence are seen as such.
+
+    Args:
+        grammar: what the sentences come from.
+        n: how many tokens are seen; 0 gives the frequency of tokens.
+        level: 0 for the root, up to the depth of the grammar, where every token is a boundary.
+        with_end: whether the end of every sentence is predicted and scored too.
+        knows_position: whether the model also knows how many tokens came before.
+
+    Raises:
+        UserError: there is no such level, or the table of windows would be too large.
+    """
+    if not 0 <= level <= grammar.depth:
+        raise UserError(
+            f"grammar {grammar.name} has levels 0 to {grammar.depth}; there are no boundaries of"
+            f" level {level}"
+        )
+    v, longest = len(grammar.terminals), grammar.length_bounds()[1]
+    if (v + 1) ** (n + 1) * (longest if knows_position else 1) > MAX_CELLS:
+        raise UserError(f"{n} tokens over {v} terminals are too many to list; choose fewer")
+    joint_VxNxT = _boundary_counts(grammar, n, level, with_end)
+    if not knows_position:
+        joint_VxNxT = np.sum(joint_VxNxT, axis=2, keepdims=True)
+    joint_VxO = joint_VxNxT.reshape(v + 1, -1) / np.sum(joint_VxNxT)
+    accuracy, cross_entropy = _scores(joint_VxO)
+    return NextTokenPlateau(float(accuracy), float(cross_entropy))
 
 
 def window_optimum(
@@ -127,6 +180,57 @@ def window_optimum(
     return Plateau(
         float(accuracy), float(cross_entropy), float(accuracy_masked), float(cross_entropy_masked)
     )
+
+
+def _boundary_counts(grammar: Grammar, n: int, level: int, with_end: bool) -> np.ndarray:
+    """Expected number of boundaries of a level by their token (V: the end), by the n tokens before
+    them, of which there are N combinations, and by position; `(V + 1, N, T)`."""
+    v = len(grammar.terminals)
+    counts = _counts_within(_with_boundaries(grammar, level), n + 1, n, int(with_end))
+    found: dict[Words, np.ndarray] = {}
+    for word, count_T in counts.items():
+        *context, target = word
+        if target < v:
+            continue  # no boundary
+        # Of 2 V terminals, V + v is v at a boundary; 2 V stands before the sentence, 2 V + 1 after.
+        seen = tuple(token % v if token < 2 * v else v for token in context)
+        joint_VxT = found.setdefault(seen, np.zeros((v + 1, len(count_T))))
+        joint_VxT[min(target - v, v)] += count_T
+    return np.stack(list(found.values()), axis=1)
+
+
+def _with_boundaries(grammar: Grammar, level: int) -> Grammar:
+    """The same sentences from two copies of every terminal: v as it is, and V + v where a node of
+    this level ends."""
+    levels: list[tuple[str, ...]] = []
+    for i, symbols in enumerate(grammar.levels):
+        ending = tuple(map(_ending, symbols))
+        if i < level:
+            levels.append(symbols)
+        elif i == level < grammar.depth:
+            levels.append(ending)
+        else:
+            levels.append(symbols + ending)
+    rules: dict[str, tuple[Rule, ...]] = {}
+    for i, symbols in enumerate(grammar.levels[:-1]):
+        for symbol in symbols:
+            own = grammar.rules[symbol]
+            rules[_ending(symbol)] = tuple(_with_ending(rule, 1) for rule in own)
+            if i == level - 1:
+                own = tuple(_with_ending(rule, len(rule.children)) for rule in own)
+            rules[symbol] = own
+    return Grammar(grammar.name, tuple(levels), rules)
+
+
+def _ending(symbol: str) -> str:
+    """The copy of a symbol whose last token is a boundary."""
+    return f"{symbol} ends"  # no symbol of a file has a space
+
+
+def _with_ending(rule: Rule, num_last: int) -> Rule:
+    """The rule with such copies for its last children."""
+    first, last = rule.children[:-num_last], rule.children[-num_last:]
+    return replace(rule, children=(*first, *map(_ending, last)))
 
 
 def _observed_contexts(

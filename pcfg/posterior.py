@@ -240,10 +240,10 @@ def ceiling(
             f"a sentence cannot come from grammar {grammar.name} by this corruption; do grammar,"
             " start level and masking fit?"
         )
-    return _scores(prediction_NxV, true_BxT[scored_BxT], np.nonzero(scored_BxT)[0])
+    return scores(prediction_NxV, true_BxT[scored_BxT], np.nonzero(scored_BxT)[0])
 
 
-def _scores(prediction_NxV: np.ndarray, true_N: np.ndarray, sentence_N: np.ndarray) -> Ceiling:
+def scores(prediction_NxV: np.ndarray, true_N: np.ndarray, sentence_N: np.ndarray) -> Ceiling:
     """The scores of predictions at N positions.
 
     Args:

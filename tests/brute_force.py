@@ -2,6 +2,7 @@
 algorithms against."""
 
 import itertools
+import math
 import random
 from collections import defaultdict
 
@@ -33,6 +34,18 @@ SEVERAL = parse_grammar(
     "test",
 ).entered_at(1)
 GRAMMARS = {"ambiguous": AMBIGUOUS, "several": SEVERAL}
+# Three levels of boundaries, rules of one to three children, lengths 1 to 10.
+DEEP = parse_grammar(
+    """
+    S -> A B [0.6] | B [0.1] | A [0.3]
+    A -> C D [0.5] | D [0.2] | C C D [0.3]
+    B -> D C [0.7] | C [0.3]
+    C -> x y [0.4] | x [0.6]
+    D -> y x [0.25] | y [0.75]
+    """,
+    "deep",
+    "test",
+)
 
 Strings = dict[tuple[int, ...], float]
 
@@ -55,6 +68,44 @@ def strings(grammar: Grammar) -> Strings:
         for word, p in found[symbol].items():
             starts[word] += p / len(grammar.levels[0])
     return dict(starts)
+
+
+Bounded = dict[tuple[tuple[int, int], ...], float]
+
+
+def bounded_strings(grammar: Grammar) -> Bounded:
+    """Every sentence with the boundaries of a derivation, and their probability. A token comes with
+    the highest level (0 is the root's) of which a node ends there."""
+    found: dict[str, Bounded] = {
+        terminal: {((i, grammar.depth),): 1.0} for i, terminal in enumerate(grammar.terminals)
+    }
+    for level in range(grammar.depth - 1, -1, -1):
+        for symbol in grammar.levels[level]:
+            total: Bounded = defaultdict(float)
+            for rule in grammar.rules[symbol]:
+                for parts in itertools.product(*(found[child].items() for child in rule.children)):
+                    tokens = list(itertools.chain.from_iterable(part for part, _ in parts))
+                    tokens[-1] = (tokens[-1][0], level)
+                    total[tuple(tokens)] += rule.probability * math.prod(p for _, p in parts)
+            found[symbol] = dict(total)
+    starts: Bounded = defaultdict(float)
+    for symbol in grammar.levels[0]:
+        for tokens, p in found[symbol].items():
+            starts[tokens] += p / len(grammar.levels[0])
+    return dict(starts)
+
+
+def beginnings(grammar: Grammar) -> dict[tuple[int, ...], np.ndarray]:
+    """Every beginning of a sentence, and the joint probability of it with each next token by the
+    highest level that ends there, `(D, V + 1)`. In column V, row 0, the sentence is complete."""
+    shape = grammar.depth + 1, len(grammar.terminals) + 1
+    found: dict[tuple[int, ...], np.ndarray] = defaultdict(lambda: np.zeros(shape))
+    for tokens, p in bounded_strings(grammar).items():
+        word = tuple(v for v, _ in tokens)
+        for t, (v, level) in enumerate(tokens):
+            found[word[:t]][level, v] += p
+        found[word][0, -1] += p
+    return dict(found)
 
 
 def posterior(words: Strings, evidence_TxV: np.ndarray, length: int) -> tuple[float, np.ndarray]:

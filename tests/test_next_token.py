@@ -14,7 +14,7 @@ from common.nn.gpt2 import GPT2Config, functional_gpt2
 from common.train.losses import label_cross_entropy, masked_mean
 from pcfg.data import PCFGData
 from pcfg.grammar import load
-from pcfg.next_token import NextTokenConfig, depth_of, eval_batch, expected_symbols, sample
+from pcfg.next_token.data import NextTokenConfig, depth_of, eval_batch, expected_symbols, sample
 from pcfg.sampler import Sentences, make_sampler
 from tests.conftest import random_params
 
@@ -29,6 +29,23 @@ def batch_of(config: NextTokenConfig, num_sentences: int, data: PCFGData = SMALL
     return sample(
         KEY, config, depth_of(config, data, grammar), make_sampler(grammar), num_sentences
     )
+
+
+def supervised_of(level: int, num_sentences: int) -> np.ndarray:
+    """Which tokens of the sentences are predicted, `(B, T)`, wherever the batch asks for them."""
+    batch = jax.device_get(batch_of(NextTokenConfig(level), num_sentences))
+    if batch.inputs.at_BxP is None:
+        return batch.mask
+    asked_BxT = np.zeros(batch.inputs.tokens_BxT.shape, np.float32)
+    np.put_along_axis(asked_BxT, batch.inputs.at_BxP, batch.mask, axis=1)
+    labels_BxP = np.take_along_axis(batch_labels(num_sentences), batch.inputs.at_BxP, axis=1)
+    np.testing.assert_array_equal(batch.labels, labels_BxP)
+    return asked_BxT
+
+
+def batch_labels(num_sentences: int) -> np.ndarray:
+    """The next token at every position."""
+    return np.asarray(batch_of(NextTokenConfig(), num_sentences).labels)
 
 
 def sentences_of(num_sentences: int) -> Sentences:
@@ -52,7 +69,7 @@ def test_as_many_tokens_are_supervised_as_expected(level: int) -> None:
 def test_a_boundary_is_the_last_token_below_a_symbol_and_levels_nest() -> None:
     """By the ancestors: a token is the last one below its ancestor if the next has another, or,
     where two symbols of one name follow each other, if a higher one ends too."""
-    masks = {level: np.asarray(batch_of(NextTokenConfig(level), 64).mask) for level in (4, 5, 6)}
+    masks = {level: supervised_of(level, 64) for level in (4, 5, 6)}
     assert np.all(masks[4] <= masks[5])
     assert np.all(masks[5] <= masks[6])
     sentences = jax.device_get(sentences_of(64))
@@ -83,12 +100,23 @@ def test_inputs_are_the_sentence_and_labels_what_follows() -> None:
     assert with_end.labels.shape[1] == without.labels.shape[1] + 1
 
 
-@settings(max_examples=10)
+def test_only_few_logits_are_computed_where_few_tokens_are_predicted() -> None:
+    sampler = make_sampler(SMALL.load())
+    batch = batch_of(NextTokenConfig(4, predicts_end=True), 8)
+    most = 3 + 1  # children of the start, and EOS
+    assert batch.labels.shape == batch.mask.shape == (8, most)
+    assert batch.inputs.tokens_BxT.shape == (8, sampler.longest + 1)
+    last_B = np.asarray(batch.mask).sum(1).astype(int) - 1
+    assert np.all(np.asarray(batch.labels)[np.arange(8), last_B] == sampler.vocabulary.eos)
+
+
+@pytest.mark.parametrize("level", [4, None])
+@settings(max_examples=5)
 @given(padding=st.integers(1, 9))
-def test_padding_changes_nothing(padding: int) -> None:
+def test_padding_changes_nothing(level: int | None, padding: int) -> None:
     """The loss and its gradient of a batch, and of the same with more padding."""
-    batch = batch_of(NextTokenConfig(5), 3)
-    length = batch.labels.shape[1] + padding
+    batch = batch_of(NextTokenConfig(level), 3)
+    length = batch.inputs.tokens_BxT.shape[1] + padding
     model = functional_gpt2(GPT2Config(2, layers=2), 8, length, 8)
     params = random_params(model.init, 0.3)
     pad = make_sampler(SMALL.load()).vocabulary.pad
@@ -97,13 +125,12 @@ def test_padding_changes_nothing(padding: int) -> None:
         logits = model.apply(params, batch.inputs)
         return masked_mean(label_cross_entropy(logits, batch.labels), batch.mask)
 
-    longer = Batch(
-        batch.inputs._replace(
-            tokens_BxT=jnp.pad(batch.inputs.tokens_BxT, ((0, 0), (0, padding)), constant_values=pad)
-        ),
-        jnp.pad(batch.labels, ((0, 0), (0, padding)), constant_values=pad),
-        jnp.pad(batch.mask, ((0, 0), (0, padding))),
-    )
+    more = ((0, 0), (0, padding))
+    tokens_BxT = jnp.pad(batch.inputs.tokens_BxT, more, constant_values=pad)
+    longer = batch._replace(inputs=batch.inputs._replace(tokens_BxT=tokens_BxT))
+    if batch.inputs.at_BxP is None:
+        labels_BxT = jnp.pad(batch.labels, more, constant_values=pad)
+        longer = longer._replace(labels=labels_BxT, mask=jnp.pad(batch.mask, more))
     for one, other in zip(
         jax.tree.leaves(jax.value_and_grad(loss)(params, batch)),
         jax.tree.leaves(jax.value_and_grad(loss)(params, longer)),

@@ -20,6 +20,9 @@ from pcfg.data import PCFGData
 from pcfg.grammar import Grammar
 from pcfg.sampler import Sampler, Sentences
 
+FEW = 0.5
+"""Share of a sentence's tokens below which only their logits are computed."""
+
 
 @configuration
 class NextTokenConfig:
@@ -79,18 +82,29 @@ def supervised(
     return asked_BxT | (tokens_BxT == vocabulary.eos) if config.predicts_end else asked_BxT
 
 
+def num_asked(config: NextTokenConfig, depth: int, sampler: Sampler) -> int | None:
+    """The most tokens that are supervised in a sentence; None if they are so many of them that
+    logits at every position cost no more."""
+    if depth == len(sampler.tables):
+        return None
+    most = sampler.tables[depth].width + (1 if config.predicts_end else 0)
+    return most if most < FEW * sampler.longest else None
+
+
 def sample(
     key: jax.Array, config: NextTokenConfig, depth: int, sampler: Sampler, num_sentences: int
 ) -> Batch:
     """Draw sentences: all tokens but the last as inputs, the next one as labels, and which of them
-    are predicted; `(B, T)` each, with T the length of the longest sentence, or one more with EOS.
+    are predicted.
+
+    Inputs are `(B, T)`, with T the length of the longest sentence, or one more with EOS. Labels and
+    mask are so as well, or `(B, P)` where few tokens are predicted (`num_asked`).
     """
     sentences = sampler.sample(purpose_key(key, "sentences"), num_sentences)
     asked_BxT = supervised(config, depth, sampler, sentences)
-    batch = next_token_batch(sentences.tokens_BxT, asked_BxT)
-    if config.predicts_end:
-        return batch
-    return jax.tree.map(lambda leaf: leaf[:, :-1], batch)
+    num_tokens = sampler.longest + (2 if config.predicts_end else 1)
+    tokens_BxT, asked_BxT = sentences.tokens_BxT[:, :num_tokens], asked_BxT[:, :num_tokens]
+    return next_token_batch(tokens_BxT, asked_BxT, num_asked(config, depth, sampler))
 
 
 def eval_batch(

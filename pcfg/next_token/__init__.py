@@ -1,0 +1,1 @@
+"""Prediction of the next token of a grammar's sentences by GPT-2."""

@@ -16,7 +16,6 @@ from common.base.config import Overrides
 from common.experiment.plan import Planner
 from common.runs.tuning import SweepConfig
 from common.sequence.students import (
-    STRATEGIES,
     TEACHER,
     BudgetConfig,
     StudentRuns,
@@ -31,7 +30,7 @@ TUNED_TEACHER = "tune/teacher"
 def plan_teacher(planner: Planner, runs: StudentRuns) -> None:
     """The sweeps over the students' rates, where there are any, and the teacher."""
     if runs.tuning is not None:
-        _tune(planner, runs.tuning)
+        _tune(planner, runs, runs.tuning)
     planner.train(TEACHER, {})
 
 
@@ -51,13 +50,13 @@ def plan_further_students(planner: Planner, runs: StudentRuns) -> None:
         _student(planner, runs, name, strategy, {**size, **length})
 
 
-def _tune(planner: Planner, tuning: SweepConfig) -> None:
+def _tune(planner: Planner, runs: StudentRuns, tuning: SweepConfig) -> None:
     """One teacher for all students, who see the same examples: it answers once for the sweep."""
     one_seed = {"training.seed": tuning.seed, "training.num_seeds": 1}
     planner.train(TUNED_TEACHER, one_seed)
-    for strategy in STRATEGIES:
+    for strategy, differences in runs.arms.items():
         overrides: dict[str, Any] = {
-            "schedule": strategy,
+            **differences,
             "optim.learning_rate": tuning.learning_rate,
             "training.seed": tuning.seed,
             "training.num_seeds": tuning.num_seeds,
@@ -75,7 +74,7 @@ def _student(
 ) -> None:
     teacher = None if strategy == "ce" else TEACHER
     sweep = None if runs.tuning is None else f"tune/{strategy}"
-    planner.distill(name, {"schedule": strategy, **overrides}, teacher, sweep)
+    planner.distill(name, {**runs.arms[strategy], **overrides}, teacher, sweep)
 
 
 def _length(budget: BudgetConfig, strategy: str) -> dict[str, Any]:

@@ -5,18 +5,19 @@ Plans make these runs (`common.experiment.students`), claims read them
 (`common.sequence.student_claims`).
 """
 
+from collections.abc import Mapping
 from dataclasses import KW_ONLY
 from typing import Annotated, NamedTuple
 
 from pydantic import Field
 
-from common.base.config import PositiveInt, configuration
+from common.base.config import Overrides, PositiveInt, configuration
 from common.runs.tuning import SweepConfig
 
 TEACHER = "teacher"
 """The run of the teachers."""
 STRATEGIES = ("ce", "one-shot", "progressive", "two-shot")
-"""Supervision schedules that are compared, by their names on the command line."""
+"""Supervision schedules that every experiment compares, by their names on the command line."""
 
 
 @configuration
@@ -64,6 +65,13 @@ class StudentRuns:
     heads: tuple[PositiveInt, ...] = ()
     """Of students of further sizes, which run at all lengths and at the same rates."""
 
+    @property
+    def arms(self) -> Mapping[str, Overrides]:
+        """What students are compared under: the name of each arm, and how its students differ from
+        the experiment's. One of them, `ce`, learns from labels, and `two-shot` is the arm whose
+        first checkpoint is varied."""
+        return {strategy: {"schedule": strategy} for strategy in STRATEGIES}
+
 
 class FurtherStudent(NamedTuple):
     """Students of another length or size."""
@@ -88,7 +96,7 @@ def further_students(runs: StudentRuns) -> list[FurtherStudent]:
     return [
         FurtherStudent(student(strategy, budget, heads), strategy, heads, budget)
         for heads, budget in kinds[1:]
-        for strategy in STRATEGIES
+        for strategy in runs.arms
     ]
 
 

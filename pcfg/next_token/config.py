@@ -55,8 +55,8 @@ class StudentConfig(StudentSettings, TrainConfig):
             return
         if self.schedule in ("ce", "projections"):
             raise ValueError(
-                f"--sentences teacher: --schedule {self.schedule} does not learn from what a teacher"
-                " predicts; choose one-shot, progressive, two-shot or till-saturate"
+                f"--sentences teacher: --schedule {self.schedule} does not learn from what a"
+                " teacher predicts; choose one-shot, progressive, two-shot or till-saturate"
             )
         if self.supervised.level is not None or not self.supervised.predicts_end:
             raise ValueError(

@@ -8,8 +8,8 @@ from common.experiment.spec import Flags
 from pcfg.next_token.config import StudentConfig
 
 TEACHER_LAYERS, VOCABULARY, POSITIONS = 12, 50_257, 1024
-"""GPT-2's defaults: the published configuration sets `num_layers`, which is no field of GPT-2's, and
-no vocabulary, so that these stay as they are."""
+"""GPT-2's defaults, which stay as they are: the published configuration sets no vocabulary, and
+`num_layers`, which is no field of GPT-2's."""
 Compat = Literal["none", "authors"]
 
 

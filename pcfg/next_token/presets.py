@@ -5,6 +5,8 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from common.base.config import Overrides, PositiveInt, Preset, TrainingConfig, configuration
+from common.judge.phases import PhaseConfig
+from common.runs.tuning import SweepConfig
 from common.sequence.students import BudgetConfig, FirstCheckpointConfig, StudentRuns
 from common.sequence.windows import WindowConfig
 from common.train.optim import OptimConfig

@@ -25,11 +25,6 @@ class Contrast:
             return None
         return self.difference.value > 0
 
-    @property
-    def text(self) -> str:
-        """What was found, in words."""
-        return f"{direction(self.is_better)} (p = {self.p_value:.2g})"
-
 
 def contrasts(pairs: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> dict[str, Contrast]:
     """Compare each pair of samples over the same seeds, and adjust for there being several.

@@ -175,6 +175,8 @@ def test_plateaus_on_one_optimum(
     evidence = made_up_plateaus(tmp_path, levels, monkeypatch)
     table = plateau_table(evidence, drop(200))
     assert len(table) == 9 * 2 * 2
+    chosen = table[table.chosen & (table.plateaus == "plateaus_with_position")]
+    assert set(chosen.n) == (set() if levels["tuned"] == 1.2 else {1})
     verdict = plateau_claim(evidence, table)
     assert verdict.holds is holds and not verdict.undecided
 
@@ -197,7 +199,7 @@ def test_how_long_a_plateau_lies_on_its_optimum(
     name = "loss at the end of the plateau, less this optimum, by optima that do not know the"
     assert found[f"{name} position (not judged)"] == pytest.approx(-0.04)
     # Without a tuning seed nothing has fixed n.
-    untuned = plateau_claim(evidence, table[table.run == TEACHER])
+    untuned = plateau_claim(evidence, plateau_table(evidence, None))
     assert untuned.holds is None and not untuned.undecided
     assert "no tuning seed" in untuned.notes[0]
 

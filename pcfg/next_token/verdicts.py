@@ -183,7 +183,8 @@ def plateau_table(evidence: Evidence, tuned: Transition | NoTransition | None) -
 
     Columns: run, seed, plateaus (which kind of optimum, an entry of `ceiling.json`), n, optimum and
         tolerance (nats), first_step and last_step (of the stretch; empty if there is none), share
-        (of the logarithm of the run).
+        (of the logarithm of the run), chosen (whether n has the longest stretch in the teacher of
+        the tuning seed, or in these teachers, if there is none).
 
     Args:
         evidence: the runs.
@@ -209,7 +210,12 @@ def plateau_table(evidence: Evidence, tuned: Transition | NoTransition | None) -
                 for kind, of_kind in optima.items()
                 for best in of_kind
             ]
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    deciding = table[table.run == (TEACHER if tuned is None else TUNED_TEACHER)]
+    share_of = deciding.groupby(["plateaus", "n"]).share.mean()
+    chosen = set(share_of[share_of > 0].groupby("plateaus").idxmax())
+    pairs = zip(table.plateaus, table.n, strict=True)
+    return table.assign(chosen=[pair in chosen for pair in pairs])
 
 
 def plateau_claim(evidence: Evidence, table: pd.DataFrame) -> Verdict:
@@ -220,27 +226,32 @@ def plateau_claim(evidence: Evidence, table: pd.DataFrame) -> Verdict:
         table: `plateau_table` of them.
     """
     is_fixed = TUNED_TEACHER in set(table.run)
+    deciding = table[table.run == (TUNED_TEACHER if is_fixed else TEACHER)]
     measurements, notes = [], []
     lies_on: dict[str, list[bool]] = {}
     for kind, words, judged in (
         (JUDGED_BY, "", ""),
         (MEASURED_BY, ", by optima that do not know the position", " (not judged)"),
     ):
-        of_kind = table[table.plateaus == kind]
-        shares = of_kind[of_kind.run == (TUNED_TEACHER if is_fixed else TEACHER)]
-        share_of = shares.groupby("n").share.mean()
-        n = int(str(share_of.idxmax()))
-        own = of_kind[(of_kind.run == TEACHER) & (of_kind.n == n)]
-        lies_on[kind] = [share_of[n] > 0 and share >= LONG for share in own.share]
-        name = f"teachers whose plateau lies on the optimum of n={n}{words}{judged}"
-        measurements.append(Measurement(name, proportion(sum(lies_on[kind]), len(own))))
-        name = f"part of the logarithm of the run for which it does{words}{judged}"
-        measurements.append(Measurement(name, median_over_seeds(own.share.tolist())))
-        if gaps := above(evidence.home, evidence.phases, float(own.optimum.iloc[0])):
+        own = table[(table.plateaus == kind) & (table.run == TEACHER) & table.chosen]
+        # No row is chosen where the deciding teacher is near no optimum.
+        which = f"n={own.n.iloc[0]}" if len(own) else "no n"
+        lies_on[kind] = (own.share >= LONG).tolist() or [False] * len(evidence.phases)
+        measurements.append(
+            Measurement(
+                f"teachers whose plateau lies on the optimum of {which}{words}{judged}",
+                proportion(sum(lies_on[kind]), len(lies_on[kind])),
+            )
+        )
+        if len(own):
+            name = f"part of the logarithm of the run for which it does{words}{judged}"
+            measurements.append(Measurement(name, median_over_seeds(own.share.tolist())))
+            gaps = above(evidence.home, evidence.phases, float(own.optimum.iloc[0]))
             name = f"loss at the end of the plateau, less this optimum{words} (not judged)"
             measurements.append(Measurement(name, median_over_seeds(gaps), "nats"))
-        parts = ", ".join(f"n={size} {share:.3f}" for size, share in share_of.items())
-        notes.append(f"n={n} is chosen by parts of the logarithm of the run{words}: {parts}")
+        share_of = deciding[deciding.plateaus == kind].groupby("n").share.mean()
+        parts = ", ".join(f"n={n} {share:.3f}" for n, share in share_of.items())
+        notes.append(f"{which} is chosen by parts of the logarithm of the run{words}: {parts}")
     if not is_fixed:
         why = "measured, not judged: no tuning seed has fixed n; it is these teachers' own"
         return Verdict("G2", None, tuple(measurements), (why, *notes))

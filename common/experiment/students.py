@@ -6,6 +6,7 @@ HOME/student/...    one run for each strategy
 HOME/budget/...     the same for runs of other lengths
 HOME/heads/...      the same, of all lengths, for students of other sizes
 HOME/first/...      two-shot students of other first checkpoints
+HOME/choose/...     the same under the tuned teacher, where the best is chosen on other seeds
 
 An experiment plans its probes and further stages between these.
 """
@@ -20,6 +21,7 @@ from common.sequence.students import (
     TUNED_TEACHER,
     BudgetConfig,
     StudentRuns,
+    chosen_run,
     first_run,
     further_students,
     student,
@@ -31,6 +33,22 @@ def plan_teacher(planner: Planner, runs: StudentRuns) -> None:
     if runs.tuning is not None:
         _tune(planner, runs, runs.tuning)
     planner.train(TEACHER, {})
+
+
+def plan_choice(planner: Planner, runs: StudentRuns) -> None:
+    """Two-shot students of every first checkpoint under the teacher of the sweeps, on the sweeps'
+    seeds: by them the best one is chosen. None where there are no sweeps."""
+    if runs.tuning is None:
+        return
+    sweep = "tune/two-shot"
+    for offset in sorted((0, *runs.first.offsets)):
+        overrides = {
+            **runs.arms["two-shot"],
+            **_tuning_seeds(runs.tuning),
+            "teacher_seed": runs.tuning.seed,
+            "supervision.offset": offset,
+        }
+        planner.distill(chosen_run(offset), overrides, TUNED_TEACHER, sweep)
 
 
 def plan_strategy(planner: Planner, runs: StudentRuns, strategy: str) -> None:
@@ -57,15 +75,22 @@ def _tune(planner: Planner, runs: StudentRuns, tuning: SweepConfig) -> None:
         overrides: dict[str, Any] = {
             **differences,
             "optim.learning_rate": tuning.learning_rate,
-            "training.seed": tuning.seed,
-            "training.num_seeds": tuning.num_seeds,
-            "shared_stream": True,
+            **_tuning_seeds(tuning),
         }
         teacher = None
         if strategy != "ce":
             teacher = TUNED_TEACHER
             overrides["teacher_seed"] = tuning.seed
         planner.distill(f"tune/{strategy}", overrides, teacher)
+
+
+def _tuning_seeds(tuning: SweepConfig) -> dict[str, Any]:
+    """Seeds of students who see the same examples, and none that is reported."""
+    return {
+        "training.seed": tuning.seed,
+        "training.num_seeds": tuning.num_seeds,
+        "shared_stream": True,
+    }
 
 
 def _student(

@@ -97,10 +97,10 @@ def _quick() -> Experiment:
             ),
         ),
         compared=("ce", "one-shot", "progressive", "two-shot"),
-        probe=WindowConfig((1, 2, 3, 5), spacing=5, num_sentences=512),
+        probe=WindowConfig((1, 2, 3, 5), spacing=1, num_sentences=512),
         probe_every=6,
         nonterminal=AncestorConfig(every=0, num_train=512, num_eval=512),
-        exact=WindowConfig((1, 2, 3, 5), spacing=5, num_sentences=512),
+        exact=WindowConfig((1, 2, 3, 5), spacing=1, num_sentences=512),
         first=FirstCheckpointConfig((-100, 200)),
     )
 
@@ -137,10 +137,10 @@ def _laptop() -> Experiment:
             ),
         ),
         compared=ON_DATA,
-        probe=WindowConfig((1, 2, 3, 5, 7), spacing=5, num_sentences=700),
+        probe=WindowConfig((1, 2, 3, 5, 7), spacing=1, num_sentences=1024),
         probe_every=2,
         nonterminal=AncestorConfig(every=10, num_train=4096, num_eval=2048),
-        exact=WindowConfig((1, 2, 3, 5, 7), spacing=5, num_sentences=1024),
+        exact=WindowConfig((1, 2, 3, 5, 7), spacing=1, num_sentences=1024),
         first=FirstCheckpointConfig((-600, -400, -200, 200, 400, 800)),
         tuning=SweepConfig((0.003, 0.006, 0.012, 0.025), seed=1500, num_seeds=8),
     )
@@ -165,6 +165,8 @@ def _tokens_laptop() -> Experiment:
             detector=PhaseConfig(depth=0.1),
         ),
         compared=tuple(ARMS),
+        probe=replace(laptop.probe, spacing=10),
+        exact=replace(laptop.exact, spacing=10),
         tuning=SweepConfig((0.003, 0.006, 0.012, 0.025), seed=1540, num_seeds=8),
     )
 
@@ -176,7 +178,7 @@ def _paper() -> Experiment:
         steps=4000, batch_size=512, eval_every=100, eval_examples=4096, seed=0, num_seeds=1
     )
     optim = _adam((5e-3,))
-    windows = WindowConfig((1, 2, 3, 5, 7), spacing=30, num_sentences=1024)
+    windows = WindowConfig((1, 2, 3, 5, 7), spacing=1, num_sentences=1024)
     return Experiment(
         teacher=TrainConfig(
             data, gpt2(32), optim, replace(budget, checkpoint_every=200), supervised

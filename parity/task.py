@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from common.base.errors import UserError
+from common.base.mesh import OLDER_EMITTERS
 from common.judge.transition import DetectorConfig, Watch
 from common.nn.functional import Batch, Functional, Params
 from common.nn.gpt2 import gpt2_flops
@@ -22,9 +23,6 @@ from parity.model import model_of
 
 MIN_WIDTH_ALONE = 10_000
 """From this width on a GPU is busy with one lane; measured at 100 and at 50,000 (benchmarks)."""
-OLDER_EMITTERS = {"xla_cpu_use_fusion_emitters": False}
-"""Of loops: these models compile in half the time, and are as fast. (BERT is not: there they are
-the slower ones.)"""
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from pydantic import Field
 
 from common.base.config import PositiveInt, configuration
 from common.base.errors import UserError
+from common.base.mesh import OLDER_EMITTERS, compiler_options
 from common.experiment.commands import probe_command
 from common.experiment.spec import Probe
 from common.runs.files import write_text
@@ -109,7 +110,7 @@ def _distances(
     """M_robust and M_close of the best prediction: one row for each window and kind."""
     # From the first terminal on: BOS is no part of the grammar.
     words_PxT = np.asarray(pairs.tokens_PxT)[:, 1:]
-    targets = [(i, int(position) - 1) for i, position in enumerate(pairs.position_P)]
+    targets = list(enumerate((np.asarray(pairs.position_P) - 1).tolist()))
 
     def compute_window(sizes: Sequence[int]) -> dict[str, np.ndarray]:
         best = functools.partial(
@@ -141,7 +142,8 @@ def _ceiling(model: TrainConfig | StudentConfig, grammar: Grammar, num_sentences
     """The best scores on the first sentences of the run's evaluation set."""
     sampler = make_sampler(grammar)
     batch = jax.jit(
-        lambda: eval_batch(model.data, sampler, model.masking, model.training.eval_examples)
+        lambda: eval_batch(model.data, sampler, model.masking, model.training.eval_examples),
+        compiler_options=compiler_options(OLDER_EMITTERS),
     )()
     leaves = batch.labels, batch.inputs.tokens_BxT, batch.mask > 0
     true_BxT, seen_BxT, selected_BxT = (np.asarray(leaf)[:num_sentences, 1:] for leaf in leaves)

@@ -19,7 +19,7 @@ also on a GPU.
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -28,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from common.base.errors import UserError
+from common.base.mesh import OLDER_EMITTERS, compiler_options
 from pcfg.grammar import Grammar
 
 PART_BYTES = 2**22
@@ -204,7 +205,7 @@ def leave_one_out(
     with jax.enable_x64(True):
         for index in parts(num_sentences, part or part_size(plan)):
             evidence = np.exp(log_evidence_BxTxV[index].astype(np.float64))
-            log_z, others = _compiled(plan, evidence, length_B[index].astype(np.int32))
+            log_z, others = _compiled()(plan, evidence, length_B[index].astype(np.int32))
             log_z_B[index], others_BxTxV[index] = np.asarray(log_z), np.asarray(others)
     return log_z_B, others_BxTxV
 
@@ -236,7 +237,11 @@ def normalised(weights_xV: jax.Array) -> jax.Array:
     return weights_xV / as_divisor(jnp.sum(weights_xV, axis=-1, keepdims=True))
 
 
-_compiled = jax.jit(log_z_and_others, static_argnums=0)
+@functools.cache
+def _compiled() -> Callable[..., tuple[jax.Array, jax.Array]]:
+    """`log_z_and_others` as a program for each plan."""
+    options = compiler_options(OLDER_EMITTERS)
+    return jax.jit(log_z_and_others, static_argnums=0, compiler_options=options)
 
 
 def _parents(level: LevelPlan, children: Band, num_positions: int, keep_units: bool) -> Band:

@@ -29,7 +29,7 @@ from common.base.config import (
 )
 from common.base.errors import UserError
 from common.base.keys import seed_key
-from common.base.mesh import over_lanes
+from common.base.mesh import OLDER_EMITTERS, compiler_options, over_lanes
 from common.base.reading import read_table
 from common.experiment.commands import probe_command
 from common.experiment.spec import Probe
@@ -127,7 +127,11 @@ def probe_run(path: Path, config: NonTerminalConfig) -> None:
         def compute(group: Sequence[int]) -> dict[str, np.ndarray]:
             return {"accuracy_Lx2xD": np.asarray(measure(trajectory.restore(group[0])))}
 
-        chance_D = np.asarray(jax.jit(lambda: _chance(sampler, classes, config))())
+        chance_of_evaluation = jax.jit(
+            lambda: _chance(sampler, classes, config),
+            compiler_options=compiler_options(OLDER_EMITTERS),
+        )
+        chance_D = np.asarray(chance_of_evaluation())
         tables = [
             _rows(run, model, step, part["accuracy_Lx2xD"], chance_D)
             for step, part in zip(steps, opened.over(steps, compute), strict=True)

@@ -3,7 +3,10 @@ inside the run directory (`common.sequence.windows`)."""
 
 from pathlib import Path
 
+import jax
+
 from common.base.keys import seed_key
+from common.base.mesh import OLDER_EMITTERS, compiler_options
 from common.experiment.commands import probe_command
 from common.experiment.spec import Probe
 from common.runs.probing import probed_run
@@ -31,7 +34,10 @@ def probe_run(path: Path, config: ProbeConfig) -> None:
 def held_out(sampler: Sampler, config: ProbeConfig) -> HeldOut:
     """Sentences of a grammar, the same for every model."""
     key = seed_key(config.seed, "ngram-probe")
-    tokens_BxT = sampler.sample(key, config.num_sentences).tokens_BxT
+    tokens_BxT = jax.jit(
+        lambda: sampler.sample(key, config.num_sentences).tokens_BxT,
+        compiler_options=compiler_options(OLDER_EMITTERS),
+    )()
     vocabulary = sampler.vocabulary
     words_BxT = vocabulary.is_terminal(tokens_BxT)
     return HeldOut(tokens_BxT, words_BxT, vocabulary.pad, sampler.longest)

@@ -42,7 +42,10 @@ def _linear_backward(
     kept: tuple[jax.Array, jax.Array], dy_NxO: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     x_NxI, kernel_IxO = kept
-    return dy_NxO @ kernel_IxO.T, x_NxI.T @ dy_NxO, _sum_of_rows(dy_NxO)
+    # Not `x.T @ dy`: that transposes the rows in memory first, and with them computes again, column
+    # by column, what made them.
+    dkernel_IxO = jax.lax.dot_general(x_NxI, dy_NxO, (((0,), (0,)), ((), ())))
+    return dy_NxO @ kernel_IxO.T, dkernel_IxO, _sum_of_rows(dy_NxO)
 
 
 _linear.defvjp(_linear_forward, _linear_backward)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from common.base.config import TrainingConfig
+from common.base.mesh import OLDER_EMITTERS, compiler_options
 from common.nn.functional import Batch, Functional, Inputs, Params
 from common.nn.projections import projection_loss
 from common.train.lanes import Lane, lanes_of
@@ -142,7 +143,11 @@ class Problem:
     def evaluation(self) -> Batch:
         """The fixed evaluation set."""
         if "evaluation" not in self.programs:
-            self.programs["evaluation"] = jax.jit(self.task.evaluation, static_argnums=1)
+            self.programs["evaluation"] = jax.jit(
+                self.task.evaluation,
+                static_argnums=1,
+                compiler_options=compiler_options(OLDER_EMITTERS),
+            )
         return self.programs["evaluation"](self.task.data(), self.size.eval_examples)
 
 

@@ -1,43 +1,46 @@
 """How well probes read the non-terminals above every token off the hidden states of teachers and
 students."""
 
+import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from common.sequence.students import STRATEGIES
 from figures import loaders, style
 from figures.students import MIN_SEEDS_OF_MEAN, mean_and_margin
 
 
-def draw(home: Path, folder: Path) -> Path:
-    """Draw `ancestors`.
+@dataclass(frozen=True)
+class Ancestors:
+    """The figure of one experiment's non-terminals."""
 
-    Args:
-        home: `runs/pcfg/<preset>`.
-        folder: where figures go.
-    """
-    drawing, (probes, checkpoints, students) = style.figure(3)
-    columns = ("step", "seed", "probe", "level", "accuracy", "chance")
-    teacher = loaders.table_of(home / "teacher" / "probes" / "nonterminals.csv", *columns)
-    draw_probes(probes, teacher, loaders.grammar_of(home / "teacher"))
-    draw_checkpoints(checkpoints, teacher[teacher.probe == "linear"])
-    table = students_of(home)
-    draw_students(students, table[table.probe == "linear"])
-    return style.save(drawing, folder, "ancestors")
+    reads: str
+    """Which non-terminals its probes read, and off what, for the caption."""
 
+    def draw(self, home: Path, folder: Path) -> Path:
+        """Draw `ancestors`.
 
-def caption(home: Path) -> str:
-    """What the figure shows."""
-    text = (
-        "How well the non-terminals above every token can be read off the last hidden layer (level"
-        " 0 is the start symbol): off the token's own position (linear), or off all positions,"
-        " weighted by position (mixing)."
-    )
-    has_margin = students_of(home).seed.nunique() >= MIN_SEEDS_OF_MEAN
-    return f"{text} Intervals of the students: 95% over seeds." if has_margin else text
+        Args:
+            home: the folder of an experiment's runs.
+            folder: where figures go.
+        """
+        table = students_of(home)
+        drawing, (probes, checkpoints, students) = style.figure(3)
+        columns = ("step", "seed", "probe", "level", "accuracy", "chance")
+        teacher = loaders.table_of(home / "teacher" / "probes" / "nonterminals.csv", *columns)
+        draw_probes(probes, teacher, loaders.grammar_of(home / "teacher"))
+        draw_checkpoints(checkpoints, teacher[teacher.probe == "linear"])
+        draw_students(students, table[table.probe == "linear"])
+        return style.save(drawing, folder, "ancestors")
+
+    def caption(self, home: Path) -> str:
+        """What the figure shows."""
+        text = f"How well {self.reads}."
+        has_margin = students_of(home).seed.nunique() >= MIN_SEEDS_OF_MEAN
+        return f"{text} Intervals of the students: 95% over seeds." if has_margin else text
 
 
 def students_of(home: Path) -> pd.DataFrame:
@@ -88,22 +91,27 @@ def draw_students(axes: Axes, table: pd.DataFrame) -> None:
     """The linear probe on the trained students, mean over seeds with Student's 95% interval; the
     untrained student beside them."""
     trained = table[table.step > 0]
-    # Those of one strategy, because all begin with the same weights.
-    untrained = table[(table.step == 0) & (table.strategy == STRATEGIES[0])]
-    groups = [(style.GREY, "untrained", untrained)]
+    arms = [str(name) for name in table.strategy.unique()]
+    # Those of one arm, because all begin with the same weights.
+    untrained = table[(table.step == 0) & (table.strategy == arms[0])]
+    groups = [(style.GREY, "", "untrained", untrained)]
     groups += [
-        (style.STRATEGY[name], style.LABEL[name], trained[trained.strategy == name])
-        for name in STRATEGIES
+        (style.STRATEGY[name], style.HATCH[name], style.LABEL[name], of_arm)
+        for name, of_arm in ((name, trained[trained.strategy == name]) for name in arms)
     ]
-    for i, (color, label, own) in enumerate(groups):
+    width = 0.8 / len(groups)
+    for i, (color, hatch, label, own) in enumerate(groups):
         mean, margin = mean_and_margin(own, "level", "accuracy")
         axes.bar(
-            mean.index + 0.16 * (i - 2),
+            mean.index + width * (i - (len(groups) - 1) / 2),
             mean,
-            width=0.15,
+            width=0.94 * width,
             yerr=margin,
             capsize=2,
             color=color,
+            hatch=hatch,
+            edgecolor="white",
+            linewidth=0,
             label=label,
         )
     by_level(axes, table, width=0.8)
@@ -123,7 +131,9 @@ def by_level(axes: Axes, table: pd.DataFrame, width: float) -> None:
     )
     axes.set_axisbelow(True)
     axes.set_xticks(chance.index, [f"level {level}" for level in chance.index])
-    axes.set_ylim(0, 1.35)
+    handles, _ = axes.get_legend_handles_labels()
+    rows_of_legend = math.ceil(len(handles) / 2)
+    axes.set_ylim(0, 1.05 + 0.1 * rows_of_legend)
     axes.set_yticks(np.linspace(0, 1, 5))
     axes.set_ylabel("accuracy of the ancestor")
     axes.legend(loc="upper center", ncols=2)

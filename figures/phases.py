@@ -1,9 +1,10 @@
-"""The three phases of a teacher of masked prediction, and the windows that it predicts from, beside
-exact references where there are any (paper: `curr_pcfg`, `curr_real`)."""
+"""The three phases of a teacher on tokens, and the tokens that it predicts from, beside exact
+references where there are any (paper: `curr_pcfg`, `curr_real`)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,20 @@ from matplotlib.axes import Axes
 from common.judge.phases import PhaseConfig
 from common.judge.transition import NoTransition, Transition
 from figures import loaders, style
+from figures.contexts import Context
+
+DIAMONDS = "diamond: best of all models"
+PLATEAUS = "plateaus.csv"
+"""Where there is one, the table tells which optimum plateaus are judged by."""
+
+
+class PublishedTeacher(NamedTuple):
+    """The paper's teacher, beside whom ours is drawn."""
+
+    figure: str
+    """In `targets.csv`."""
+    name: str
+    """What it is, for a title."""
 
 
 @dataclass(frozen=True)
@@ -20,12 +35,11 @@ class Phases:
 
     data_of: Callable[[Path], str]
     """What a run has learnt from, for a title."""
+    context: Context
     highest_loss: float
     """Where the axes of losses end, nats."""
-    published: str
-    """The paper's figure of its own teacher, in `targets.csv`."""
-    published_teacher: str
-    """What that teacher is, for a title."""
+    published: PublishedTeacher | None
+    """None: nothing is published."""
 
     def draw(self, home: Path, folder: Path) -> Path:
         """Draw `phases`.
@@ -35,62 +49,77 @@ class Phases:
             folder: where figures go.
         """
         teacher = home / "teacher"
-        drawing, (loss, robust, close, published) = style.figure(4, width=4.8)
+        kinds = self.context.titles
+        num_panels = 1 + len(kinds) + (self.published is not None)
+        drawing, (loss, *others) = style.figure(num_panels, width=4.8)
         draw_loss(loss, teacher)
+        loss.set_ylim(0, self.highest_loss)
         exact = loaders.exact_of(home)
         if exact is not None:
-            draw_exact(loss, exact)
-        loss.set_ylim(0, self.highest_loss)
+            draw_exact(loss, exact, self.context.optimum)
+            draw_judged(loss, home)
         loss.set_title(f"Plateau, drop, tail ({self.data_of(teacher)})")
-        loss.legend(loc="lower left", bbox_to_anchor=(0, 0.06))
+        if self.published is None:
+            loss.legend(loc="upper right")
+        else:
+            loss.legend(loc="lower left", bbox_to_anchor=(0, 0.06))
         table, best = distances_of(home)
-        for axes, kind, title in (
-            (robust, "robust", "Window masked: $M_{robust}$"),
-            (close, "close", "All but the window masked: $M_{close}$"),
-        ):
+        panels = others[: len(kinds)]
+        for axes, (kind, title) in zip(panels, kinds.items(), strict=True):
             best_of_kind = best[best.kind == kind].set_index("n")["median"]
-            draw_distances(axes, table[table.kind == kind], best_of_kind, title)
-        robust.legend(
+            draw_distances(axes, table[table.kind == kind], best_of_kind, self.context.size)
+            axes.set_title(title)
+            if self.published is not None:
+                axis_of_norm(axes)
+        panels[0].legend(
             loc="upper left",
-            title="window of" if best.empty else "window of (diamond: best of all models)",
+            title=self._legend(has_exact=not best.empty),
             ncols=2,
             columnspacing=1,
             handlelength=1.2,
         )
-        for axes in (loss, robust, close):
+        for axes in (loss, *panels):
             shade_drop(axes, teacher)
-        draw_published(published, self.published)
-        published.set_ylim(-0.02, self.highest_loss)
-        published.set_title(f"Published ({self.published_teacher})")
+        if self.published is not None:
+            published = others[-1]
+            draw_published(published, self.published.figure)
+            published.set_ylim(-0.02, self.highest_loss)
+            published.set_title(f"Published ({self.published.name})")
         return style.save(drawing, folder, "phases")
+
+    def _legend(self, has_exact: bool) -> str:
+        """The title of the legend of distances."""
+        if not has_exact:
+            return self.context.legend
+        return f"{self.context.legend} ({DIAMONDS})" if self.context.legend else DIAMONDS
 
     def caption(self, home: Path) -> str:
         """What the figure shows."""
         text = "Left: the teacher's loss on held-out sentences"
         if loaders.exact_of(home) is not None:
             text += (
-                ", with the exact optimum of a model that sees n tokens around a position and"
-                " nothing else (solid), or also knows the position (dotted), and of the best model"
-                " of all"
+                f", with the exact optimum of a model that sees {self.context.seen} and nothing"
+                " else (solid), or also knows the position (dotted), and of the best model of all"
             )
+            if (chosen := judged_of(home)) is not None:
+                text += f"; blue band: near the optimum of n={chosen.n}"
         if isinstance(drop_of(home / "teacher"), Transition):
             text += ". Shaded: the drop that the detector finds in the mean curve; dotted: C1."
         else:
             text += ". The detector finds no drop in the mean curve."
         text += (
-            " Then: how far the teacher's prediction moves when a window around the position is"
-            " masked, or all but the window; median over positions, mean and middle half of the"
-            " seeds."
+            f" Then: how far the teacher's prediction moves {self.context.distances}; median over"
+            " positions, mean and middle half of the seeds."
         )
         table, best = distances_of(home)
         if set(table.n) & set(best.n):
-            text += " Diamonds: the same for the best model that learns from such sentences."
-        return f"{text} Far right: the paper's teacher."
+            text += f" Diamonds: the same for {self.context.best}."
+        return text if self.published is None else f"{text} Far right: the paper's teacher."
 
 
 def distances_of(home: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """M_robust and M_close of the teacher's checkpoints, and those of the best of all models: no
-    rows where they are not known."""
+    """The distances of the teacher's checkpoints, and those of the best of all models: no rows
+    where they are not known."""
     probes, columns = home / "teacher" / "probes", ("kind", "n", "median")
     table = loaders.table_of(probes / "ngram.csv", "step", "seed", *columns)
     if loaders.exact_of(home) is None:
@@ -119,15 +148,49 @@ def draw_loss(axes: Axes, teacher: Path) -> None:
     axes.set_ylabel("validation loss (nats)")
 
 
-def draw_exact(axes: Axes, exact: dict) -> None:
-    """The plateaus of n-gram models (blind to their position, or not) and the ceiling of all
-    models."""
-    first_step, _ = axes.get_xlim()
+class JudgedOptimum(NamedTuple):
+    """The optimum that plateaus are judged by, in nats."""
+
+    n: int
+    loss: float
+    tolerance: float
+
+
+def judged_of(home: Path) -> JudgedOptimum | None:
+    """That of an experiment; None if it judges no plateaus, or none of them lies on any optimum."""
+    if not (home / PLATEAUS).exists():
+        return None
+    table = loaders.table_of(home / PLATEAUS, "plateaus", "n", "optimum", "tolerance", "chosen")
+    chosen = table[table.chosen & (table.plateaus == "plateaus_with_position")]
+    if chosen.empty:
+        return None
+    first = chosen.iloc[0]
+    return JudgedOptimum(int(first.n), float(first.optimum), float(first.tolerance))
+
+
+def draw_judged(axes: Axes, home: Path) -> None:
+    """Where a loss lies on the optimum that plateaus are judged by."""
+    chosen = judged_of(home)
+    if chosen is not None:
+        low, high = chosen.loss - chosen.tolerance, chosen.loss + chosen.tolerance
+        axes.axhspan(low, high, color=style.BLUE, alpha=0.15, linewidth=0)
+
+
+def draw_exact(axes: Axes, exact: dict, optimum: str) -> None:
+    """The plateaus of the best models of n tokens (blind to their position, or not) and the ceiling
+    of all models.
+
+    Args:
+        axes: of losses.
+        exact: as `loaders.exact_of` returns it.
+        optimum: what the former are called.
+    """
+    first_n = min(exact["plateaus"], key=int)
     for n, plateau in exact["plateaus"].items():
         # The labels of all but the first begin with an underscore: none.
-        hint, placed = "" if n == "1" else "_", exact["plateaus_with_position"][n]
+        hint, placed = "" if n == first_n else "_", exact["plateaus_with_position"][n]
         axes.axhline(
-            plateau["cross_entropy"], color=style.SKY, linewidth=1, label=f"{hint}best n-gram model"
+            plateau["cross_entropy"], color=style.SKY, linewidth=1, label=f"{hint}{optimum}"
         )
         axes.axhline(
             placed["cross_entropy"],
@@ -136,13 +199,8 @@ def draw_exact(axes: Axes, exact: dict) -> None:
             linestyle=":",
             label=f"{hint}the same, knowing its position",
         )
-        axes.annotate(
-            f"n={n}",
-            (first_step, plateau["cross_entropy"]),
-            fontsize=9,
-            color=style.BLUE,
-            va="bottom",
-        )
+    losses = {n: plateau["cross_entropy"] for n, plateau in exact["plateaus"].items()}
+    style.label_sizes(axes, losses, style.BLUE)
     axes.axhline(
         exact["ceiling"]["cross_entropy_here"],
         color=style.RED,
@@ -152,9 +210,16 @@ def draw_exact(axes: Axes, exact: dict) -> None:
     )
 
 
-def draw_distances(axes: Axes, table: pd.DataFrame, best: pd.Series, title: str) -> None:
-    """The median distance of every window, mean and middle half of the seeds; a diamond at the
-    right is the value of the best model of all."""
+def draw_distances(axes: Axes, table: pd.DataFrame, best: pd.Series, size: str) -> None:
+    """The median distance for every n, mean and middle half of the seeds; a diamond at the right is
+    the value of the best model of all.
+
+    Args:
+        axes: of distances.
+        table: those of one kind.
+        best: those of the best model of all, by n.
+        size: what a number of tokens is called, with `{n}` in it.
+    """
     for i, (n, own) in enumerate(table.groupby("n")):
         median_ExS = own[own.step > 0].pivot(index="step", columns="seed", values="median")
         style.curve_with_band(
@@ -162,7 +227,7 @@ def draw_distances(axes: Axes, table: pd.DataFrame, best: pd.Series, title: str)
             median_ExS.index.to_numpy(),
             median_ExS.to_numpy().T,
             style.series_color(i),
-            f"{n} tokens",
+            size.format(n=n),
         )
         if n in best.index:
             axes.plot(
@@ -176,11 +241,14 @@ def draw_distances(axes: Axes, table: pd.DataFrame, best: pd.Series, title: str)
     axes.set_ylim(-0.02, 0.8)
     step_axis(axes, np.asarray(sorted(table.step[table.step > 0].unique())))
     axes.set_ylabel("median total variation")
+
+
+def axis_of_norm(axes: Axes) -> None:
+    """A second axis of distances, in the units of the paper."""
     axes.secondary_yaxis(
         "right",
         functions=(lambda distance: np.multiply(distance, 2), lambda norm: np.divide(norm, 2)),
     ).set_ylabel("L1 norm, as published")
-    axes.set_title(title)
 
 
 def shade_drop(axes: Axes, teacher: Path) -> None:

@@ -1,7 +1,7 @@
-"""Students of masked prediction: accuracy by strategy, length of the run and first checkpoint,
-beside exact references where there are any, and the published accuracies."""
+"""Students on tokens: accuracy by arm, length of the run and first checkpoint, beside exact
+references and published accuracies where there are any."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -12,8 +12,9 @@ import scipy.special
 from matplotlib.axes import Axes
 
 from common.base.size import size_of
-from common.sequence.students import STRATEGIES
+from common.sequence.student_claims import CHOICE, best_first
 from figures import loaders, style
+from figures.contexts import Context
 
 MIN_SEEDS_OF_MEAN = 3
 """Fewer values say little of how far their mean may be off: no interval is drawn."""
@@ -39,7 +40,9 @@ class Students:
 
     data_of: Callable[[Path], str]
     """What a run has learnt from, for a title."""
-    published: Published
+    context: Context
+    published: Published | None
+    """None: nothing is published."""
 
     def draw(self, home: Path, folder: Path) -> Path:
         """Draw `students`.
@@ -48,41 +51,60 @@ class Students:
             home: the folder of an experiment's runs.
             folder: where figures go.
         """
-        drawing, (training, lengths, firsts, published) = style.figure(4, width=4.8)
+        num_panels, width = (3, 5.4) if self.published is None else (4, 4.8)
+        drawing, (training, ends, firsts, *published) = style.figure(num_panels, width=width)
         exact = loaders.exact_of(home)
         final = final_of(home)
-        draw_training(training, home, self.data_of(home / "teacher"))
+        draw_training(training, home, arms_of(final), self.context.scored)
+        training.set_title(f"Over training ({self.data_of(home / 'teacher')})")
         if exact is not None:
             draw_plateaus(training, exact)
-        draw_lengths(lengths, final)
-        columns = ("offset", "seed", "first_step", "in_drop", "accuracy")
-        table = loaders.table_of(home / "first_checkpoints.csv", *columns)
-        draw_firsts(firsts, table, self.published)
+        if has_lengths(final):
+            draw_lengths(ends, final)
+        else:
+            draw_arms(ends, final)
+        draw_firsts(firsts, firsts_of(home), choice_of(home), self.published)
         if exact is not None:
-            for axes in (training, lengths, firsts):
-                draw_ceiling(axes, exact["ceiling"]["accuracy_here"])
-        training.legend(loc="lower right")
-        draw_published(published, self.published)
+            accuracy = exact["ceiling"]["accuracy_here"]
+            draw_ceiling(training, accuracy)
+            draw_ceiling(firsts, accuracy)
+            if has_lengths(final):
+                draw_ceiling(ends, accuracy)
+            else:
+                draw_ceiling_across(ends, accuracy)
+        training.legend(loc="lower right", fontsize=9 if len(arms_of(final)) > 4 else None)
+        if self.published is not None:
+            draw_published(published[0], self.published)
         return style.save(drawing, folder, "students")
 
     def caption(self, home: Path) -> str:
         """What the figure shows."""
         final = final_of(home)
-        students = final[final.strategy != "teacher"]
-        lengths = "runs of several lengths" if students.examples.nunique() > 1 else "the runs"
-        margin = " with its 95% interval" if students.seed.nunique() >= MIN_SEEDS_OF_MEAN else ""
-        best = ""
-        if loaders.exact_of(home) is not None:
-            best = (
-                "; thin lines: the best models that see n tokens (solid), or also know the position"
-                " (dotted)"
+        has_exact = loaders.exact_of(home) is not None
+        has_margin = final[final.strategy != "teacher"].seed.nunique() >= MIN_SEEDS_OF_MEAN
+        margin = " with its 95% interval" if has_margin else ""
+        sentences = [
+            f"From the left: accuracy on the {self.context.scored} of held-out sentences, mean over"
+            " seeds and the middle half of them"
+        ]
+        if has_exact:
+            sentences[0] += (
+                f"; thin lines: the best models that see {self.context.seen} (solid), or also know"
+                " the position (dotted); dashed: the best of all models"
             )
-        return (
-            "From the left: accuracy on the selected tokens of held-out sentences, mean over seeds"
-            f" and the middle half of them{best}. Accuracy at the end of {lengths}, mean over"
-            f" seeds{margin}. Accuracy of 2-shot students by their first"
-            f" checkpoint{', the same' if margin else ''}. Points of {self.published.source}."
-        )
+        if has_lengths(final):
+            ends = f"Accuracy at the end of runs of several lengths, mean over seeds{margin}"
+        else:
+            ends = f"Accuracy at the end, every seed and the mean{margin}"
+            ends += "; dashed: the best of all models" if has_exact else ""
+        firsts = "Accuracy of 2-shot students by their first checkpoint"
+        firsts += ", the same" if has_margin else ""
+        if choice_of(home) is not None:
+            firsts += "; grey: students of other seeds, by whom the best (star) was chosen"
+        sentences += [ends, firsts]
+        if self.published is not None:
+            sentences.append(f"Points of {self.published.source}")
+        return "".join(f"{sentence}. " for sentence in sentences).rstrip()
 
 
 def final_of(home: Path) -> pd.DataFrame:
@@ -91,9 +113,34 @@ def final_of(home: Path) -> pd.DataFrame:
     return loaders.table_of(home / "final_accuracy.csv", *columns)
 
 
-def draw_training(axes: Axes, home: Path, data: str) -> None:
-    """Accuracy over training, of the teacher and of every strategy."""
-    runs = {"teacher": home / "teacher", **{name: home / "student" / name for name in STRATEGIES}}
+def firsts_of(home: Path) -> pd.DataFrame:
+    """The 2-shot students of every first checkpoint."""
+    return _sweep_of(home / "first_checkpoints.csv")
+
+
+def choice_of(home: Path) -> pd.DataFrame | None:
+    """Those by whom the best one was chosen; None where it was on no seeds of their own."""
+    return _sweep_of(home / CHOICE) if (home / CHOICE).exists() else None
+
+
+def _sweep_of(path: Path) -> pd.DataFrame:
+    return loaders.table_of(path, "offset", "seed", "first_step", "in_drop", "accuracy")
+
+
+def arms_of(final: pd.DataFrame) -> list[str]:
+    """What students are compared under, in the order of the experiment."""
+    return [str(name) for name in final.strategy.unique() if name != "teacher"]
+
+
+def has_lengths(final: pd.DataFrame) -> bool:
+    """Whether there are students of several lengths or sizes."""
+    students = final[final.strategy != "teacher"]
+    return students.examples.nunique() > 1 or students.heads.nunique() > 1
+
+
+def draw_training(axes: Axes, home: Path, arms: Sequence[str], scored: str) -> None:
+    """Accuracy over training, of the teacher and of every arm, on what is scored."""
+    runs = {"teacher": home / "teacher", **{name: home / "student" / name for name in arms}}
     longest = 0.0
     for name, run in runs.items():
         examples, accuracy_SxE = loaders.curves(run)
@@ -103,13 +150,13 @@ def draw_training(axes: Axes, home: Path, data: str) -> None:
             accuracy_SxE,
             style.STRATEGY[name],
             f"{style.LABEL[name]} ({len(accuracy_SxE)} seeds)",
+            style.LINE[name],
         )
         longest = float(examples[-1])  # of a student: its teacher's training may be much longer
     style.examples_axis(axes, longest)
     axes.set_xlabel(axes.get_xlabel().replace("examples", "sentences"))
     axes.set_ylim(0, 1.02)
-    axes.set_ylabel("accuracy on selected tokens")
-    axes.set_title(f"Over training ({data})")
+    axes.set_ylabel(f"accuracy on {scored}")
 
 
 def draw_plateaus(axes: Axes, exact: dict) -> None:
@@ -119,26 +166,46 @@ def draw_plateaus(axes: Axes, exact: dict) -> None:
         placed = exact["plateaus_with_position"][n]["accuracy"]
         axes.axhline(plateau["accuracy"], color=style.SKY, linewidth=0.8, zorder=1)
         axes.axhline(placed, color=style.BLUE, linewidth=0.8, linestyle=":", zorder=1)
-        axes.annotate(
-            f"n={n}",
-            (0.01, plateau["accuracy"]),
-            xycoords=("axes fraction", "data"),
-            fontsize=8,
-            color=style.BLUE,
-            va="bottom",
-        )
+    accuracies = {n: plateau["accuracy"] for n, plateau in exact["plateaus"].items()}
+    style.label_sizes(axes, accuracies, style.BLUE)
 
 
 def draw_ceiling(axes: Axes, accuracy: float) -> None:
-    """The accuracy of the best model of all."""
-    axes.axhline(accuracy, color=style.GREY, linestyle="--", linewidth=1.2)
+    """The accuracy of the best model of all, in axes whose limits are set; where it lies above
+    them, its number alone."""
+    low, high = axes.get_ylim()
+    if accuracy > high:
+        text, place, side = f"best of all models: {accuracy:.3f}", high, "top"
+    else:
+        axes.axhline(accuracy, color=style.GREY, linestyle="--", linewidth=1.2)
+        has_room_above = accuracy + 0.07 * (high - low) < high
+        text, place, side = "best of all models", accuracy, "bottom" if has_room_above else "top"
     axes.annotate(
-        "best of all models",
-        (0.02, accuracy - 0.015),
+        text,
+        (0.02, place),
+        xytext=(0, 3 if side == "bottom" else -3),
+        textcoords="offset points",
         xycoords=("axes fraction", "data"),
         fontsize=9,
         color=style.GREY,
-        va="top",
+        va=side,
+    )
+
+
+def draw_ceiling_across(axes: Axes, accuracy: float) -> None:
+    """The same in axes whose accuracies run from left to right."""
+    axes.axvline(accuracy, color=style.GREY, linestyle="--", linewidth=1.2)
+    axes.annotate(
+        "best of all models",
+        (accuracy, 0.02),
+        xytext=(-3, 0),
+        textcoords="offset points",
+        xycoords=("data", "axes fraction"),
+        fontsize=9,
+        color=style.GREY,
+        rotation=90,
+        ha="right",
+        va="bottom",
     )
 
 
@@ -149,7 +216,7 @@ def draw_lengths(axes: Axes, final: pd.DataFrame) -> None:
     Students of further sizes are dashed, with another marker for each size.
     """
     lengths = sorted(final.examples.unique())
-    for i, name in enumerate((*STRATEGIES, "teacher")):
+    for i, name in enumerate((*arms_of(final), "teacher")):
         own = final[final.strategy == name]
         shift = 1.02 ** (i - 1.5)  # so that intervals can be told apart
         for heads, marks in zip(
@@ -178,12 +245,40 @@ def draw_lengths(axes: Axes, final: pd.DataFrame) -> None:
     axes.set_title("By the length of the run")
 
 
-def draw_firsts(axes: Axes, table: pd.DataFrame, published: Published) -> None:
+def draw_arms(axes: Axes, final: pd.DataFrame) -> None:
+    """Final accuracy of the teacher and of every arm: each seed, and the mean with Student's 95%
+    interval."""
+    names = ["teacher", *arms_of(final)]
+    for place, name in enumerate(names):
+        own = final[final.strategy == name]
+        color = style.STRATEGY[name]
+        is_solid = style.LINE[name] == "-"
+        axes.plot(own.accuracy, [place + 0.25] * len(own), "|", color=color, markersize=8)
+        mean, margin = mean_and_margin(own, "strategy", "accuracy")
+        axes.errorbar(
+            mean,
+            [place],
+            xerr=margin,
+            fmt="o",
+            color=color,
+            markerfacecolor=color if is_solid else "white",
+            capsize=3,
+            markersize=7,
+        )
+    axes.set_yticks(range(len(names)), [style.LABEL[name] for name in names])
+    axes.set_ylim(len(names) - 0.4, -0.6)  # the first at the top
+    axes.set_xlabel("final accuracy")
+    axes.set_title("At the end")
+
+
+def draw_firsts(
+    axes: Axes, table: pd.DataFrame, choice: pd.DataFrame | None, published: Published | None
+) -> None:
     """Final accuracy of 2-shot students against the teacher step of their first checkpoint, in
-    units of C1, ours and published."""
+    units of C1, and that of the students by whom the best is chosen, and published, where there are
+    such."""
     mean, margin = mean_and_margin(table, "offset", "accuracy")
-    c1_of = table[table.offset == 0].set_index("seed").first_step
-    steps = (table.first_step / table.seed.map(c1_of)).groupby(table.offset).mean()
+    steps = in_units_of_c1(table)
     axes.errorbar(
         steps, mean, margin, fmt="o-", color=style.RED, capsize=3, markersize=6, label="ours"
     )
@@ -197,6 +292,49 @@ def draw_firsts(axes: Axes, table: pd.DataFrame, published: Published) -> None:
         zorder=0,
         label="ours, in the drop of most teachers",
     )
+    if choice is not None:
+        draw_choice(axes, choice)
+    # Room for the legend.
+    if published is None:
+        low, high = axes.get_ylim()
+        axes.set_ylim(low - 0.8 * (high - low), high + 0.15 * (high - low))
+    else:
+        draw_published_firsts(axes, published)
+        axes.set_ylim(mean.min() - 0.2, 1.02)
+    axes.legend(loc="lower right")
+    axes.axvline(1, color=style.GREY, linewidth=1, linestyle=":")
+    axes.set_xscale("log")
+    ticks = (0.5, 1, 2, 4, 8)
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel("teacher step of the first checkpoint / C1")
+    axes.set_ylabel("final accuracy")
+    axes.set_title("2-shot, by first checkpoint")
+
+
+def in_units_of_c1(table: pd.DataFrame) -> pd.Series:
+    """The first step of every offset, as a multiple of the teacher's C1; mean over teachers."""
+    c1_of = table[table.offset == 0].set_index("seed").first_step
+    return (table.first_step / table.seed.map(c1_of)).groupby(table.offset).mean()
+
+
+def draw_choice(axes: Axes, choice: pd.DataFrame) -> None:
+    """The mean of the students by whom the best first checkpoint is chosen, and a star at it."""
+    mean, steps = choice.groupby("offset").accuracy.mean(), in_units_of_c1(choice)
+    axes.plot(steps, mean, "s-", color=style.GREY, markersize=4, linewidth=1.2, label="other seeds")
+    best = best_first(choice)
+    axes.plot(
+        steps[best],
+        mean[best],
+        "*",
+        color=style.BLACK,
+        markersize=12,
+        label="chosen on other seeds",
+    )
+
+
+def draw_published_firsts(axes: Axes, published: Published) -> None:
+    """The paper's, in units of its C1."""
     theirs = loaders.targets(*published.firsts)
     c1 = float(theirs.x.iloc[int(theirs.y.argmax())])  # the best one, as its note says
     axes.plot(
@@ -208,16 +346,6 @@ def draw_firsts(axes: Axes, table: pd.DataFrame, published: Published) -> None:
         markersize=6,
         label=f"published ({published.models})",
     )
-    axes.legend(loc="lower right")
-    axes.axvline(1, color=style.GREY, linewidth=1, linestyle=":")
-    axes.set_xscale("log")
-    ticks = (0.5, 1, 2, 4, 8)
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.minorticks_off()
-    axes.set_ylim(mean.min() - 0.2, 1.02)  # room for the legend
-    axes.set_xlabel("teacher step of the first checkpoint / C1")
-    axes.set_ylabel("final accuracy")
-    axes.set_title("2-shot, by first checkpoint")
 
 
 def mean_and_margin(table: pd.DataFrame, by: str, column: str) -> tuple[pd.Series, np.ndarray]:

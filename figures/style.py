@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,14 @@ STRATEGY = {
     "progressive": GREEN,
     "two-shot": RED,
     "projections": PURPLE,
+    "till-saturate": SKY,
+    "generations": ORANGE,
+    "generations-two-shot": RED,
 }
+"""Colors of the teacher and of the arms. Those that learn from generated sentences have the color
+of the arm that learns in the same order from the grammar's, and are told apart by `LINE`."""
+LINE = dict.fromkeys(STRATEGY, "-") | {"generations": "--", "generations-two-shot": "--"}
+HATCH = {name: "" if line == "-" else "///" for name, line in LINE.items()}
 CANDIDATE = {"before": SKY, "during": RED, "after": PURPLE}
 LABEL = {
     "teacher": "teacher",
@@ -43,6 +50,9 @@ LABEL = {
     "progressive": "progressive",
     "two-shot": "2-shot",
     "projections": "projections",
+    "till-saturate": "till-saturate",
+    "generations": "generations",
+    "generations-two-shot": "generations (C1 first)",
 }
 
 # In force while panels are made and saved. What matplotlib looks up in between, for legends, lines
@@ -123,6 +133,35 @@ def diamonds(
     """Points of a published figure. They are too far apart for a line to connect them."""
     look = {"markersize": 8, "markerfacecolor": "none", "markeredgewidth": 2, "zorder": 4}
     axes.plot(x, y, "D", color=color, label=label, **(look | options))
+
+
+def label_sizes(axes: Axes, level_of: Mapping[str, float], color: str) -> None:
+    """Write n at the right end of horizontal lines, one for each n; lines that lie too close to
+    each other for that share a label.
+
+    Args:
+        axes: of the lines; their limits are set.
+        level_of: where the lines lie, by n.
+        color: of the labels.
+    """
+    low, high = axes.get_ylim()
+    groups: list[list[str]] = []
+    for n, level in sorted(level_of.items(), key=lambda item: item[1]):
+        if groups and level - level_of[groups[-1][-1]] < 0.045 * (high - low):
+            groups[-1].append(n)
+        else:
+            groups.append([n])
+    for sizes in groups:
+        first, last = min(sizes, key=int), max(sizes, key=int)
+        axes.annotate(
+            f"n={first}" if first == last else f"n={first}-{last}",
+            (1.01, sum(level_of[n] for n in sizes) / len(sizes)),
+            xycoords=("axes fraction", "data"),
+            fontsize=9,
+            color=color,
+            va="center",
+            annotation_clip=False,
+        )
 
 
 def examples_axis(axes: Axes, largest: float) -> None:

@@ -1,8 +1,10 @@
 """What the report of masked prediction on grammars holds."""
 
-from figures import ancestors, loaders, tables
+from figures import loaders, tables
+from figures.ancestors import Ancestors
+from figures.contexts import MASKED
 from figures.page import Page
-from figures.phases import Phases
+from figures.phases import Phases, PublishedTeacher
 from figures.students import Published, Students
 
 DATA = {
@@ -27,13 +29,17 @@ PAGE = Page(
     title="Implicit curriculum in masked prediction on a grammar",
     figures={
         "phases": Phases(
-            data_of=loaders.grammar_of,
+            loaders.grammar_of,
+            MASKED,
             highest_loss=1.25,
-            published="curr_pcfg",
-            published_teacher="cfg3b, 32 heads",
+            published=PublishedTeacher("curr_pcfg", "cfg3b, 32 heads"),
         ),
-        "students": Students(loaders.grammar_of, PUBLISHED),
-        "ancestors": ancestors,
+        "students": Students(loaders.grammar_of, MASKED, PUBLISHED),
+        "ancestors": Ancestors(
+            "the non-terminals above every token can be read off the last hidden layer (level 0 is"
+            " the start symbol): off the token's own position (linear), or off all positions,"
+            " weighted by position (mixing)"
+        ),
     },
     figure_of={
         "B1": "phases",

@@ -363,9 +363,9 @@ def test_a_first_checkpoint_that_was_chosen_elsewhere() -> None:
 
 def test_a_best_first_checkpoint_outside_of_the_drop() -> None:
     firsts = firsts_of(early=ORDINARY - 0.1, middle=ORDINARY, late=ORDINARY - 0.1)
-    assert first_claim(evidence_of(), firsts, firsts).holds
+    assert first_claim(evidence_of(), firsts, None).holds
     outside = firsts.assign(in_drop=firsts.seed < SEEDS[4])  # of four teachers of eight
-    assert first_claim(evidence_of(), outside, firsts).holds is False
+    assert first_claim(evidence_of(), outside, None).holds is False
 
 
 @pytest.mark.parametrize(
@@ -409,7 +409,7 @@ def test_curricula_without_probabilities(
     verdict = substitutes_claim(evidence)
     assert outcome(verdict) == expected
     found = values(verdict)
-    name = "accuracy, generations, C1 first less generations"
+    name = "accuracy, generations (C1 first) less generations"
     assert found[name] == pytest.approx(np.mean(generations))
     assert found["accuracy, generations less labels (not judged)"] == pytest.approx(-0.3)
 
@@ -423,7 +423,7 @@ def test_untuned_students_are_measured_and_not_judged() -> None:
             experiment, **better, till_saturate=0.2 + BETTER, generations_two_shot=BETTER
         )
         judged = [claim(evidence) for claim in (accuracy_claim, saturation_claim)]
-        return [*judged, substitutes_claim(evidence), first_claim(evidence, firsts, firsts)]
+        return [*judged, substitutes_claim(evidence), first_claim(evidence, firsts, None)]
 
     for tuned, untuned in zip(verdicts_on(TUNED), verdicts_on(UNTUNED), strict=True):
         assert tuned.holds

@@ -296,5 +296,5 @@ def means_note(values: Mapping[str, Sequence[float]]) -> str:
 
 def label(arm: str) -> str:
     """An arm in words."""
-    words = {"ce": "labels", "two-shot": "2-shot", "generations-two-shot": "generations, C1 first"}
+    words = {"ce": "labels", "two-shot": "2-shot", "generations-two-shot": "generations (C1 first)"}
     return words.get(arm, arm)

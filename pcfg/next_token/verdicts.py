@@ -136,13 +136,13 @@ def judge(home: Path, experiment: Experiment) -> Judgement:
     evidence = Evidence(home, experiment, phases)
     firsts = first_table(evidence)
     tables = {student_claims.FINAL: final_table(evidence), student_claims.FIRST: firsts}
-    tuned = None
-    choice = firsts
+    tuned = choice = None
     if experiment.tuning is not None:
         (tuned,) = transitions(finished_run(home / TUNED_TEACHER), detector)
-        choice = tables[student_claims.CHOICE] = choice_table(evidence, tuned)
-    plateaus = tables[PLATEAUS] = plateau_table(evidence, tuned)
-    tables[STRUCTURE] = structure_table(evidence)
+        choice = choice_table(evidence, tuned)
+        tables[student_claims.CHOICE] = choice
+    plateaus = plateau_table(evidence, tuned)
+    tables |= {PLATEAUS: plateaus, STRUCTURE: structure_table(evidence)}
     verdicts = [
         phases_claim(home, phases),
         plateau_claim(evidence, plateaus),
@@ -330,15 +330,15 @@ def accuracy_claim(evidence: Evidence) -> Verdict:
     return evidence.verdict("G4", holds, measurements, notes)
 
 
-def first_claim(evidence: Evidence, firsts: pd.DataFrame, choice: pd.DataFrame) -> Verdict:
+def first_claim(evidence: Evidence, firsts: pd.DataFrame, choice: pd.DataFrame | None) -> Verdict:
     """G5: the best first checkpoint.
 
     Args:
         evidence: the runs.
         firsts: `first_table` of them.
-        choice: `choice_table`, by which the best is chosen.
+        choice: `choice_table`, by which the best is chosen; None: it is the best of `firsts`.
     """
-    best = best_first(choice)
+    best = best_first(firsts if choice is None else choice)
     final, ends = by_first(firsts), ends_of(firsts)
     found = contrasts(
         {
@@ -354,12 +354,10 @@ def first_claim(evidence: Evidence, firsts: pd.DataFrame, choice: pd.DataFrame) 
         gain = paired_difference(final[end], final[0])
         measurements.append(Measurement(f"accuracy, C1 less the {name} (not judged)", gain))
     beats = all(contrast.is_better is True for contrast in found.values())
-    notes = (
-        f"best: {best:+d} steps from C1; where it was chosen, {firsts_note(choice)}",
-        f"best on the report seeds: {best_first(firsts):+d}; {firsts_note(firsts)}",
-        *said(found),
-        *first_steps_notes(firsts, evidence.phases),
-    )
+    notes = [f"best on these seeds: {best_first(firsts):+d} steps from C1; {firsts_note(firsts)}"]
+    if choice is not None:
+        notes.append(f"chosen on the tuning seeds: {best:+d}; {firsts_note(choice)}")
+    notes += [*said(found), *first_steps_notes(firsts, evidence.phases)]
     return evidence.verdict("G5", in_drops(firsts)[best] and beats, measurements, notes)
 
 

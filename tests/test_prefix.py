@@ -49,10 +49,12 @@ def check(
     for b, word in enumerate(words):
         for t in range(found.end_BxT.shape[1]):
             joint_DxV = impossible
-            if t <= len(word):
+            if t <= len(word) and seen_BxT is None:
+                joint_DxV = beginnings.get(word[:t], impossible)
+            elif t <= len(word):
                 known = [
-                    v if seen_BxT is None or seen_BxT[b, i] else None
-                    for i, v in enumerate(word[:t])
+                    v if is_seen else None
+                    for v, is_seen in zip(word[:t], seen_BxT[b, :t], strict=True)
                 ]
                 joint_DxV = brute_force.after(beginnings, known)
             total = joint_DxV.sum()

@@ -61,8 +61,10 @@ def test_distances_against_enumeration(grammar: Grammar, with_end: bool) -> None
         answers_C = answers(brute_force.after(beginnings, known), level, with_end)
         return answers_C / answers_C.sum()
 
+    largest_2 = []
     for level, n in itertools.product(range(1, grammar.depth + 1), (1, 2, 4)):
-        prefixes = prefixes_of(grammar, level, with_end)[:64]
+        prefixes = prefixes_of(grammar, level, with_end)
+        prefixes = prefixes[:: -(-len(prefixes) // 24)]
         found_2xP = best_of(grammar, prefixes, level, with_end).distances(n)
         for p, prefix in enumerate(prefixes):
             whole = prediction(prefix, level)
@@ -70,8 +72,8 @@ def test_distances_against_enumeration(grammar: Grammar, with_end: bool) -> None
                 np.abs(prediction(known, level) - whole).sum() / 2 for known in removed(prefix, n)
             ]
             np.testing.assert_allclose(found_2xP[:, p], expected, rtol=1e-10, atol=1e-13)
-        if n == 2:
-            assert found_2xP.max(axis=1).min() > 0.01, "both move somewhere"
+        largest_2.append(found_2xP.max(axis=1))
+    assert np.max(largest_2, axis=0).min() > 0.3, "both move somewhere"
 
 
 @grammars

@@ -87,30 +87,30 @@ def test_distances_by_hand() -> None:
         assert float(value) == pytest.approx(np.abs(p - q).sum() / 2, abs=1e-6)
 
 
-@pytest.mark.parametrize("layers", [1, 2, 4])
-@pytest.mark.parametrize("left", [left_for_robust, left_for_close])
+@pytest.mark.parametrize("layers", [1, 4])
+@pytest.mark.parametrize("is_asked_alone", [True, False])
 def test_the_forward_pass_of_the_probe_sees_nothing_of_what_is_removed(
-    left: Callable[[jax.Array, int, int], jax.Array], layers: int
+    is_asked_alone: bool, layers: int
 ) -> None:
     """Whatever its depth, asked at one position, or everywhere and read there: the derivative of
     every logit by the embedding of a removed token's position, of which no other token has a part,
     is exactly zero. By those of the others it is not."""
     model = functional_gpt2(GPT2Config(2, layers=layers), VOCABULARY, LENGTH, VOCABULARY)
     params = random_params(model.init, 0.4)
-    position, n = 8, 3
-    at = jnp.asarray([position])
-    left_1xT = left(at, LENGTH, n)
+    position = 8
+    at_1xP = jnp.asarray([[position]]) if is_asked_alone else None
 
-    def logits(table_TxM: jax.Array, at_1xP: jax.Array | None) -> jax.Array:
+    def logits(table_TxM: jax.Array, left_1xT: jax.Array) -> jax.Array:
         moved = params | {"position": params["position"] | {"embedding": table_TxM}}
-        found = model.apply(moved, TokenInputs(TOKENS[:1], left_1xT, at_1xP))
-        return found[0, 0 if at_1xP is not None else position]
+        found_1xPxV = model.apply(moved, TokenInputs(TOKENS[:1], left_1xT, at_1xP))
+        return found_1xPxV[0, 0 if is_asked_alone else position]
 
-    table_TxM = params["position"]["embedding"]
-    seen_T = np.asarray(left_1xT[0]) & (np.arange(LENGTH) <= position)
-    for at_1xP in (at[None], None):
-        derivative_VxTxM = np.asarray(jax.jacobian(logits)(table_TxM, at_1xP))
-        size_VxT = np.abs(derivative_VxTxM).max(axis=-1)
+    derivative = jax.jit(jax.jacobian(logits))
+    for left, n in itertools.product((left_for_robust, left_for_close), (2, 4)):
+        left_1xT = left(jnp.asarray([position]), LENGTH, n)
+        by_position_VxTxM = np.asarray(derivative(params["position"]["embedding"], left_1xT))
+        size_VxT = np.abs(by_position_VxTxM).max(axis=-1)
+        seen_T = np.asarray(left_1xT[0]) & (np.arange(LENGTH) <= position)
         assert np.all(size_VxT[:, ~seen_T] == 0)
         assert np.all(size_VxT[:, seen_T] > 0)
 
@@ -144,7 +144,7 @@ def test_distances_of_a_model_made_by_hand() -> None:
         close = answer(p, [0, *range(last - n + 1, last + 1)])
         expected = [np.abs(other - whole).sum() / 2 for other in (robust, close)]
         np.testing.assert_allclose(found_2xZxP[:, z, p], expected, atol=1e-6)
-    assert np.all(np.asarray(found_2xZxP)[1] > 0.01)
+    assert np.all(np.asarray(found_2xZxP)[1, :3] > 0.01)
 
 
 @given(

@@ -14,9 +14,10 @@ distances of a model that does know; with hidden tokens they equal the others.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated
 
 import jax
@@ -100,6 +101,38 @@ def compute(path: Path, config: CeilingConfig) -> None:
             opened.summary[name] = _plateaus(grammar, model.masking, config.windows, knows_position)
 
 
+def distance_table(
+    opened: OpenProbe,
+    sizes: Sequence[int],
+    sentence_P: np.ndarray,
+    seed: int,
+    compute: Callable[[int], Mapping[str, np.ndarray]],
+    further: Mapping[str, str] = MappingProxyType({}),
+) -> pd.DataFrame:
+    """The distances of the best prediction: one row for each window and kind. What an interrupted
+    probe has computed is not computed again.
+
+    Args:
+        opened: where that is kept.
+        sizes: n of every window.
+        sentence_P: the sentence of every position.
+        seed: of the bootstrap over sentences.
+        compute: n to the distances of every kind by name: `best_2xP`, and perhaps those of other
+            predictions.
+        further: of these, whose median and mean are columns: the columns' name by theirs.
+    """
+    parts = opened.over(sizes, lambda group: compute(group[0]), unit="windows")
+    rows = []
+    for n, part in zip(sizes, parts, strict=True):
+        for i, kind in enumerate(KINDS):
+            row = {"kind": kind, "n": n} | describe(part["best_2xP"][i], sentence_P, seed)
+            for key, name in further.items():
+                row[f"median_{name}"] = float(np.median(part[key][i]))
+                row[f"mean_{name}"] = float(np.mean(part[key][i]))
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def _distances(
     opened: OpenProbe,
     grammar: Grammar,
@@ -107,35 +140,33 @@ def _distances(
     config: CeilingConfig,
     pairs: Pairs,
 ) -> pd.DataFrame:
-    """M_robust and M_close of the best prediction: one row for each window and kind."""
+    """M_robust and M_close of the best prediction."""
     # From the first terminal on: BOS is no part of the grammar.
     words_PxT = np.asarray(pairs.tokens_PxT)[:, 1:]
     targets = list(enumerate((np.asarray(pairs.position_P) - 1).tolist()))
 
-    def compute_window(sizes: Sequence[int]) -> dict[str, np.ndarray]:
+    def compute_window(n: int) -> dict[str, np.ndarray]:
         best = functools.partial(
             window_distances,
             grammar,
             words_PxT,
             lengths_of(words_PxT, len(grammar.terminals)),
             targets,
-            sizes[0],
+            n,
             channel_of(masking),
         )
         best_2xP = np.stack(best(selection_of(masking)))
-        hides = masking.hide_selected
-        return {"best_2xP": best_2xP, "known_2xP": best_2xP if hides else np.stack(best("known"))}
+        known_2xP = best_2xP if masking.hide_selected else np.stack(best("known"))
+        return {"best_2xP": best_2xP, "known_2xP": known_2xP}
 
-    parts = opened.over(config.sizes, compute_window, unit="windows")
-    rows = []
-    for n, part in zip(config.sizes, parts, strict=True):
-        for kind, best_P, known_P in zip(KINDS, part["best_2xP"], part["known_2xP"], strict=True):
-            row = {"kind": kind, "n": n}
-            row |= describe(best_P, pairs.sentence_P, config.probe.seed)
-            row["median_known_clean"] = float(np.median(known_P))
-            row["mean_known_clean"] = float(np.mean(known_P))
-            rows.append(row)
-    return pd.DataFrame(rows)
+    return distance_table(
+        opened,
+        config.sizes,
+        pairs.sentence_P,
+        config.probe.seed,
+        compute_window,
+        further={"known_2xP": "known_clean"},
+    )
 
 
 def _ceiling(model: TrainConfig | StudentConfig, grammar: Grammar, num_sentences: int) -> Ceiling:

@@ -7,8 +7,12 @@ the hidden states over positions, with weights that depend on the positions alon
 code normalises these weights over the targets, and trains on padding. Here they are normalised over
 the sources, and padding is neither source nor target. The untrained model (step 0) is the control:
 what a probe reads off it, the probe has learnt by itself.
+
+Causal models are read at the ends of nodes alone, and nothing that comes later is a source
+(`python -m pcfg.next_token.nonterminal`).
 """
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -41,7 +45,8 @@ from common.runs.probing import FOLDER, chosen_steps, opened_probe, probed_run
 from common.runs.trajectory import Trajectory
 from common.train.losses import label_cross_entropy, masked_mean
 from common.train.optim import OptimConfig, make_optimizer
-from pcfg.config import StudentConfig, TrainConfig, config_of
+from pcfg.config import config_of
+from pcfg.grammar import Grammar
 from pcfg.sampler import Sampler, Sentences, make_sampler
 from pcfg.task import functional_model
 
@@ -84,6 +89,45 @@ class NonTerminalConfig:
             )
 
 
+@dataclass(frozen=True)
+class Reading:
+    """Where probes read a model's hidden states."""
+
+    at_ends: bool
+    """Targets of a level are the tokens at which a node of it ends; otherwise all words, at every
+    level."""
+    is_causal: bool
+    """The mixing probe averages over the positions up to the target; otherwise over all."""
+    length: int | None = None
+    """Tokens of the longest input that the model takes: of a sentence so many count; None: all."""
+
+    def cut(self, sentences: Sentences) -> Sentences:
+        """The part of sentences that the model takes; the lengths stay as they are."""
+        tokens_BxT, length_B, ancestors_BxTxD, ends_BxTxD = sentences
+        taken = slice(self.length)
+        return Sentences(
+            tokens_BxT[:, taken], length_B, ancestors_BxTxD[:, taken], ends_BxTxD[:, taken]
+        )
+
+    def targets(self, sentences: Sentences, level: int) -> jax.Array:
+        """The tokens whose ancestor of a level is asked for, `(B, T)`."""
+        if self.at_ends:
+            return sentences.ends_BxTxD[..., level]
+        return sentences.ancestors_BxTxD[..., 0] >= 0
+
+    def sources(self, is_token_BxT: jax.Array) -> jax.Array:
+        """The positions over which the mixing probe averages, for `both_logits`. BOS is always one
+        of them."""
+        if not self.is_causal:
+            return is_token_BxT[:, None]
+        positions_T = jnp.arange(is_token_BxT.shape[1])
+        return is_token_BxT[:, None] & (positions_T[None, None] <= positions_T[None, :, None])
+
+
+EVERYWHERE = Reading(at_ends=False, is_causal=False)
+"""Of a masked model: every word is a target, every position a source."""
+
+
 def read_accuracy(run: Path) -> pd.DataFrame:
     """The table of a probed run."""
     columns = ("step", "seed", "probe", "level", "accuracy", "chance")
@@ -104,12 +148,43 @@ def probe_run(path: Path, config: NonTerminalConfig) -> None:
     """
     run = probed_run(path, "pcfg")
     model = config_of(run)
-    grammar = model.data.load()
+    sampler = make_sampler(model.data.load())
+    functional = functional_model(model, sampler)
+
+    def hidden(params: Params, tokens_BxT: jax.Array) -> jax.Array:
+        inputs = TokenInputs(tokens_BxT, tokens_BxT != sampler.vocabulary.pad)
+        return functional.hidden(params, inputs, functional.num_layers - 1).astype(jnp.float32)
+
+    probe_nonterminals(run, config, model.data.load(), hidden)
+
+
+def probe_nonterminals(
+    run: RunDirectory,
+    config: NonTerminalConfig,
+    grammar: Grammar,
+    hidden: Callable[[Params, jax.Array], jax.Array],
+    reading: Reading = EVERYWHERE,
+    first_level: int = 0,
+) -> None:
+    """Write `probes/nonterminals.csv` of a run; see `probe_run`.
+
+    Args:
+        run: as `probed_run` returns it.
+        config: how long and how.
+        grammar: that of the run's sentences.
+        hidden: parameters of one model and tokens `(B, T)` to hidden states `(B, T, M)`.
+        reading: at which tokens, and from which.
+        first_level: the table's name of the start's level.
+
+    Raises:
+        UserError: the run is in use, or was probed with other settings; or there is nothing to
+            predict.
+    """
     classes = tuple(len(level) for level in grammar.levels[:-1])
     if max(classes) == 1:
         raise UserError(
-            f"{path}: no level of the grammar has more than one symbol, so that there is nothing to"
-            " predict"
+            f"{run.path}: no level of the grammar has more than one symbol, so that there is"
+            " nothing to predict"
         )
     with opened_probe(run, NAME, asdict(config)) as opened:
         if opened is None:
@@ -119,7 +194,7 @@ def probe_run(path: Path, config: NonTerminalConfig) -> None:
         steps = chosen_steps(trajectory.steps(), config.every)
         measure = over_lanes(
             lambda params: probe_accuracy(
-                _hidden(model, sampler, params), sampler, classes, config
+                functools.partial(hidden, params), sampler, classes, config, reading
             ),
             len(run.manifest["seeds"]),
         )
@@ -128,12 +203,12 @@ def probe_run(path: Path, config: NonTerminalConfig) -> None:
             return {"accuracy_Lx2xD": np.asarray(measure(trajectory.restore(group[0])))}
 
         chance_of_evaluation = jax.jit(
-            lambda: _chance(sampler, classes, config),
+            lambda: _chance(sampler, classes, config, reading),
             compiler_options=compiler_options(OLDER_EMITTERS),
         )
         chance_D = np.asarray(chance_of_evaluation())
         tables = [
-            _rows(run, model, step, part["accuracy_Lx2xD"], chance_D)
+            _rows(run, step, part["accuracy_Lx2xD"], chance_D, first_level)
             for step, part in zip(steps, opened.over(steps, compute), strict=True)
         ]
         write_text(
@@ -146,6 +221,7 @@ def probe_accuracy(
     sampler: Sampler,
     classes: Sequence[int],
     config: NonTerminalConfig,
+    reading: Reading = EVERYWHERE,
 ) -> jax.Array:
     """Train both probes on the hidden states of one model and judge them; accuracies `(2, D)` in
     the order of `PROBES`.
@@ -155,15 +231,16 @@ def probe_accuracy(
         sampler: draws the sentences; every epoch sees the same ones.
         classes: symbols of every level, `(D,)`.
         config: how long and how.
+        reading: at which tokens, and from which.
     """
-    examples = _Examples(hidden, sampler, classes, config.batch_size)
+    examples = _Examples(hidden, sampler, classes, config.batch_size, reading)
     params = _trained(examples, seed_key(config.seed, "nonterminal-train"), config)
     eval_key = seed_key(config.seed, "nonterminal-eval")
-    right_Nx2xD, words_N = jax.lax.map(
+    right_Nx2xD, targets_NxD = jax.lax.map(
         lambda i: examples.num_right(params, *examples.batch(eval_key, i)),
         jnp.arange(config.num_eval // config.batch_size),
     )
-    return jnp.sum(right_Nx2xD, axis=0) / jnp.sum(words_N, axis=0)
+    return jnp.sum(right_Nx2xD, axis=0) / jnp.sum(targets_NxD, axis=0)[None]
 
 
 @dataclass(frozen=True)
@@ -174,40 +251,45 @@ class _Examples:
     sampler: Sampler
     classes: Sequence[int]
     batch_size: int
+    reading: Reading
 
     def batch(self, key: jax.Array, i: jax.Array) -> tuple[Sentences, jax.Array]:
         """The i-th batch of a key's stream, with its hidden states `(B, T, M)`."""
-        sentences = self.sampler.sample(key, self.batch_size, i * self.batch_size)
+        sentences = self.reading.cut(self.sampler.sample(key, self.batch_size, i * self.batch_size))
         return sentences, self.hidden(sentences.tokens_BxT)
 
     def loss(self, params: Params, sentences: Sentences, hidden_BxTxM: jax.Array) -> jax.Array:
-        """Cross-entropy, nats: the mean over the words, summed over probes and levels."""
-        is_word_BxT = (sentences.ancestors_BxTxD[..., 0] >= 0).astype(jnp.float32)
+        """Cross-entropy, nats: the mean over the targets, summed over probes and levels."""
         losses = []
-        for logits_BxTxC, symbol_BxT in self._predictions(params, sentences, hidden_BxTxM):
-            label_BxT = symbol_BxT.clip(0).astype(jnp.int32)
-            losses.append(masked_mean(label_cross_entropy(logits_BxTxC, label_BxT), is_word_BxT))
+        for logits_BxTxC, level in self._logits(params, sentences, hidden_BxTxM):
+            label_BxT = sentences.ancestors_BxTxD[..., level].clip(0).astype(jnp.int32)
+            is_target_BxT = self.reading.targets(sentences, level).astype(jnp.float32)
+            losses.append(masked_mean(label_cross_entropy(logits_BxTxC, label_BxT), is_target_BxT))
         return jnp.stack(losses).sum()
 
     def num_right(
         self, params: Params, sentences: Sentences, hidden_BxTxM: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """How many ancestors each probe tells at each level, `(2, D)`, and the number of words."""
-        is_word_BxT = sentences.ancestors_BxTxD[..., 0] >= 0
-        right = [
-            jnp.sum((jnp.argmax(logits_BxTxC, -1) == symbol_BxT) & is_word_BxT)
-            for logits_BxTxC, symbol_BxT in self._predictions(params, sentences, hidden_BxTxM)
+        """How many ancestors each probe tells at each level, `(2, D)`, and the number of targets,
+        `(D,)`."""
+        right = []
+        for logits_BxTxC, level in self._logits(params, sentences, hidden_BxTxM):
+            is_right_BxT = jnp.argmax(logits_BxTxC, -1) == sentences.ancestors_BxTxD[..., level]
+            right.append(jnp.sum(is_right_BxT & self.reading.targets(sentences, level)))
+        num_targets = [
+            jnp.sum(self.reading.targets(sentences, level)) for level in range(len(self.classes))
         ]
-        return jnp.stack(right).reshape(len(PROBES), -1), jnp.sum(is_word_BxT)
+        return jnp.stack(right).reshape(len(PROBES), -1), jnp.stack(num_targets)
 
-    def _predictions(
+    def _logits(
         self, params: Params, sentences: Sentences, hidden_BxTxM: jax.Array
-    ) -> Iterator[tuple[jax.Array, jax.Array]]:
-        """For each probe and each level the logits, and the true symbol (-1: no word)."""
-        sources_BxT = sentences.tokens_BxT != self.sampler.vocabulary.pad
-        for of_probe in both_logits(params, hidden_BxTxM, sources_BxT):
+    ) -> Iterator[tuple[jax.Array, int]]:
+        """For each probe and each level the logits, and the level."""
+        is_token_BxT = sentences.tokens_BxT != self.sampler.vocabulary.pad
+        sources_BxTxT = self.reading.sources(is_token_BxT)
+        for of_probe in both_logits(params, hidden_BxTxM, sources_BxTxT):
             for level, of_level in enumerate(split_levels(of_probe, self.classes)):
-                yield of_level, sentences.ancestors_BxTxD[..., level]
+                yield of_level, level
 
 
 def _trained(examples: _Examples, key: jax.Array, config: NonTerminalConfig) -> Params:
@@ -228,8 +310,8 @@ def _trained(examples: _Examples, key: jax.Array, config: NonTerminalConfig) -> 
     params = init_probes(
         seed_key(config.seed, "nonterminal-init"),
         config,
-        examples.sampler.longest + 2,
-        hidden_BxTxM.shape[-1],
+        hidden_BxTxM.shape[1],
+        hidden_BxTxM.shape[2],
         sum(examples.classes),
     )
     params = _varying_with(hidden_BxTxM, params)
@@ -271,21 +353,20 @@ def init_probes(
 
 
 def both_logits(
-    params: Params, hidden_BxTxM: jax.Array, sources_BxT: jax.Array
+    params: Params, hidden_BxTxM: jax.Array, sources_BxTxT: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Logits `(B, T, C)` of the linear and of the mixing probe.
 
     Args:
         params: as from `init_probes`.
         hidden_BxTxM: what both read.
-        sources_BxT: the positions over which the mixing probe averages.
+        sources_BxTxT: the positions over which the mixing probe averages for every target, one at
+            least; `(B, 1, T)` if they are the same for all.
     """
     linear, mixing = params["linear"], params["mixing"]
     linear_BxTxC = hidden_BxTxM @ linear["kernel_MxC"] + linear["bias_C"][None, None]
     scores_HxTxT = jnp.einsum("hkt,hks->hts", mixing["positions_HxKxT"], mixing["positions_HxKxT"])
-    weights_BxHxTxT = jax.nn.softmax(
-        scores_HxTxT[None], axis=-1, where=sources_BxT[:, None, None, :]
-    )
+    weights_BxHxTxT = jax.nn.softmax(scores_HxTxT[None], axis=-1, where=sources_BxTxT[:, None])
     mixed_BxHxTxM = jnp.einsum("bhts,bsm->bhtm", weights_BxHxTxT, hidden_BxTxM)
     mixing_BxTxC = jnp.einsum("bhtm,hmc->btc", mixed_BxHxTxM, mixing["kernel_HxMxC"])
     return linear_BxTxC, mixing_BxTxC + mixing["bias_C"][None, None]
@@ -296,51 +377,41 @@ def split_levels(logits_xC: jax.Array, classes: Sequence[int]) -> list[jax.Array
     return jnp.split(logits_xC, np.cumsum(classes)[:-1].tolist(), axis=-1)
 
 
-def _hidden(
-    model: TrainConfig | StudentConfig, sampler: Sampler, params: Params
-) -> Callable[[jax.Array], jax.Array]:
-    functional = functional_model(model, sampler)
-
-    def hidden(tokens_BxT: jax.Array) -> jax.Array:
-        inputs = TokenInputs(tokens_BxT, tokens_BxT != sampler.vocabulary.pad)
-        return functional.hidden(params, inputs, functional.num_layers - 1).astype(jnp.float32)
-
-    return hidden
-
-
-def _chance(sampler: Sampler, classes: Sequence[int], config: NonTerminalConfig) -> jax.Array:
-    """Share of the commonest symbol of every level in the evaluation sentences."""
-    ancestors_BxTxD = sampler.sample(
-        seed_key(config.seed, "nonterminal-eval"), config.num_eval
-    ).ancestors_BxTxD
-    num_words = jnp.sum(ancestors_BxTxD[..., 0] >= 0)
-    commonest = []
+def _chance(
+    sampler: Sampler, classes: Sequence[int], config: NonTerminalConfig, reading: Reading
+) -> jax.Array:
+    """Share of the commonest symbol of every level among the targets in the evaluation
+    sentences."""
+    key = seed_key(config.seed, "nonterminal-eval")
+    sentences = reading.cut(sampler.sample(key, config.num_eval))
+    chances = []
     for level, num_symbols in enumerate(classes):
-        # Padding, -1, is counted first and left out.
-        index = ancestors_BxTxD[..., level].ravel() + 1
-        commonest.append(jnp.bincount(index, length=num_symbols + 1)[1:].max())
-    return jnp.stack(commonest) / num_words
+        is_target_BxT = reading.targets(sentences, level)
+        # What is no target is counted first and left out.
+        index_BxT = jnp.where(is_target_BxT, sentences.ancestors_BxTxD[..., level] + 1, 0)
+        commonest = jnp.bincount(index_BxT.ravel(), length=num_symbols + 1)[1:].max()
+        chances.append(commonest / jnp.sum(is_target_BxT))
+    return jnp.stack(chances)
 
 
 def _rows(
-    run: RunDirectory,
-    model: TrainConfig | StudentConfig,
-    step: int,
-    accuracy_Lx2xD: np.ndarray,
-    chance_D: np.ndarray,
+    run: RunDirectory, step: int, accuracy_Lx2xD: np.ndarray, chance_D: np.ndarray, first_level: int
 ) -> pd.DataFrame:
+    batch_size = run.record["config"]["training"]["batch_size"]
     rows = []
     for lane, (seed, rate) in enumerate(
         zip(run.manifest["seeds"], run.manifest["learning_rates"], strict=True)
     ):
         where = {
             "step": step,
-            "examples": step * model.training.batch_size,
+            "examples": step * batch_size,
             "seed": seed,
             "learning_rate": rate,
         }
         for name, accuracy_D in zip(PROBES, accuracy_Lx2xD[lane], strict=True):
-            for level, (accuracy, chance) in enumerate(zip(accuracy_D, chance_D, strict=True)):
+            for level, (accuracy, chance) in enumerate(
+                zip(accuracy_D, chance_D, strict=True), first_level
+            ):
                 rows.append(
                     where | {"probe": name, "level": level, "accuracy": accuracy, "chance": chance}
                 )

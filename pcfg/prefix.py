@@ -9,7 +9,9 @@ For the symbols A of a level, and for what is left of a rule whose first childre
     next[A, t]            = P(the tokens before t come first, then a node A begins)
     rest[C_1 ... C_q, t]  = P(the tokens before t come first, then the last q children of a node)
 
-What comes later is not seen and sums to 1. A rule hands these on from its node to its children:
+What comes later is not seen and sums to 1. Nor need all that comes before be seen: of a token that
+is not, only its place is known, and the inside values sum over what it may be. A rule hands these
+on from its node to its children:
 
     rest[C_1 ... C_q, t] += next[A, t] P(A -> C_1 ... C_q)
     rest[C_2 ... C_q, t] += sum_k rest[C_1 ... C_q, t - k] inside[C_1, t - k, k]
@@ -70,7 +72,17 @@ class NextToken:
     end_BxT: np.ndarray
     """P(the sentence is complete | tokens before t)."""
     log_prefix_BxT: np.ndarray
-    """ln P(a sentence begins with the tokens before t); -inf where all others are zero."""
+    """ln P(a sentence begins with the tokens before t, as far as they are seen); -inf where all
+    others are zero."""
+
+    def answers(self, level: int, with_end: bool) -> np.ndarray:
+        """P(token at t, or the end, and a node of this level ends there | tokens before t) of what
+        may be answered at the boundaries of a level, `(B, T, V)`, or `(B, T, V + 1)` with the
+        end: probabilities for the caller to normalise."""
+        token_BxTxV = self.token_BxTxDxV[:, :, level]
+        if not with_end:
+            return token_BxTxV
+        return np.concatenate([token_BxTxV, self.end_BxT[..., None]], axis=-1)
 
 
 class Expected(NamedTuple):
@@ -83,7 +95,11 @@ class Expected(NamedTuple):
 
 
 def next_token(
-    grammar: Grammar, tokens_BxT: np.ndarray, length_B: np.ndarray, part: int | None = None
+    grammar: Grammar,
+    tokens_BxT: np.ndarray,
+    length_B: np.ndarray,
+    part: int | None = None,
+    seen_BxT: np.ndarray | None = None,
 ) -> NextToken:
     """The exact distribution of what follows each beginning of each sentence, also of sentences
     that are cut off.
@@ -93,15 +109,19 @@ def next_token(
         tokens_BxT: sentences from their first terminal on; ignored beyond the length.
         length_B: number of terminals of every sentence.
         part: sentences computed at one time; by default as many as keep the memory bounded.
+        seen_BxT: which tokens are seen; any terminal may stand in the place of another, and what
+            is known of a beginning is what is seen of it, and its length. None: all.
 
     Raises:
         UserError: arrays narrower than the grammar's shortest sentence, a length beyond the array,
-            or a token that is no terminal.
+            or a token that is seen and no terminal.
     """
     num_sentences, num_positions = tokens_BxT.shape
     num_terminals = len(grammar.terminals)
     plan = make_plan(grammar, num_positions)
-    _check_tokens(grammar, tokens_BxT, length_B)
+    if seen_BxT is None:
+        seen_BxT = np.ones(tokens_BxT.shape, bool)
+    _check_tokens(grammar, tokens_BxT, length_B, seen_BxT)
     shape_BxT = num_sentences, num_positions + 1
     found = NextToken(
         np.zeros((*shape_BxT, grammar.depth + 1, num_terminals)),
@@ -110,8 +130,9 @@ def next_token(
     )
     with jax.enable_x64(True):
         for index in parts(num_sentences, part or part_size(plan)):
-            seen = tokens_BxT[index].astype(np.int32), length_B[index].astype(np.int32)
-            token_VxTxDxB, end_TxB, log_prefix_TxB = map(np.asarray, _compiled(plan, *seen))
+            tokens, length = tokens_BxT[index].astype(np.int32), length_B[index].astype(np.int32)
+            of_part = _compiled(plan, tokens, length, seen_BxT[index])
+            token_VxTxDxB, end_TxB, log_prefix_TxB = map(np.asarray, of_part)
             found.token_BxTxDxV[index] = token_VxTxDxB.transpose(3, 1, 2, 0)
             found.end_BxT[index] = end_TxB.T
             found.log_prefix_BxT[index] = log_prefix_TxB.T
@@ -156,13 +177,11 @@ def next_token_ceiling(
     # One more position and one more token: the end.
     scored_BxT = np.pad(ends_BxT, ((0, 0), (0, 1))) & (position_T < length_B[:, None])
     true_BxT = np.pad(tokens_BxT, ((0, 0), (0, 1)))
-    weight_BxTxV = found.token_BxTxDxV[:, :, level]
     if with_end:
         is_end_BxT = position_T == length_B[:, None]
         scored_BxT = scored_BxT | is_end_BxT
         true_BxT = np.where(is_end_BxT, num_terminals, true_BxT)
-        weight_BxTxV = np.concatenate([weight_BxTxV, found.end_BxT[..., None]], axis=-1)
-    weight_NxV, true_N = weight_BxTxV[scored_BxT], true_BxT[scored_BxT]
+    weight_NxV, true_N = found.answers(level, with_end)[scored_BxT], true_BxT[scored_BxT]
     if not len(true_N):
         raise UserError(f"no token is a boundary of level {level}: there is nothing to score")
     if not np.take_along_axis(weight_NxV, true_N[:, None], axis=1).all():
@@ -174,14 +193,17 @@ def next_token_ceiling(
     return scores(prediction_NxV, true_N, np.nonzero(scored_BxT)[0])
 
 
-def _check_tokens(grammar: Grammar, tokens_BxT: np.ndarray, length_B: np.ndarray) -> None:
+def _check_tokens(
+    grammar: Grammar, tokens_BxT: np.ndarray, length_B: np.ndarray, seen_BxT: np.ndarray
+) -> None:
     num_positions = tokens_BxT.shape[1]
     if np.any(length_B > num_positions):
         raise UserError(
             f"a sentence of {np.max(length_B)} tokens does not fit into an array of {num_positions}"
         )
     is_terminal_BxT = (tokens_BxT >= 0) & (tokens_BxT < len(grammar.terminals))
-    if np.any(~is_terminal_BxT & (np.arange(num_positions)[None] < length_B[:, None])):
+    within_BxT = np.arange(num_positions)[None] < length_B[:, None]
+    if np.any(~is_terminal_BxT & seen_BxT & within_BxT):
         raise UserError(
             f"sentences must consist of the tokens 0 to {len(grammar.terminals) - 1} of grammar"
             f" {grammar.name} alone, without BOS, EOS or MASK"
@@ -189,12 +211,13 @@ def _check_tokens(grammar: Grammar, tokens_BxT: np.ndarray, length_B: np.ndarray
 
 
 def _next_token(
-    plan: Plan, tokens_BxT: jax.Array, length_B: jax.Array
+    plan: Plan, tokens_BxT: jax.Array, length_B: jax.Array, seen_BxT: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The arrays of `NextToken`, as `(V, T, D, B)`, `(T, B)` and `(T, B)`."""
     within_TxB = jnp.arange(plan.num_positions)[:, None] < length_B[None]
     is_token_VxTxB = tokens_BxT.T[None] == jnp.arange(plan.num_terminals)[:, None, None]
-    bands = inside_bands(plan, (is_token_VxTxB & within_TxB[None]).astype(jnp.float64))
+    may_be_VxTxB = (is_token_VxTxB | ~seen_BxT.T[None]) & within_TxB[None]
+    bands = inside_bands(plan, may_be_VxTxB.astype(jnp.float64))
     (level, children), *lower = zip(reversed(plan.levels), reversed(bands), strict=True)
     suffixes = _suffixes(level, _start(plan, len(length_B)), children)
     end = _after_first(level.suffixes[0], ((),), suffixes[0], children)

@@ -1,6 +1,7 @@
 """`python -m pcfg.probe RUN`: M_robust and M_close of every checkpoint of a run, as a CSV file
 inside the run directory (`common.sequence.windows`)."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -9,8 +10,10 @@ from common.base.keys import seed_key
 from common.base.mesh import OLDER_EMITTERS, compiler_options
 from common.experiment.commands import probe_command
 from common.experiment.spec import Probe
+from common.nn.functional import Params
 from common.runs.probing import probed_run
-from common.sequence.windows import NAME, HeldOut, MaskedModel, ProbeConfig, probe_windows
+from common.sequence.ngram import Pairs, probe
+from common.sequence.windows import NAME, HeldOut, ProbeConfig, probe_windows, spacing_of
 from pcfg.config import config_of
 from pcfg.sampler import Sampler, make_sampler
 from pcfg.task import functional_model
@@ -27,8 +30,19 @@ def probe_run(path: Path, config: ProbeConfig) -> None:
     trained = config_of(run)
     sampler = make_sampler(trained.data.load())
     functional = functional_model(trained, sampler)
-    model = MaskedModel(functional, sampler.vocabulary.mask, trained.masking.hide_selected)
-    probe_windows(run, config, held_out(sampler, config), model)
+    config = replace(config, spacing=config.spacing or spacing_of(sampler.longest))
+
+    def distances(params: Params, pairs: Pairs) -> jax.Array:
+        return probe(
+            functional.apply,
+            params,
+            pairs,
+            config.sizes,
+            sampler.vocabulary.mask,
+            hide_masked=trained.masking.hide_selected,
+        )
+
+    probe_windows(run, config, held_out(sampler, config).pairs(config), distances)
 
 
 def held_out(sampler: Sampler, config: ProbeConfig) -> HeldOut:

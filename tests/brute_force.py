@@ -5,6 +5,7 @@ import itertools
 import math
 import random
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -106,6 +107,17 @@ def beginnings(grammar: Grammar) -> dict[tuple[int, ...], np.ndarray]:
             found[word[:t]][level, v] += p
         found[word][0, -1] += p
     return dict(found)
+
+
+def after(found: Mapping[tuple[int, ...], np.ndarray], known: Sequence[int | None]) -> np.ndarray:
+    """The sum of `beginnings` over those of this length that agree with what is known of each
+    token, None if nothing is; `(D, V + 1)`."""
+    total_DxV = np.zeros_like(found[()])
+    for beginning, joint_DxV in found.items():
+        if len(beginning) == len(known):
+            agrees = all(v in (None, token) for v, token in zip(known, beginning, strict=True))
+            total_DxV += joint_DxV * agrees
+    return total_DxV
 
 
 def posterior(words: Strings, evidence_TxV: np.ndarray, length: int) -> tuple[float, np.ndarray]:

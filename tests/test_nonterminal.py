@@ -89,7 +89,7 @@ def test_mixing_weights_are_normalised_over_sources() -> None:
     sources = jnp.arange(9)[None] < jnp.asarray([4, 7, 9])[:, None]
     same = jnp.broadcast_to(jax.random.normal(jax.random.key(1), (3, 1, 5)), (3, 9, 5))
     hidden = jnp.where(sources[..., None], same, jax.random.normal(jax.random.key(2), (3, 9, 5)))
-    mixed = both_logits(params, hidden, sources)[1]
+    mixed = both_logits(params, hidden, sources[:, None])[1]
     expected = jnp.einsum("btm,hmc->btc", same, params["mixing"]["kernel_HxMxC"])
     np.testing.assert_allclose(mixed, expected, rtol=1e-4, atol=1e-6)
 

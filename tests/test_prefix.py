@@ -36,14 +36,27 @@ def as_arrays(
     return tokens_BxT, np.asarray([len(word) for word in words])
 
 
-def check(grammar: Grammar, words: list[tuple[int, ...]], found: NextToken) -> None:
-    """Compare what follows all beginnings of these words with an enumeration."""
+def check(
+    grammar: Grammar,
+    words: list[tuple[int, ...]],
+    found: NextToken,
+    seen_BxT: np.ndarray | None = None,
+) -> None:
+    """Compare what follows all beginnings of these words, or what is seen of them, with an
+    enumeration."""
     beginnings = brute_force.beginnings(grammar)
     impossible = np.zeros((grammar.depth + 1, len(grammar.terminals) + 1))
     for b, word in enumerate(words):
         for t in range(found.end_BxT.shape[1]):
-            known = word[:t] if t <= len(word) else None
-            joint_DxV = beginnings.get(known, impossible) if known is not None else impossible
+            joint_DxV = impossible
+            if t <= len(word) and seen_BxT is None:
+                joint_DxV = beginnings.get(word[:t], impossible)
+            elif t <= len(word):
+                known = [
+                    v if is_seen else None
+                    for v, is_seen in zip(word[:t], seen_BxT[b, :t], strict=True)
+                ]
+                joint_DxV = brute_force.after(beginnings, known)
             total = joint_DxV.sum()
             expected_DxV = np.cumsum(joint_DxV, axis=0) / (total or 1)
             np.testing.assert_allclose(
@@ -79,6 +92,21 @@ def test_what_the_grammar_does_not_have(grammar: Grammar) -> None:
     )
 
 
+@grammars
+def test_beginnings_of_which_tokens_are_not_seen(grammar: Grammar) -> None:
+    """Of these only the places are known; whatever stands in the array there is ignored."""
+    rng = np.random.default_rng(0)
+    words = rng.permutation(np.asarray(list(brute_force.strings(grammar)), object))[:PART].tolist()
+    tokens_BxT, length_B = as_arrays(grammar, words, beyond=-1)
+    seen_BxT = rng.random(tokens_BxT.shape) < rng.random((len(words), 1))
+    found = next_token(grammar, np.where(seen_BxT, tokens_BxT, -7), length_B, PART, seen_BxT)
+    check(grammar, words, found, seen_BxT)
+    # Where nothing is seen, what follows depends on the position alone.
+    seen_BxT[:] = False
+    found = next_token(grammar, tokens_BxT, length_B, PART, seen_BxT)
+    check(grammar, words, found, seen_BxT)
+
+
 def log_sentence(found: NextToken, tokens_BxT: np.ndarray, length_B: np.ndarray) -> np.ndarray:
     """The sum of ln P(next | tokens before) over a sentence and its end."""
     next_BxTxV = found.token_BxTxDxV[:, :-1, -1]
@@ -96,6 +124,8 @@ def test_random_grammars(text: str) -> None:
     tokens_BxT, length_B = as_arrays(grammar, words)
     found = next_token(grammar, tokens_BxT, length_B)
     check(grammar, words, found)
+    seen_BxT = np.random.default_rng(0).random(tokens_BxT.shape) < 0.5
+    check(grammar, words, next_token(grammar, tokens_BxT, length_B, None, seen_BxT), seen_BxT)
     evidence_BxTxV = plain_log_evidence(tokens_BxT, len(grammar.terminals))
     log_z_B, _ = leave_one_out(grammar, evidence_BxTxV, length_B)
     np.testing.assert_allclose(log_sentence(found, tokens_BxT, length_B), log_z_B, atol=1e-12)

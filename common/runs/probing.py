@@ -107,8 +107,10 @@ def probed_run(path: Path, experiment: str) -> RunDirectory:
         UserError: it is missing, unfinished, or of another experiment.
     """
     run = RunDirectory(path)
-    if run.record["experiment"] != experiment:
-        raise UserError(f"{path} is a run of {run.record['experiment']}, not of {experiment}")
+    if (found := run.record["experiment"]) != experiment:
+        raise UserError(
+            f"{path} is a run of {found}, not of {experiment}; probe it by a command of {found}"
+        )
     return finished_run(path)
 
 

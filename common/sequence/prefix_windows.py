@@ -10,13 +10,72 @@ whole prefix. Both are the causal counterparts of M_close and M_robust (`common.
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from common.base.errors import UserError
 from common.nn.blocks import TokenInputs
 from common.nn.functional import Params
 from common.sequence.ngram import total_variation
+
+
+class Prefixes(NamedTuple):
+    """Prefixes of sentences, P of them, each of at least as many tokens as the largest n."""
+
+    tokens_PxT: jax.Array
+    """The whole sentence, BOS first: no causal model sees what comes after the prefix."""
+    position_P: jax.Array
+    """Of the prefix's last token."""
+    sentence_P: np.ndarray
+    """Number of the sentence, for a bootstrap over sentences."""
+
+
+def prefixes_of(
+    tokens_BxT: jax.Array,
+    asked_BxT: jax.Array,
+    sizes: Sequence[int],
+    spacing: int,
+    *,
+    by_position: bool,
+) -> Prefixes:
+    """Prefixes behind which a model is asked for the next token, and in which all windows fit.
+
+    Args:
+        tokens_BxT: sentences, BOS first.
+        asked_BxT: which of the tokens are predicted.
+        sizes: every n.
+        spacing: of prefixes in a sentence, which are those that end at a multiple of it, or
+            without `by_position` every so many of those there are, from the shortest on.
+        by_position: whether `spacing` counts tokens.
+
+    Raises:
+        UserError: there are no such prefixes.
+    """
+    asked = np.asarray(asked_BxT)
+    largest = max(sizes)
+    # Behind a prefix that ends at a position comes the token at the next.
+    fits_BxT = np.pad(asked[:, 1:], ((0, 0), (0, 1)))
+    fits_BxT[:, :largest] = False
+    if not fits_BxT.any():
+        raise UserError(
+            f"a window of {largest} tokens fits before no predicted token of any of the"
+            f" {len(asked)} sentences; give smaller --sizes"
+        )
+    if by_position:
+        fits_BxT &= np.arange(asked.shape[1])[None] % spacing == 0
+    else:
+        fits_BxT &= np.cumsum(fits_BxT, axis=1) % spacing == 1 % spacing
+    sentence_P, position_P = np.nonzero(fits_BxT)
+    if not len(sentence_P):
+        raise UserError(
+            f"every {spacing} tokens no prefix of any sentence has the {largest} tokens of the"
+            " largest window and a predicted token behind it; give a smaller --spacing, or smaller"
+            " --sizes"
+        )
+    return Prefixes(jnp.asarray(tokens_BxT)[sentence_P], jnp.asarray(position_P), sentence_P)
 
 
 def left_for_robust(position_P: jax.Array, length: int, n: int) -> jax.Array:

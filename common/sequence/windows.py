@@ -1,14 +1,16 @@
-"""The probe of a masked model's windows: M_robust and M_close (`common.sequence.ngram`) of every
-checkpoint of a run, as a CSV file inside the run directory.
+"""The probe of what models take from the n tokens around a position, or before it: two distances
+(`KINDS`) of every checkpoint of a run, as a CSV file inside the run directory. Those of masked
+models are M_robust and M_close (`common.sequence.ngram`); causal ones have others of these names
+(`common.sequence.prefix_windows`).
 
 An experiment says which held-out sentences its models are asked about, and what they are; the rest
 is the same for all tokens.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol, TypeVar
 
 import jax
 import numpy as np
@@ -21,12 +23,12 @@ from common.base.mesh import over_lanes
 from common.base.parts import in_parts
 from common.base.reading import read_table
 from common.judge.stats import quantiles_by_cluster
-from common.nn.functional import Functional, Params
+from common.nn.functional import Params
 from common.runs.directory import RunDirectory
 from common.runs.files import write_text
 from common.runs.probing import FOLDER, chosen_steps, opened_probe
 from common.runs.trajectory import Trajectory
-from common.sequence.ngram import Pairs, pairs_of, probe
+from common.sequence.ngram import Pairs, pairs_of
 
 NAME = "ngram"
 TABLE = f"{NAME}.csv"
@@ -101,19 +103,24 @@ class HeldOut:
         return pairs_of(self.tokens_BxT, self.words_BxT, self.pad_id, positions, config.sizes)
 
 
-@dataclass(frozen=True)
-class MaskedModel:
-    """A model that predicts masked tokens."""
+class OfSentences(Protocol):
+    """Positions in sentences, P of them: a named tuple of arrays, positions first."""
 
-    functional: Functional
-    """Its `apply` is asked as `common.sequence.ngram.probe` says."""
-    mask_id: int
-    hides_masked: bool
-    """Whether masked tokens are not attended to either (`MaskingConfig.hide_selected`)."""
+    @property
+    def sentence_P(self) -> np.ndarray:
+        """Number of the sentence, for a bootstrap over sentences: positions of one sentence are not
+        independent."""
+        ...
+
+
+PairsT = TypeVar("PairsT", bound=OfSentences)
 
 
 def probe_windows(
-    run: RunDirectory, config: ProbeConfig, held_out: HeldOut, model: MaskedModel
+    run: RunDirectory,
+    config: ProbeConfig,
+    pairs: PairsT,
+    distances: Callable[[Params, PairsT], jax.Array],
 ) -> None:
     """Write `probes/ngram.csv` of a finished run; goes on where an interrupted probe stopped, and
     does nothing when all is there.
@@ -123,29 +130,31 @@ def probe_windows(
 
     Args:
         run: as `probed_run` returns it.
-        config: where and over what windows.
-        held_out: as many sentences as `config.num_sentences` says, of the seed `config.seed`.
-        model: that of the run.
+        config: what was asked for; nothing is left open.
+        pairs: positions in held-out sentences, the same for every model.
+        distances: parameters of one model and some of the pairs to the distances of every kind and
+            window, `(2, Z, P)` for the Z sizes.
 
     Raises:
-        UserError: the run is in use, or was probed with other settings; or no window fits.
+        UserError: the run is in use, or was probed with other settings.
     """
-    config = replace(config, spacing=config.spacing or spacing_of(held_out.longest))
-    pairs = held_out.pairs(config)
     with opened_probe(run, NAME, asdict(config)) as opened:
         if opened is None:
             return
-        measure = over_lanes(_measure(model, config.sizes), len(run.manifest["seeds"]))
-        trajectory = Trajectory(run)
-        steps = chosen_steps(trajectory.steps(), config.every)
-        chunks = in_parts(
-            (pairs.tokens_PxT, pairs.words_PxT, pairs.visible_PxT, pairs.position_P), _CHUNK
-        )
-        if (num_pairs := len(pairs.sentence_P)) < ENOUGH_PAIRS:
+        num_pairs = len(pairs.sentence_P)
+        if num_pairs < ENOUGH_PAIRS:
             print(
                 f"{run.path}: {num_pairs:,} pairs of sentence and position only; for fine medians"
                 f" take {ENOUGH_PAIRS:,}, by --num-sentences or --spacing"
             )
+        trajectory = Trajectory(run)
+        steps = chosen_steps(trajectory.steps(), config.every)
+        chunks = in_parts(pairs, _CHUNK)
+
+        def of_lane(params: Params, chunks: PairsT) -> jax.Array:
+            return jax.lax.map(lambda chunk: distances(params, chunk), chunks)
+
+        measure = over_lanes(of_lane, len(run.manifest["seeds"]))
 
         def compute(group: Sequence[int]) -> dict[str, np.ndarray]:
             # N chunks of P pairs each, then P pairs in all; Z windows.
@@ -156,7 +165,7 @@ def probe_windows(
             return {"values_Lx2xNxP": values_Lx2xZxP[..., :num_pairs]}
 
         tables = [
-            _rows(run, step, config, pairs, part["values_Lx2xNxP"])
+            _rows(run, step, config, pairs.sentence_P, part["values_Lx2xNxP"])
             for step, part in zip(steps, opened.over(steps, compute), strict=True)
         ]
         write_text(
@@ -189,27 +198,12 @@ def describe(values_P: np.ndarray, sentence_P: np.ndarray, seed: int) -> dict[st
     } | quantiles
 
 
-def _measure(model: MaskedModel, sizes: Sequence[int]) -> Callable[..., jax.Array]:
-    def of_lane(params: Params, chunks: tuple[jax.Array, ...]) -> jax.Array:
-        def of_chunk(chunk: tuple[jax.Array, ...]) -> jax.Array:
-            tokens_PxT, words_PxT, visible_PxT, position_P = chunk
-            pairs = Pairs(tokens_PxT, words_PxT, visible_PxT, position_P, np.zeros(0))
-            return probe(
-                model.functional.apply,
-                params,
-                pairs,
-                sizes,
-                model.mask_id,
-                hide_masked=model.hides_masked,
-            )
-
-        return jax.lax.map(of_chunk, chunks)
-
-    return of_lane
-
-
 def _rows(
-    run: RunDirectory, step: int, config: ProbeConfig, pairs: Pairs, values_Lx2xZxP: np.ndarray
+    run: RunDirectory,
+    step: int,
+    config: ProbeConfig,
+    sentence_P: np.ndarray,
+    values_Lx2xZxP: np.ndarray,
 ) -> pd.DataFrame:
     batch_size = run.record["config"]["training"]["batch_size"]
     rows: list[dict[str, Any]] = []
@@ -225,8 +219,6 @@ def _rows(
         for kind, values_ZxP in zip(KINDS, values_Lx2xZxP[lane], strict=True):
             for n, values_P in zip(config.sizes, values_ZxP, strict=True):
                 rows.append(
-                    where
-                    | {"kind": kind, "n": n}
-                    | describe(values_P, pairs.sentence_P, config.seed)
+                    where | {"kind": kind, "n": n} | describe(values_P, sentence_P, config.seed)
                 )
     return pd.DataFrame(rows)

@@ -75,17 +75,22 @@ def supervised(
         sentences: as they were drawn.
     """
     vocabulary, tokens_BxT = sampler.vocabulary, sentences.tokens_BxT
-    if depth == len(sampler.tables):
+    if is_every_token(depth, sampler):
         asked_BxT = vocabulary.is_terminal(tokens_BxT)
     else:
         asked_BxT = sentences.ends_BxTxD[:, :, depth]
     return asked_BxT | (tokens_BxT == vocabulary.eos) if config.predicts_end else asked_BxT
 
 
+def is_every_token(depth: int, sampler: Sampler) -> bool:
+    """Whether every token is one of the level, that of the terminals."""
+    return depth == len(sampler.tables)
+
+
 def num_asked(config: NextTokenConfig, depth: int, sampler: Sampler) -> int | None:
     """The most tokens that are supervised in a sentence; None if they are so many of them that
     logits at every position cost no more."""
-    if depth == len(sampler.tables):
+    if is_every_token(depth, sampler):
         return None
     most = sampler.tables[depth].width + (1 if config.predicts_end else 0)
     return most if most < FEW * sampler.longest else None
@@ -100,7 +105,7 @@ def sample(
     Inputs are `(B, T)`, with T the length of the longest sentence, or one more with EOS. Labels and
     mask are so as well, or `(B, P)` where few tokens are predicted (`num_asked`).
     """
-    sentences = sampler.sample(purpose_key(key, "sentences"), num_sentences)
+    sentences = _sentences(key, sampler, num_sentences)
     asked_BxT = supervised(config, depth, sampler, sentences)
     num_tokens = sampler.longest + (2 if config.predicts_end else 1)
     tokens_BxT, asked_BxT = sentences.tokens_BxT[:, :num_tokens], asked_BxT[:, :num_tokens]
@@ -112,8 +117,20 @@ def eval_batch(
 ) -> Batch:
     """The fixed evaluation set: the same for all runs on these data, from a stream that training
     never uses."""
-    key = seed_key(data.seed, "evaluation")
-    return sample(key, config, depth, sampler, num_sentences)
+    return sample(_eval_key(data), config, depth, sampler, num_sentences)
+
+
+def eval_sentences(data: PCFGData, sampler: Sampler, num_sentences: int) -> Sentences:
+    """The first sentences of the evaluation set, with their derivations."""
+    return _sentences(_eval_key(data), sampler, num_sentences)
+
+
+def _eval_key(data: PCFGData) -> jax.Array:
+    return seed_key(data.seed, "evaluation")
+
+
+def _sentences(key: jax.Array, sampler: Sampler, num_sentences: int) -> Sentences:
+    return sampler.sample(purpose_key(key, "sentences"), num_sentences)
 
 
 def expected_symbols(grammar: Grammar) -> tuple[float, ...]:

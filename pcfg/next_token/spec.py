@@ -3,7 +3,7 @@ PCFG_autoregressive) as an experiment."""
 
 from common.experiment.spec import ExperimentSpec, Part
 from pcfg.data import identity
-from pcfg.next_token import plan, task, verdicts
+from pcfg.next_token import ceiling, nonterminal, plan, probe, task, verdicts
 from pcfg.next_token.config import TUNED_BY, StudentConfig, TrainConfig
 from pcfg.next_token.presets import PRESETS
 from pcfg.next_token.published import NextTokenFlags
@@ -19,6 +19,7 @@ SPEC = ExperimentSpec(
     check_teacher=task.check_teacher,
     claims=verdicts.CLAIMS,
     paper=Part("claims.json", plan.plan_paper, verdicts.judge),
+    probes=(probe.PROBE, ceiling.PROBE, nonterminal.PROBE),
     identity=lambda config: {"grammar": identity(config.data.load())},
     tuned_by=TUNED_BY,
     tells_speed=True,

@@ -108,7 +108,10 @@ def probed_run(path: Path, experiment: str) -> RunDirectory:
     """
     run = RunDirectory(path)
     if run.record["experiment"] != experiment:
-        raise UserError(f"{path} is a run of {run.record['experiment']}, not of {experiment}")
+        raise UserError(
+            f"{path} is a run of {run.record['experiment']}, and this probe measures runs of"
+            f" {experiment}; give it one of `python -m {experiment}.train` or `.distill`"
+        )
     return finished_run(path)
 
 

@@ -144,13 +144,13 @@ def losses_of_ours(config: TrainConfig) -> tuple[np.ndarray, Params]:
 
 
 def losses_of_theirs(
-    config: TrainConfig, params: Params, batches: Sequence[Theirs], dtype: torch.dtype
+    config: TrainConfig, model: torch.nn.Module, batches: Sequence[Theirs]
 ) -> np.ndarray:
     """Of the same updates of Hugging Face's model, by the optimiser and the schedule that its
     trainer has; the schedule begins with an update at rate zero, which ours leaves out."""
     (rate,), clip_norm = config.optim.learning_rate, config.optim.clip_norm
     assert clip_norm is not None
-    model = gpt2(params, config.model).to(dtype).train()
+    model.train()
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=rate, betas=config.optim.betas, eps=1e-8, weight_decay=0.0
     )
@@ -184,8 +184,8 @@ def test_losses_of_a_run_are_those_of_hugging_face(what: str) -> None:
         theirs_of(config, jax.random.fold_in(key, step), training.batch_size)
         for step in range(STEPS)
     ]
-    theirs = losses_of_theirs(config, params, batches, torch.float32)
-    exact = losses_of_theirs(config, params, batches, torch.float64)
+    theirs = losses_of_theirs(config, gpt2(params, config.model), batches)
+    exact = losses_of_theirs(config, gpt2(params, config.model).double(), batches)
     assert ours[0] - ours[-1] > 0.2
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
     np.testing.assert_allclose(ours, exact, rtol=0, atol=1e-5)

@@ -1,5 +1,7 @@
 """Hugging Face's models with our weights, for tests."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from transformers import GPT2Config as TheirConfig
@@ -11,9 +13,13 @@ from common.nn.torch_names import to_torch
 
 
 def gpt2(params: Params, config: GPT2Config) -> GPT2LMHeadModel:
-    """GPT-2 with our weights, without dropout; vocabulary and positions are read off the
-    weights."""
+    """GPT-2 with our weights, without dropout."""
     tensors = {name: torch.from_numpy(np.array(leaf)) for name, leaf in to_torch(params).items()}
+    return gpt2_of(tensors, config)
+
+
+def gpt2_of(tensors: Mapping[str, torch.Tensor], config: GPT2Config) -> GPT2LMHeadModel:
+    """The same of weights under its own names, off which vocabulary and positions are read."""
     theirs = TheirConfig(
         vocab_size=tensors["transformer.wte.weight"].shape[0],
         n_positions=tensors["transformer.wpe.weight"].shape[0],

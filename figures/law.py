@@ -253,7 +253,7 @@ def table(values: dict[str, Any], preset: str) -> str:
         measured = "; ".join(f"{item['name']} {item['text']}" for item in claim["measured"])
         rows.append(
             f"| {claim['claim']}: {claim['title']} | `{COMMAND} {preset}` | [law](law.png) |"
-            f" {outcome_in_table(claim['holds'])}: {measured} |"
+            f" {outcome_in_table(claim)}: {measured} |"
         )
     return "\n".join(rows) + "\n"
 

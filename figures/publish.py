@@ -95,11 +95,11 @@ def provenance(home: Path) -> dict[str, Any]:
 
 def seeds(home: Path) -> dict[str, list[int]]:
     """The seeds of all runs by stage, `train` (teachers) and `distill` (students, on labels too),
-    and those of the sweeps, `tune`."""
+    and those on which rates and first checkpoints are chosen, `tune`."""
     found: dict[str, set[int]] = {}
     for name in loaders.runs_of(home):
         run = RunDirectory(home / name)
-        stage = "tune" if name.startswith("tune/") else run.record["stage"]
+        stage = "tune" if name.startswith(("tune/", "choose/")) else run.record["stage"]
         found.setdefault(stage, set()).update(run.manifest["seeds"])
     return {stage: sorted(of_stage) for stage, of_stage in found.items()}
 
@@ -126,7 +126,7 @@ def claims_table(folder: Path, experiment: str, preset: str) -> str:
         command = f"`python -m {experiment}.experiment --preset {preset}{beyond}`"
         rows.append(
             f"| {name}: {claim['title']} | {command} | {_link(folder, page.figure_of[name])} |"
-            f" {outcome_in_table(claim['holds'])}: {measured} |"
+            f" {outcome_in_table(claim)}: {measured} |"
         )
     return "\n".join(rows) + "\n"
 

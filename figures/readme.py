@@ -96,7 +96,7 @@ def claims_of(root: Path, experiment: str, preset: str) -> dict[str, dict[str, A
 
 def outcome_and_headline(claim: Mapping[str, Any], link: str) -> str:
     """A cell of the table of claims."""
-    return f"[{outcome_in_table(claim['holds'])}]({link}), {headline(claim)}"
+    return f"[{outcome_in_table(claim)}]({link}), {headline(claim)}"
 
 
 def headline(claim: Mapping[str, Any]) -> str:

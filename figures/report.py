@@ -12,7 +12,7 @@ import jinja2
 import pandas as pd
 
 from common.base.size import size_of
-from common.judge.verdict import outcome
+from common.judge.verdict import outcome_of
 from common.runs.directory import RunDirectory
 from common.runs.files import copy_file, write_text
 from figures import loaders, tables
@@ -97,7 +97,7 @@ def write(
     )
     page = environment.get_template("report.html.jinja").render(
         subject=subject,
-        outcome=outcome,
+        outcome_of=outcome_of,
         claims=[
             *loaders.claims(home),
             *(claim for addition in additions for claim in addition.claims),
@@ -161,7 +161,7 @@ def copy_data(
     curves = [
         loaders.metrics(home / run).assign(run=run)
         for run in loaders.runs_of(home)
-        if not run.startswith("tune/")
+        if not run.startswith(("tune/", "choose/"))
     ]
     keep(tables.CURVES, "accuracy and loss of every seed at every evaluation", pd.concat(curves))
     return links

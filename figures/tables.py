@@ -23,7 +23,8 @@ def curves(home: Path) -> pd.DataFrame:
 
     The many students of a sweep are left out; `first_checkpoints.csv` has their results.
     """
-    shown = [run for run in loaders.runs_of(home) if not run.startswith(("tune/", "first/"))]
+    swept = ("tune/", "choose/", "first/")
+    shown = [run for run in loaders.runs_of(home) if not run.startswith(swept)]
     return pd.concat([curve(home, run) for run in shown])
 
 

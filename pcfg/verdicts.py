@@ -8,23 +8,20 @@ of derivations. Reads metrics and probe tables; loads no model.
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-
-from common.base.reading import read_object
 from common.experiment.spec import Judgement
 from common.judge.stats import median_over_seeds, paired_difference
 from common.judge.transition import NoTransition, Transition
 from common.judge.verdict import Claim, Measurement, Verdict
-from common.runs.directory import RunDirectory, finished_run
-from common.runs.probing import FOLDER
+from common.runs.directory import finished_run
 from common.runs.transitions import transitions
 from common.sequence import student_claims, teacher_claims
 from common.sequence.student_claims import BASELINES, Evidence, label, means_note, positive
 from common.sequence.students import STRATEGIES, TEACHER, student
-from pcfg import ceiling, nonterminal
+from pcfg import ceiling
+from pcfg.plateaus import above, best_losses
 from pcfg.presets import Experiment
+from pcfg.structure import STRUCTURE, structure_table
 
-STRUCTURE = "student_nonterminals.csv"
 CLAIMS = {
     **teacher_claims.CLAIMS,
     **student_claims.CLAIMS,
@@ -62,37 +59,13 @@ def above_plateaus(home: Path, phases: Sequence[Transition | NoTransition]) -> l
     positions, as far as these were computed."""
     measurements = []
     for plateaus, kind in zip(ceiling.PLATEAUS, ("", " with positions"), strict=True):
-        if above := above_bigrams(home, phases, plateaus):
+        losses = best_losses(home, plateaus)
+        if 2 in losses and (gaps := above(home, phases, losses[2])):
             name = (
                 f"loss at the end of the plateau, less the best 2-gram model's{kind} (not judged)"
             )
-            measurements.append(Measurement(name, median_over_seeds(above)))
+            measurements.append(Measurement(name, median_over_seeds(gaps)))
     return measurements
-
-
-def above_bigrams(
-    home: Path, phases: Sequence[Transition | NoTransition], plateaus: str
-) -> list[float]:
-    """How far each teacher's loss at the end of its plateau lies above the least that a model can
-    reach that sees two tokens, nats.
-
-    The one is of a sample of sentences, the other of all; empty if the least was not computed.
-    `plateaus` is one of `pcfg.ceiling.PLATEAUS`.
-    """
-    of_size = read_object(
-        home / TEACHER / FOLDER / f"{ceiling.NAME}.json",
-        (plateaus,),
-        "`python -m pcfg.ceiling`",
-    )[plateaus]
-    if "2" not in of_size:
-        return []
-    least = of_size["2"]["cross_entropy"]
-    loss_of = {row["step"]: row["eval_loss"] for row in RunDirectory(home / TEACHER).metrics()}
-    return [
-        loss_of[phase.start][lane] - least
-        for lane, phase in enumerate(phases)
-        if isinstance(phase, Transition)
-    ]
 
 
 def structure_claim(evidence: Evidence) -> Verdict:
@@ -140,13 +113,3 @@ def structure_claim(evidence: Evidence) -> Verdict:
         measurements,
         (means_note(linear), f"by the mixing probe, {means_note(mixing)}"),
     )
-
-
-def structure_table(evidence: Evidence) -> pd.DataFrame:
-    """The probes of all students' non-terminals, untrained and trained, as `python -m
-    pcfg.nonterminal` writes them, and the strategy."""
-    tables = [
-        nonterminal.read_accuracy(evidence.home / student(strategy)).assign(strategy=strategy)
-        for strategy in STRATEGIES
-    ]
-    return pd.concat(tables, ignore_index=True)

@@ -305,7 +305,7 @@ def test_headlines_are_the_numbers_of_the_claims() -> None:
         for claim in judged(experiment, preset):
             first = loaders.judged(claim)[0]
             link = f"results/{experiment}/{preset}/{publish.TABLE}"
-            verdict = outcome_in_table(claim["holds"])
+            verdict = outcome_in_table(claim)
             (said,) = re.findall(
                 rf"^\| {claim['claim']}: .*\[{re.escape(verdict)}\]\({link}\), "
                 rf"{re.escape(first['name'])}: (\S+)",

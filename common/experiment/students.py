@@ -17,14 +17,13 @@ from common.experiment.plan import Planner
 from common.runs.tuning import SweepConfig
 from common.sequence.students import (
     TEACHER,
+    TUNED_TEACHER,
     BudgetConfig,
     StudentRuns,
     first_run,
     further_students,
     student,
 )
-
-TUNED_TEACHER = "tune/teacher"
 
 
 def plan_teacher(planner: Planner, runs: StudentRuns) -> None:

@@ -230,6 +230,35 @@ def paired_difference(a: Sequence[float], b: Sequence[float]) -> Estimate:
     return Estimate(mean, mean - margin, mean + margin, count)
 
 
+def paired_p_value(a: Sequence[float], b: Sequence[float]) -> float:
+    """Two-sided p value of Student's paired test, that of `paired_difference`; 1 for fewer than two
+    pairs and for pairs of equal values, which tell nothing.
+
+    Raises:
+        ValueError: the sequences differ in length.
+    """
+    estimate = paired_difference(a, b)
+    if math.isnan(estimate.low) or estimate.value == estimate.low == 0:
+        return 1.0
+    difference_S = np.asarray(b, np.float64) - np.asarray(a, np.float64)
+    count, deviation = len(difference_S), float(difference_S.std(ddof=1))
+    if deviation == 0:
+        return 0.0
+    statistic = abs(estimate.value) / (deviation / math.sqrt(count))
+    return min(1.0, 2 * float(scipy.special.stdtr(count - 1, -statistic)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p values adjusted for being as many as they are, in the order given: all comparisons whose
+    adjusted value lies below alpha are true with probability 1 - alpha at least (Holm 1979)."""
+    adjusted, largest = [1.0] * len(p_values), 0.0
+    by_size = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    for rank, i in enumerate(by_size):
+        largest = max(largest, (len(p_values) - rank) * p_values[i])
+        adjusted[i] = min(1.0, largest)
+    return adjusted
+
+
 def fit_power_law(
     sizes_Z: Sequence[float], times_ZxS: Sequence[Sequence[float]], seed: int = 0
 ) -> PowerLaw:

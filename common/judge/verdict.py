@@ -9,6 +9,9 @@ from rich.table import Table
 
 from common.judge.stats import INTERVALS, Estimate
 
+UNDECIDED = "undecided"
+"""Entry of a claim of `claims.json` that is judged and undecided; others have none."""
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -25,10 +28,12 @@ class Verdict:
 
     claim: str
     holds: bool | None
-    """None: the runs allow no judgement. Their rates were chosen by no sweep, or a compared number
-    lies beyond the budget."""
+    """None: the runs allow no judgement (their rates were chosen by no sweep, or a compared number
+    lies beyond the budget), or they were judged and are `undecided`."""
     measurements: tuple[Measurement, ...]
     notes: tuple[str, ...] = ()
+    undecided: bool = False
+    """Whether the criterion, applied to these runs, leaves open whether the claim holds."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,19 @@ def every(parts: Iterable[bool | None]) -> bool | None:
     return None if None in found else True
 
 
+def most(parts: Sequence[bool | None], share: float) -> bool | None:
+    """Whether a criterion holds for at least this share of the seeds; None if that depends on those
+    for which it is undecided.
+
+    Args:
+        parts: whether it holds, one for each seed.
+        share: in [0, 1].
+    """
+    if parts.count(True) >= share * len(parts):
+        return True
+    return False if len(parts) - parts.count(False) < share * len(parts) else None
+
+
 def describe(estimate: Estimate, unit: str = "") -> str:
     """A number as text: with its interval, if it has one, its unit, and the number of seeds."""
     if estimate.num_seeds == 0:
@@ -68,16 +86,21 @@ def describe(estimate: Estimate, unit: str = "") -> str:
     return " ".join([*words, seeds])
 
 
-def outcome(holds: bool | None) -> str:
-    """A verdict in words."""
+def outcome(holds: bool | None, undecided: bool) -> str:
+    """A verdict in words; the arguments are two fields of `Verdict`."""
     if holds is None:
-        return "not judged"
+        return "undecided" if undecided else "not judged"
     return "holds" if holds else "does not hold"
 
 
-def outcome_in_table(holds: bool | None) -> str:
-    """A verdict in Markdown; one that fails is bold."""
-    return f"**{outcome(holds)}**" if holds is False else outcome(holds)
+def outcome_of(claim: Mapping[str, Any]) -> str:
+    """The verdict on a claim of `claims.json` in words."""
+    return outcome(claim["holds"], UNDECIDED in claim)
+
+
+def outcome_in_table(claim: Mapping[str, Any]) -> str:
+    """The same in Markdown; one that fails is bold."""
+    return f"**{outcome_of(claim)}**" if claim["holds"] is False else outcome_of(claim)
 
 
 def verdict_table(verdicts: Sequence[Verdict], claims: Mapping[str, Claim]) -> Table:
@@ -87,10 +110,8 @@ def verdict_table(verdicts: Sequence[Verdict], claims: Mapping[str, Claim]) -> T
         measured = "\n".join(
             f"{m.name}: {describe(m.estimate, m.unit)}" for m in verdict.measurements
         )
-        claim = claims[verdict.claim]
-        table.add_row(
-            f"{verdict.claim}: {claim.title}", claim.criterion, measured, outcome(verdict.holds)
-        )
+        claim, said = claims[verdict.claim], outcome(verdict.holds, verdict.undecided)
+        table.add_row(f"{verdict.claim}: {claim.title}", claim.criterion, measured, said)
     return table
 
 
@@ -104,7 +125,10 @@ def plain(verdict: Verdict, claims: Mapping[str, Claim]) -> dict[str, Any]:
         measured.append(entry)
     claim = claims[verdict.claim]
     titles = {"claim": verdict.claim, "title": claim.title, "criterion": claim.criterion}
-    return titles | {"holds": verdict.holds, "measured": measured, "notes": list(verdict.notes)}
+    judged: dict[str, Any] = {"holds": verdict.holds}
+    if verdict.undecided:
+        judged[UNDECIDED] = True
+    return titles | judged | {"measured": measured, "notes": list(verdict.notes)}
 
 
 def _number(value: float) -> str:

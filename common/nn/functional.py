@@ -43,6 +43,16 @@ class Functional(NamedTuple):
     """Hidden layers: one of the MLP, the blocks of a Transformer."""
 
 
+def module_of(build: Callable[[nnx.Rngs], ModuleT]) -> Callable[[Params], ModuleT]:
+    """What makes a module of parameters.
+
+    Args:
+        build: makes it with untrained weights from the stream `params`.
+    """
+    graph = nnx.graphdef(nnx.eval_shape(lambda: build(nnx.Rngs(params=jax.random.key(0)))))
+    return lambda params: nnx.merge(graph, params)
+
+
 def functional(
     build: Callable[[nnx.Rngs], ModuleT],
     call: Callable[[ModuleT, Inputs, nnx.Rngs | None], jax.Array],
@@ -58,17 +68,15 @@ def functional(
         activations: a hidden layer of it, by number.
         num_layers: how many of those there are.
     """
-    graph = nnx.graphdef(nnx.eval_shape(lambda: build(nnx.Rngs(params=jax.random.key(0)))))
+    module = module_of(build)
 
     def init(key: jax.Array) -> Params:
         return nnx.to_pure_dict(nnx.state(build(nnx.Rngs(params=key))))
 
     def apply(params: Params, inputs: Inputs, key: jax.Array | None = None) -> jax.Array:
-        return call(
-            nnx.merge(graph, params), inputs, None if key is None else nnx.Rngs(dropout=key)
-        )
+        return call(module(params), inputs, None if key is None else nnx.Rngs(dropout=key))
 
     def hidden(params: Params, inputs: Inputs, layer: int) -> jax.Array:
-        return activations(nnx.merge(graph, params), inputs, layer)
+        return activations(module(params), inputs, layer)
 
     return Functional(init, apply, hidden, num_layers)

@@ -3,7 +3,7 @@ furthest within a budget, and which first checkpoint; judged from run files by c
 beforehand."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +15,9 @@ from common.judge.transition import NoTransition, Transition
 from common.judge.verdict import Claim, Measurement, Verdict
 from common.runs.directory import RunDirectory, finished_run
 from common.sequence.students import (
-    STRATEGIES,
     TEACHER,
     StudentRuns,
+    chosen_run,
     first_run,
     further_students,
     student,
@@ -25,6 +25,7 @@ from common.sequence.students import (
 
 FINAL = "final_accuracy.csv"
 FIRST = "first_checkpoints.csv"
+CHOICE = "chosen_first_checkpoint.csv"
 BASELINES = ("one-shot", "ce")
 """What progressive distillation is compared with."""
 CLAIMS = {
@@ -67,27 +68,21 @@ class Evidence:
     def verdict(
         self,
         claim: str,
-        holds: bool,
+        holds: bool | None,
         measurements: Sequence[Measurement],
         notes: Sequence[str] = (),
     ) -> Verdict:
-        """A verdict on students, who are judged only where each strategy has a rate of its own."""
-        judged = self.students.tuning is not None
-        return Verdict(
-            claim,
-            holds if judged else None,
-            tuple(measurements),
-            (
-                tuple(notes)
-                if judged
-                else ("measured, not judged: these rates were not chosen by a sweep", *notes)
-            ),
-        )
+        """A verdict on students, who are judged only where each strategy has a rate of its own;
+        where it is None there, the claim is undecided."""
+        if self.students.tuning is None:
+            why = "measured, not judged: these rates were not chosen by a sweep"
+            return Verdict(claim, None, tuple(measurements), (why, *notes))
+        return Verdict(claim, holds, tuple(measurements), tuple(notes), undecided=holds is None)
 
 
 def accuracy_claim(evidence: Evidence) -> Verdict:
     """B4: progressive brings the student further than one-shot and labels do."""
-    final = {strategy: evidence.accuracy(student(strategy)) for strategy in STRATEGIES}
+    final = final_accuracies(evidence)
     gains = {
         baseline: paired_difference(final[baseline], final["progressive"]) for baseline in BASELINES
     }
@@ -118,12 +113,8 @@ def accuracy_claim(evidence: Evidence) -> Verdict:
 def sweep_claim(evidence: Evidence) -> Verdict:
     """B5: the best first checkpoint lies in the drop."""
     table = first_table(evidence)
-    by_offset = {int(str(offset)): own for offset, own in table.groupby("offset")}
-    offsets = sorted(by_offset)
-    best = max(offsets, key=lambda offset: by_offset[offset].accuracy.mean())
-    inside = bool(by_offset[best].in_drop.mean() > 0.5)
-    final = {offset: own.accuracy.tolist() for offset, own in by_offset.items()}
-    ends = {"earliest": offsets[0], "latest": offsets[-1]}
+    best, inside = best_first(table), in_drops(table)
+    final, ends = by_first(table), ends_of(table)
     gains = {name: paired_difference(final[end], final[best]) for name, end in ends.items()}
     measurements = [
         Measurement(f"accuracy, best first checkpoint less the {name}", gain)
@@ -136,34 +127,95 @@ def sweep_claim(evidence: Evidence) -> Verdict:
                 paired_difference(final[end], final[0]),
             )
         )
-    means = means_note({f"{offset:+d}": final[offset] for offset in offsets})
-    notes = [
-        f"best: {best:+d} steps from C1, {'inside' if inside else 'outside'} the drop; {means}"
-    ]
-    notes += [
-        f"the {name} is step {by_offset[end].first_step.min()} to {by_offset[end].first_step.max()}"
-        for name, end in ends.items()
-    ]
-    if absent := sum(isinstance(phase, NoTransition) for phase in evidence.phases):
+    where = "inside" if inside[best] else "outside"
+    notes = [f"best: {best:+d} steps from C1, {where} the drop; {firsts_note(table)}"]
+    notes += first_steps_notes(table, evidence.phases)
+    return evidence.verdict(
+        "B5", inside[best] and all(map(positive, gains.values())), measurements, notes
+    )
+
+
+def by_first(table: pd.DataFrame) -> dict[int, list[float]]:
+    """The accuracies of every offset of `first_table`, in the order of the seeds."""
+    return {int(str(offset)): own.accuracy.tolist() for offset, own in table.groupby("offset")}
+
+
+def best_first(table: pd.DataFrame) -> int:
+    """The offset with the best mean accuracy; of equals the earliest."""
+    final = by_first(table)
+    return max(sorted(final), key=lambda offset: np.mean(final[offset]))
+
+
+def in_drops(table: pd.DataFrame) -> dict[int, bool]:
+    """Whether the first checkpoint of an offset lies in the drop of most teachers."""
+    share = table.groupby("offset").in_drop.mean()
+    return {int(str(offset)): bool(of_teachers > 0.5) for offset, of_teachers in share.items()}
+
+
+def ends_of(table: pd.DataFrame) -> dict[str, int]:
+    """The offsets of the earliest and of the latest first checkpoint."""
+    return {"earliest": int(table.offset.min()), "latest": int(table.offset.max())}
+
+
+def firsts_note(table: pd.DataFrame) -> str:
+    """The mean accuracy of every first checkpoint."""
+    return means_note({f"{offset:+d}": values for offset, values in by_first(table).items()})
+
+
+def first_steps_notes(
+    table: pd.DataFrame, phases: Sequence[Transition | NoTransition]
+) -> list[str]:
+    """At which steps the earliest and the latest first checkpoint lie, and how many of the teachers
+    have no drop."""
+    notes = []
+    for name, end in ends_of(table).items():
+        steps = table[table.offset == end].first_step
+        notes.append(f"the {name} is step {steps.min()} to {steps.max()}")
+    if absent := sum(isinstance(phase, NoTransition) for phase in phases):
         notes.append(
             f"{absent} teachers have no drop; their final checkpoint teaches alone, whatever the"
             " offset"
         )
-    return evidence.verdict(
-        "B5", inside and all(map(positive, gains.values())), measurements, notes
-    )
+    return notes
 
 
 def first_table(evidence: Evidence) -> pd.DataFrame:
     """One row for each two-shot student: offset (asked for), seed, first_step (of the teacher),
     in_drop, accuracy (at the end)."""
+    seeds = evidence.run(TEACHER).manifest["seeds"]
+    return _first_table(evidence, first_run, dict(zip(seeds, evidence.phases, strict=True)))
+
+
+def choice_table(evidence: Evidence, phase: Transition | NoTransition) -> pd.DataFrame:
+    """The same of the students by whom the best first checkpoint is chosen.
+
+    Args:
+        evidence: the runs.
+        phase: of the one teacher of them all.
+    """
+    seeds = evidence.run(chosen_run(0)).manifest["seeds"]
+    return _first_table(evidence, chosen_run, dict.fromkeys(seeds, phase))
+
+
+def _first_table(
+    evidence: Evidence,
+    run_of: Callable[[int], str],
+    phase_of: Mapping[int, Transition | NoTransition],
+) -> pd.DataFrame:
+    """As `first_table`.
+
+    Args:
+        evidence: the runs.
+        run_of: the run of an offset.
+        phase_of: that of the teacher of each seed.
+    """
     rows = []
-    phase_of = dict(zip(evidence.run(TEACHER).manifest["seeds"], evidence.phases, strict=True))
     for offset in sorted((0, *evidence.students.first.offsets)):
-        run = evidence.run(first_run(offset))
+        name = run_of(offset)
+        run = evidence.run(name)
         schedules = run.manifest["schedules"]
         for lane, (seed, accuracy) in enumerate(
-            zip(run.manifest["seeds"], evidence.accuracy(first_run(offset)), strict=True)
+            zip(run.manifest["seeds"], evidence.accuracy(name), strict=True)
         ):
             first = schedules["distinct"][schedules["of_lane"][lane]]["segments"][0]["teacher_step"]
             phase = phase_of[seed]
@@ -184,7 +236,7 @@ def final_table(evidence: Evidence) -> pd.DataFrame:
     """How far every run came within its budget: run, strategy, heads, seed, learning rate,
     examples, accuracy and loss on the evaluation set."""
     rows = []
-    names = {TEACHER: "teacher"} | {student(strategy): strategy for strategy in STRATEGIES}
+    names = {TEACHER: "teacher"} | {student(arm): arm for arm in evidence.students.arms}
     names |= {name: strategy for name, strategy, *_ in further_students(evidence.students)}
     for name, strategy in names.items():
         run = evidence.run(name)
@@ -211,13 +263,18 @@ def final_table(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def final_accuracies(evidence: Evidence) -> dict[str, list[float]]:
+    """Accuracy of every seed at the end, by arm."""
+    return {arm: evidence.accuracy(student(arm)) for arm in evidence.students.arms}
+
+
 def rates_note(evidence: Evidence) -> str:
     """The chosen rates, and which of them the sweep's grid may have cut short."""
     tuning = evidence.students.tuning
     ends = () if tuning is None else (min(tuning.learning_rate), max(tuning.learning_rate))
     rates = {
         strategy: evidence.run(student(strategy)).manifest["learning_rates"][0]
-        for strategy in STRATEGIES
+        for strategy in evidence.students.arms
     }
     return "rates: " + ", ".join(
         f"{label(name)} {rate:g}{' (an end of the grid)' if rate in ends else ''}"
@@ -237,6 +294,7 @@ def means_note(values: Mapping[str, Sequence[float]]) -> str:
     )
 
 
-def label(strategy: str) -> str:
-    """A strategy in words."""
-    return {"ce": "labels", "two-shot": "2-shot"}.get(strategy, strategy)
+def label(arm: str) -> str:
+    """An arm in words."""
+    words = {"ce": "labels", "two-shot": "2-shot", "generations-two-shot": "generations, C1 first"}
+    return words.get(arm, arm)

@@ -16,6 +16,8 @@ from common.runs.tuning import SweepConfig
 
 TEACHER = "teacher"
 """The run of the teachers."""
+TUNED_TEACHER = "tune/teacher"
+"""The one teacher of the students by whom rates and first checkpoints are chosen."""
 STRATEGIES = ("ce", "one-shot", "progressive", "two-shot")
 """Supervision schedules that every experiment compares, by their names on the command line."""
 
@@ -103,3 +105,8 @@ def further_students(runs: StudentRuns) -> list[FurtherStudent]:
 def first_run(offset: int) -> str:
     """The run of the two-shot students of one first checkpoint."""
     return student("two-shot") if offset == 0 else f"first/at{offset:+d}"
+
+
+def chosen_run(offset: int) -> str:
+    """The same of the tuned teacher's students, by whom the best first checkpoint is chosen."""
+    return f"choose/at{offset:+d}"

@@ -6,7 +6,7 @@ Reads metrics and the tables of the windows' probe (`common.sequence.windows`); 
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +20,8 @@ from common.runs.directory import RunDirectory
 from common.sequence.students import TEACHER
 from common.sequence.windows import read_distances
 
-_SMOOTHING = 3  # points of a moving average: curves of single seeds are jagged
+SMOOTHING = 3
+"""Points of a moving average: curves of single seeds are jagged."""
 CLAIMS = {
     "B1": Claim(
         "A teacher's loss has three phases",
@@ -55,35 +56,59 @@ def phases_claim(
         phases: of every teacher.
         further: what else was measured of the plateaus, and is not judged.
     """
-    seeds = RunDirectory(home / TEACHER).manifest["seeds"]
+    inside = [
+        isinstance(phase, Transition) and phase.start <= phase.chosen <= phase.end
+        for phase in phases
+    ]
+    share = proportion(sum(inside), len(phases))
+    marks = {
+        "the steepest fall of the loss": steepest_falls(home),
+        "the peak of M_robust(3)": [peak_of(curve).step for curve in trigram_curves(home)],
+    }
+    measurements = (
+        Measurement("teachers with three phases", share),
+        *phase_measurements(phases, marks),
+        *further,
+    )
+    return Verdict("B1", share.value == 1, measurements, why_no_phases(home, phases))
+
+
+def phase_measurements(
+    phases: Sequence[Transition | NoTransition], marks: Mapping[str, Sequence[int]]
+) -> list[Measurement]:
+    """Where the phases of those teachers lie that have them, and how far C1 is from other marks;
+    none of it is judged.
+
+    Args:
+        phases: of every teacher.
+        marks: by name, a step of every teacher.
+    """
     found = [phase for phase in phases if isinstance(phase, Transition)]
-    inside = [phase for phase in found if phase.start <= phase.chosen <= phase.end]
-    share = proportion(len(inside), len(phases))
-    measurements = [Measurement("teachers with three phases", share)]
+    measurements = []
     for name in ("start", "chosen", "end"):
         steps = [float(getattr(phase, name)) for phase in found]
         title = {"start": "end of the plateau", "chosen": "C1", "end": "end of the drop"}[name]
         measurements.append(Measurement(f"{title} (not judged)", median_over_seeds(steps), "steps"))
-    curves = trigram_curves(home)
-    for name, marks in (
-        ("the steepest fall of the loss", steepest_falls(home)),
-        ("the peak of M_robust(3)", [peak_of(curve).step for curve in curves]),
-    ):
+    for name, steps in marks.items():
         after = [
             float(phase.chosen - mark)
-            for phase, mark in zip(phases, marks, strict=True)
+            for phase, mark in zip(phases, steps, strict=True)
             if isinstance(phase, Transition)
         ]
         measurements.append(
             Measurement(f"C1 less {name} (not judged)", median_over_seeds(after), "steps")
         )
-    measurements += further
-    reasons = [
+    return measurements
+
+
+def why_no_phases(home: Path, phases: Sequence[Transition | NoTransition]) -> tuple[str, ...]:
+    """For every teacher without three phases, the reason."""
+    seeds = RunDirectory(home / TEACHER).manifest["seeds"]
+    return tuple(
         f"seed {seed}: {phase.reason}"
         for seed, phase in zip(seeds, phases, strict=True)
         if isinstance(phase, NoTransition)
-    ]
-    return Verdict("B1", share.value == 1, tuple(measurements), tuple(reasons))
+    )
 
 
 def steepest_falls(home: Path) -> list[int]:
@@ -92,7 +117,7 @@ def steepest_falls(home: Path) -> list[int]:
     records = [record for record in RunDirectory(home / TEACHER).metrics() if record["step"] > 0]
     steps = np.asarray([record["step"] for record in records])
     falls = (
-        np.gradient(smooth(loss_E, _SMOOTHING), np.log(steps))
+        np.gradient(smooth(loss_E, SMOOTHING), np.log(steps))
         for loss_E in zip(*(record["eval_loss"] for record in records), strict=True)
     )
     return [int(steps[np.argmin(slope_E)]) for slope_E in falls]
@@ -131,7 +156,7 @@ def peak_of(curve: pd.Series, smoothing: int = 1) -> Peak:
 def trigram_claim(home: Path, phases: Sequence[Transition | NoTransition]) -> Verdict:
     """B2: M_robust(3) rises and falls."""
     curves = trigram_curves(home)
-    raw, smoothed = ([peak_of(curve, width) for curve in curves] for width in (1, _SMOOTHING))
+    raw, smoothed = ([peak_of(curve, width) for curve in curves] for width in (1, SMOOTHING))
 
     def within(peaks: Sequence[Peak]) -> int:
         return sum(

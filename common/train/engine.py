@@ -341,7 +341,7 @@ def train_step(
 ) -> TrainState:
     """One update of one lane, pure; the data of step t, and what is dropped in it, come from
     fold_in(key, t) alone."""
-    batch = split(problem.sample(data, jax.random.fold_in(keys.data, step)))
+    batch = split(problem.sample(data, jax.random.fold_in(keys.data, step), teacher_params))
 
     def label_loss(params: Params) -> jax.Array:
         logits = problem.model.apply(params, batch.inputs, jax.random.fold_in(keys.dropout, step))
@@ -362,7 +362,7 @@ def train_step(
             params, teacher_params, batch.inputs, layer, keys.projection
         )
 
-    if problem.teaching is None:
+    if problem.teaching is None or problem.is_generated:
         loss_fn = label_loss
     elif layer is None:
         loss_fn = output_loss

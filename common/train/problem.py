@@ -25,6 +25,8 @@ from common.train.speed import Work
 KEPT_PROBLEMS = 16
 """How many problems, with their programs, a process keeps in memory for runs that come."""
 
+Generate = Callable[[Params, jax.Array, int], Batch]
+"""(teacher's parameters, key, number of examples) to a training batch of the teacher's."""
 Data = Any
 """A pytree of arrays: a corpus. Empty where examples are drawn from nothing but a key."""
 
@@ -62,6 +64,11 @@ class Task(ABC):
     def work(self, model: Any, teacher_model: Any | None) -> Work:
         """What an example costs in training, with models of these configurations."""
 
+    def generator(self, teacher_model: Any) -> Generate | None:
+        """What lets a teacher of this configuration generate the examples that its students learn
+        from, labels included; None: it answers for those of the data."""
+        return None
+
     def correct(self, logits: jax.Array, labels: jax.Array) -> dict[str, jax.Array]:
         """Further yes-or-no judgements of every position, recorded beside the accuracy."""
         return {}
@@ -81,6 +88,9 @@ class Teaching:
     hidden_loss: Callable[[Params, Params, Inputs, int, jax.Array], jax.Array]
     """(student's parameters, teacher's, inputs, layer, key) to the loss of a step in which a hidden
     layer learns from the teacher's."""
+    generate: Generate | None = None
+    """Where it is given, the student learns labels alone, those of the examples that the teacher
+    generates."""
 
 
 class ProblemSize(NamedTuple):
@@ -117,9 +127,17 @@ class Problem:
     """Its compiled functions, for all runs of this problem in a process: copies of a problem with
     other lanes share them."""
 
-    def sample(self, data: Data, key: jax.Array) -> Batch:
-        """A training batch."""
-        return self.task.sample(data, key, self.size.batch_size)
+    @property
+    def is_generated(self) -> bool:
+        """Whether a teacher generates the training examples."""
+        return self.teaching is not None and self.teaching.generate is not None
+
+    def sample(self, data: Data, key: jax.Array, teacher_params: Params | None = None) -> Batch:
+        """A training batch, of the data or of a teacher with these parameters."""
+        if self.teaching is None or self.teaching.generate is None:
+            return self.task.sample(data, key, self.size.batch_size)
+        assert teacher_params is not None
+        return self.teaching.generate(teacher_params, key, self.size.batch_size)
 
     def evaluation(self) -> Batch:
         """The fixed evaluation set."""
@@ -197,7 +215,7 @@ def _without_lanes(
     ours = task.model(model)
     teaching = None
     if loss is not None and teacher_model is not None:
-        teaching = _teaching(task, ours, task.model(teacher_model), loss, size.steps)
+        teaching = _teaching(task, ours, teacher_model, loss, size.steps)
     return Problem(
         lanes=(),
         role=role,
@@ -211,12 +229,14 @@ def _without_lanes(
 
 
 def _teaching(
-    task: Task, ours: Functional, theirs: Functional, loss: DistillationLoss, steps: int
+    task: Task, ours: Functional, teacher_model: Any, loss: DistillationLoss, steps: int
 ) -> Teaching:
+    theirs = task.model(teacher_model)
+
     def hidden_loss(
         params: Params, teacher_params: Params, inputs: Inputs, layer: int, key: jax.Array
     ) -> jax.Array:
         losses = projection_loss(ours, theirs, params, teacher_params, inputs, layer, key)
         return task.mean(losses, inputs)
 
-    return Teaching(theirs.apply, loss.over(steps), hidden_loss)
+    return Teaching(theirs.apply, loss.over(steps), hidden_loss, task.generator(teacher_model))

@@ -20,7 +20,8 @@ class Work:
     flops: float
     """Floating-point operations of its matrix products, forward and backward through the model."""
     teacher_flops: float = 0.0
-    """Operations of its products forward through the teacher."""
+    """Operations of its products forward through the teacher, which answers for the example or
+    generates it."""
 
 
 def training_work(of_model: float, of_teacher: float, tokens: int) -> Work:

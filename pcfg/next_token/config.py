@@ -8,6 +8,7 @@ from common.nn.gpt2 import GPT2Config
 from common.runs.directory import RunDirectory
 from common.runs.tuning import TunedBy
 from common.teach.settings import StudentSettings
+from common.train.losses import DistillationLoss
 from common.train.optim import OptimConfig
 from pcfg.data import PCFGData, refuse_edited
 from pcfg.next_token.data import NextTokenConfig
@@ -47,7 +48,9 @@ class StudentConfig(StudentSettings, TrainConfig):
     detector: PhaseConfig = PhaseConfig()
     sentences: Literal["data", "teacher"] = "data"
     """Whose sentences are learnt from. data: the grammar's, with the teacher's predictions as
-    labels. teacher: those that the supervising checkpoint generates, as they are."""
+    labels. teacher: those that the supervising checkpoint generates, every token and the end of
+    them as they are; this needs --supervised.predicts-end and reads no --loss. Evaluation is on the
+    grammar's in any case."""
 
     def __post_init__(self) -> None:
         if self.sentences == "data":
@@ -56,6 +59,11 @@ class StudentConfig(StudentSettings, TrainConfig):
             raise ValueError(
                 f"--sentences teacher: --schedule {self.schedule} does not learn from what a"
                 " teacher predicts; choose one-shot, progressive, two-shot or till-saturate"
+            )
+        if self.loss != DistillationLoss():
+            raise ValueError(
+                "--sentences teacher: the generated sentences are themselves the labels; leave out"
+                " --loss.*, which compares predictions on the grammar's"
             )
         if self.supervised.level is not None or not self.supervised.predicts_end:
             raise ValueError(

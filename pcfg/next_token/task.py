@@ -9,11 +9,14 @@ import jax
 import jax.numpy as jnp
 
 from common.base.errors import UserError
+from common.base.keys import purpose_key
 from common.judge.transition import DetectorConfig, Watch
-from common.nn.functional import Batch, Functional, Inputs
+from common.nn.functional import Batch, Functional, Inputs, Params
+from common.nn.generate import Sampling, gpt2_generator
 from common.nn.gpt2 import functional_gpt2, gpt2_flops
 from common.runs.directory import RunDirectory
-from common.train.problem import Data, Task
+from common.sequence.next_token_batches import next_token_batch
+from common.train.problem import Data, Generate, Task
 from common.train.speed import Work, training_work
 from pcfg.data import PCFGData, refuse_other_sentences
 from pcfg.next_token.config import NextTokenModel, StudentConfig, TrainConfig
@@ -39,6 +42,8 @@ class NextTokens(Task):
     """The supervised level, as one of the sampler's grammar."""
     sampler: Sampler
     """Of the grammar as it is now: a file of the same name may have had others."""
+    is_generated: bool = False
+    """Whether students learn sentences of their teacher's."""
 
     @property
     def on_cpu(self) -> Mapping[str, Any]:
@@ -62,8 +67,26 @@ class NextTokens(Task):
         """See `model_of`."""
         return model_of(config, self.config, self.sampler)
 
+    def generator(self, teacher_model: NextTokenModel) -> Generate | None:
+        """Sentences of the teacher's, where they are asked for: every token of them is predicted,
+        and the end. One that has not ended after as many tokens as a model reads is cut off."""
+        if not self.is_generated:
+            return None
+        vocabulary, length = self.sampler.vocabulary, length_of(self.config, self.sampler)
+        allowed = (*vocabulary.terminal_ids, vocabulary.eos)
+        rule = Sampling(vocabulary.bos, vocabulary.eos, vocabulary.pad, allowed, length)
+        num_ids = ids_of(teacher_model, self.sampler)
+        sequences = gpt2_generator(teacher_model, num_ids, teacher_model.positions or length, rule)
+
+        def generate(params: Params, key: jax.Array, num_examples: int) -> Batch:
+            tokens_BxT = sequences(params, purpose_key(key, "generations"), num_examples)
+            return next_token_batch(tokens_BxT, tokens_BxT != vocabulary.pad)
+
+        return generate
+
     def work(self, model: NextTokenModel, teacher_model: NextTokenModel | None) -> Work:
-        """Of products alone, padding included."""
+        """Of products alone, padding included. To generate a sentence, a teacher computes the
+        logits at every position once, as for an answer."""
         length = length_of(self.config, self.sampler)
         asked = num_asked(self.config, self.depth, self.sampler) or length
 
@@ -88,7 +111,9 @@ def task_of(config: TrainConfig) -> NextTokens:
     """
     grammar = config.data.load()
     depth = depth_of(config.supervised, config.data, grammar)
-    return NextTokens(config.data, config.supervised, depth, make_sampler(grammar))
+    is_generated = isinstance(config, StudentConfig) and config.sentences == "teacher"
+    sampler = make_sampler(grammar)
+    return NextTokens(config.data, config.supervised, depth, sampler, is_generated)
 
 
 def functional_model(config: TrainConfig, sampler: Sampler) -> Functional:

@@ -39,6 +39,8 @@ from parity.config import StudentConfig
 from parity.config import TrainConfig as TeacherConfig
 from pcfg.config import TrainConfig as MaskedConfig
 from pcfg.next_token.config import TrainConfig as NextTokenConfig
+from pcfg.next_token.data import num_asked
+from pcfg.next_token.task import length_of, task_of
 from pcfg.sampler import make_sampler
 from pcfg.vocabulary import Vocabulary
 
@@ -190,24 +192,24 @@ def steps_on_cpu(
 def next_token_side(
     config: NextTokenConfig, steps: int, attention: Attention
 ) -> Callable[[], Side]:
-    """Adam with clipped gradients on a GPT-2 that predicts every token and the end.
+    """Adam with clipped gradients on a GPT-2 that predicts next tokens.
 
     It is told of no padding: that stands on the right, where no token that is scored sees it.
     """
-    assert config.supervised.level is None and config.supervised.predicts_end
-    sampler, batch_size = make_sampler(config.data.load()), config.training.batch_size
-    length, vocabulary = sampler.longest + 1, sampler.vocabulary
+    task, batch_size = task_of(config), config.training.batch_size
+    length, vocabulary = length_of(config.supervised, task.sampler), task.sampler.vocabulary
 
     def make() -> Side:
         model = gpt2(config.model, vocabulary.size, length, attention).train()
         optimizer = adam(model, config.optim.learning_rate[0], config.optim.betas)
-        pool_NxT = sentences(config, POOL_BATCHES * batch_size)
-        loss_fn = nn.CrossEntropyLoss(ignore_index=vocabulary.pad)
+        pool_NxT = sentences(config, POOL_BATCHES * batch_size)[:, : length + 1]
+        labels_NxT = supervised(config, pool_NxT)
+        loss_fn = nn.CrossEntropyLoss(ignore_index=IGNORED)
 
         def step() -> None:
-            tokens_BxT = pool_NxT[torch.randint(len(pool_NxT), (batch_size,), device=DEVICE)]
-            logits_BxTxV = model(tokens_BxT[:, :-1]).logits
-            loss = loss_fn(logits_BxTxV.flatten(0, 1), tokens_BxT[:, 1:].flatten())
+            chosen_B = torch.randint(len(pool_NxT), (batch_size,), device=DEVICE)
+            logits_BxTxV = model(pool_NxT[chosen_B, :-1]).logits
+            loss = loss_fn(logits_BxTxV.flatten(0, 1), labels_NxT[chosen_B, 1:].flatten())
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
@@ -337,6 +339,20 @@ def sentences(config: GrammarConfig, count: int) -> torch.Tensor:
     tokens_NxT = torch.where(place_1xT == lengths_Nx1 + 1, vocabulary.eos, tokens_NxT)
     tokens_NxT[:, 0] = vocabulary.bos
     return tokens_NxT.to(DEVICE)
+
+
+def supervised(config: NextTokenConfig, tokens_NxT: torch.Tensor) -> torch.Tensor:
+    """The labels of sentences: all tokens, or as many, anywhere, as a sentence has boundaries at
+    most."""
+    task = task_of(config)
+    vocabulary, most = task.sampler.vocabulary, num_asked(task.config, task.depth, task.sampler)
+    is_asked_NxT = tokens_NxT < vocabulary.num_terminals
+    if config.supervised.predicts_end:
+        is_asked_NxT |= tokens_NxT == vocabulary.eos
+    if most is not None:
+        order_NxT = torch.where(is_asked_NxT, torch.rand(tokens_NxT.shape, device=DEVICE), 2.0)
+        is_asked_NxT &= order_NxT.argsort(1).argsort(1) < most
+    return torch.where(is_asked_NxT, tokens_NxT, IGNORED)
 
 
 def masked(masking: MaskingConfig, vocabulary: Vocabulary, tokens_BxT: torch.Tensor) -> Batch:

@@ -32,7 +32,8 @@ SMALL = (
     *("--data.grammar", "cfg3f", "--data.start-level", "4", "--model.heads", "1"),
     *("--training.steps", "2", "--training.batch-size", "2", "--training.num-seeds", "1"),
     *("--training.eval-every", "2", "--training.eval-examples", "4", "--training.seed", "0"),
-    *("--training.checkpoint-every", "2"),
+    *("--training.checkpoint-every", "2", "--supervised.level", "None"),
+    "--supervised.predicts-end",
 )
 
 

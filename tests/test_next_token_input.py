@@ -21,6 +21,7 @@ TINY = (
     *("--training.steps", "4", "--training.batch-size", "2", "--training.num-seeds", "1"),
     *("--training.eval-every", "2", "--training.eval-examples", "8", "--training.seed", "0"),
 )
+TOKENS = ("--supervised.level", "None", "--supervised.predicts-end")
 TEACHER = ("--training.checkpoint-every", "2")
 
 
@@ -32,8 +33,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (home / "grammar.txt").write_text(GRAMMAR)
     (home / "other.txt").write_text(GRAMMAR.replace("A -> x y x", "A -> x x x"))
     tiny = ("--data.grammar", str(home / "grammar.txt"), *TINY)
-    for main, name in ((train.main, "teacher"), (masked_train.main, "masked")):
-        main(["--run-dir", str(home / name), *tiny, *TEACHER])
+    masked_train.main(["--run-dir", str(home / "masked"), *tiny, *TEACHER])
+    train.main(["--run-dir", str(home / "teacher"), *tiny, *TEACHER, *TOKENS])
     copied(home / "teacher", home / "student", stage="distill")
     return home
 
@@ -46,8 +47,8 @@ def copied(run: Path, to: Path, **changes: Any) -> None:
 
 
 TRAIN, DISTILL, MASKED = (
-    ("pcfg.next_token.train",),
-    ("pcfg.next_token.distill", "--teacher", "{home}/teacher", "--schedule", "one-shot"),
+    ("pcfg.next_token.train", *TOKENS),
+    ("pcfg.next_token.distill", *TOKENS, "--teacher", "{home}/teacher", "--schedule", "one-shot"),
     ("pcfg.distill", "--teacher", "{home}/teacher", "--schedule", "one-shot"),
 )
 CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -58,7 +59,7 @@ CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "the level of the start": (
         (*TRAIN, "--supervised.level", "0"),
-        ("--supervised.level 0", "one token of each", "every token is level 2"),
+        ("--supervised.level 0", "one token of each", "every token is level 2, or None"),
     ),
     "a level above the start": (
         (*TRAIN, "--data.grammar", "cfg3f", "--data.start-level", "3", "--supervised.level", "2"),
@@ -67,11 +68,11 @@ CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "a negative level": ((*TRAIN, "--supervised.level", "-1"), ("supervised.level",)),
     "sentences longer than the positions": (
         (*TRAIN, "--model.positions", "6"),
-        ("--model.positions 6: the longest sentence takes 7", "give at least as many, or none"),
+        ("--model.positions 6: the longest sentence takes 7", "give at least as many, or None"),
     ),
     "a vocabulary that is too small": (
         (*TRAIN, "--model.vocabulary", "5"),
-        ("--model.vocabulary 5: the grammar has 6 token ids", "give at least as many, or none"),
+        ("--model.vocabulary 5: the grammar has 6 token ids", "give at least as many, or None"),
     ),
     "a model of another kind": ((*TRAIN, "--compat", "author"), ("invalid choice",)),
     # of students
@@ -125,18 +126,22 @@ CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         (*DISTILL, "--compat", "authors"),
         ("{home}/teacher predicts 6 token ids, the student 50,257", "the same --model.vocabulary"),
     ),
-    "no teacher": (DISTILL[:1], ("needs --teacher", "`python -m pcfg.next_token.train`")),
+    "no teacher": ((DISTILL[0], *TOKENS), ("needs --teacher", "`python -m pcfg.next_token.train`")),
     "generations without a teacher": (
-        (*DISTILL[:1], "--schedule", "ce", "--sentences", "teacher"),
+        (DISTILL[0], *TOKENS, "--schedule", "ce", "--sentences", "teacher"),
         ("--sentences teacher: --schedule ce does not learn", "choose one-shot, progressive"),
     ),
     "generations for hidden layers": (
         (*DISTILL, "--schedule", "projections", "--sentences", "teacher"),
         ("--sentences teacher: --schedule projections does not", "choose one-shot, progressive"),
     ),
+    "generations with a loss": (
+        (*DISTILL, "--sentences", "teacher", "--loss.temperature", "2"),
+        ("--sentences teacher: the generated sentences are themselves", "leave out --loss"),
+    ),
     "generations of a level": (
         (*DISTILL, "--sentences", "teacher", "--supervised.level", "1"),
-        ("--sentences teacher: only a teacher of every token", "leave out --supervised.level"),
+        ("--sentences teacher: only a teacher of every token", "give --supervised.level None"),
     ),
     "generations without an end": (
         (*DISTILL, "--sentences", "teacher", "--supervised.no-predicts-end"),
@@ -169,7 +174,7 @@ def test_a_teacher_whose_grammar_has_been_edited(
     shutil.copy(home / "other.txt", edited)
     taught = ("--teacher", tmp_path / "teacher", "--schedule", "one-shot")
     new = ("--run-dir", tmp_path / "new", "--data.grammar", edited)
-    said = refused(distill.main, *new, *TINY, *taught)
+    said = refused(distill.main, *new, *TINY, *TOKENS, *taught)
     was = f"{tmp_path / 'teacher'} was trained on other rules than grammar {edited} has now"
     assert was in said
 
@@ -178,7 +183,7 @@ def test_the_last_level_is_every_token(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """So that who was asked for the one may teach who is asked for the other."""
-    level = ("--data.grammar", str(home / "grammar.txt"), *TINY, "--supervised.level", "2")
+    level = ("--data.grammar", str(home / "grammar.txt"), *TINY, *TOKENS, "--supervised.level", "2")
     taught = ("--teacher", str(home / "teacher"), "--schedule", "one-shot", "--dry-run")
     distill.main(["--run-dir", str(tmp_path / "student"), *level, *taught])
     assert "dry run" in capsys.readouterr().out
@@ -191,7 +196,8 @@ def test_a_run_with_nothing_to_predict_is_refused(
     supervision itself is wrong."""
     nothing = lambda *rest: jnp.zeros_like(rest[-1].tokens_BxT, bool)  # noqa: E731
     monkeypatch.setattr(data, "supervised", nothing)
-    args = ("--data.grammar", str(home / "grammar.txt"), *TINY, "--supervised.level", "1")
+    level = ("--supervised.level", "1", "--supervised.no-predicts-end")
+    args = ("--data.grammar", str(home / "grammar.txt"), *TINY, *level)
     said = refused(train.main, "--run-dir", home / "new", *args, "--training.eval-examples", "9")
     assert "--supervised.level 1 leaves nothing to predict in the 9 examples" in said
     assert not (home / "new").exists()

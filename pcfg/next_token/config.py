@@ -68,7 +68,7 @@ class StudentConfig(StudentSettings, TrainConfig):
         if self.supervised.level is not None or not self.supervised.predicts_end:
             raise ValueError(
                 "--sentences teacher: only a teacher of every token and of the end generates"
-                " sentences; leave out --supervised.level and give --supervised.predicts-end"
+                " sentences; give --supervised.level None and --supervised.predicts-end"
             )
 
 

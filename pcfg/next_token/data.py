@@ -63,7 +63,7 @@ def depth_of(config: NextTokenConfig, data: PCFGData, grammar: Grammar) -> int:
     if config.level == first:
         raise UserError(
             f"{why} end once below level {first}, so that one token of each would be predicted;"
-            f" every token is level {last}, or no level at all"
+            f" every token is level {last}, or None"
         )
     raise UserError(
         f"{why} have the levels {first + 1} to {last}, the last of which is every token; choose one"

@@ -133,12 +133,12 @@ def model_of(model: NextTokenModel, supervised: NextTokenConfig, sampler: Sample
     if model.positions is not None and model.positions < length:
         raise UserError(
             f"--model.positions {model.positions}: the longest sentence takes {length}, BOS among"
-            f" them; give at least as many, or none"
+            " them; give at least as many, or None"
         )
     if num_ids < sampler.vocabulary.size:
         raise UserError(
             f"--model.vocabulary {num_ids}: the grammar has {sampler.vocabulary.size} token ids;"
-            " give at least as many, or none"
+            " give at least as many, or None"
         )
     return functional_gpt2(model, num_ids, model.positions or length, num_ids)
 

@@ -18,6 +18,7 @@ bench: .venv/dev
 	$(BIN)/python -m benchmarks.parity_mlp
 	$(BIN)/python -m benchmarks.blocked
 	$(BIN)/python -m benchmarks.pcfg_bert
+	$(BIN)/python -m benchmarks.pcfg_gpt2
 	$(BIN)/python -m benchmarks.pcfg_sampler
 
 lint: .venv/dev

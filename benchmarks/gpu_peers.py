@@ -1,6 +1,6 @@
 """`python -m benchmarks.gpu_peers`: the same steps as plain PyTorch loops, for `benchmarks.gpu`.
 
-`benchmarks.pcfg_bert` has its loop from here as well.
+`benchmarks.hugging_face` has its loops from here as well.
 
 Models are Hugging Face's where there are such. Products of float32 matrices are in TF32, as JAX
 does them on a GPU. The loops are spared some of the work that ours do: there is no schedule of
@@ -17,12 +17,15 @@ from benchmarks.gpu import Scale
 from benchmarks.gpu_timing import (
     NARROW,
     Attention,
+    GrammarConfig,
+    GrammarPart,
     Shapes,
     Side,
     Sides,
     StepsCommand,
+    grammar_config,
+    masked_config,
     mlp_config,
-    pcfg_config,
     shapes_of,
     time_all,
 )
@@ -34,7 +37,10 @@ from common.nn.mlp import MLPConfig
 from common.sequence.masking import MaskingConfig
 from parity.config import StudentConfig
 from parity.config import TrainConfig as TeacherConfig
-from pcfg.config import TrainConfig as PCFGConfig
+from pcfg.config import TrainConfig as MaskedConfig
+from pcfg.next_token.config import TrainConfig as NextTokenConfig
+from pcfg.next_token.data import num_asked
+from pcfg.next_token.task import length_of, task_of
 from pcfg.sampler import make_sampler
 from pcfg.vocabulary import Vocabulary
 
@@ -97,7 +103,7 @@ def transformer(shapes: Shapes) -> Sides:
 
 def pcfg_quick(shapes: Shapes) -> Sides:
     """The preset's teacher."""
-    config, steps = pcfg_config(shapes, "pcfg-quick"), steps_of(shapes, "pcfg-quick")
+    config, steps = masked_config(shapes, "pcfg-quick"), steps_of(shapes, "pcfg-quick")
     return {
         "teacher, bfloat16 autocast": bert_side(config, steps, autocast=True),
         "teacher, float32": bert_side(config, steps, autocast=False),
@@ -106,7 +112,7 @@ def pcfg_quick(shapes: Shapes) -> Sides:
 
 def pcfg_paper(shapes: Shapes) -> Sides:
     """The published teacher."""
-    config, steps = pcfg_config(shapes, "pcfg-paper"), steps_of(shapes, "pcfg-paper")
+    config, steps = masked_config(shapes, "pcfg-paper"), steps_of(shapes, "pcfg-paper")
     return {"teacher, bfloat16 autocast": bert_side(config, steps, autocast=True)}
 
 
@@ -149,7 +155,8 @@ def gpt2_side(
     data, batch_size = config.data, config.training.batch_size
 
     def make() -> Side:
-        model, theirs = gpt2(config).train(), None if teacher is None else gpt2(teacher).eval()
+        model = parity_gpt2(config).train()
+        theirs = None if teacher is None else parity_gpt2(teacher).eval()
         optimizer = adam(model, config.optim.learning_rate[0], config.optim.betas)
         loss_fn = nn.CrossEntropyLoss()
 
@@ -171,15 +178,50 @@ def gpt2_side(
     return make
 
 
-def pcfg_quick_on_cpu(scale: Scale, attention: Attention, threads: int, steps: int) -> Work:
-    """The preset's teacher in float32, for `benchmarks.pcfg_bert`."""
+def steps_on_cpu(
+    part: GrammarPart, scale: Scale, attention: Attention, threads: int, steps: int
+) -> Work:
+    """A preset's teacher in float32, for `benchmarks.hugging_face`."""
     torch.set_num_threads(threads)
-    config = pcfg_config(shapes_of(scale), "pcfg-quick")
+    config = grammar_config(shapes_of(scale), part)
+    if isinstance(config, NextTokenConfig):
+        return Work(next_token_side(config, steps, attention)().advance)
     return Work(bert_side(config, steps, autocast=False, attention=attention)().advance)
 
 
+def next_token_side(
+    config: NextTokenConfig, steps: int, attention: Attention
+) -> Callable[[], Side]:
+    """Adam with clipped gradients on a GPT-2 that predicts next tokens.
+
+    It is told of no padding: that stands on the right, where no token that is scored sees it.
+    """
+    task, batch_size = task_of(config), config.training.batch_size
+    length, vocabulary = length_of(config.supervised, task.sampler), task.sampler.vocabulary
+
+    def make() -> Side:
+        model = gpt2(config.model, vocabulary.size, length, attention).train()
+        optimizer = adam(model, config.optim.learning_rate[0], config.optim.betas)
+        pool_NxT = sentences(config, POOL_BATCHES * batch_size)[:, : length + 1]
+        labels_NxT = supervised(config, pool_NxT)
+        loss_fn = nn.CrossEntropyLoss(ignore_index=IGNORED)
+
+        def step() -> None:
+            chosen_B = torch.randint(len(pool_NxT), (batch_size,), device=DEVICE)
+            logits_BxTxV = model(pool_NxT[chosen_B, :-1]).logits
+            loss = loss_fn(logits_BxTxV.flatten(0, 1), labels_NxT[chosen_B, 1:].flatten())
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
+            optimizer.step()
+
+        return Side(repeated(step, steps), steps, batch_size, tokens=length)
+
+    return make
+
+
 def bert_side(
-    config: PCFGConfig, steps: int, *, autocast: bool, attention: Attention = "sdpa"
+    config: MaskedConfig, steps: int, *, autocast: bool, attention: Attention = "sdpa"
 ) -> Callable[[], Side]:
     """Adam with clipped gradients on a BERT that predicts masked tokens."""
     sampler, batch_size = make_sampler(config.data.load()), config.training.batch_size
@@ -225,13 +267,19 @@ def mlp(config: ParityConfig) -> nn.Sequential:
     return nn.Sequential(nn.Linear(d, width), nn.ReLU(), nn.Linear(width, 2)).to(DEVICE)
 
 
-def gpt2(config: ParityConfig) -> "transformers.GPT2LMHeadModel":
+def parity_gpt2(config: ParityConfig) -> "transformers.GPT2LMHeadModel":
+    """That of a configuration on parity, which reads one token for each coordinate."""
+    assert isinstance(config.model, TransformerConfig)
+    return gpt2(config.model, 2, config.data.d)
+
+
+def gpt2(
+    model: TransformerConfig, vocabulary: int, length: int, attention: Attention = "sdpa"
+) -> "transformers.GPT2LMHeadModel":
     """Hugging Face's GPT-2 of the same shape, untied."""
-    model = config.model
-    assert isinstance(model, TransformerConfig)
     shape = transformers.GPT2Config(
-        vocab_size=2,
-        n_positions=config.data.d,
+        vocab_size=vocabulary,
+        n_positions=length,
         n_embd=model.width,
         n_layer=model.layers,
         n_head=model.heads,
@@ -242,6 +290,7 @@ def gpt2(config: ParityConfig) -> "transformers.GPT2LMHeadModel":
         use_cache=False,
         bos_token_id=None,
         eos_token_id=None,
+        attn_implementation=attention,  # pyright: ignore[reportCallIssue]
     )
     return transformers.GPT2LMHeadModel(shape).to(DEVICE)  # pyright: ignore[reportArgumentType]
 
@@ -277,7 +326,7 @@ def parity_batch(d: int, k: int, batch_size: int) -> Batch:
     return x_BxI, (x_BxI[:, :k].prod(1) > 0).long()
 
 
-def sentences(config: PCFGConfig, count: int) -> torch.Tensor:
+def sentences(config: GrammarConfig, count: int) -> torch.Tensor:
     """Random words between BOS and EOS, of random lengths that the grammar has, then padding."""
     grammar = config.data.load()
     sampler = make_sampler(grammar)
@@ -290,6 +339,20 @@ def sentences(config: PCFGConfig, count: int) -> torch.Tensor:
     tokens_NxT = torch.where(place_1xT == lengths_Nx1 + 1, vocabulary.eos, tokens_NxT)
     tokens_NxT[:, 0] = vocabulary.bos
     return tokens_NxT.to(DEVICE)
+
+
+def supervised(config: NextTokenConfig, tokens_NxT: torch.Tensor) -> torch.Tensor:
+    """The labels of sentences: all tokens, or as many, anywhere, as a sentence has boundaries at
+    most."""
+    task = task_of(config)
+    vocabulary, most = task.sampler.vocabulary, num_asked(task.config, task.depth, task.sampler)
+    is_asked_NxT = tokens_NxT < vocabulary.num_terminals
+    if config.supervised.predicts_end:
+        is_asked_NxT |= tokens_NxT == vocabulary.eos
+    if most is not None:
+        order_NxT = torch.where(is_asked_NxT, torch.rand(tokens_NxT.shape, device=DEVICE), 2.0)
+        is_asked_NxT &= order_NxT.argsort(1).argsort(1) < most
+    return torch.where(is_asked_NxT, tokens_NxT, IGNORED)
 
 
 def masked(masking: MaskingConfig, vocabulary: Vocabulary, tokens_BxT: torch.Tensor) -> Batch:

@@ -17,8 +17,8 @@ from benchmarks.gpu_timing import (
     Side,
     Sides,
     StepsCommand,
+    masked_config,
     mlp_config,
-    pcfg_config,
     shapes_of,
     time_all,
     with_dtype,
@@ -131,7 +131,7 @@ def parity_sides(experiment: Any, steps: int, many: int, suffix: str) -> Sides:
 
 def pcfg_quick(shapes: Shapes) -> Sides:
     """The preset's teacher."""
-    config, steps = pcfg_config(shapes, "pcfg-quick"), steps_of(shapes, "pcfg-quick")
+    config, steps = masked_config(shapes, "pcfg-quick"), steps_of(shapes, "pcfg-quick")
     return {
         f"teacher, {seeds} seed{'s' if seeds > 1 else ''}": scan(
             PCFG.teacher_problem(with_seeds(config, seeds)), steps
@@ -142,13 +142,13 @@ def pcfg_quick(shapes: Shapes) -> Sides:
 
 def pcfg_paper(shapes: Shapes) -> Sides:
     """The published teacher, the largest step of all."""
-    problem = PCFG.teacher_problem(pcfg_config(shapes, "pcfg-paper"))
+    problem = PCFG.teacher_problem(masked_config(shapes, "pcfg-paper"))
     return {"teacher, 1 seed": scan(problem, steps_of(shapes, "pcfg-paper"))}
 
 
 def pcfg_paper_variants(shapes: Shapes) -> Sides:
     """What its dropout costs, and what the bound on its attention weights."""
-    config, steps = pcfg_config(shapes, "pcfg-paper"), steps_of(shapes, "pcfg-paper")
+    config, steps = masked_config(shapes, "pcfg-paper"), steps_of(shapes, "pcfg-paper")
     undropped = replace(config, model=replace(config.model, dropout=0.0))
 
     def in_large_slices() -> Side:

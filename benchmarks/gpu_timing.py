@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import parity.presets
+import pcfg.next_token.presets
 import pcfg.presets
 from benchmarks.gpu import Scale
 from common.base.config import PositiveInt
@@ -15,12 +16,16 @@ from common.nn.blocks import TransformerConfig
 from common.nn.mlp import MLPConfig
 from common.runs.files import write_json
 from parity.config import TrainConfig as ParityConfig
-from pcfg.config import TrainConfig as PCFGConfig
+from pcfg.config import TrainConfig as MaskedConfig
+from pcfg.next_token.config import TrainConfig as NextTokenConfig
 
 NARROW = 100
 """Hidden units of the published student, whose steps are timed beside those of its teacher."""
 Attention = Literal["sdpa", "eager"]
 """Hugging Face's implementations: a function of PyTorch's, which is the default, or products."""
+GrammarPart = Literal["pcfg-quick", "pcfg-paper", "next-token-quick"]
+"""Presets on grammars: on masked tokens, or on next ones."""
+GrammarConfig = MaskedConfig | NextTokenConfig
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,7 @@ class Shapes(NamedTuple):
     quick: parity.presets.Experiment
     transformer: parity.presets.Experiment
     pcfg_quick: pcfg.presets.Experiment
+    next_token_quick: pcfg.next_token.presets.Experiment
     pcfg_paper: pcfg.presets.Experiment
     scale: Scale
 
@@ -77,6 +83,7 @@ def shapes_of(scale: Scale) -> Shapes:
         quick=of_parity["quick"],
         transformer=of_parity["transformer-paper"],
         pcfg_quick=of_pcfg["quick"],
+        next_token_quick=pcfg.next_token.presets.PRESETS["quick"].config,
         pcfg_paper=of_pcfg["paper"],
         scale=scale,
     )
@@ -84,14 +91,14 @@ def shapes_of(scale: Scale) -> Shapes:
         return full
     short = replace(full.pcfg_paper.teacher.data, start_level=4)
     paper = replace(full.pcfg_paper, teacher=replace(full.pcfg_paper.teacher, data=short))
-    tiny = {name: with_small_models(getattr(full, name)) for name in Shapes._fields[:4]}
+    tiny = {name: with_small_models(getattr(full, name)) for name in Shapes._fields[:5]}
     return Shapes(**tiny, pcfg_paper=with_small_models(paper), scale=scale)
 
 
 def with_small_models(experiment: Any) -> Any:
     """An experiment whose teacher and student are small, with small batches."""
     teacher, student = (with_small_model(experiment.teacher), with_small_model(experiment.student))
-    if isinstance(experiment, pcfg.presets.Experiment):
+    if not isinstance(experiment, parity.presets.Experiment):
         return replace(experiment, teacher=teacher, student=student)
     # The sizes with which the models' are compared have no meaning where these are others.
     return replace(experiment, teacher=teacher, student=student, sizes=())
@@ -125,9 +132,16 @@ def mlp_config(shapes: Shapes, width: int | None) -> ParityConfig:
     return teacher if width is None else replace(teacher, model=MLPConfig(width))
 
 
-def pcfg_config(shapes: Shapes, name: str) -> PCFGConfig:
+def grammar_config(shapes: Shapes, part: GrammarPart) -> GrammarConfig:
     """The teacher of a preset for grammars."""
-    return (shapes.pcfg_quick if name == "pcfg-quick" else shapes.pcfg_paper).teacher
+    if part == "next-token-quick":
+        return shapes.next_token_quick.teacher
+    return masked_config(shapes, part)
+
+
+def masked_config(shapes: Shapes, part: Literal["pcfg-quick", "pcfg-paper"]) -> MaskedConfig:
+    """The same of those on masked tokens."""
+    return (shapes.pcfg_quick if part == "pcfg-quick" else shapes.pcfg_paper).teacher
 
 
 def time_all(

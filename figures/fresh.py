@@ -21,7 +21,7 @@ def fingerprint(homes: Iterable[Path], subject: str, page: Path) -> str:
     Args:
         homes: folders of runs that they are drawn from; one that does not exist counts as empty.
         subject: what else decides how they look, as text.
-        page: folder of the experiment, whose code draws some of them.
+        page: folder of the experiment's code, which draws some of them.
     """
     digest = hashlib.sha256(subject.encode())
     for package in _DRAWN_BY:

@@ -10,7 +10,7 @@ from rich.markup import escape
 from common.base.config import PresetName, chosen_preset, last_value, parse
 from common.base.errors import UserError, run_command
 from common.experiment.plan import plan_preset, states
-from common.experiment.source import package_folder
+from common.experiment.source import source_folder
 from common.experiment.spec import ExperimentSpec
 from common.experiment.stages import Stage
 from common.runs.files import refuse_filled
@@ -54,7 +54,7 @@ def main(args: list[str]) -> None:
     if note := what_is_stale(plan_preset(spec, preset.name, command.root)):
         console.print(f"[yellow]note:[/] {escape(note)}")
     homes = [home] if study_home is None else [home, study_home]
-    inputs = fresh.fingerprint(homes, str(preset), package_folder(spec.name))
+    inputs = fresh.fingerprint(homes, str(preset), source_folder(spec.name))
     if fresh.is_current(folder, inputs):
         console.print(f"{folder / 'report.html'}: already drawn from these runs, nothing to do")
         return

@@ -68,6 +68,8 @@ def _attribute(name: str, module: str, attribute: str) -> Any:
                 f"the experiment {name} has no module {error.name}, which is to hold its"
                 f" {attribute}"
             ) from None
-        if error.name == name:
-            raise UserError(f"{VARIABLE}: there is no package {name} on Python's path") from None
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            raise UserError(
+                f"{VARIABLE}: there is no package {error.name} on Python's path"
+            ) from None
         raise

@@ -1,7 +1,6 @@
 """Configurations of runs on masked sentences."""
 
 from common.base.config import TrainingConfig, configuration
-from common.base.errors import UserError
 from common.judge.phases import PhaseConfig
 from common.nn.bert import BERTConfig
 from common.runs.directory import RunDirectory
@@ -9,7 +8,7 @@ from common.runs.tuning import TunedBy
 from common.sequence.masking import MaskingConfig
 from common.teach.settings import StudentSettings
 from common.train.optim import OptimConfig
-from pcfg.data import PCFGData, identity
+from pcfg.data import PCFGData, refuse_edited
 
 TUNED_BY: TunedBy = "accuracy"
 """What the best rate of a sweep is best at: the question is how far a budget reaches."""
@@ -49,9 +48,5 @@ def config_of(run: RunDirectory) -> TrainConfig | StudentConfig:
             or the vocabulary is another.
     """
     config = run.config(TrainConfig if run.record["stage"] == "train" else StudentConfig)
-    if run.record["grammar"] != identity(config.data.load()):
-        raise UserError(
-            f"{run.path} was trained on other rules than grammar {config.data.grammar} has now; put"
-            " the grammar back as it was"
-        )
+    refuse_edited(run, config.data)
     return config

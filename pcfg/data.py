@@ -5,8 +5,10 @@ import hashlib
 import jax
 
 from common.base.config import NonNegativeInt, Seed, configuration
+from common.base.errors import UserError
 from common.base.keys import purpose_key, seed_key
 from common.nn.functional import Batch
+from common.runs.directory import RunDirectory
 from common.sequence.masked_batches import masked_batch
 from common.sequence.masking import MaskingConfig, mask_tokens
 from pcfg.grammar import Grammar, load
@@ -41,6 +43,13 @@ class PCFGData:
         return load(self.grammar).entered_at(self.start_level, self.start_symbol)
 
     @property
+    def flags(self) -> str:
+        """What decides which sentences there are, as on the command line."""
+        if self.start_symbol is None:
+            return f"--data.grammar {self.grammar} --data.start-level {self.start_level}"
+        return f"--data.grammar {self.grammar} --data.start-symbol {self.start_symbol}"
+
+    @property
     def first_level(self) -> int:
         """The level of the whole grammar at which sentences begin."""
         if self.start_symbol is None:
@@ -56,6 +65,34 @@ def identity(grammar: Grammar) -> str:
         for rule in rules
     ]
     return hashlib.sha256("\n".join((" ".join(grammar.levels[0]), *lines)).encode()).hexdigest()
+
+
+def refuse_edited(run: RunDirectory, data: PCFGData) -> None:
+    """Raise a UserError if a run of these data learnt other rules than their grammar has now: the
+    file was edited or replaced."""
+    if run.record["grammar"] != identity(data.load()):
+        raise UserError(
+            f"{run.path} was trained on other rules than grammar {data.grammar} has now; put the"
+            " grammar back as it was"
+        )
+
+
+def refuse_other_sentences(run: RunDirectory, theirs: PCFGData, ours: PCFGData) -> None:
+    """Raise a UserError unless a teacher has learnt the sentences that its student is to see.
+
+    Args:
+        run: the teacher's.
+        theirs: its data.
+        ours: the student's.
+    """
+    if run.record["grammar"] == identity(ours.load()):
+        return
+    if theirs.flags == ours.flags:
+        refuse_edited(run, theirs)
+    raise UserError(
+        f"the teacher {run.path} learnt other sentences ({theirs.flags}) than the student is to see"
+        f" ({ours.flags}); give both the same grammar"
+    )
 
 
 def sample(key: jax.Array, sampler: Sampler, masking: MaskingConfig, num_sentences: int) -> Batch:

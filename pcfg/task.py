@@ -16,7 +16,7 @@ from common.sequence.masking import MaskingConfig
 from common.train.problem import Data, Task
 from common.train.speed import Work, training_work
 from pcfg.config import StudentConfig, TrainConfig
-from pcfg.data import PCFGData, eval_batch, identity, sample
+from pcfg.data import PCFGData, eval_batch, refuse_other_sentences, sample
 from pcfg.sampler import Sampler, make_sampler
 
 PRODUCTS_ALONE = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
@@ -92,15 +92,7 @@ def model_of(model: BERTConfig, sampler: Sampler) -> Functional:
 def check_teacher(student: StudentConfig, teacher: TrainConfig, run: RunDirectory) -> None:
     """Raise a UserError unless a teacher has learnt the sentences that its student is to see,
     masked in the same way."""
-    if run.record["grammar"] != identity(student.data.load()):
-        theirs, ours = (
-            f"--data.grammar {data.grammar} --data.start-level {data.start_level}"
-            for data in (teacher.data, student.data)
-        )
-        raise UserError(
-            f"the teacher {run.path} learnt other sentences ({theirs}) than the student is to see"
-            f" ({ours}); give both the same grammar"
-        )
+    refuse_other_sentences(run, teacher.data, student.data)
     for name, theirs in asdict(teacher.masking).items():
         ours = getattr(student.masking, name)
         if theirs != ours:

@@ -70,20 +70,36 @@ def test_an_experiment_has_the_name_of_its_package(monkeypatch: pytest.MonkeyPat
         registry.spec_of("parity")
 
 
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [("nobody", "nobody"), ("nobody.inner", "nobody"), ("pcfg.nobody", "pcfg.nobody")],
+)
+def test_a_package_that_is_not_there_is_named(
+    name: str, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Be it the experiment's own, or one that it lies in."""
+    monkeypatch.setenv(registry.VARIABLE, name)
+    with pytest.raises(UserError, match=f"{registry.VARIABLE}: there is no package {missing} on"):
+        registry.spec_of(name)
+
+
 def test_the_hash_of_an_experiments_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of its modules but the page, which only draws."""
+    """All of its modules but the page, which only draws; of one that is a package within another,
+    all of that one's, of which it is made too."""
     package = tmp_path / "mine_and_nobodys"
     (package / "inner").mkdir(parents=True)
-    for name in ("__init__.py", "spec.py", "page.py", "inner/task.py"):
+    for name in ("__init__.py", "spec.py", "page.py", "inner/task.py", "inner/page.py"):
         (package / name).write_text("")
     monkeypatch.syspath_prepend(tmp_path)
 
     def now() -> str:
         source_hash.cache_clear()
+        assert source_hash(package.name) == source_hash(f"{package.name}.inner")
         return source_hash(package.name)
 
     before = now()
     (package / "page.py").write_text("CAPTION = 1\n")
+    (package / "inner" / "page.py").write_text("CAPTION = 1\n")
     (package / "notes.txt").write_text("mine")
     assert now() == before
     (package / "inner" / "task.py").write_text("K = 3\n")

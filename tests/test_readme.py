@@ -183,8 +183,13 @@ def test_snakemake_command_is_accepted() -> None:
         ("blocked --widths 8 --tables engines --rounds 1", "PyTorch loop, 1 thread", "steps"),
         ("blocked --widths 8 --d 32 --tables blocks --blocks 32 --rounds 1", "prod", "blocked"),
         (
-            "pcfg_bert --scale tiny --seeds 2 --attentions sdpa --steps 1 --rounds 1",
+            "pcfg_bert --scale tiny --seeds 2 --attentions sdpa --threads 1 --steps 1 --rounds 1",
             "Hugging Face, sdpa attention",
+            "steps",
+        ),
+        (
+            "pcfg_gpt2 --scale tiny --seeds 2 --attentions eager --threads 1 --steps 1 --rounds 1",
+            "Hugging Face, eager attention",
             "steps",
         ),
         ("pcfg_sampler --sentences 64 --batch-size 8 --rounds 1", "plain recursion", None),

@@ -86,7 +86,8 @@ def test_no_library_stands_beside_a_side_that_does_not_need_it() -> None:
         arguments = {"modules": modules, "libraries": ("jax", "torch")}
         return Side("tests.sides:importing", arguments)
 
-    ours = importing(*(f"benchmarks.{name}" for name in ("parity_mlp", "blocked", "pcfg_bert")))
+    names = ("parity_mlp", "blocked", "pcfg_bert", "pcfg_gpt2")
+    ours = importing(*(f"benchmarks.{name}" for name in names))
     timings = time_in_turns({"ours": ours, "peers": importing("benchmarks.peers")}, 1)
     assert timings["ours"].facts == {"jax": True, "torch": False}
     assert timings["peers"].facts == {"jax": False, "torch": True}

@@ -159,10 +159,17 @@ def teacher_config_of(spec: ExperimentSpec, student: Any, run: RunDirectory) -> 
     Raises:
         UserError: the run is of another experiment or stage, or of data that do not fit.
     """
-    found = run.record["experiment"], run.record["stage"]
-    if found != (spec.name, "train"):
+    experiment, stage = run.record["experiment"], run.record["stage"]
+    advice = f"give --teacher a finished run of `python -m {spec.name}.train`"
+    if experiment != spec.name:
         raise UserError(
-            f"{run.path} is a run of {'.'.join(found)}; a teacher comes from {spec.name}.train"
+            f"the teacher {run.path} is a run of `python -m {experiment}.{stage}`, which has not"
+            f" learnt what these students are to learn: {spec.subject}; {advice}"
+        )
+    if stage != "train":
+        raise UserError(
+            f"the teacher {run.path} is itself a run of students, `python -m {experiment}.{stage}`;"
+            f" {advice}"
         )
     teacher = run.config(spec.train_config)
     spec.check_teacher(student, teacher, run)

@@ -8,12 +8,14 @@ from pathlib import Path
 _DRAWS_ONLY = "page.py"
 
 
-def package_folder(package: str) -> Path:
-    """Where a package lies.
+def source_folder(experiment: str) -> Path:
+    """Where the code of an experiment lies: its outermost package, because a package within another
+    is made of that one's modules too.
 
     Raises:
         ModuleNotFoundError: it is not on Python's path.
     """
+    package = experiment.partition(".")[0]
     found = importlib.util.find_spec(package)
     if found is None or not found.submodule_search_locations:
         raise ModuleNotFoundError(f"no package {package}", name=package)
@@ -21,9 +23,10 @@ def package_folder(package: str) -> Path:
 
 
 @functools.cache
-def source_hash(package: str) -> str:
-    """SHA-256 of a package's Python files, but for its page, which only draws."""
-    folder = package_folder(package)
+def source_hash(experiment: str) -> str:
+    """SHA-256 of the Python files of an experiment's outermost package, but for its pages, which
+    only draw."""
+    folder = source_folder(experiment)
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
         if path.name != _DRAWS_ONLY:

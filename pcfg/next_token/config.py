@@ -3,7 +3,6 @@
 from typing import Literal
 
 from common.base.config import PositiveInt, TrainingConfig, configuration
-from common.base.errors import UserError
 from common.judge.phases import PhaseConfig
 from common.nn.gpt2 import GPT2Config
 from common.runs.directory import RunDirectory
@@ -11,7 +10,7 @@ from common.runs.tuning import TunedBy
 from common.teach.settings import StudentSettings
 from common.train.losses import DistillationLoss
 from common.train.optim import OptimConfig
-from pcfg.data import PCFGData, identity
+from pcfg.data import PCFGData, refuse_edited
 from pcfg.next_token.data import NextTokenConfig
 
 TUNED_BY: TunedBy = "accuracy"
@@ -69,7 +68,7 @@ class StudentConfig(StudentSettings, TrainConfig):
         if self.supervised.level is not None or not self.supervised.predicts_end:
             raise ValueError(
                 "--sentences teacher: only a teacher of every token and of the end generates"
-                " sentences; leave out --supervised.level and give --supervised.predicts-end"
+                " sentences; give --supervised.level None and --supervised.predicts-end"
             )
 
 
@@ -85,9 +84,5 @@ def config_of(run: RunDirectory) -> TrainConfig | StudentConfig:
         UserError: its grammar is not the one that the run learnt: the file was edited or replaced.
     """
     config = run.config(TrainConfig if run.record["stage"] == "train" else StudentConfig)
-    if run.record["grammar"] != identity(config.data.load()):
-        raise UserError(
-            f"{run.path} was trained on other rules than grammar {config.data.grammar} has now; put"
-            " the grammar back as it was"
-        )
+    refuse_edited(run, config.data)
     return config

@@ -34,6 +34,13 @@ class NextTokenConfig:
     predicts_end: bool = False
     """Whether EOS is predicted as well."""
 
+    @property
+    def tokens(self) -> str:
+        """Which terminals are predicted, in words."""
+        if self.level is None:
+            return "every token"
+        return f"the last token below each symbol of level {self.level}"
+
 
 def depth_of(config: NextTokenConfig, data: PCFGData, grammar: Grammar) -> int:
     """The supervised level as a level of the grammar that a run's sentences are drawn from.
@@ -56,10 +63,11 @@ def depth_of(config: NextTokenConfig, data: PCFGData, grammar: Grammar) -> int:
     if config.level == first:
         raise UserError(
             f"{why} end once below level {first}, so that one token of each would be predicted;"
-            f" every token is level {last}, or no level at all"
+            f" every token is level {last}, or None"
         )
     raise UserError(
-        f"{why} have the levels {first + 1} to {last}, the last of which is every token"
+        f"{why} have the levels {first + 1} to {last}, the last of which is every token; choose one"
+        " of them"
     )
 
 

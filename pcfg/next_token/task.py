@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -18,7 +18,7 @@ from common.runs.directory import RunDirectory
 from common.sequence.next_token_batches import next_token_batch
 from common.train.problem import Data, Generate, Task
 from common.train.speed import Work, training_work
-from pcfg.data import PCFGData, identity
+from pcfg.data import PCFGData, refuse_other_sentences
 from pcfg.next_token.config import NextTokenModel, StudentConfig, TrainConfig
 from pcfg.next_token.data import NextTokenConfig, depth_of, eval_batch, num_asked, sample
 from pcfg.ngrams import last_tokens_optimum
@@ -133,12 +133,12 @@ def model_of(model: NextTokenModel, supervised: NextTokenConfig, sampler: Sample
     if model.positions is not None and model.positions < length:
         raise UserError(
             f"--model.positions {model.positions}: the longest sentence takes {length}, BOS among"
-            f" them; give at least as many, or none"
+            " them; give at least as many, or None"
         )
     if num_ids < sampler.vocabulary.size:
         raise UserError(
             f"--model.vocabulary {num_ids}: the grammar has {sampler.vocabulary.size} token ids;"
-            " give at least as many, or none"
+            " give at least as many, or None"
         )
     return functional_gpt2(model, num_ids, model.positions or length, num_ids)
 
@@ -157,28 +157,27 @@ def ids_of(model: NextTokenModel, sampler: Sampler) -> int:
 def check_teacher(student: StudentConfig, teacher: TrainConfig, run: RunDirectory) -> None:
     """Raise a UserError unless a teacher has learnt to predict, of the same sentences, the tokens
     that its student is to predict."""
-    if run.record["grammar"] != identity(student.data.load()):
-        theirs, ours = (
-            f"--data.grammar {data.grammar} --data.start-level {data.start_level}"
-            for data in (teacher.data, student.data)
-        )
+    refuse_other_sentences(run, teacher.data, student.data)
+    of_teacher, of_student = task_of(teacher), task_of(student)
+    if of_teacher.depth != of_student.depth:
+        theirs, ours = (task.config.tokens for task in (of_teacher, of_student))
         raise UserError(
-            f"the teacher {run.path} learnt other sentences ({theirs}) than the student is to see"
-            f" ({ours}); give both the same grammar"
+            f"the teacher {run.path} has learnt to predict {theirs}, the student is to predict"
+            f" {ours}; give both the same --supervised.level, so that the teacher is asked for"
+            " tokens of the kind it knows"
         )
-    for name, theirs in asdict(teacher.supervised).items():
-        ours = getattr(student.supervised, name)
-        if theirs != ours:
-            flag = f"--supervised.{name.replace('_', '-')}"
-            raise UserError(
-                f"the teacher {run.path} learnt with {flag} {theirs}, the student is to learn with"
-                f" {ours}; give both the same, so that the teacher is asked for tokens of the kind"
-                " it knows"
-            )
-    if teacher.model.vocabulary != student.model.vocabulary:
+    if teacher.supervised.predicts_end != student.supervised.predicts_end:
+        theirs, ours = ("", "not ") if teacher.supervised.predicts_end else ("not ", "")
         raise UserError(
-            f"the teacher {run.path} has --model.vocabulary {teacher.model.vocabulary}, the student"
-            f" {student.model.vocabulary}; give both the same"
+            f"the teacher {run.path} has {theirs}learnt to predict the end of sentences, the"
+            f" student is {ours}to predict it; give both --supervised.predicts-end, or both"
+            " --supervised.no-predicts-end"
+        )
+    theirs, ours = (ids_of(config.model, of_student.sampler) for config in (teacher, student))
+    if theirs != ours:
+        raise UserError(
+            f"the teacher {run.path} predicts {theirs:,} token ids, the student {ours:,}; give both"
+            " the same --model.vocabulary (or --compat)"
         )
 
 

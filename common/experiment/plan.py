@@ -5,7 +5,7 @@ A stage is done if what is there was made from what it would be made from now
 and the user moves them away. Judgements alone are made again without asking.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,8 +18,14 @@ from common.base.config import Overrides, Runtime
 from common.base.errors import UserError
 from common.base.interruption import telling
 from common.base.mesh import set_up_devices
+from common.experiment.costs import Cost, describe_total, projected_costs
 from common.experiment.spec import ExperimentSpec, Part, Probe
 from common.experiment.stages import JudgementStage, ProbeStage, RunStage, Stage, shell
+from common.experiment.whole import counted
+from common.runs.files import bytes_text
+
+WIDTH_OF_FILES = 500
+"""Letters in a line where there is no terminal whose width would count."""
 
 
 @dataclass(frozen=True)
@@ -164,11 +170,12 @@ def run_stages(stages: Sequence[Stage], runtime: Runtime) -> None:
     """
     set_up_devices()
     console = Console(stderr=True, soft_wrap=True, highlight=False)
-    num_done = sum(state.word == "done" for state in refuse_stale(stages))
+    to_do = not_done(stages, refuse_stale(stages))
+    num_done = len(stages) - len(to_do)
     console.print(f"{num_done} of {len(stages)} stages are done")
     if note := made_by_other_code(stages):
         console.print(f"[yellow]note:[/] {escape(note)}")
-    if num_done == len(stages):
+    if not to_do:
         return
 
     def what_is_saved() -> str:
@@ -177,14 +184,15 @@ def run_stages(stages: Sequence[Stage], runtime: Runtime) -> None:
             f"{num_done} of {len(stages)} stages are done; the same command goes on with the rest"
         )
 
-    with telling(what_is_saved):
+    with telling(what_is_saved), counted(to_do, stages) as whole:
         for i, (stage, state) in enumerate(zip(stages, states(stages), strict=True)):
             if _blocks(stage, state):
                 refuse_stale(stages)
             if state.word != "done":
                 number = f"[bold]\\[{i + 1}/{len(stages)}] {stage.name}[/]"
                 console.print(f"{number}  {escape(shell(stage))}")
-                stage.run(runtime)
+                with whole.carrying_out(stage.output):
+                    stage.run(runtime)
 
 
 def states(stages: Sequence[Stage]) -> Iterator[State]:
@@ -196,6 +204,11 @@ def states(stages: Sequence[Stage]) -> Iterator[State]:
         if state.word == "stale":
             stale[stage.output] = stage.name
         yield state
+
+
+def not_done(stages: Sequence[Stage], found: Iterable[State]) -> list[Stage]:
+    """The stages that are to be carried out, given the state of each."""
+    return [stage for stage, state in zip(stages, found, strict=True) if state.word != "done"]
 
 
 def refuse_stale(stages: Sequence[Stage]) -> list[State]:
@@ -238,15 +251,36 @@ def made_by_other_code(stages: Sequence[Stage]) -> str:
 
 
 def print_plan(stages: Sequence[Stage]) -> None:
-    """The stages as a table."""
-    table = Table("stage", Column("state", overflow="fold"), Column("command", overflow="fold"))
-    for stage, state in zip(stages, states(stages), strict=True):
+    """The stages as a table, with what those that are to be done will cost on this machine."""
+    set_up_devices()
+    found = list(states(stages))
+    to_do = [stage for stage, state in zip(stages, found, strict=True) if state.word == "to do"]
+    costs = projected_costs(to_do, stages)
+    table = Table(
+        Column("stage", no_wrap=True),
+        Column("state", overflow="fold"),
+        *("time", "memory", "disk"),
+        Column("command", overflow="fold"),
+    )
+    for stage, state in zip(stages, found, strict=True):
         word = f"{state.word}: {state.reason}" if state.reason else state.word
-        table.add_row(stage.name, escape(word), escape(shell(stage)))
+        numbers = _numbers(costs.get(stage.output)) if state.word == "to do" else ("", "", "")
+        table.add_row(stage.name, escape(word), *numbers, escape(shell(stage)))
     console = Console(soft_wrap=True)
+    if not console.is_terminal:
+        console.width = WIDTH_OF_FILES
     console.print(table)
+    if costs:
+        console.print(describe_total(costs.values()), highlight=False)
     if note := made_by_other_code(stages):
         console.print(f"[yellow]note:[/] {escape(note)}")
+
+
+def _numbers(cost: Cost | None) -> tuple[str, str, str]:
+    """Time, memory and disk in a row of the plan."""
+    if cost is None:
+        return "-", "-", "-"
+    return cost.time_text, bytes_text(cost.memory), bytes_text(cost.disk)
 
 
 def _blocks(stage: Stage, state: State) -> bool:

@@ -162,33 +162,14 @@ class TrainingRun:
             run: the run as it is, whose checkpoints and resume state are there already; None: all
                 of it.
         """
-        scalars = jax.ShapeDtypeStruct((), np.uint32), jax.ShapeDtypeStruct((), np.float32)
-        state = jax.eval_shape(functools.partial(init_lane, self.problem), *scalars)
-        checkpoint, resume = (
-            sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-            for tree in (state.params, state)
-        )
-        num_checkpoints, num_resume_states = (
-            len(self.training.checkpoint_steps()) + self._most_in_ring(),
-            2,
-        )
+        checkpoint, resume = bytes_of_lane(self.problem)
+        num_lanes = len(self.problem.lanes)
+        num_checkpoints, num_resume_states = most_checkpoints(self.training, num_lanes), 2
         if run is not None:
             there = run.manifest["checkpoints"] | run.manifest.get("waiting", {})
             num_checkpoints = max(0, num_checkpoints - len(there))
             num_resume_states = 1 if "resume" in run.manifest else 2
-        return len(self.problem.lanes) * (checkpoint * num_checkpoints + resume * num_resume_states)
-
-    def _most_in_ring(self) -> int:
-        """Checkpoints that the ring may keep or let wait; no more than the run has steps of the
-        ring."""
-        if self.training.ring_every == 0:
-            return 0
-        size = self.training.ring_size
-        # One more than wait, because the oldest leaves after the newest has come.
-        return min(
-            ring.most_kept(len(self.problem.lanes), size) + size + 1,
-            self.training.steps // self.training.ring_every,
-        )
+        return num_lanes * (checkpoint * num_checkpoints + resume * num_resume_states)
 
     def dry_run(self) -> None:
         """Print what would be done: length, lanes, checkpoints, and which teacher checkpoint
@@ -253,6 +234,28 @@ class TrainingRun:
                 f"the schedule asks for the teacher's checkpoint at step {shown}, which does not"
                 f" exist; the teacher has {describe_steps(self.teacher_steps)}"
             )
+
+
+def bytes_of_lane(problem: Problem) -> tuple[int, int]:
+    """Bytes of one lane in a checkpoint, and in the state to resume from."""
+    scalars = jax.ShapeDtypeStruct((), np.uint32), jax.ShapeDtypeStruct((), np.float32)
+    state = jax.eval_shape(functools.partial(init_lane, problem), *scalars)
+    checkpoint, resume = (
+        sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+        for tree in (state.params, state)
+    )
+    return checkpoint, resume
+
+
+def most_checkpoints(training: TrainingConfig, num_lanes: int) -> int:
+    """Checkpoints that a run of so many lanes may have at one time: those of its trajectory, and
+    those that its ring keeps or lets wait, which are no more than the run has steps of the ring."""
+    num_planned = len(training.checkpoint_steps())
+    if training.ring_every == 0:
+        return num_planned
+    # One more than wait, because the oldest leaves after the newest has come.
+    most_in_ring = ring.most_kept(num_lanes, training.ring_size) + training.ring_size + 1
+    return num_planned + min(most_in_ring, training.steps // training.ring_every)
 
 
 def note_start(run: RunDirectory) -> str:

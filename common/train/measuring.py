@@ -1,0 +1,230 @@
+"""What training costs on this machine: measured with a few steps of a run's own engine, or worked
+out from its operations where that would take long.
+
+Nothing is written but compiled programs (`common.base.mesh.keep_compiled`), which a run of the same
+kind then finds.
+"""
+
+import functools
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+import jax
+import numpy as np
+from pydantic import Field
+
+from common.base.config import PositiveFloat, PositiveInt, configuration
+from common.nn.functional import Batch, Functional, Params
+from common.train.chunks import BLOCK
+from common.train.engine import Engine, TrainState
+from common.train.losses import label_cross_entropy, masked_mean
+from common.train.problem import Problem
+from common.train.run import bytes_of_lane
+from common.train.speed import product_rate
+
+MOST_SECONDS = 30.0
+"""That a measurement may take, by the count of its operations."""
+CHUNK_SECONDS = 0.2
+"""That one chunk of steps may take by that count, if it is more than one step."""
+TIMED_SECONDS = 0.3
+"""For which steps, and evaluations, are repeated at least."""
+TIMES = 3
+"""How often a chunk and an evaluation are made at least, the first calls among them."""
+
+
+@configuration
+class Measured:
+    """What runs of one kind cost. Times are in seconds, sizes in bytes of all lanes."""
+
+    start: Annotated[float, Field(ge=0)]
+    """Until its programs are there, if this machine has compiled them before."""
+    step: PositiveFloat
+    """One update of all lanes."""
+    evaluation: PositiveFloat
+    memory: PositiveInt
+    """The most that the process takes."""
+    checkpoint: PositiveInt
+    resume: PositiveInt
+    """The state to resume from."""
+    by_operations: bool
+    """Not measured: the time that its matrix products take at the rate of a large one, and the
+    memory of what a step keeps for its backward pass. Both are less than the truth."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Steps to be tried."""
+
+    problem: Problem
+    engine: Callable[[Problem, int], Engine]
+    group_size: int
+    teacher: Functional | None
+    """The teacher's model; None: labels supervise."""
+    layer: int | None
+    """The hidden layer that is learnt; None: the outputs are."""
+    chunk_steps: int
+    """Steps from one look of such a run to the next."""
+
+
+def measure(trial: Trial) -> Measured:
+    """What steps cost: measured, unless that would take too long or more memory than there is."""
+    estimate = by_operations(trial)
+    num_steps = _steps_in_chunk(trial.chunk_steps, estimate.step)
+    seconds = TIMES * (num_steps * estimate.step + estimate.evaluation)
+    if seconds > MOST_SECONDS or estimate.memory > machine_memory():
+        return estimate
+    return _by_steps(trial, num_steps, estimate)
+
+
+def by_operations(trial: Trial) -> Measured:
+    """What steps cost at the least, from the operations of their matrix products."""
+    problem, num_lanes = trial.problem, len(trial.problem.lanes)
+    work, rate = problem.work, _product_rate() * jax.local_device_count()
+    checkpoint, resume = (num_lanes * size for size in bytes_of_lane(problem))
+    forward = work.flops / 3
+    of_example = work.flops + work.teacher_flops / trial.group_size
+    return Measured(
+        start=0.0,
+        step=num_lanes * problem.size.batch_size * of_example / rate,
+        evaluation=num_lanes * problem.size.eval_examples * forward / rate,
+        memory=_process_memory() + resume + num_lanes * _kept_for_backward(problem),
+        checkpoint=checkpoint,
+        resume=resume,
+        by_operations=True,
+    )
+
+
+def machine_memory() -> int:
+    """Bytes of the machine's memory; of that of all devices where they are no CPU, as far as they
+    tell."""
+    if jax.default_backend() == "cpu":
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]
+    return sum(of_device.get("bytes_limit", sys.maxsize) for of_device in stats)
+
+
+def _by_steps(trial: Trial, num_steps: int, estimate: Measured) -> Measured:
+    """What steps cost, by the clock and by the compiler's account of memory."""
+    programs = _AccountedPrograms()
+    _first_calls(trial, programs, num_steps)  # which compile, and keep what they have compiled
+    began = time.perf_counter()
+    engine, state, teacher_params = _first_calls(trial, {}, num_steps)
+    first = time.perf_counter() - began
+    num_devices = len(jax.tree.leaves(state)[0].sharding.device_set)
+
+    def advance(state: TrainState) -> TrainState:
+        return engine.advance(state, teacher_params, num_steps, trial.layer)
+
+    chunk, state = _seconds(advance, state)
+    evaluation, _ = _seconds(lambda state: engine.record(state)[0], state)
+    programs_memory = _process_memory() + num_devices * programs.most_bytes
+    return replace(
+        estimate,
+        start=max(first - chunk - evaluation, 0.0),
+        step=chunk / num_steps,
+        evaluation=evaluation,
+        memory=programs_memory if programs.most_bytes else estimate.memory,
+        by_operations=False,
+    )
+
+
+def _first_calls(
+    trial: Trial, programs: dict[Hashable, Callable[..., Any]], num_steps: int
+) -> tuple[Engine, TrainState, Params | None]:
+    """A chunk and an evaluation of untrained models: the engine, the state after them, and the
+    teachers' parameters.
+
+    Args:
+        trial: what is tried.
+        programs: where the engine is to look for compiled programs, and to put them.
+        num_steps: in the chunk.
+    """
+    problem = replace(trial.problem, programs=programs)
+    engine = trial.engine(problem, trial.group_size)
+    teacher_params = None
+    if trial.teacher is not None:
+        one = jax.device_get(jax.jit(trial.teacher.init)(jax.random.key(0)))
+        each = len(problem.lanes) // trial.group_size
+        teacher_params = engine.place(jax.tree.map(lambda leaf: np.stack([leaf] * each), one))
+    state = engine.advance(engine.init(), teacher_params, num_steps, trial.layer)
+    state, _ = engine.record(state)
+    return engine, jax.block_until_ready(state), teacher_params
+
+
+class _AccountedPrograms(dict[Hashable, Callable[..., Any]]):
+    """Compiled programs of a problem, of which the compiler tells how much memory they take."""
+
+    most_bytes = 0
+    """That any of them takes on one device; 0 as long as nothing is known."""
+
+    def __setitem__(self, key: Hashable, program: Callable[..., Any]) -> None:
+        super().__setitem__(key, functools.partial(self._first_call, key, program))
+
+    def _first_call(self, key: Hashable, program: Any, *args: Any) -> Any:
+        account = program.lower(*args).compile().memory_analysis()
+        if account is not None:
+            size = account.argument_size_in_bytes + account.output_size_in_bytes
+            size += account.temp_size_in_bytes - account.alias_size_in_bytes
+            self.most_bytes = max(self.most_bytes, size)
+        super().__setitem__(key, program)
+        return program(*args)
+
+
+def _seconds(
+    call: Callable[[TrainState], TrainState], state: TrainState
+) -> tuple[float, TrainState]:
+    """How long a call takes, on the average, and the state after the last."""
+    num_calls, began = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - began) < TIMED_SECONDS:
+        state = jax.block_until_ready(call(state))
+        num_calls += 1
+    return elapsed / num_calls, state
+
+
+def _steps_in_chunk(most: int, seconds: float) -> int:
+    """Steps that are made in one chunk; multiples of a block where they are more than that.
+
+    Args:
+        most: that a run makes.
+        seconds: that one of them takes.
+    """
+    steps = max(min(most, int(CHUNK_SECONDS / seconds)), 1)
+    return steps // BLOCK * BLOCK if steps > BLOCK else steps
+
+
+def _kept_for_backward(problem: Problem) -> int:
+    """Bytes that a step of one lane keeps from its forward for its backward pass."""
+
+    def pullback(params: Params, batch: Batch, key: jax.Array) -> Any:
+        def loss(params: Params) -> jax.Array:
+            logits = problem.model.apply(params, batch.inputs, key)
+            return masked_mean(label_cross_entropy(logits, batch.labels), batch.mask)
+
+        return jax.vjp(loss, params)[1]
+
+    key = jax.random.key(0)
+    params = jax.eval_shape(problem.model.init, key)
+    batch = jax.eval_shape(problem.sample, problem.task.data(), key)
+    kept = jax.tree.leaves(jax.eval_shape(pullback, params, batch, key))
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in kept)
+
+
+@functools.cache
+def _product_rate() -> float:
+    """Of one device; see `common.train.speed`."""
+    return product_rate()
+
+
+@functools.cache
+def _process_memory() -> int:
+    """Bytes of this machine's memory that the process has taken when it is asked for the first
+    time; other devices than a CPU have memory of their own."""
+    if jax.default_backend() != "cpu":
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -53,7 +53,7 @@ class Page:
     """The tables in an experiment's folder, those of its judgement and of its probes, that are kept
     beside the report if they are there: by path, and what each holds. `tuning.csv` always is."""
     published: tuple[str, ...] = ()
-    """Those of them small enough to be committed, by the same paths."""
+    """Files in an experiment's folder that are small enough to be committed, by path."""
     footnote: Callable[[Any], str] = lambda _: ""
     """How to read the claims of an experiment of this configuration."""
     absent: Callable[[Any, Path], set[str]] = lambda *_: set()

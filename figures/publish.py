@@ -49,12 +49,13 @@ def main(args: list[str]) -> None:
     home, site, out = (
         folder / spec.name / preset.name for folder in (command.root, command.site, command.out)
     )
-    unknown = set(page.published) - set(page.data(home))
-    if unknown:
-        raise UserError(
-            f"the PAGE of {spec.name} publishes {', '.join(sorted(unknown))}, which its data do not"
-            " name"
-        )
+    named = page.data(home)
+    for name in page.published:
+        if name not in named and not (home / name).exists():
+            raise UserError(
+                f"the PAGE of {spec.name} publishes {name}, which is neither among its data nor in"
+                f" {home}"
+            )
     kept = (*_TABLES, *page.published)
     pictures = [f"{name}.png" for name in page.figures]
     made = page.tables(home) if home.is_dir() else {}

@@ -156,6 +156,27 @@ def test_any_path_holds_checkpoints(tmp_path: Path, name: str) -> None:
     assert host_state["step"] == 16
 
 
+def test_a_state_that_is_saved_is_not_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that goes on from a state and is told to stop before its first step. Were it
+    killed while it writes the same state anew, none would be left."""
+    with opened(tmp_path / "run", RECORD, **LANES) as run:
+        Trajectory(run).save_resume(16, PARAMS, wall_seconds=1.0)
+
+        def killed(*_: Any, **__: Any) -> None:
+            shutil.rmtree(tmp_path / "run" / "resume" / "16")
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("orbax.checkpoint.PyTreeCheckpointer.save", killed)
+        Trajectory(run).save_resume(16, PARAMS, wall_seconds=2.0)
+    monkeypatch.undo()
+    read = Trajectory(RunDirectory(tmp_path / "run"))
+    state, host_state = read.load_resume(PARAMS) or pytest.fail("there is no state to resume from")
+    np.testing.assert_array_equal(state["hidden"]["kernel"], PARAMS["hidden"]["kernel"])
+    assert host_state["wall_seconds"] == 2.0
+
+
 def test_a_path_through_a_linked_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of which `..` is another folder than its name tells, and an odd folder for temporary files
     beside it."""

@@ -137,7 +137,15 @@ class Trajectory:
         return None
 
     def save_resume(self, step: int, state: object, **host_state: Any) -> None:
-        """Save the full training state with its JSON values; it replaces the previous one."""
+        """Save the full training state with its JSON values; it replaces the previous one.
+
+        A run that is stopped where it went on has that step's state already. To write it again
+        would delete it first, and whoever kills the process then would take the run with it.
+        """
+        saved = self.run.manifest.get("resume")
+        if saved is not None and saved["step"] == step:
+            self.run.write_manifest(resume=saved | host_state)
+            return
         digest = _write(self._resume_path(step), state)
         self.run.write_manifest(resume={"step": step, "sha256": digest, **host_state})
         _drop_checkpoints(self.run.path / "resume", keep=[str(step)])

@@ -16,10 +16,9 @@ from rich.console import Console
 from common.base.config import Runtime, parse
 from common.base.errors import UserError, run_command
 from common.base.mesh import set_up_devices
-from common.experiment.plan import not_done, plan_preset, states
+from common.experiment.plan import counted, not_done, plan_preset, states
 from common.experiment.spec import ExperimentSpec
 from common.experiment.stages import Stage
-from common.experiment.whole import counted
 from figures import make, registry
 
 

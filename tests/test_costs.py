@@ -13,12 +13,11 @@ from rich.console import Console
 
 from common.base import progress
 from common.base.config import Overrides
-from common.base.progress import duration_text
-from common.experiment import costs, whole
+from common.base.progress import Whole, duration_text
+from common.experiment import costs
 from common.experiment.costs import Cost, projected_costs
-from common.experiment.plan import Planner, plan, plan_preset, print_plan
+from common.experiment.plan import Planner, counted, plan, plan_preset, print_plan
 from common.experiment.stages import RunStage, Stage
-from common.experiment.whole import Whole
 from common.train import measuring
 from common.train.measuring import Measured, Trial
 from parity import experiment
@@ -341,32 +340,31 @@ def test_durations(seconds: float, text: str) -> None:
 def test_a_whole_counts_its_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two stages are done, of three the costs are known, of one it is what others took."""
     clock = 0.0
-    monkeypatch.setattr(whole.time, "monotonic", lambda: clock)
-    a, b, c = Path("a"), Path("b"), Path("c")
-    counting = Whole(2, {a: 100.0, b: None, c: 30.0})
-    assert (counting.total, counting.done, counting.left()) == (5, 2, "")
-    with counting.carrying_out(a):
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock)
+    whole = Whole(2, {"a": 100.0, "b": None, "c": 30.0})
+    assert (whole.total, whole.done, whole.left()) == (5, 2, "")
+    with whole.carrying_out("a"):
         clock = 40.0
-        assert counting.left() == "", "nothing is known of b"
+        assert whole.left() == "", "nothing is known of b"
         clock = 120.0
-    assert (counting.done, counting.left()) == (3, "about 2.5 minutes left")
-    with counting.carrying_out(b):
+    assert (whole.done, whole.left()) == (3, "about 2.5 minutes left")
+    with whole.carrying_out("b"):
         clock = 180.0
-        assert counting.left() == "about 90 seconds left"
+        assert whole.left() == "about 90 seconds left"
         clock = 300.0
-        assert counting.left() == "about 30 seconds left", "longer than expected"
-    with pytest.raises(KeyboardInterrupt), counting.carrying_out(c):
+        assert whole.left() == "about 30 seconds left", "longer than expected"
+    with pytest.raises(KeyboardInterrupt), whole.carrying_out("c"):
         raise KeyboardInterrupt
-    assert counting.done == 4
+    assert whole.done == 4
 
 
 def test_a_block_of_many_plans_is_one_whole(tries: list[Trial]) -> None:
     stages = tiny_plan()
-    with whole.counted(stages[3:], stages) as outer:
+    with counted(stages[3:], stages) as outer:
         assert (outer.total, outer.done) == (len(stages), 3)
-        with whole.counted(stages[5:], stages[4:]) as inner:
+        with counted(stages[5:], stages[4:]) as inner:
             assert inner is outer
-    with whole.counted(stages[5:], stages[4:]) as later:
+    with counted(stages[5:], stages[4:]) as later:
         assert (later.total, later.done) == (len(stages) - 4, 1)
 
 
@@ -375,7 +373,7 @@ def test_the_whole_is_shown_above_the_bar_of_a_stage(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(
         progress, "Console", lambda **_: Console(file=file, force_terminal=True, width=140)
     )
-    with progress.above_bars(Whole(2, {Path("a"): 600.0})), progress.progress_bar("run", 9) as go:
+    with progress.above_bars(Whole(2, {"a": 600.0})), progress.progress_bar("run", 9) as go:
         go(4)
     shown = file.getvalue()
     assert "in all" in shown and "2/3" in shown and "about 10 minutes left" in shown

@@ -1,8 +1,10 @@
-"""Progress bars with rate and time left; silent when the output is not a terminal."""
+"""Progress bars with rate and time left, above them one for the whole; silent where there is no
+terminal."""
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Protocol
+from statistics import fmean
 
 from rich.console import Console
 from rich.progress import (
@@ -20,36 +22,66 @@ _SHORT = 1.5
 """Less than so many of a unit are told in the next smaller one."""
 
 
-class Whole(Protocol):
-    """What the work of many bars belongs to."""
+class Whole:
+    """The stages of one plan or of several: how many are done, and how long the others take."""
 
-    @property
-    def total(self) -> int:
-        """Stages in all."""
-        ...
+    def __init__(self, num_done: int, to_do: Mapping[Hashable, float | None]) -> None:
+        """Begin to count.
+
+        Args:
+            num_done: stages that are done already.
+            to_do: the seconds that every other stage is expected to take; None: not known.
+        """
+        self.total = num_done + len(to_do)
+        self._to_do = dict(to_do)
+        self._took: list[float] = []
+        self._running: Hashable | None = None
+        self._began = 0.0
 
     @property
     def done(self) -> int:
         """Stages that are done."""
-        ...
+        return self.total - len(self._to_do)
+
+    @contextmanager
+    def carrying_out(self, stage: Hashable) -> Iterator[None]:
+        """A stage is carried out inside this block, and done at its end."""
+        self._running, self._began = stage, time.monotonic()
+        yield
+        self._took.append(time.monotonic() - self._began)
+        self._running = None
+        self._to_do.pop(stage, None)
 
     def left(self) -> str:
-        """The time that the others take, as text; empty if it is not known."""
-        ...
+        """About how long the stages take that are not done. Of which nothing is known, it is what
+        those took, on the average, that were carried out here; empty before there is one."""
+        seconds = 0.0
+        for stage, expected in self._to_do.items():
+            if expected is None and not self._took:
+                return ""
+            of_stage = fmean(self._took) if expected is None else expected
+            elapsed = time.monotonic() - self._began if stage == self._running else 0.0
+            seconds += max(of_stage - elapsed, 0.0)
+        return f"about {duration_text(seconds)} left"
 
 
-_wholes: list[Whole] = []
-"""One for each block of `above_bars`, the innermost last."""
+_shown: list[Whole] = []
+"""What all bars belong to; at most one."""
+
+
+def shown_whole() -> Whole | None:
+    """What all bars belong to at this moment."""
+    return _shown[0] if _shown else None
 
 
 @contextmanager
 def above_bars(whole: Whole) -> Iterator[None]:
     """Inside this block every bar has another above it, of the whole."""
-    _wholes.append(whole)
+    _shown.append(whole)
     try:
         yield
     finally:
-        _wholes.pop()
+        _shown.clear()
 
 
 @contextmanager
@@ -85,7 +117,7 @@ def progress_bar(
         bar.add_task(
             "in all", total=whole.total, completed=whole.done, unit="stages", rate="", whole=whole
         )
-        for whole in _wholes[-1:]
+        for whole in _shown
     ]
     task = bar.add_task(description, total=total, completed=done, unit=unit, rate="")
 

@@ -10,6 +10,7 @@ import importlib.metadata
 import json
 import math
 import os
+import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -33,10 +34,12 @@ from common.train.chunks import chunk_steps
 from common.train.fit import Supervision
 from common.train.lanes import Lane, lanes_of
 from common.train.measuring import Measured, Trial, machine_memory
-from common.train.run import most_checkpoints
+from common.train.run import left_to_write
 
 MOST_SECONDS_ON_CPUS = 12 * 3600.0
 """What takes longer is a GPU's work."""
+MEASURING_SECONDS = 30.0
+"""After so long, no further kind is measured."""
 MOST_KEPT = 1000
 """Measurements in the file; the oldest go."""
 NO_COST = ("training.", "supervision.", "detector.", "schedule", "teacher_seed", "shared_stream")
@@ -66,7 +69,7 @@ class Cost:
         """How long it takes, and in which sense."""
         bounds = [("at most", self.may_end_sooner), ("at least", self.by_operations)]
         words = [word for word, applies in bounds if applies]
-        how = words[0] if len(words) == 1 else "about"
+        how = words[0] if len(words) == 1 else "roughly" if words else "about"
         return f"{how} {duration_text(self.seconds)}"
 
     @property
@@ -88,37 +91,46 @@ def total(costs: Collection[Cost]) -> Cost:
 
 
 def projected_costs(to_do: Sequence[Stage], planned: Sequence[Stage]) -> dict[Path, Cost]:
-    """The cost of every run that is to be done, by the stage's output; what is not known yet is
-    measured.
+    """The cost of the runs that are to be done, by the stage's output; what is not known yet is
+    measured. A run is left out if time or memory did not suffice for that.
 
     Args:
         to_do: stages; those that are no runs are left out.
         planned: all stages, their teachers among them.
     """
-    runs = _runs_to_do(to_do, planned)
-    if not runs:
-        return {}
-    trials = {key: (run, layer) for run in runs.values() for layer, key in run.kinds.items()}
-    known = _read_known()
-    missing = [key for key in trials if key not in known]
-    if missing:
-        with progress_bar(
-            "measuring a step of each kind", len(missing), unit="kinds", rate_unit="kinds"
-        ) as progress:
-            for count, key in enumerate(missing, 1):
-                run, layer = trials[key]
-                known[key] = measuring.measure(run.trial(layer))
-                _keep(key, known[key])
-                progress(count)
-    return {output: run.cost(known) for output, run in runs.items()}
+    runs, known = _runs_to_do(to_do, planned), _read_known()
+    _measure_missing(runs.values(), known)
+    return _costs_of(runs, known)
 
 
 def known_costs(to_do: Sequence[Stage], planned: Sequence[Stage]) -> dict[Path, Cost]:
     """The same without measuring: of those runs whose kinds have been measured before."""
     known = _read_known()
-    if not known:
-        return {}
-    runs = _runs_to_do(to_do, planned)
+    return _costs_of(_runs_to_do(to_do, planned), known) if known else {}
+
+
+def _measure_missing(runs: Collection["RunToDo"], known: dict[str, Measured]) -> None:
+    """Measure steps of the kinds that are not known, add and keep them."""
+    trials = {key: (run, layer) for run in runs for layer, key in run.kinds.items()}
+    missing = [key for key in trials if key not in known]
+    if not missing:
+        return
+    began = time.monotonic()
+    with progress_bar(
+        "measuring a step of each kind", len(missing), unit="kinds", rate_unit="kinds"
+    ) as progress:
+        for count, key in enumerate(missing, 1):
+            if time.monotonic() - began > MEASURING_SECONDS:
+                break
+            run, layer = trials[key]
+            with suppress(jax.errors.JaxRuntimeError):
+                known[key] = measuring.measure(run.trial(layer))
+                _keep(key, known[key])
+            progress(count)
+
+
+def _costs_of(runs: Mapping[Path, "RunToDo"], known: Mapping[str, Measured]) -> dict[Path, Cost]:
+    """Of those runs of whose steps every kind is known."""
     return {
         output: run.cost(known)
         for output, run in runs.items()
@@ -126,15 +138,22 @@ def known_costs(to_do: Sequence[Stage], planned: Sequence[Stage]) -> dict[Path, 
     }
 
 
-def describe_total(costs: Collection[Cost]) -> str:
-    """What all runs that are to be done cost, in a line; and in a second one where that is no work
-    for this machine."""
+def describe_total(costs: Collection[Cost], num_left_out: int) -> str:
+    """What the runs that are to be done cost, in a line; and in a second one where that is no work
+    for this machine.
+
+    Args:
+        costs: of one run at least.
+        num_left_out: runs whose cost is not known.
+    """
     of_all, devices = total(costs), jax.devices()
     where = f"{len(devices)} {devices[0].platform.upper()} device{'s' * (len(devices) > 1)}"
     text = (
         f"to do: {of_all.time_text}, {bytes_text(of_all.memory)} of memory,"
         f" {bytes_text(of_all.disk)} of disk on this machine ({where}); probes are not counted"
     )
+    if num_left_out:
+        text += f", nor {num_left_out} runs not measured yet (the same command goes on with them)"
     why = []
     if devices[0].platform == "cpu" and of_all.seconds > MOST_SECONDS_ON_CPUS:
         why.append(f"more than {duration_text(MOST_SECONDS_ON_CPUS)} on CPUs")
@@ -152,8 +171,13 @@ class RunToDo:
     teacher: Any | None
     """The teacher's configuration; None: labels supervise."""
     is_student: bool
-    from_step: int
-    """The step from which it goes on."""
+    manifest: Mapping[str, Any]
+    """Of what there is of it already; empty: nothing."""
+
+    @property
+    def from_step(self) -> int:
+        """The step from which it goes on."""
+        return self.manifest.get("resume", {}).get("step", 0)
 
     @functools.cached_property
     def lanes(self) -> tuple[Lane, ...]:
@@ -216,6 +240,7 @@ class RunToDo:
     def cost(self, known: Mapping[str, Measured]) -> Cost:
         """What it costs, if steps of its kinds cost so much."""
         training = self.config.training
+        checkpoints, resume_states = left_to_write(training, len(self.lanes), self.manifest)
         of_layer = {layer: known[key] for layer, key in self.kinds.items()}
         measured = tuple(of_layer.values())
         steps_left = sum(self.steps_of_layer.values())
@@ -226,8 +251,8 @@ class RunToDo:
         return Cost(
             seconds=seconds,
             memory=max(one.memory for one in measured),
-            checkpoints=most_checkpoints(training, len(self.lanes)) * measured[0].checkpoint,
-            resume=2 * measured[0].resume,
+            checkpoints=checkpoints * measured[0].checkpoint,
+            resume=resume_states * measured[0].resume,
             may_end_sooner=training.stop_after is not None,
             by_operations=any(one.by_operations for one in measured),
         )
@@ -260,7 +285,7 @@ def _runs_to_do(to_do: Sequence[Stage], planned: Sequence[Stage]) -> dict[Path, 
             config=_with_one_rate(stage.config) if stage.tuned_by else stage.config,
             teacher=None if stage.teacher is None else config_of[stage.teacher],
             is_student=stage.stage == "distill",
-            from_step=_saved_step(stage),
+            manifest=RunDirectory(stage.run_dir).manifest if stage.is_begun() else {},
         )
         for stage in to_do
         if isinstance(stage, RunStage)
@@ -272,13 +297,6 @@ def _with_one_rate(config: Any) -> Any:
     return replace(
         config, optim=replace(config.optim, learning_rate=config.optim.learning_rate[:1])
     )
-
-
-def _saved_step(stage: RunStage) -> int:
-    """The step from which a run goes on."""
-    if not stage.is_begun():
-        return 0
-    return RunDirectory(stage.run_dir).manifest.get("resume", {}).get("step", 0)
 
 
 @functools.cache

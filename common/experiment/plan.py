@@ -6,6 +6,7 @@ and the user moves them away. Judgements alone are made again without asking.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,10 +19,10 @@ from common.base.config import Overrides, Runtime
 from common.base.errors import UserError
 from common.base.interruption import telling
 from common.base.mesh import set_up_devices
-from common.experiment.costs import Cost, describe_total, projected_costs
+from common.base.progress import Whole, above_bars, shown_whole
+from common.experiment.costs import Cost, describe_total, known_costs, projected_costs
 from common.experiment.spec import ExperimentSpec, Part, Probe
 from common.experiment.stages import JudgementStage, ProbeStage, RunStage, Stage, shell
-from common.experiment.whole import counted
 from common.runs.files import bytes_text
 
 WIDTH_OF_FILES = 500
@@ -211,6 +212,27 @@ def not_done(stages: Sequence[Stage], found: Iterable[State]) -> list[Stage]:
     return [stage for stage, state in zip(stages, found, strict=True) if state.word != "done"]
 
 
+@contextmanager
+def counted(to_do: Sequence[Stage], planned: Sequence[Stage]) -> Iterator[Whole]:
+    """Inside this block the bars of stages have another above them, of all that are planned. A
+    block inside another is part of that.
+
+    Args:
+        to_do: stages that are not done.
+        planned: all stages.
+    """
+    outer = shown_whole()
+    if outer is not None:
+        yield outer
+        return
+    costs = known_costs(to_do, planned)
+    outputs = [stage.output for stage in to_do]
+    expected = {path: costs[path].seconds if path in costs else None for path in outputs}
+    whole = Whole(len(planned) - len(to_do), expected)
+    with above_bars(whole):
+        yield whole
+
+
 def refuse_stale(stages: Sequence[Stage]) -> list[State]:
     """The state of every stage, of which only judgements may be stale.
 
@@ -271,7 +293,8 @@ def print_plan(stages: Sequence[Stage]) -> None:
         console.width = WIDTH_OF_FILES
     console.print(table)
     if costs:
-        console.print(describe_total(costs.values()), highlight=False)
+        num_runs = sum(isinstance(stage, RunStage) for stage in to_do)
+        console.print(describe_total(costs.values(), num_runs - len(costs)), highlight=False)
     if note := made_by_other_code(stages):
         console.print(f"[yellow]note:[/] {escape(note)}")
 

@@ -27,13 +27,15 @@ from common.train.problem import Problem
 from common.train.run import bytes_of_lane
 from common.train.speed import product_rate
 
-MOST_SECONDS = 30.0
-"""That a measurement may take, by the count of its operations."""
-CHUNK_SECONDS = 0.2
+MOST_SECONDS = 2.0
+"""That a measurement may take, by the count of its operations; it takes some times as long."""
+MOST_OF_MEMORY = 0.25
+"""That it may take, of all there is, by a count that leaves out what is not kept for long."""
+CHUNK_SECONDS = 0.05
 """That one chunk of steps may take by that count, if it is more than one step."""
-TIMED_SECONDS = 0.3
+TIMED_SECONDS = 0.15
 """For which steps, and evaluations, are repeated at least."""
-TIMES = 3
+TIMES = 2
 """How often a chunk and an evaluation are made at least, the first calls among them."""
 
 
@@ -72,11 +74,15 @@ class Trial:
 
 
 def measure(trial: Trial) -> Measured:
-    """What steps cost: measured, unless that would take too long or more memory than there is."""
+    """What steps cost: measured, unless that would take too long or too much memory.
+
+    Raises:
+        JaxRuntimeError: the devices have no room for it now.
+    """
     estimate = by_operations(trial)
     num_steps = _steps_in_chunk(trial.chunk_steps, estimate.step)
     seconds = TIMES * (num_steps * estimate.step + estimate.evaluation)
-    if seconds > MOST_SECONDS or estimate.memory > machine_memory():
+    if seconds > MOST_SECONDS or estimate.memory > MOST_OF_MEMORY * machine_memory():
         return estimate
     return _by_steps(trial, num_steps, estimate)
 
@@ -111,62 +117,52 @@ def machine_memory() -> int:
 def _by_steps(trial: Trial, num_steps: int, estimate: Measured) -> Measured:
     """What steps cost, by the clock and by the compiler's account of memory."""
     programs = _AccountedPrograms()
-    _first_calls(trial, programs, num_steps)  # which compile, and keep what they have compiled
-    began = time.perf_counter()
-    engine, state, teacher_params = _first_calls(trial, {}, num_steps)
-    first = time.perf_counter() - began
-    num_devices = len(jax.tree.leaves(state)[0].sharding.device_set)
-
-    def advance(state: TrainState) -> TrainState:
-        return engine.advance(state, teacher_params, num_steps, trial.layer)
-
-    chunk, state = _seconds(advance, state)
-    evaluation, _ = _seconds(lambda state: engine.record(state)[0], state)
-    programs_memory = _process_memory() + num_devices * programs.most_bytes
-    return replace(
-        estimate,
-        start=max(first - chunk - evaluation, 0.0),
-        step=chunk / num_steps,
-        evaluation=evaluation,
-        memory=programs_memory if programs.most_bytes else estimate.memory,
-        by_operations=False,
-    )
-
-
-def _first_calls(
-    trial: Trial, programs: dict[Hashable, Callable[..., Any]], num_steps: int
-) -> tuple[Engine, TrainState, Params | None]:
-    """A chunk and an evaluation of untrained models: the engine, the state after them, and the
-    teachers' parameters.
-
-    Args:
-        trial: what is tried.
-        programs: where the engine is to look for compiled programs, and to put them.
-        num_steps: in the chunk.
-    """
     problem = replace(trial.problem, programs=programs)
     engine = trial.engine(problem, trial.group_size)
     teacher_params = None
     if trial.teacher is not None:
         one = jax.device_get(jax.jit(trial.teacher.init)(jax.random.key(0)))
-        each = len(problem.lanes) // trial.group_size
-        teacher_params = engine.place(jax.tree.map(lambda leaf: np.stack([leaf] * each), one))
-    state = engine.advance(engine.init(), teacher_params, num_steps, trial.layer)
-    state, _ = engine.record(state)
-    return engine, jax.block_until_ready(state), teacher_params
+        num_groups = len(problem.lanes) // trial.group_size
+        teacher_params = engine.place(jax.tree.map(lambda leaf: np.stack([leaf] * num_groups), one))
+
+    def advance(state: TrainState) -> TrainState:
+        return engine.advance(state, teacher_params, num_steps, trial.layer)
+
+    def evaluate(state: TrainState) -> TrainState:
+        return engine.record(state)[0]
+
+    state = evaluate(advance(engine.init()))  # which compiles
+    chunk, state = _seconds(advance, state)
+    evaluation, state = _seconds(evaluate, state)
+    num_devices = len(jax.tree.leaves(state)[0].sharding.device_set)
+    memory = _process_memory() + num_devices * programs.most_bytes
+    return replace(
+        estimate,
+        start=programs.seconds,
+        step=chunk / num_steps,
+        evaluation=evaluation,
+        memory=memory if programs.most_bytes else estimate.memory,
+        by_operations=False,
+    )
 
 
 class _AccountedPrograms(dict[Hashable, Callable[..., Any]]):
-    """Compiled programs of a problem, of which the compiler tells how much memory they take."""
+    """Programs of a problem, with an account of what it takes to have them."""
 
     most_bytes = 0
-    """That any of them takes on one device; 0 as long as nothing is known."""
+    """Memory that any of them takes on one device, as the compiler tells; 0 as long as nothing is
+    known."""
+    seconds = 0.0
+    """For all that comes before they are compiled."""
 
     def __setitem__(self, key: Hashable, program: Callable[..., Any]) -> None:
         super().__setitem__(key, functools.partial(self._first_call, key, program))
 
     def _first_call(self, key: Hashable, program: Any, *args: Any) -> Any:
-        account = program.lower(*args).compile().memory_analysis()
+        began = time.perf_counter()
+        lowered = program.lower(*args)
+        self.seconds += time.perf_counter() - began
+        account = lowered.compile().memory_analysis()
         if account is not None:
             size = account.argument_size_in_bytes + account.output_size_in_bytes
             size += account.temp_size_in_bytes - account.alias_size_in_bytes

@@ -163,12 +163,8 @@ class TrainingRun:
                 of it.
         """
         checkpoint, resume = bytes_of_lane(self.problem)
-        num_lanes = len(self.problem.lanes)
-        num_checkpoints, num_resume_states = most_checkpoints(self.training, num_lanes), 2
-        if run is not None:
-            there = run.manifest["checkpoints"] | run.manifest.get("waiting", {})
-            num_checkpoints = max(0, num_checkpoints - len(there))
-            num_resume_states = 1 if "resume" in run.manifest else 2
+        num_lanes, manifest = len(self.problem.lanes), {} if run is None else run.manifest
+        num_checkpoints, num_resume_states = left_to_write(self.training, num_lanes, manifest)
         return num_lanes * (checkpoint * num_checkpoints + resume * num_resume_states)
 
     def dry_run(self) -> None:
@@ -247,15 +243,24 @@ def bytes_of_lane(problem: Problem) -> tuple[int, int]:
     return checkpoint, resume
 
 
-def most_checkpoints(training: TrainingConfig, num_lanes: int) -> int:
-    """Checkpoints that a run of so many lanes may have at one time: those of its trajectory, and
-    those that its ring keeps or lets wait, which are no more than the run has steps of the ring."""
-    num_planned = len(training.checkpoint_steps())
-    if training.ring_every == 0:
-        return num_planned
-    # One more than wait, because the oldest leaves after the newest has come.
-    most_in_ring = ring.most_kept(num_lanes, training.ring_size) + training.ring_size + 1
-    return num_planned + min(most_in_ring, training.steps // training.ring_every)
+def left_to_write(
+    training: TrainingConfig, num_lanes: int, manifest: Mapping[str, Any]
+) -> tuple[int, int]:
+    """How many checkpoints a run may still write, those that its ring keeps or lets wait among
+    them, and how many states to resume from, of which two exist for a moment.
+
+    Args:
+        training: its length and its grids.
+        num_lanes: which its ring watches.
+        manifest: of the run as it is, which has some of them already; empty: it is not begun.
+    """
+    most = len(training.checkpoint_steps())
+    if training.ring_every:
+        # One more than wait, because the oldest leaves after the newest has come.
+        most_in_ring = ring.most_kept(num_lanes, training.ring_size) + training.ring_size + 1
+        most += min(most_in_ring, training.steps // training.ring_every)
+    there = manifest.get("checkpoints", {}) | manifest.get("waiting", {})
+    return max(0, most - len(there)), 1 if "resume" in manifest else 2
 
 
 def note_start(run: RunDirectory) -> str:

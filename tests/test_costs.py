@@ -34,7 +34,6 @@ MEASURED = Measured(
     memory=700_000_000,
     checkpoint=10_000,
     resume=30_000,
-    by_operations=False,
 )
 
 
@@ -167,7 +166,6 @@ COSTS = st.builds(
     checkpoints=st.integers(0, 10**12),
     resume=st.integers(0, 10**12),
     may_end_sooner=st.booleans(),
-    by_operations=st.booleans(),
 )
 
 
@@ -250,8 +248,7 @@ def test_measured_numbers_are_plausible(name: str) -> None:
     run = costs._runs_to_do([stage], stages)[stage.output]
     for layer in run.kinds:
         trial = run.trial(layer)
-        measured, least = MEASURE(trial), measuring.by_operations(trial)
-        assert not measured.by_operations
+        measured, least = MEASURE(trial), measuring._least(trial)
         assert 0 < least.step < measured.step < 0.1
         assert least.evaluation < measured.evaluation < 1.0
         assert 0 <= measured.start < 60.0
@@ -261,19 +258,35 @@ def test_measured_numbers_are_plausible(name: str) -> None:
         assert measured.checkpoint < measured.resume < 2 * measured.checkpoint
 
 
-def test_what_would_take_long_is_not_tried() -> None:
-    """The published teacher of grammars: nothing is compiled or run."""
+def test_what_would_take_long_is_tried_with_a_part_of_its_examples(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a slow machine."""
+    trial = run_to_do({"training.batch_size": 64, "training.eval_examples": 4096}).trial(None)
+    sizes = []
+
+    def seconds_of(trial: Trial, num_steps: int) -> tuple[float, float, int]:
+        sizes.append(trial.problem.size)
+        assert num_steps == 1
+        return 0.01, 0.02, 1
+
+    monkeypatch.setattr(measuring, "_product_rate", lambda: 2e6)
+    monkeypatch.setattr(measuring, "_seconds_of", seconds_of)
+    measured = MEASURE(trial)
+    (size,) = sizes
+    parts = 64 // size.batch_size
+    assert parts > 1 and parts == 4096 // size.eval_examples
+    assert (measured.step, measured.evaluation) == (parts * 0.01, parts * 0.02)
+    assert measured.memory > measuring._least(trial).memory
+
+
+def test_the_published_grammars_are_tried_with_few_sentences() -> None:
     stages = plan_preset(PCFG, "paper", Path("runs"))
     (stage,) = [stage for stage in stages if stage.name == "teacher"]
     trial = costs._runs_to_do([stage], stages)[stage.output].trial(None)
-
-    def no_engine(*_: object) -> Any:
-        pytest.fail("it was tried")
-
-    estimate = MEASURE(replace(trial, engine=no_engine))
-    assert estimate.by_operations
-    assert estimate.step > 1.0
-    assert estimate.memory > 5e9
+    least = measuring._least(trial)
+    assert least.memory > 5e9
+    assert measuring._tried(trial.problem.size, 1, least).batch_size <= 32
 
 
 def test_a_plan_tells_what_it_costs(
@@ -298,13 +311,13 @@ def test_a_plan_tells_what_it_costs(
 def test_the_published_grammars_are_a_gpus_work(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    slow = replace(MEASURED, step=120.0, memory=31 * 2**30, by_operations=True)
+    slow = replace(MEASURED, step=120.0, memory=31 * 2**30)
     monkeypatch.setattr(measuring, "measure", lambda _: slow)
     monkeypatch.setattr(costs, "machine_memory", lambda: 16 * 2**30)
     stages = plan_preset(PCFG, "paper", Path("nowhere"))
     print_plan(stages)
     out = capsys.readouterr().out
-    assert "at least 11 days" in out
+    assert "about 11 days" in out
     assert (
         "\na GPU's work: more than 12 hours on CPUs, and more memory than the 17.2 GB of this"
         " machine\n" in out

@@ -61,15 +61,11 @@ class Cost:
     """Further bytes, as long as it runs."""
     may_end_sooner: bool
     """It ends when it has learnt; this is the cost of all its steps."""
-    by_operations: bool
-    """Of its products alone: it costs more than this."""
 
     @property
     def time_text(self) -> str:
-        """How long it takes, and in which sense."""
-        bounds = [("at most", self.may_end_sooner), ("at least", self.by_operations)]
-        words = [word for word, applies in bounds if applies]
-        how = words[0] if len(words) == 1 else "roughly" if words else "about"
+        """How long it takes, about or at most."""
+        how = "at most" if self.may_end_sooner else "about"
         return f"{how} {duration_text(self.seconds)}"
 
     @property
@@ -86,7 +82,6 @@ def total(costs: Collection[Cost]) -> Cost:
         checkpoints=sum(cost.checkpoints for cost in costs),
         resume=max(cost.resume for cost in costs),
         may_end_sooner=any(cost.may_end_sooner for cost in costs),
-        by_operations=any(cost.by_operations for cost in costs),
     )
 
 
@@ -254,7 +249,6 @@ class RunToDo:
             checkpoints=checkpoints * measured[0].checkpoint,
             resume=resume_states * measured[0].resume,
             may_end_sooner=training.stop_after is not None,
-            by_operations=any(one.by_operations for one in measured),
         )
 
     def _kind(self, layer: int | None) -> str:

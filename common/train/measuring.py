@@ -1,18 +1,19 @@
-"""What training costs on this machine: measured with a few steps of a run's own engine, or worked
-out from its operations where that would take long.
+"""What training costs on this machine, measured with a few steps of a run's own engine; of those
+that would take long, with a part of the examples.
 
 Nothing is written but compiled programs (`common.base.mesh.keep_compiled`), which a run of the same
 kind then finds.
 """
 
 import functools
+import math
 import os
 import resource
 import sys
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -23,20 +24,20 @@ from common.nn.functional import Batch, Functional, Params
 from common.train.chunks import BLOCK
 from common.train.engine import Engine, TrainState
 from common.train.losses import label_cross_entropy, masked_mean
-from common.train.problem import Problem
+from common.train.problem import Problem, ProblemSize
 from common.train.run import bytes_of_lane
 from common.train.speed import product_rate
 
-MOST_SECONDS = 2.0
-"""That a measurement may take, by the count of its operations; it takes some times as long."""
-MOST_OF_MEMORY = 0.25
-"""That it may take, of all there is, by a count that leaves out what is not kept for long."""
+MOST_SECONDS = 0.5
+"""That what is tried may take, by the count of its operations. It takes up to twenty times as long:
+the count knows matrix products alone, at the rate of a large one."""
 CHUNK_SECONDS = 0.05
 """That one chunk of steps may take by that count, if it is more than one step."""
+MOST_OF_MEMORY = 0.1
+"""That what is tried may take, of all there is, by the count of what a step keeps for its backward
+pass. It takes some times as much."""
 TIMED_SECONDS = 0.15
 """For which steps, and evaluations, are repeated at least."""
-TIMES = 2
-"""How often a chunk and an evaluation are made at least, the first calls among them."""
 
 
 @configuration
@@ -49,13 +50,11 @@ class Measured:
     """One update of all lanes."""
     evaluation: PositiveFloat
     memory: PositiveInt
-    """The most that the process takes."""
+    """The most that the process takes by the compiler's account; of steps that were tried with a
+    part of their examples, what they keep for their backward pass."""
     checkpoint: PositiveInt
     resume: PositiveInt
     """The state to resume from."""
-    by_operations: bool
-    """Not measured: the time that its matrix products take at the rate of a large one, and the
-    memory of what a step keeps for its backward pass. Both are less than the truth."""
 
 
 @dataclass(frozen=True)
@@ -74,34 +73,26 @@ class Trial:
 
 
 def measure(trial: Trial) -> Measured:
-    """What steps cost: measured, unless that would take too long or too much memory.
+    """What steps cost.
 
     Raises:
-        JaxRuntimeError: the devices have no room for it now.
+        JaxRuntimeError: the devices have no room for them now.
     """
-    estimate = by_operations(trial)
-    num_steps = _steps_in_chunk(trial.chunk_steps, estimate.step)
-    seconds = TIMES * (num_steps * estimate.step + estimate.evaluation)
-    if seconds > MOST_SECONDS or estimate.memory > MOST_OF_MEMORY * machine_memory():
-        return estimate
-    return _by_steps(trial, num_steps, estimate)
-
-
-def by_operations(trial: Trial) -> Measured:
-    """What steps cost at the least, from the operations of their matrix products."""
-    problem, num_lanes = trial.problem, len(trial.problem.lanes)
-    work, rate = problem.work, _product_rate() * jax.local_device_count()
-    checkpoint, resume = (num_lanes * size for size in bytes_of_lane(problem))
-    forward = work.flops / 3
-    of_example = work.flops + work.teacher_flops / trial.group_size
+    problem, size, num_lanes = trial.problem, trial.problem.size, len(trial.problem.lanes)
+    before, least, programs = _process_memory(), _least(trial), _AccountedPrograms()
+    num_steps = _steps_in_chunk(trial.chunk_steps, least.step)
+    tried = _tried(size, num_steps, least)
+    step, evaluation, num_devices = _seconds_of(
+        replace(trial, problem=replace(problem, size=tried, programs=programs)), num_steps
+    )
+    checkpoint, resume = bytes_of_lane(problem)
     return Measured(
-        start=0.0,
-        step=num_lanes * problem.size.batch_size * of_example / rate,
-        evaluation=num_lanes * problem.size.eval_examples * forward / rate,
-        memory=_process_memory() + resume + num_lanes * _kept_for_backward(problem),
-        checkpoint=checkpoint,
-        resume=resume,
-        by_operations=True,
+        start=programs.seconds,
+        step=step * size.batch_size / tried.batch_size,
+        evaluation=evaluation * size.eval_examples / tried.eval_examples,
+        memory=before + (num_devices * programs.most_bytes if tried == size else least.memory),
+        checkpoint=num_lanes * checkpoint,
+        resume=num_lanes * resume,
     )
 
 
@@ -114,10 +105,41 @@ def machine_memory() -> int:
     return sum(of_device.get("bytes_limit", sys.maxsize) for of_device in stats)
 
 
-def _by_steps(trial: Trial, num_steps: int, estimate: Measured) -> Measured:
-    """What steps cost, by the clock and by the compiler's account of memory."""
-    programs = _AccountedPrograms()
-    problem = replace(trial.problem, programs=programs)
+class _Least(NamedTuple):
+    """Less than what steps cost."""
+
+    step: float
+    evaluation: float
+    memory: int
+
+
+def _least(trial: Trial) -> _Least:
+    """The time of all matrix products, and the memory of what is kept for the backward pass."""
+    problem, num_lanes = trial.problem, len(trial.problem.lanes)
+    work, rate = problem.work, _product_rate() * jax.local_device_count()
+    of_example = work.flops + work.teacher_flops / trial.group_size
+    return _Least(
+        step=num_lanes * problem.size.batch_size * of_example / rate,
+        evaluation=num_lanes * problem.size.eval_examples * work.flops / 3 / rate,
+        memory=num_lanes * (sum(bytes_of_lane(problem)) + _kept_for_backward(problem)),
+    )
+
+
+def _tried(size: ProblemSize, num_steps: int, least: _Least) -> ProblemSize:
+    """The size, or a half, a quarter and so on of its examples: what is soon over and small."""
+    too_long = (num_steps * least.step + least.evaluation) / MOST_SECONDS
+    too_large = least.memory / (MOST_OF_MEMORY * machine_memory())
+    parts = 2 ** max(math.ceil(math.log2(max(too_long, too_large))), 0)
+    return size._replace(
+        batch_size=max(size.batch_size // parts, 1),
+        eval_examples=max(size.eval_examples // parts, 1),
+    )
+
+
+def _seconds_of(trial: Trial, num_steps: int) -> tuple[float, float, int]:
+    """How long a step and an evaluation take, in chunks of so many steps, and on how many
+    devices."""
+    problem = trial.problem
     engine = trial.engine(problem, trial.group_size)
     teacher_params = None
     if trial.teacher is not None:
@@ -135,23 +157,14 @@ def _by_steps(trial: Trial, num_steps: int, estimate: Measured) -> Measured:
     chunk, state = _seconds(advance, state)
     evaluation, state = _seconds(evaluate, state)
     num_devices = len(jax.tree.leaves(state)[0].sharding.device_set)
-    memory = _process_memory() + num_devices * programs.most_bytes
-    return replace(
-        estimate,
-        start=programs.seconds,
-        step=chunk / num_steps,
-        evaluation=evaluation,
-        memory=memory if programs.most_bytes else estimate.memory,
-        by_operations=False,
-    )
+    return chunk / num_steps, evaluation, num_devices
 
 
 class _AccountedPrograms(dict[Hashable, Callable[..., Any]]):
     """Programs of a problem, with an account of what it takes to have them."""
 
     most_bytes = 0
-    """Memory that any of them takes on one device, as the compiler tells; 0 as long as nothing is
-    known."""
+    """Memory that any of them takes on one device, as far as the compiler tells."""
     seconds = 0.0
     """For all that comes before they are compiled."""
 

@@ -17,6 +17,7 @@ test: .venv/dev
 bench: .venv/dev
 	$(BIN)/python -m benchmarks.parity_mlp
 	$(BIN)/python -m benchmarks.blocked
+	$(BIN)/python -m benchmarks.pcfg_bert
 	$(BIN)/python -m benchmarks.pcfg_sampler
 
 lint: .venv/dev

@@ -1,5 +1,7 @@
 """`python -m benchmarks.gpu_peers`: the same steps as plain PyTorch loops, for `benchmarks.gpu`.
 
+`benchmarks.pcfg_bert` has its loop from here as well.
+
 Models are Hugging Face's where there are such. Products of float32 matrices are in TF32, as JAX
 does them on a GPU. The loops are spared some of the work that ours do: there is no schedule of
 the learning rate, and sentences are drawn at random from a pool made before.
@@ -11,8 +13,10 @@ import torch
 import transformers  # its models are loaded on first use, by the parts that have them
 from torch import nn
 
+from benchmarks.gpu import Scale
 from benchmarks.gpu_timing import (
     NARROW,
+    Attention,
     Shapes,
     Side,
     Sides,
@@ -22,14 +26,17 @@ from benchmarks.gpu_timing import (
     shapes_of,
     time_all,
 )
+from benchmarks.side import Work
 from common.base.config import parse
 from common.base.errors import run_command
 from common.nn.blocks import TransformerConfig
 from common.nn.mlp import MLPConfig
+from common.sequence.masking import MaskingConfig
 from parity.config import StudentConfig
 from parity.config import TrainConfig as TeacherConfig
 from pcfg.config import TrainConfig as PCFGConfig
 from pcfg.sampler import make_sampler
+from pcfg.vocabulary import Vocabulary
 
 ParityConfig = TeacherConfig | StudentConfig
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -164,19 +171,28 @@ def gpt2_side(
     return make
 
 
-def bert_side(config: PCFGConfig, steps: int, *, autocast: bool) -> Callable[[], Side]:
+def pcfg_quick_on_cpu(scale: Scale, attention: Attention, threads: int, steps: int) -> Work:
+    """The preset's teacher in float32, for `benchmarks.pcfg_bert`."""
+    torch.set_num_threads(threads)
+    config = pcfg_config(shapes_of(scale), "pcfg-quick")
+    return Work(bert_side(config, steps, autocast=False, attention=attention)().advance)
+
+
+def bert_side(
+    config: PCFGConfig, steps: int, *, autocast: bool, attention: Attention = "sdpa"
+) -> Callable[[], Side]:
     """Adam with clipped gradients on a BERT that predicts masked tokens."""
     sampler, batch_size = make_sampler(config.data.load()), config.training.batch_size
     length, vocabulary = sampler.longest + 2, sampler.vocabulary
 
     def make() -> Side:
-        model = bert(config.model, vocabulary.size, length).train()
+        model = bert(config.model, vocabulary.size, length, attention).train()
         optimizer = adam(model, config.optim.learning_rate[0], config.optim.betas)
         pool_NxT = sentences(config, POOL_BATCHES * batch_size)
 
         def step() -> None:
             tokens_BxT = pool_NxT[torch.randint(len(pool_NxT), (batch_size,), device=DEVICE)]
-            inputs_BxT, labels_BxT = masked(config, tokens_BxT)
+            inputs_BxT, labels_BxT = masked(config.masking, vocabulary, tokens_BxT)
             with torch.autocast(DEVICE, torch.bfloat16, enabled=autocast):
                 seen_BxT = tokens_BxT != vocabulary.pad
                 loss = model(inputs_BxT, attention_mask=seen_BxT.long(), labels=labels_BxT).loss
@@ -230,7 +246,9 @@ def gpt2(config: ParityConfig) -> "transformers.GPT2LMHeadModel":
     return transformers.GPT2LMHeadModel(shape).to(DEVICE)  # pyright: ignore[reportArgumentType]
 
 
-def bert(model: TransformerConfig, vocabulary: int, length: int) -> "transformers.BertForMaskedLM":
+def bert(
+    model: TransformerConfig, vocabulary: int, length: int, attention: Attention
+) -> "transformers.BertForMaskedLM":
     """Hugging Face's BERT of the same shape."""
     shape = transformers.BertConfig(
         vocab_size=vocabulary,
@@ -243,6 +261,7 @@ def bert(model: TransformerConfig, vocabulary: int, length: int) -> "transformer
         hidden_dropout_prob=model.dropout,
         attention_probs_dropout_prob=model.dropout,
         pad_token_id=None,
+        attn_implementation=attention,  # pyright: ignore[reportCallIssue]
     )
     return transformers.BertForMaskedLM(shape).to(DEVICE)  # pyright: ignore[reportArgumentType]
 
@@ -273,9 +292,8 @@ def sentences(config: PCFGConfig, count: int) -> torch.Tensor:
     return tokens_NxT.to(DEVICE)
 
 
-def masked(config: PCFGConfig, tokens_BxT: torch.Tensor) -> Batch:
+def masked(masking: MaskingConfig, vocabulary: Vocabulary, tokens_BxT: torch.Tensor) -> Batch:
     """What the model sees, and the labels of the positions that it is to predict."""
-    masking, vocabulary = config.masking, make_sampler(config.data.load()).vocabulary
     first, words = min(vocabulary.terminal_ids), len(vocabulary.terminal_ids)
     is_word_BxT = (tokens_BxT >= first) & (tokens_BxT < first + words)
     selected_BxT = is_word_BxT & (torch.rand(tokens_BxT.shape, device=DEVICE) < masking.fraction)

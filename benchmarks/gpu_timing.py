@@ -19,6 +19,8 @@ from pcfg.config import TrainConfig as PCFGConfig
 
 NARROW = 100
 """Hidden units of the published student, whose steps are timed beside those of its teacher."""
+Attention = Literal["sdpa", "eager"]
+"""Hugging Face's implementations: a function of PyTorch's, which is the default, or products."""
 
 
 @dataclass(frozen=True)

@@ -3,24 +3,26 @@ plain recursions over the grammar.
 
 The plain recursion draws every rule with `numpy.random.choice`, as one writes it at first (and as
 the published create_mlm.py does); the faster one with `random.choices`, which is made for single
-draws. Each side runs in turn, several rounds; the table shows medians.
+draws. Each side runs in a process of its own and in turn, several rounds; the table shows medians.
 """
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import jax
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.parity_mlp import measure
+from benchmarks.side import Work
+from benchmarks.turns import Side, time_in_turns
 from common.base.config import PositiveInt, parse
 from common.base.errors import run_command
 from pcfg.grammar import Grammar, Rule, load
-from pcfg.sampler import Sampler, Sentences, make_sampler
+from pcfg.sampler import make_sampler
 
 RECURSION, FAST_RECURSION = "plain recursion", "faster recursion"
 
@@ -47,30 +49,20 @@ def main(args: list[str]) -> None:
         prog="benchmarks.pcfg_sampler",
         description="Sentences/s of the sampler, beside plain recursions.",
     )
-    use_one_core()
-    grammar = load(command.grammar)
-    sampler, batches, few = (
-        make_sampler(grammar),
-        -(-command.sentences // command.batch_size),
-        -(-command.sentences // 64),
-    )
+    grammar = load(command.grammar)  # before processes begin that would not find it either
+    batches, few = -(-command.sentences // command.batch_size), -(-command.sentences // 64)
     sides = {
-        RECURSION: recursion_side(grammar, numpy_choice, few),
-        FAST_RECURSION: recursion_side(grammar, python_choice, few),
-        "here, tokens": sampler_side(
-            sampler, command.batch_size, batches, lambda sentences: sentences.tokens_BxT
-        ),
-        "here, tokens and derivations": sampler_side(
-            sampler, command.batch_size, batches, lambda sentences: sentences
-        ),
+        RECURSION: recursion_side(command.grammar, "numpy", few),
+        FAST_RECURSION: recursion_side(command.grammar, "python", few),
+        "here, tokens": sampler_side(command, batches, with_derivations=False),
+        "here, tokens and derivations": sampler_side(command, batches, with_derivations=True),
     }
+    timings = time_in_turns(sides, command.rounds)
     drawn = {
         name: few if name in (RECURSION, FAST_RECURSION) else batches * command.batch_size
         for name in sides
     }
-    rates = {
-        name: drawn[name] / seconds for name, seconds in measure(sides, command.rounds).items()
-    }
+    rates = {name: drawn[name] / timing.median for name, timing in timings.items()}
     Console(soft_wrap=True).print(table_of(grammar, command.batch_size, rates))
 
 
@@ -91,41 +83,63 @@ def python_choice(rules: tuple[Rule, ...]) -> Rule:
     return random.choices(rules, [rule.probability for rule in rules])[0]
 
 
-def recursion_side(
-    grammar: Grammar, choose: Callable[[tuple[Rule, ...]], Rule], num_sentences: int
-) -> Callable[[], None]:
+def recursion_side(grammar: str, choice: Literal["numpy", "python"], num_sentences: int) -> Side:
     """Lists of terminals, one sentence after the other."""
+    arguments = {"grammar": grammar, "choice": choice, "num_sentences": num_sentences}
+    return Side("benchmarks.pcfg_sampler:recursion", arguments)
+
+
+def recursion(grammar: str, choice: Literal["numpy", "python"], num_sentences: int) -> Work:
+    """The same in its process."""
+    use_one_core()
+    loaded, choose = load(grammar), numpy_choice if choice == "numpy" else python_choice
 
     def expand(symbol: str) -> list[str]:
-        if symbol not in grammar.rules:
+        if symbol not in loaded.rules:
             return [symbol]
         sentence = []
-        for child in choose(grammar.rules[symbol]).children:
+        for child in choose(loaded.rules[symbol]).children:
             sentence.extend(expand(child))
         return sentence
 
     def draw() -> None:
         for _ in range(num_sentences):
-            expand(grammar.levels[0][0])
+            expand(loaded.levels[0][0])
 
-    return draw
+    return Work(draw)
 
 
-def sampler_side(
-    sampler: Sampler, batch_size: int, batches: int, wanted: Callable[[Sentences], object]
-) -> Callable[[], None]:
-    """Compiled batches, of which the caller uses what is wanted."""
-    sample = jax.jit(lambda key: wanted(sampler.sample(key, batch_size)))
+def sampler_side(command: BenchCommand, batches: int, *, with_derivations: bool) -> Side:
+    """Compiled batches, of which the caller uses the tokens, or the derivations as well."""
+    arguments = {
+        "grammar": command.grammar,
+        "batch_size": command.batch_size,
+        "batches": batches,
+        "with_derivations": with_derivations,
+    }
+    return Side("benchmarks.pcfg_sampler:sampler", arguments)
+
+
+def sampler(grammar: str, batch_size: int, batches: int, with_derivations: bool) -> Work:
+    """The same in its process."""
+    use_one_core()
+    drawn = make_sampler(load(grammar))
+
+    @jax.jit
+    def sample(key: jax.Array) -> object:
+        sentences = drawn.sample(key, batch_size)
+        return sentences if with_derivations else sentences.tokens_BxT
+
     keys = jax.random.split(jax.random.key(0), batches)
 
     def draw() -> None:
         for key in keys:
             jax.block_until_ready(sample(key))
 
-    return draw
+    return Work(draw)
 
 
-def table_of(grammar: Grammar, batch_size: int, rates: dict[str, float]) -> Table:
+def table_of(grammar: Grammar, batch_size: int, rates: Mapping[str, float]) -> Table:
     """Sentences per second, and how many times either recursion that is."""
     shortest, longest = grammar.length_bounds()
     title = (

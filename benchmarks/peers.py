@@ -1,10 +1,15 @@
-"""The same training steps as a plain PyTorch loop, written as one would write them by hand."""
+"""The same training steps as a plain PyTorch loop, written as one would write them by hand.
 
-from collections.abc import Callable, Iterator
+Its process has no need of JAX, so that nothing of ours is imported but `benchmarks.side`.
+"""
+
+from collections.abc import Iterator
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
+
+from benchmarks.side import Work
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -37,31 +42,22 @@ def loaded_batches(d: int, k: int, batch_size: int) -> Iterator[Batch]:
     yield from DataLoader(ParityExamples(d, k), batch_size=batch_size)
 
 
-def sides(
+def loop(
     d: int,
     k: int,
     width: int,
     batch_size: int,
     rate: float,
     steps: int,
-    cores: int,
-    teacher_width: int | None = None,
-) -> dict[str, Callable[[], None]]:
-    """`steps` updates of one model: batches drawn whole, with one thread and with all cores, and
-    through a DataLoader."""
+    threads: int,
+    loaded: bool,
+    teacher_width: int | None,
+) -> Work:
+    """Rounds of `steps` updates of one model, on batches drawn whole or through a DataLoader."""
+    torch.set_num_threads(threads)
     model, teacher = mlp(d, width), None if teacher_width is None else mlp(d, teacher_width)
-    whole, loaded = fresh_batches(d, k, batch_size), loaded_batches(d, k, batch_size)
-    ways = {
-        "1 thread": (whole, 1),
-        f"{cores} threads": (whole, cores),
-        "DataLoader, 1 thread": (loaded, 1),
-    }
-    return {
-        f"PyTorch loop, {name}": lambda batches=batches, threads=threads: train(
-            model, teacher, batches, rate, steps, threads
-        )
-        for name, (batches, threads) in ways.items()
-    }
+    batches = loaded_batches(d, k, batch_size) if loaded else fresh_batches(d, k, batch_size)
+    return Work(lambda: train(model, teacher, batches, rate, steps))
 
 
 def train(
@@ -70,10 +66,8 @@ def train(
     batches: Iterator[Batch],
     rate: float,
     steps: int,
-    threads: int,
 ) -> None:
     """`steps` updates of SGD on the labels, or on a teacher's hard labels."""
-    torch.set_num_threads(threads)
     optimizer, loss_fn = torch.optim.SGD(model.parameters(), lr=rate), nn.CrossEntropyLoss()
     for _ in range(steps):
         x, y = next(batches)

@@ -3,6 +3,8 @@
 Each of them stands below a comment that names it, `<!-- table: parity -->`.
 """
 
+import itertools
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -111,33 +113,40 @@ def headline(claim: Mapping[str, Any]) -> str:
 
 def steps_table(root: Path) -> str:
     """Training steps beside PyTorch's: a row for each, with one seed and with several."""
-    table = pd.read_csv(root / _SPEED / "steps.csv", dtype=str)
     rows = ["| step | PyTorch | here, 1 seed | here, seeds together |", "| --- | --- | --- | --- |"]
-    for step, of_step in table[table.run == "first"].groupby("step", sort=False):
-        one, many = (row for _, row in of_step.iterrows())
-        unit = " ms" if one.unit == "ms" else ""
-        alone = f"{one.here}{unit} ({one.times}x)"
-        together = f"{many.here}{unit}, {many.seeds} seeds ({many.times}x)"
-        rows.append(f"| {step} | {one.pytorch} {one.unit} | {alone} | {together} |")
+    for path in sorted((root / _SPEED).glob("*.json")):
+        speeds = json.loads(path.read_text()).get("steps", [])
+        for step, of_step in itertools.groupby(speeds, key=lambda speed: speed["step"]):
+            one, many = of_step
+            peer = f"{_digits(one['pytorch'], 3)} {one['unit']}"
+            unit = " ms" if one["unit"] == "ms" else ""
+            alone = f"{_digits(one['here'], 3)}{unit} ({_digits(one['times'], 2)}x)"
+            together = f"{_digits(many['here'], 3)}{unit}, {many['seeds']} seeds"
+            rows.append(
+                f"| {step} | {peer} | {alone} | {together} ({_digits(many['times'], 2)}x) |"
+            )
     return "\n".join(rows) + "\n"
 
 
 def blocked_table(root: Path) -> str:
-    """What a step in blocks costs, by width, dimension and seeds."""
-    table = pd.read_csv(root / _SPEED / "blocked.csv", dtype=str, keep_default_na=False)
-    table = table[table.run == "first"]
-    problems = list(dict.fromkeys(zip(table.d, table.seeds, strict=True)))
-    heads = [f"d={d}, {seeds} seed{'s' if seeds != '1' else ''}" for d, seeds in problems]
+    """What a step in blocks costs, by width, examples in a block, dimension and seeds."""
+    costs = loaders.json_of(root / _SPEED / "blocked.json", "blocked")["blocked"]
+    problems = sorted({(cost["d"], cost["seeds"]) for cost in costs})
+    shapes = sorted({(cost["width"], cost["block"]) for cost in costs})
+    cells = {
+        (cost["width"], cost["block"], cost["d"], cost["seeds"]): (
+            f"{_digits(cost['ms'], 3)} ({_digits(cost['megabytes'], 2)} MB)"
+        )
+        for cost in costs
+    }
+    heads = [f"d={d}, {seeds} seed{'s' if seeds > 1 else ''}" for d, seeds in problems]
     rows = [
-        f"| ms a step and seed (memory of the step) | {' | '.join(heads)} |",
-        "| --- |" + " --- |" * len(heads),
+        f"| ms a step and seed (memory of the step) | block | {' | '.join(heads)} |",
+        "| --- | --- |" + " --- |" * len(heads),
     ]
-    for width, of_width in table.groupby("width", sort=False):
-        cells = [
-            f"{row.ms} ({row.megabytes} MB)" if row.megabytes else row.ms
-            for _, row in of_width.iterrows()
-        ]
-        rows.append(f"| width {_thousands(str(width))} | {' | '.join(cells)} |")
+    for width, block in shapes:
+        of_shape = [cells.get((width, block, *problem), "") for problem in problems]
+        rows.append(f"| width {_thousands(width)} | {block} | {' | '.join(of_shape)} |")
     return "\n".join(rows) + "\n"
 
 
@@ -249,8 +258,13 @@ def published_students_table(folder: Path) -> str:
     return "".join(f"|{'|'.join(row)}|\n" for row in cells)
 
 
-def _thousands(width: str) -> str:
-    return f"{int(width):,}" if int(width) >= 10_000 else width
+def _thousands(width: int) -> str:
+    return f"{width:,}" if width >= 10_000 else str(width)
+
+
+def _digits(value: float, digits: int) -> str:
+    rounded = float(f"{value:.{digits}g}")
+    return f"{rounded:,.0f}" if rounded >= 100 else f"{rounded:g}"
 
 
 _SPEED = Path("benchmarks", "results")

@@ -90,6 +90,10 @@ class BlockedEngine(ScanEngine):
         """The compiled program of this name, one for each size of a block."""
         return super().program(f"{name}, blocks of {self.block_rows}", make)
 
+    def _has_long_steps(self) -> bool:
+        """Never: a batch has eight examples at the most."""
+        return False
+
     def _make_blocks(self) -> jax.stages.Wrapped:
         """The program `(data, lanes, state, teacher_params, num_steps)` to the new state."""
 

@@ -85,7 +85,7 @@ def test_where_nothing_is_filled_up_the_program_is_the_plain_one(eval_examples: 
     engine = engine_of(eval_examples)
     state = jax.tree.map(lambda leaf: leaf[0], jax.device_get(engine.init()))
     traced = str(
-        jax.make_jaxpr(lambda state, batch: record_lane(engine.problem, state, batch))(
+        jax.make_jaxpr(lambda state, batch: record_lane(engine.problem, lambda x: x, state, batch))(
             state, engine.eval_batch
         )
     )

@@ -1,5 +1,5 @@
 """Devices. Lanes of a run (seeds x learning rates) are independent, so they are spread over all
-devices."""
+devices; where fewer lanes than devices are left, several devices share the batch of a lane."""
 
 import functools
 import hashlib
@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-LANE = "lane"
+LANE, BATCH = "lane", "batch"
+"""Axes of a mesh."""
 
 
 def set_up_devices() -> None:
@@ -26,11 +28,14 @@ def use_all_cores() -> None:
     Call it before anything is computed."""
     if "JAX_NUM_CPU_DEVICES" in os.environ:
         return
+    jax.config.update("jax_num_cpu_devices", num_cores())
+
+
+def num_cores() -> int:
+    """The cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
-        num_cores = len(os.sched_getaffinity(0))
-    else:
-        num_cores = os.cpu_count() or 1
-    jax.config.update("jax_num_cpu_devices", num_cores)
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def compiler_options(on_cpu: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -96,6 +101,23 @@ def lane_mesh(num_lanes: int) -> Mesh:
     devices = jax.local_devices()
     count = max(n for n in range(1, min(len(devices), num_lanes) + 1) if num_lanes % n == 0)
     return Mesh(devices[:count], (LANE,))
+
+
+def training_mesh(num_lanes: int, batch_size: int, splits_batch: bool) -> Mesh:
+    """A mesh over lanes first, and, with what devices are left, over the examples of a batch.
+
+    Args:
+        num_lanes: independent ones, or groups of them.
+        batch_size: examples, of which every device gets as many.
+        splits_batch: whether a batch is worth the exchange of its gradients.
+    """
+    mesh = lane_mesh(num_lanes)
+    devices, num_left = jax.local_devices(), len(jax.local_devices()) // mesh.size
+    num_parts = max(n for n in range(1, num_left + 1) if batch_size % n == 0)
+    if num_parts == 1 or not splits_batch:
+        return mesh
+    grid = np.array(devices[: mesh.size * num_parts]).reshape(mesh.size, num_parts)
+    return Mesh(grid, (LANE, BATCH))
 
 
 def over_lanes(function: Callable[..., Any], num_lanes: int) -> Callable[..., Any]:

@@ -20,6 +20,7 @@ from common.nn.blocks import (
     blocks_flops,
     embed,
     embedding,
+    gelu,
     layer_norm,
     linear,
 )
@@ -138,7 +139,7 @@ class TiedHead(nnx.Module):
 
     def __call__(self, x_BxPxM: jax.Array, token: nnx.Embed) -> jax.Array:
         """`(B, P, M)` to `(B, P, V)`."""
-        y_BxPxM = self.norm(nnx.gelu(self.transform(x_BxPxM), approximate=False))
+        y_BxPxM = self.norm(gelu(self.transform(x_BxPxM), approximate=False))
         kernel_MxV = token.embedding[...].T.astype(y_BxPxM.dtype)
         return y_BxPxM @ kernel_MxV + self.bias[...][None, None]
 

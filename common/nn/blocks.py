@@ -13,6 +13,7 @@ from pydantic import Field
 
 from common.base.config import PositiveFloat, PositiveInt, configuration
 from common.base.size import Size
+from common.nn import on_cpu
 from common.nn.attention import gather_in_slices
 
 FEW_ROWS = 64
@@ -76,6 +77,27 @@ class TransformerConfig:
         if self.dtype == "auto":
             return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
         return jnp.dtype(self.dtype)
+
+
+class Linear(nnx.Linear):
+    """A linear layer with a bias, fast on a CPU too."""
+
+    def __call__(self, inputs: jax.Array, out_sharding: Any = None) -> jax.Array:
+        if out_sharding is not None or not on_cpu.is_meant(inputs):
+            return super().__call__(inputs, out_sharding)
+        assert self.bias is not None
+        return on_cpu.linear(inputs, self.kernel[...], self.bias[...])
+
+
+class LayerNorm(nnx.LayerNorm):
+    """A normalisation over the width with scale and bias, fast on a CPU too."""
+
+    def __call__(self, x: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+        if mask is not None or not on_cpu.is_meant(x):
+            return super().__call__(x, mask=mask)
+        assert self.scale is not None
+        assert self.bias is not None
+        return on_cpu.layer_norm(x, self.scale[...], self.bias[...], self.epsilon)
 
 
 class Block(nnx.Module):
@@ -153,13 +175,28 @@ class Block(nnx.Module):
             kernel[:, columns].astype(x_BxTxM.dtype),
             bias[columns].astype(x_BxTxM.dtype),
         )
-        y_BxTxM = x_BxTxM @ kernel_MxM + bias_M[None, None]
+        if on_cpu.is_meant(x_BxTxM):
+            y_BxTxM = on_cpu.linear(x_BxTxM, kernel_MxM, bias_M)
+        else:
+            y_BxTxM = x_BxTxM @ kernel_MxM + bias_M[None, None]
         return y_BxTxM.reshape(*x_BxTxM.shape[:2], self.config.heads, self.config.head_size)
 
     def transform(self, x_BxQxM: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
         """The two-layer network at every position."""
-        hidden_BxQx4M = nnx.gelu(self.mlp_hidden(x_BxQxM), approximate=self.approximate_gelu)
+        hidden_BxQx4M = gelu(self.mlp_hidden(x_BxQxM), approximate=self.approximate_gelu)
         return self.drop(self.mlp_output(hidden_BxQx4M), deterministic=rngs is None, rngs=rngs)
+
+
+def gelu(x: jax.Array, *, approximate: bool) -> jax.Array:
+    """The activation of both architectures.
+
+    Args:
+        x: of any shape.
+        approximate: by tanh.
+    """
+    if on_cpu.is_meant(x) and not approximate:
+        return on_cpu.gelu(x)
+    return nnx.gelu(x, approximate=approximate)
 
 
 def at_positions(x_BxTxM: jax.Array, at_BxP: jax.Array) -> jax.Array:
@@ -209,9 +246,9 @@ def by_product(token: nnx.Embed, tokens_BxT: jax.Array) -> jax.Array:
 
 def linear(
     config: TransformerConfig, fan_in: int, fan_out: int, std: float, rngs: nnx.Rngs
-) -> nnx.Linear:
+) -> Linear:
     """A linear layer with a bias, which begins at zero."""
-    return nnx.Linear(
+    return Linear(
         fan_in,
         fan_out,
         kernel_init=nnx.initializers.normal(std),
@@ -220,13 +257,13 @@ def linear(
     )
 
 
-def layer_norm(config: TransformerConfig, epsilon: float, rngs: nnx.Rngs) -> nnx.LayerNorm:
+def layer_norm(config: TransformerConfig, epsilon: float, rngs: nnx.Rngs) -> LayerNorm:
     """A normalisation over the width, with scale and bias.
 
     It takes the slow variance, because that of E[x^2] - E[x]^2 loses digits, and the published
     models' weights are to give their logits.
     """
-    return nnx.LayerNorm(
+    return LayerNorm(
         config.width,
         epsilon=epsilon,
         dtype=config.activation_dtype,

@@ -1,11 +1,15 @@
 """The compiled part of training: a whole chunk of steps (sampling, teacher forward, loss, update,
 metrics) in one program.
 
-An engine advances all lanes of a run by n updates. A lane is one (seed, learning rate); lanes are a
-vmapped axis L, sharded over devices. Consecutive lanes that see the same data under the same
-teacher form one of G groups, of L lanes each: both are computed once for the whole group. Functions
-of one lane (`init_lane`, `train_step`, `advance_lane`, `record_lane`) are vmapped and know nothing
-of others.
+An engine advances all lanes of a run by n updates. A lane is one (seed, learning rate); lanes are
+an axis L, sharded over devices. Consecutive lanes that see the same data under the same teacher
+form one of G groups, of L lanes each: both are computed once for the whole group. Functions of one
+lane (`init_lane`, `train_step`, `advance_lane`, `record_lane`) know nothing of others: the lanes of
+a device are vmapped, or, where their steps are long and the device is a CPU, groups follow one
+another.
+
+Where steps are long, devices that are left over share the examples of each batch: what is drawn is
+the same, and sums over the batch are added up across them.
 """
 
 import functools
@@ -19,17 +23,27 @@ import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from common.base.keys import purpose_key
-from common.base.mesh import LANE, compiler_options, lane_mesh
+from common.base.mesh import BATCH, LANE, compiler_options, training_mesh
 from common.base.parts import in_parts, part_size
 from common.nn.functional import Batch, Params
 from common.train.lanes import LaneArrays
 from common.train.losses import label_cross_entropy, masked_mean
 from common.train.problem import Data, Problem
 
+LONG_STEP = 2e8
+"""Floating-point operations from which a step of one lane is long on a CPU: it keeps a core busy by
+itself, and to add up its gradients over cores takes but a small part of it. Measured on two cores:
+at 2e9 (BERT) both ways of `ScanEngine` to treat long steps are the faster ones, at 3e7 (GPT-2 on
+parity) and 7e6 (an MLP) the slower ones."""
+TIMES_ON_ACCELERATORS = 100
+"""So many times as much on a GPU or TPU (not measured)."""
 EVAL_PART = 64
 """Examples evaluated at one time: their activations are to stay in a core's cache."""
 
 Metrics = dict[str, jax.Array]
+Split = Callable[[Any], Any]
+"""Spreads the examples of a batch, or of a part of the evaluation set, over the devices of a
+lane."""
 Count = int | jax.Array
 """A number of steps, known when a program is compiled or given to it."""
 
@@ -70,6 +84,11 @@ class Engine(Protocol):
     group_size: int
     """The teacher's parameters come with one entry for so many neighbouring lanes."""
 
+    @property
+    def num_devices(self) -> int:
+        """Over which the lanes and their batches are spread."""
+        ...
+
     def init(self) -> TrainState:
         """The untrained state."""
         ...
@@ -95,8 +114,7 @@ class Engine(Protocol):
 
 
 class ScanEngine:
-    """Mini-batch training as a `lax.scan` of `train_step`, vmapped over lanes and sharded over
-    devices.
+    """Mini-batch training as a loop of `train_step`, for all lanes.
 
     On a CPU the number of steps is an argument, so that all gaps between events share one program.
     Elsewhere it is static (one compilation for each distinct gap): a scan of known length is
@@ -113,13 +131,19 @@ class ScanEngine:
                 teacher's parameters.
         """
         self.problem, self.group_size = problem, group_size
-        self.mesh = lane_mesh(len(problem.lanes) // group_size)
+        num_groups, batch_size = len(problem.lanes) // group_size, problem.size.batch_size
+        self.mesh = training_mesh(num_groups, batch_size, self._has_long_steps())
         self.lane_sharding = NamedSharding(self.mesh, PartitionSpec(LANE))
         self.lanes = self.place(LaneArrays.of(problem.lanes))
         # All lanes read the same data.
         self.data = jax.device_put(problem.task.data(), NamedSharding(self.mesh, PartitionSpec()))
         self.eval_batch = problem.evaluation()
         self._compiler_options = compiler_options(problem.task.on_cpu)
+
+    @property
+    def num_devices(self) -> int:
+        """Over which the lanes and their batches are spread."""
+        return self.mesh.size
 
     def init(self) -> TrainState:
         """Untrained parameters, from a lane's seed and the role; lane by lane, so that runs of
@@ -173,6 +197,7 @@ class ScanEngine:
             jax.jit,
             static_argnames=static_argnames,
             donate_argnames="state",
+            out_shardings=self.lane_sharding,
             compiler_options=self._compiler_options,
         )
         def advance(
@@ -204,30 +229,65 @@ class ScanEngine:
         """`num_steps` updates of the lanes of one device, groups of neighbours together."""
         lanes_GxL, state_GxL = jax.tree.map(self._in_groups, (lanes, state))
         streams_G, first_G = lanes_GxL.streams_L[:, 0], state_GxL.step[:, 0]
-        lane = functools.partial(advance_lane, self.problem, data, num_steps, layer)
+        lane = functools.partial(advance_lane, self.problem, self._split, data, num_steps, layer)
         # Within a group the stream, the step and the teacher are common.
-        over_groups = jax.vmap(jax.vmap(lane, (None, 0, 0, None, 0, None)))
-        state_GxL = over_groups(
+        over_lanes = jax.vmap(lane, (None, 0, 0, None, 0, None))
+        state_GxL = self._over_groups(over_lanes)(
             streams_G, lanes_GxL.seeds_L, lanes_GxL.rates_L, first_G, state_GxL, teacher_params
         )
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), state_GxL)
 
     def _make_record(self) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-        over_lanes = jax.vmap(functools.partial(record_lane, self.problem), (0, None))
+        def on_device(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+            of_lane = functools.partial(record_lane, self.problem, self._split, batch=batch)
+            return self._over_groups(of_lane)(state)
+
         spread = jax.shard_map(
-            over_lanes,
+            on_device,
             mesh=self.mesh,
             in_specs=(PartitionSpec(LANE), PartitionSpec()),
             out_specs=PartitionSpec(LANE),
+            axis_names={LANE},
         )
 
         @functools.partial(
-            jax.jit, donate_argnames="state", compiler_options=self._compiler_options
+            jax.jit,
+            donate_argnames="state",
+            out_shardings=self.lane_sharding,
+            compiler_options=self._compiler_options,
         )
         def record(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
             return spread(state, batch)
 
         return record
+
+    def _has_long_steps(self) -> bool:
+        """Whether devices share batches, and cores do one lane after the other."""
+        work, is_on_cpu = self.problem.work, jax.default_backend() == "cpu"
+        of_example = work.flops + work.teacher_flops / self.group_size
+        least = LONG_STEP * (1 if is_on_cpu else TIMES_ON_ACCELERATORS)
+        return self.problem.size.batch_size * of_example >= least
+
+    def _split(self, examples: Any) -> Any:
+        """Examples, spread over the devices that share a lane if there are any. (A part of the
+        evaluation set that cannot be shared equally is evaluated by each of them.)"""
+        if BATCH not in self.mesh.axis_names:
+            return examples
+        num_parts = self.mesh.shape[BATCH]
+
+        def spread(leaf: jax.Array) -> jax.Array:
+            if leaf.shape[0] % num_parts:
+                return leaf
+            return jax.lax.with_sharding_constraint(leaf, PartitionSpec(BATCH))
+
+        return jax.tree.map(spread, examples)
+
+    def _over_groups(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function for all groups of a device: one after the other, where each keeps a core of
+        a CPU busy by itself and its arrays stay in the core's cache; else together."""
+        if jax.default_backend() == "cpu" and self._has_long_steps():
+            return lambda *args: jax.lax.map(lambda of_group: function(*of_group), args)
+        return jax.vmap(function)
 
     def _in_groups(self, leaf_L: jax.Array) -> jax.Array:
         return leaf_L.reshape(-1, self.group_size, *leaf_L.shape[1:])
@@ -239,7 +299,11 @@ class ScanEngine:
             num_split = len(args) - num_common
             specs = [PartitionSpec()] * num_common + [PartitionSpec(LANE)] * num_split
             on_devices = jax.shard_map(
-                function, mesh=self.mesh, in_specs=tuple(specs), out_specs=PartitionSpec(LANE)
+                function,
+                mesh=self.mesh,
+                in_specs=tuple(specs),
+                out_specs=PartitionSpec(LANE),
+                axis_names={LANE},
             )
             return on_devices(*args)
 
@@ -266,6 +330,7 @@ def init_lane(problem: Problem, seed: jax.Array, rate: jax.Array) -> TrainState:
 
 def train_step(
     problem: Problem,
+    split: Split,
     data: Data,
     optimizer: optax.GradientTransformation,
     layer: int | None,
@@ -276,7 +341,7 @@ def train_step(
 ) -> TrainState:
     """One update of one lane, pure; the data of step t, and what is dropped in it, come from
     fold_in(key, t) alone."""
-    batch = problem.sample(data, jax.random.fold_in(keys.data, step))
+    batch = split(problem.sample(data, jax.random.fold_in(keys.data, step)))
 
     def label_loss(params: Params) -> jax.Array:
         logits = problem.model.apply(params, batch.inputs, jax.random.fold_in(keys.dropout, step))
@@ -318,6 +383,7 @@ def train_step(
 
 def advance_lane(
     problem: Problem,
+    split: Split,
     data: Data,
     num_steps: Count,
     layer: int | None,
@@ -342,15 +408,20 @@ def advance_lane(
     optimizer = problem.make_optimizer(rate)
 
     def update(i: jax.Array, state: TrainState) -> TrainState:
-        return train_step(problem, data, optimizer, layer, keys, first + i, state, teacher_params)
+        return train_step(
+            problem, split, data, optimizer, layer, keys, first + i, state, teacher_params
+        )
 
     return jax.lax.fori_loop(0, num_steps, update, state)
 
 
-def record_lane(problem: Problem, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+def record_lane(
+    problem: Problem, split: Split, state: TrainState, batch: Batch
+) -> tuple[TrainState, Metrics]:
     """Evaluation metrics and the mean training loss since the last record, which starts over."""
 
     def sums(part: Batch) -> tuple[Metrics, jax.Array]:
+        part = split(part)
         logits = problem.model.apply(state.params, part.inputs)
         values = {
             "accuracy": jnp.argmax(logits, axis=-1) == part.labels,

@@ -16,7 +16,6 @@ from rich.table import Table
 from common.base.config import Runtime, TrainingConfig
 from common.base.errors import RunError, UserError
 from common.base.interruption import telling
-from common.base.mesh import lane_mesh
 from common.judge.transition import Watch
 from common.runs.directory import RunDirectory, opened, start_of_now
 from common.runs.files import bytes_text, free_bytes
@@ -84,7 +83,7 @@ class TrainingRun:
             steps = fit(
                 self.problem, self.supervision, self.training, run, runtime, engine, self.watch
             )
-            console.print(self.last_words(run, steps, group_size))
+            console.print(self.last_words(run, steps, group_size, engine.num_devices))
 
     def manifest(self, group_size: int) -> dict[str, Any]:
         """What the manifest of a new run says of it."""
@@ -101,14 +100,13 @@ class TrainingRun:
             CHUNK_STEPS: chunk_steps(self.problem, self.training, group_size),
         }
 
-    def last_words(self, run: RunDirectory, steps: int, group_size: int) -> str:
+    def last_words(self, run: RunDirectory, steps: int, group_size: int, num_devices: int) -> str:
         """What came out, where, and how fast."""
         num_lanes, seconds = len(self.problem.lanes), run.manifest["wall_seconds"]
         examples = steps * self.training.batch_size * num_lanes
         where = f"{escape(str(self.run_dir))}: {steps:,} steps x {num_lanes} lanes"
         rates = [f"{examples / seconds:,.0f} examples/s"]
         if self.tells_speed:
-            num_devices = lane_mesh(num_lanes // group_size).size
             speed = describe(self.problem.work, examples, seconds, num_devices, group_size)
             run.write_manifest(speed=speed)
             rates += [

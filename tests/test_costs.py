@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,8 +16,9 @@ from common.base import progress
 from common.base.config import Overrides
 from common.base.progress import Whole, duration_text
 from common.experiment import costs
+from common.experiment import plan as plans
 from common.experiment.costs import Cost, projected_costs
-from common.experiment.plan import Planner, counted, plan, plan_preset, print_plan
+from common.experiment.plan import Planner, State, counted, plan, plan_preset, print_plan
 from common.experiment.stages import RunStage, Stage
 from common.train import measuring
 from common.train.measuring import Measured, Trial
@@ -143,9 +145,11 @@ def test_projection_by_hand() -> None:
     cost = ends_early.cost(dict.fromkeys(ends_early.kinds.values(), MEASURED))
     assert cost.checkpoints == (33 + 16) * 10_000
     assert cost.time_text == "at most 21 seconds"
-    half = replace(run, from_step=128)
+    there = {str(step): {} for step in range(0, 136, 8)}
+    half = replace(run, manifest={"resume": {"step": 128}, "checkpoints": there})
     cost = half.cost(dict.fromkeys(half.kinds.values(), MEASURED))
     assert cost.seconds == pytest.approx(2.0 + 128 * 0.01 + 17 * 0.5)
+    assert (cost.checkpoints, cost.resume) == (16 * 10_000, 30_000)
 
 
 def test_hidden_layers_have_steps_of_their_own() -> None:
@@ -155,8 +159,9 @@ def test_hidden_layers_have_steps_of_their_own() -> None:
     cost = run.cost(known)
     assert cost.seconds == pytest.approx(2 * 2.0 + 56 * 0.1 + 200 * 0.01 + 33 * 0.5)
     assert cost.memory == 10**9
-    assert replace(run, from_step=100).steps_of_layer == {None: 156}
-    assert replace(run, from_step=256).steps_of_layer == {None: 0}
+    for step, left in ((100, 156), (256, 0)):
+        resumed = replace(run, manifest={"resume": {"step": step}})
+        assert resumed.steps_of_layer == {None: left}
 
 
 COSTS = st.builds(
@@ -191,6 +196,29 @@ def test_a_kind_is_measured_once(tries: list[Trial], monkeypatch: pytest.MonkeyP
     assert not costs.known_costs(stages, stages)
     projected_costs(stages, stages)
     assert tries
+
+
+def test_what_cannot_be_measured_now_is_left_out(
+    tries: list[Trial], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Students have no room on the device; then there is no time for anything."""
+    stages = tiny_plan()
+
+    def measure(trial: Trial) -> Measured:
+        if trial.problem.role == "student":
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+        return MEASURED
+
+    monkeypatch.setattr(measuring, "measure", measure)
+    print_plan(stages)
+    out = capsys.readouterr().out
+    num_students = sum(isinstance(stage, RunStage) and stage.stage == "distill" for stage in stages)
+    assert f"runs not measured yet ({num_students})" in out
+    monkeypatch.setattr(costs, "MEASURING_SECONDS", -1.0)
+    monkeypatch.setattr(costs, "_read_known", dict)
+    assert projected_costs(stages, stages) == {}
+    print_plan(stages)
+    assert "to do:" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -299,11 +327,11 @@ def test_a_plan_tells_what_it_costs(
         *("stage", "state", "time", "memory", "disk", "command")
     ]
     cells = {row.split("│")[1].strip(): [c.strip() for c in row.split("│")] for row in rows}
-    assert cells["teacher"][3:6] == ["about 2 minutes", "700 MB", "550 kB"]
+    assert cells["teacher"][3:6] == ["about 88 seconds", "700 MB", "550 kB"]
     assert cells["probe"][3:6] == cells["claims"][3:6] == ["-", "-", "-"]
     (line,) = [line for line in out.splitlines() if line.startswith("to do: at most ")]
     assert " minutes, 700 MB of memory, " in line
-    assert line.endswith(" of disk on this machine (2 CPU devices); probes are not counted")
+    assert line.endswith(" of disk on this machine (2 CPU devices); not counted: probes")
     assert "GPU" not in out
     assert not (tmp_path / "runs").exists()
 
@@ -325,9 +353,10 @@ def test_the_published_grammars_are_a_gpus_work(
 
 
 def test_what_is_done_costs_nothing(
-    finished: Path, tries: list[Trial], capsys: pytest.CaptureFixture[str]
+    tries: list[Trial], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stages = tiny_plan(finished / "parity" / "quick")
+    stages = tiny_plan()
+    monkeypatch.setattr(plans, "states", lambda stages: [State("done")] * len(stages))
     print_plan(stages)
     out = capsys.readouterr().out
     assert not tries
@@ -363,7 +392,7 @@ def test_a_whole_counts_its_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (whole.done, whole.left()) == (3, "about 2.5 minutes left")
     with whole.carrying_out("b"):
         clock = 180.0
-        assert whole.left() == "about 90 seconds left"
+        assert whole.left() == "about 1.5 minutes left"
         clock = 300.0
         assert whole.left() == "about 30 seconds left", "longer than expected"
     with pytest.raises(KeyboardInterrupt), whole.carrying_out("c"):

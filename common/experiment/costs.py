@@ -145,10 +145,10 @@ def describe_total(costs: Collection[Cost], num_left_out: int) -> str:
     where = f"{len(devices)} {devices[0].platform.upper()} device{'s' * (len(devices) > 1)}"
     text = (
         f"to do: {of_all.time_text}, {bytes_text(of_all.memory)} of memory,"
-        f" {bytes_text(of_all.disk)} of disk on this machine ({where}); probes are not counted"
+        f" {bytes_text(of_all.disk)} of disk on this machine ({where}); not counted: probes"
     )
     if num_left_out:
-        text += f", nor {num_left_out} runs not measured yet (the same command goes on with them)"
+        text += f", and runs not measured yet ({num_left_out}): the same command goes on with them"
     why = []
     if devices[0].platform == "cpu" and of_all.seconds > MOST_SECONDS_ON_CPUS:
         why.append(f"more than {duration_text(MOST_SECONDS_ON_CPUS)} on CPUs")

@@ -19,7 +19,7 @@ from common.experiment import costs
 from common.experiment import plan as plans
 from common.experiment.costs import Cost, projected_costs
 from common.experiment.plan import Planner, State, counted, plan, plan_preset, print_plan
-from common.experiment.stages import RunStage, Stage
+from common.experiment.stages import RunStage, Stage, shell
 from common.train import measuring
 from common.train.measuring import Measured, Trial
 from parity import experiment
@@ -213,7 +213,8 @@ def test_what_cannot_be_measured_now_is_left_out(
     print_plan(stages)
     out = capsys.readouterr().out
     num_students = sum(isinstance(stage, RunStage) and stage.stage == "distill" for stage in stages)
-    assert f"runs not measured yet ({num_students})" in out
+    num_runs = sum(isinstance(stage, RunStage) for stage in stages)
+    assert f", and {num_students} of {num_runs} runs, which the same command measures\n" in out
     monkeypatch.setattr(costs, "MEASURING_SECONDS", -1.0)
     monkeypatch.setattr(costs, "_read_known", dict)
     assert projected_costs(stages, stages) == {}
@@ -324,15 +325,20 @@ def test_a_plan_tells_what_it_costs(
     out = capsys.readouterr().out
     heads, *rows = [line for line in out.splitlines() if "│" in line or "┃" in line]
     assert [head.strip() for head in heads.split("┃")[1:-1]] == [
-        *("stage", "state", "time", "memory", "disk", "command")
+        *("stage", "state", "time", "memory", "disk")
     ]
     cells = {row.split("│")[1].strip(): [c.strip() for c in row.split("│")] for row in rows}
     assert cells["teacher"][3:6] == ["about 88 seconds", "700 MB", "550 kB"]
     assert cells["probe"][3:6] == cells["claims"][3:6] == ["-", "-", "-"]
-    (line,) = [line for line in out.splitlines() if line.startswith("to do: at most ")]
-    assert " minutes, 700 MB of memory, " in line
-    assert line.endswith(" of disk on this machine (2 CPU devices); not counted: probes")
+    assert (
+        "\nto do: at most 2.2 hours, 700 MB of memory, 1.46 MB of disk on this machine"
+        " (2 CPU devices)\nnot counted: stages that train nothing\n" in out
+    )
     assert "GPU" not in out
+    commands, _, table = out.partition("┏")
+    stages = plan_preset(SPEC, "quick", tmp_path / "runs")
+    assert commands.splitlines() == [shell(stage) for stage in stages]
+    assert max(map(len, table.splitlines())) <= 100
     assert not (tmp_path / "runs").exists()
 
 
@@ -383,19 +389,19 @@ def test_a_whole_counts_its_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two stages are done, of three the costs are known, of one it is what others took."""
     clock = 0.0
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock)
-    whole = Whole(2, {"a": 100.0, "b": None, "c": 30.0})
+    whole = Whole(2, {Path("a"): 100.0, Path("b"): None, Path("c"): 30.0})
     assert (whole.total, whole.done, whole.left()) == (5, 2, "")
-    with whole.carrying_out("a"):
+    with whole.carrying_out(Path("a")):
         clock = 40.0
         assert whole.left() == "", "nothing is known of b"
         clock = 120.0
     assert (whole.done, whole.left()) == (3, "about 2.5 minutes left")
-    with whole.carrying_out("b"):
+    with whole.carrying_out(Path("b")):
         clock = 180.0
         assert whole.left() == "about 1.5 minutes left"
         clock = 300.0
         assert whole.left() == "about 30 seconds left", "longer than expected"
-    with pytest.raises(KeyboardInterrupt), whole.carrying_out("c"):
+    with pytest.raises(KeyboardInterrupt), whole.carrying_out(Path("c")):
         raise KeyboardInterrupt
     assert whole.done == 4
 
@@ -415,7 +421,7 @@ def test_the_whole_is_shown_above_the_bar_of_a_stage(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(
         progress, "Console", lambda **_: Console(file=file, force_terminal=True, width=140)
     )
-    with progress.above_bars(Whole(2, {"a": 600.0})), progress.progress_bar("run", 9) as go:
+    with progress.above_bars(Whole(2, {Path("a"): 600.0})), progress.progress_bar("run", 9) as go:
         go(4)
     shown = file.getvalue()
     assert "in all" in shown and "2/3" in shown and "about 10 minutes left" in shown

@@ -2,8 +2,9 @@
 terminal."""
 
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from statistics import fmean
 
 from rich.console import Console
@@ -25,17 +26,18 @@ _SHORT = 1.5
 class Whole:
     """The stages of one plan or of several: how many are done, and how long the others take."""
 
-    def __init__(self, num_done: int, to_do: Mapping[Hashable, float | None]) -> None:
+    def __init__(self, num_done: int, to_do: Mapping[Path, float | None]) -> None:
         """Begin to count.
 
         Args:
             num_done: stages that are done already.
-            to_do: the seconds that every other stage is expected to take; None: not known.
+            to_do: the seconds that every other stage is expected to take, by its output; None: not
+                known.
         """
         self.total = num_done + len(to_do)
         self._to_do = dict(to_do)
         self._took: list[float] = []
-        self._running: Hashable | None = None
+        self._running: Path | None = None
         self._began = 0.0
 
     @property
@@ -44,7 +46,7 @@ class Whole:
         return self.total - len(self._to_do)
 
     @contextmanager
-    def carrying_out(self, stage: Hashable) -> Iterator[None]:
+    def carrying_out(self, stage: Path) -> Iterator[None]:
         """A stage is carried out inside this block, and done at its end."""
         self._running, self._began = stage, time.monotonic()
         yield

@@ -38,7 +38,7 @@ from common.train.run import left_to_write
 
 MOST_SECONDS_ON_CPUS = 12 * 3600.0
 """What takes longer is a GPU's work."""
-MEASURING_SECONDS = 30.0
+MEASURING_SECONDS = 60.0
 """After so long, no further kind is measured."""
 MOST_KEPT = 1000
 """Measurements in the file; the oldest go."""
@@ -134,8 +134,8 @@ def _costs_of(runs: Mapping[Path, "RunToDo"], known: Mapping[str, Measured]) -> 
 
 
 def describe_total(costs: Collection[Cost], num_left_out: int) -> str:
-    """What the runs that are to be done cost, in a line; and in a second one where that is no work
-    for this machine.
+    """What the runs that are to be done cost, what that leaves out, and, in a line more, whether
+    it is no work for this machine.
 
     Args:
         costs: of one run at least.
@@ -143,18 +143,22 @@ def describe_total(costs: Collection[Cost], num_left_out: int) -> str:
     """
     of_all, devices = total(costs), jax.devices()
     where = f"{len(devices)} {devices[0].platform.upper()} device{'s' * (len(devices) > 1)}"
-    text = (
+    lines = [
         f"to do: {of_all.time_text}, {bytes_text(of_all.memory)} of memory,"
-        f" {bytes_text(of_all.disk)} of disk on this machine ({where}); not counted: probes"
-    )
+        f" {bytes_text(of_all.disk)} of disk on this machine ({where})",
+        "not counted: stages that train nothing",
+    ]
     if num_left_out:
-        text += f", and runs not measured yet ({num_left_out}): the same command goes on with them"
+        num_runs = len(costs) + num_left_out
+        lines[-1] += f", and {num_left_out} of {num_runs} runs, which the same command measures"
     why = []
     if devices[0].platform == "cpu" and of_all.seconds > MOST_SECONDS_ON_CPUS:
         why.append(f"more than {duration_text(MOST_SECONDS_ON_CPUS)} on CPUs")
     if of_all.memory > machine_memory():
         why.append(f"more memory than the {bytes_text(machine_memory())} of this machine")
-    return f"{text}\na GPU's work: {', and '.join(why)}" if why else text
+    if why:
+        lines.append(f"a GPU's work: {', and '.join(why)}")
+    return "\n".join(lines)
 
 
 @dataclass(frozen=True)

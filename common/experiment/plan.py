@@ -25,8 +25,8 @@ from common.experiment.spec import ExperimentSpec, Part, Probe
 from common.experiment.stages import JudgementStage, ProbeStage, RunStage, Stage, shell
 from common.runs.files import bytes_text
 
-WIDTH_OF_FILES = 500
-"""Letters in a line where there is no terminal whose width would count."""
+WIDTH_OF_FILES = 100
+"""Letters in a line of a table where there is no terminal whose width would count."""
 
 
 @dataclass(frozen=True)
@@ -273,28 +273,31 @@ def made_by_other_code(stages: Sequence[Stage]) -> str:
 
 
 def print_plan(stages: Sequence[Stage]) -> None:
-    """The stages as a table, with what those that are to be done will cost on this machine."""
+    """The commands of the stages, and a table of the stages with what those that are to be done
+    will cost on this machine."""
     set_up_devices()
     found = list(states(stages))
     to_do = [stage for stage, state in zip(stages, found, strict=True) if state.word == "to do"]
     costs = projected_costs(to_do, stages)
+    console = Console(soft_wrap=True, highlight=False)
+    if not console.is_terminal:
+        console.width = WIDTH_OF_FILES
+    for stage in stages:
+        console.print(escape(shell(stage)))
     table = Table(
         Column("stage", no_wrap=True),
         Column("state", overflow="fold"),
-        *("time", "memory", "disk"),
-        Column("command", overflow="fold"),
+        Column("time", no_wrap=True),
+        *(Column(name, no_wrap=True, justify="right") for name in ("memory", "disk")),
     )
     for stage, state in zip(stages, found, strict=True):
         word = f"{state.word}: {state.reason}" if state.reason else state.word
         numbers = _numbers(costs.get(stage.output)) if state.word == "to do" else ("", "", "")
-        table.add_row(stage.name, escape(word), *numbers, escape(shell(stage)))
-    console = Console(soft_wrap=True)
-    if not console.is_terminal:
-        console.width = WIDTH_OF_FILES
+        table.add_row(stage.name, escape(word), *numbers)
     console.print(table)
     if costs:
         num_runs = sum(isinstance(stage, RunStage) for stage in to_do)
-        console.print(describe_total(costs.values(), num_runs - len(costs)), highlight=False)
+        console.print(describe_total(costs.values(), num_runs - len(costs)))
     if note := made_by_other_code(stages):
         console.print(f"[yellow]note:[/] {escape(note)}")
 

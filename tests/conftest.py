@@ -127,6 +127,7 @@ def made_up_costs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         memory=500_000_000,
         checkpoint=1000,
         resume=2000,
+        is_scaled=False,
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(costs.measuring, "measure", lambda _: made_up)

@@ -36,7 +36,9 @@ MEASURED = Measured(
     memory=700_000_000,
     checkpoint=10_000,
     resume=30_000,
+    is_scaled=False,
 )
+PART_OR_SIMILAR = "a part of their examples or from similar runs"
 
 
 @pytest.fixture
@@ -171,6 +173,7 @@ COSTS = st.builds(
     checkpoints=st.integers(0, 10**12),
     resume=st.integers(0, 10**12),
     may_end_sooner=st.booleans(),
+    is_scaled=st.booleans(),
 )
 
 
@@ -198,7 +201,7 @@ def test_a_kind_is_measured_once(tries: list[Trial], monkeypatch: pytest.MonkeyP
     assert tries
 
 
-def test_what_cannot_be_measured_now_is_left_out(
+def test_what_cannot_be_measured_now_is_scaled(
     tries: list[Trial], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Students have no room on the device; then there is no time for anything."""
@@ -212,14 +215,47 @@ def test_what_cannot_be_measured_now_is_left_out(
     monkeypatch.setattr(measuring, "measure", measure)
     print_plan(stages)
     out = capsys.readouterr().out
-    num_students = sum(isinstance(stage, RunStage) and stage.stage == "distill" for stage in stages)
     num_runs = sum(isinstance(stage, RunStage) for stage in stages)
-    assert f", and {num_students} of {num_runs} runs, which the same command measures\n" in out
+    num_students = sum(isinstance(stage, RunStage) and stage.stage == "distill" for stage in stages)
+    assert f"\nscaled from {PART_OR_SIMILAR}: {num_students} of {num_runs} runs\n" in out
     monkeypatch.setattr(costs, "MEASURING_SECONDS", -1.0)
     monkeypatch.setattr(costs, "_read_known", dict)
     assert projected_costs(stages, stages) == {}
     print_plan(stages)
     assert "to do:" not in capsys.readouterr().out
+
+
+def test_scaling_by_hand() -> None:
+    """Twice the batch, and three times the lanes."""
+    one, batch, lanes = (
+        run_to_do(overrides).trial(None)
+        for overrides in ({}, {"training.batch_size": 32}, {"training.num_seeds": 6})
+    )
+    larger = measuring.scaled(batch, one, MEASURED)
+    assert (larger.step, larger.evaluation, larger.start) == (0.02, 0.5, 2.0)
+    assert larger.is_scaled
+    assert larger.memory > MEASURED.memory
+    more = measuring.scaled(lanes, one, MEASURED)
+    assert (more.step, more.evaluation) == pytest.approx((0.03, 1.5))
+    assert more.checkpoint == 3 * larger.checkpoint
+    assert measuring.scaled(one, lanes, more).step == pytest.approx(0.01)
+
+
+def test_the_most_work_is_measured_first_and_the_most_similar_tells_the_rest(
+    tries: list[Trial], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planner = Planner(SPEC, tiny_experiment(), Path("runs"))
+    for size, steps in ((4, 4096), (64, 1024), (128, 256)):
+        planner.train(f"b{size}", {"training.batch_size": size, "training.steps": steps})
+    stages = planner.stages
+    assert projected_costs(stages, stages)
+    assert [trial.problem.size.batch_size for trial in tries] == [64, 128, 4]
+    runs = costs._runs_to_do(stages, stages)
+    trials = costs._trials(runs.values())
+    few, many = runs[stages[0].output].kinds[None], runs[stages[2].output].kinds[None]
+    known = {few: MEASURED, many: replace(MEASURED, step=1.0)}
+    (middle,) = trials.keys() - known.keys()
+    assert costs._with_similar(trials, known)[middle].step == 0.5
 
 
 @pytest.mark.parametrize(
@@ -284,6 +320,7 @@ def test_measured_numbers_are_plausible(name: str) -> None:
         assert 5e7 < measured.memory < 1e11
         per_lane = 4 * (8 * 9 + 2 * 9) if trial.teacher is not None else 4 * (64 * 9 + 2 * 65)
         assert measured.checkpoint == len(trial.problem.lanes) * per_lane
+        assert not measured.is_scaled
         assert measured.checkpoint < measured.resume < 2 * measured.checkpoint
 
 
@@ -304,7 +341,7 @@ def test_what_would_take_long_is_tried_with_a_part_of_its_examples(
     measured = MEASURE(trial)
     (size,) = sizes
     parts = 64 // size.batch_size
-    assert parts > 1 and parts == 4096 // size.eval_examples
+    assert parts > 1 and parts == 4096 // size.eval_examples and measured.is_scaled
     assert (measured.step, measured.evaluation) == (parts * 0.01, parts * 0.02)
     assert measured.memory > measuring._least(trial).memory
 
@@ -345,13 +382,15 @@ def test_a_plan_tells_what_it_costs(
 def test_the_published_grammars_are_a_gpus_work(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    slow = replace(MEASURED, step=120.0, memory=31 * 2**30)
+    slow = replace(MEASURED, step=120.0, memory=31 * 2**30, is_scaled=True)
     monkeypatch.setattr(measuring, "measure", lambda _: slow)
     monkeypatch.setattr(costs, "machine_memory", lambda: 16 * 2**30)
     stages = plan_preset(PCFG, "paper", Path("nowhere"))
     print_plan(stages)
     out = capsys.readouterr().out
     assert "about 11 days" in out
+    assert ", at least 33.3 GB of memory, " in out
+    assert f"\nscaled from {PART_OR_SIMILAR}: 41 of 41 runs\n" in out
     assert (
         "\na GPU's work: more than 12 hours on CPUs, and more memory than the 17.2 GB of this"
         " machine\n" in out

@@ -38,8 +38,8 @@ from common.train.run import left_to_write
 
 MOST_SECONDS_ON_CPUS = 12 * 3600.0
 """What takes longer is a GPU's work."""
-MEASURING_SECONDS = 60.0
-"""After so long, no further kind is measured."""
+MEASURING_SECONDS = 45.0
+"""After so long, no further kind is measured, until the next command."""
 MOST_KEPT = 1000
 """Measurements in the file; the oldest go."""
 NO_COST = ("training.", "supervision.", "detector.", "schedule", "teacher_seed", "shared_stream")
@@ -61,12 +61,19 @@ class Cost:
     """Further bytes, as long as it runs."""
     may_end_sooner: bool
     """It ends when it has learnt; this is the cost of all its steps."""
+    is_scaled: bool
+    """It was not measured as it is: of the memory the least is known."""
 
     @property
     def time_text(self) -> str:
         """How long it takes, about or at most."""
         how = "at most" if self.may_end_sooner else "about"
         return f"{how} {duration_text(self.seconds)}"
+
+    @property
+    def memory_text(self) -> str:
+        """How much memory it takes, about or at least."""
+        return f"{'at least ' if self.is_scaled else ''}{bytes_text(self.memory)}"
 
     @property
     def disk(self) -> int:
@@ -82,20 +89,25 @@ def total(costs: Collection[Cost]) -> Cost:
         checkpoints=sum(cost.checkpoints for cost in costs),
         resume=max(cost.resume for cost in costs),
         may_end_sooner=any(cost.may_end_sooner for cost in costs),
+        is_scaled=any(cost.is_scaled for cost in costs),
     )
 
 
 def projected_costs(to_do: Sequence[Stage], planned: Sequence[Stage]) -> dict[Path, Cost]:
-    """The cost of the runs that are to be done, by the stage's output; what is not known yet is
-    measured. A run is left out if time or memory did not suffice for that.
+    """The cost of the runs that are to be done, by the stage's output. What is not known yet is
+    measured; if time or memory does not suffice for that, it is scaled from the most similar kind.
+    Empty if nothing could be measured.
 
     Args:
         to_do: stages; those that are no runs are left out.
         planned: all stages, their teachers among them.
     """
     runs, known = _runs_to_do(to_do, planned), _read_known()
-    _measure_missing(runs.values(), known)
-    return _costs_of(runs, known)
+    if all(key in known for run in runs.values() for key in run.kinds.values()):
+        return _costs_of(runs, known)
+    trials = _trials(runs.values())
+    _measure_missing(trials, known)
+    return _costs_of(runs, _with_similar(trials, known))
 
 
 def known_costs(to_do: Sequence[Stage], planned: Sequence[Stage]) -> dict[Path, Cost]:
@@ -104,12 +116,21 @@ def known_costs(to_do: Sequence[Stage], planned: Sequence[Stage]) -> dict[Path, 
     return _costs_of(_runs_to_do(to_do, planned), known) if known else {}
 
 
-def _measure_missing(runs: Collection["RunToDo"], known: dict[str, Measured]) -> None:
+def _trials(runs: Collection["RunToDo"]) -> dict[str, Trial]:
+    """Steps of every kind, by its key; first those of which there is most to do."""
+    trials: dict[str, Trial] = {}
+    work: dict[str, float] = {}
+    for run in runs:
+        for layer, key in run.kinds.items():
+            if key not in trials:
+                trials[key], work[key] = run.trial(layer), 0.0
+            work[key] += run.steps_of_layer[layer] * measuring.operations(trials[key])
+    return dict(sorted(trials.items(), key=lambda item: -work[item[0]]))
+
+
+def _measure_missing(trials: Mapping[str, Trial], known: dict[str, Measured]) -> None:
     """Measure steps of the kinds that are not known, add and keep them."""
-    trials = {key: (run, layer) for run in runs for layer, key in run.kinds.items()}
     missing = [key for key in trials if key not in known]
-    if not missing:
-        return
     began = time.monotonic()
     with progress_bar(
         "measuring a step of each kind", len(missing), unit="kinds", rate_unit="kinds"
@@ -117,11 +138,25 @@ def _measure_missing(runs: Collection["RunToDo"], known: dict[str, Measured]) ->
         for count, key in enumerate(missing, 1):
             if time.monotonic() - began > MEASURING_SECONDS:
                 break
-            run, layer = trials[key]
             with suppress(jax.errors.JaxRuntimeError):
-                known[key] = measuring.measure(run.trial(layer))
+                known[key] = measuring.measure(trials[key])
                 _keep(key, known[key])
             progress(count)
+
+
+def _with_similar(
+    trials: Mapping[str, Trial], known: Mapping[str, Measured]
+) -> dict[str, Measured]:
+    """All kinds: those that are not known from the one whose steps are most similar in size."""
+    measured = [key for key in trials if key in known]
+    if not measured:
+        return {}
+    size = {key: math.log(measuring.operations(trial)) for key, trial in trials.items()}
+    costs = {key: known[key] for key in measured}
+    for key in trials.keys() - costs.keys():
+        other = min(measured, key=lambda one: abs(size[one] - size[key]))
+        costs[key] = measuring.scaled(trials[key], trials[other], known[other])
+    return costs
 
 
 def _costs_of(runs: Mapping[Path, "RunToDo"], known: Mapping[str, Measured]) -> dict[Path, Cost]:
@@ -133,24 +168,21 @@ def _costs_of(runs: Mapping[Path, "RunToDo"], known: Mapping[str, Measured]) -> 
     }
 
 
-def describe_total(costs: Collection[Cost], num_left_out: int) -> str:
-    """What the runs that are to be done cost, what that leaves out, and, in a line more, whether
-    it is no work for this machine.
-
-    Args:
-        costs: of one run at least.
-        num_left_out: runs whose cost is not known.
-    """
+def describe_total(costs: Collection[Cost]) -> str:
+    """What the runs that are to be done cost, at least one; what that leaves out; how many were not
+    measured as they are; and whether it is no work for this machine; each in a line."""
     of_all, devices = total(costs), jax.devices()
     where = f"{len(devices)} {devices[0].platform.upper()} device{'s' * (len(devices) > 1)}"
     lines = [
-        f"to do: {of_all.time_text}, {bytes_text(of_all.memory)} of memory,"
+        f"to do: {of_all.time_text}, {of_all.memory_text} of memory,"
         f" {bytes_text(of_all.disk)} of disk on this machine ({where})",
         "not counted: stages that train nothing",
     ]
-    if num_left_out:
-        num_runs = len(costs) + num_left_out
-        lines[-1] += f", and {num_left_out} of {num_runs} runs, which the same command measures"
+    if num_scaled := sum(cost.is_scaled for cost in costs):
+        lines.append(
+            "scaled from a part of their examples or from similar runs:"
+            f" {num_scaled} of {len(costs)} runs"
+        )
     why = []
     if devices[0].platform == "cpu" and of_all.seconds > MOST_SECONDS_ON_CPUS:
         why.append(f"more than {duration_text(MOST_SECONDS_ON_CPUS)} on CPUs")
@@ -253,6 +285,7 @@ class RunToDo:
             checkpoints=checkpoints * measured[0].checkpoint,
             resume=resume_states * measured[0].resume,
             may_end_sooner=training.stop_after is not None,
+            is_scaled=any(one.is_scaled for one in measured),
         )
 
     def _kind(self, layer: int | None) -> str:

@@ -296,8 +296,7 @@ def print_plan(stages: Sequence[Stage]) -> None:
         table.add_row(stage.name, escape(word), *numbers)
     console.print(table)
     if costs:
-        num_runs = sum(isinstance(stage, RunStage) for stage in to_do)
-        console.print(describe_total(costs.values(), num_runs - len(costs)))
+        console.print(describe_total(costs.values()))
     if note := made_by_other_code(stages):
         console.print(f"[yellow]note:[/] {escape(note)}")
 
@@ -306,7 +305,7 @@ def _numbers(cost: Cost | None) -> tuple[str, str, str]:
     """Time, memory and disk in a row of the plan."""
     if cost is None:
         return "-", "-", "-"
-    return cost.time_text, bytes_text(cost.memory), bytes_text(cost.disk)
+    return cost.time_text, cost.memory_text, bytes_text(cost.disk)
 
 
 def _blocks(stage: Stage, state: State) -> bool:

@@ -50,11 +50,13 @@ class Measured:
     """One update of all lanes."""
     evaluation: PositiveFloat
     memory: PositiveInt
-    """The most that the process takes by the compiler's account; of steps that were tried with a
-    part of their examples, what they keep for their backward pass."""
+    """The most that the process takes by the compiler's account; where it is scaled, no less than
+    what steps keep for their backward pass."""
     checkpoint: PositiveInt
     resume: PositiveInt
     """The state to resume from."""
+    is_scaled: bool
+    """From steps with a part of the examples, or from those of another kind."""
 
 
 @dataclass(frozen=True)
@@ -86,14 +88,45 @@ def measure(trial: Trial) -> Measured:
         replace(trial, problem=replace(problem, size=tried, programs=programs)), num_steps
     )
     checkpoint, resume = bytes_of_lane(problem)
+    taken = num_devices * programs.most_bytes
     return Measured(
         start=programs.seconds,
         step=step * size.batch_size / tried.batch_size,
         evaluation=evaluation * size.eval_examples / tried.eval_examples,
-        memory=before + (num_devices * programs.most_bytes if tried == size else least.memory),
+        memory=before + (taken if tried == size else max(taken, least.memory)),
         checkpoint=num_lanes * checkpoint,
         resume=num_lanes * resume,
+        is_scaled=tried != size,
     )
+
+
+def scaled(trial: Trial, other: Trial, measured: Measured) -> Measured:
+    """What steps cost that have not been tried, in proportion to another kind that has been.
+
+    Args:
+        trial: the steps.
+        other: those of the other kind.
+        measured: what they cost.
+    """
+    of_these, of_others = _least(trial), _least(other)
+    checkpoint, resume = bytes_of_lane(trial.problem)
+    num_lanes = len(trial.problem.lanes)
+    return Measured(
+        start=measured.start,
+        step=measured.step * of_these.step / of_others.step,
+        evaluation=measured.evaluation * of_these.evaluation / of_others.evaluation,
+        memory=max(measured.memory - of_others.memory, 0) + of_these.memory,
+        checkpoint=num_lanes * checkpoint,
+        resume=num_lanes * resume,
+        is_scaled=True,
+    )
+
+
+def operations(trial: Trial) -> float:
+    """Of floating point in the matrix products of one step of all lanes."""
+    problem = trial.problem
+    of_example = problem.work.flops + problem.work.teacher_flops / trial.group_size
+    return len(problem.lanes) * problem.size.batch_size * of_example
 
 
 def machine_memory() -> int:
@@ -116,11 +149,10 @@ class _Least(NamedTuple):
 def _least(trial: Trial) -> _Least:
     """The time of all matrix products, and the memory of what is kept for the backward pass."""
     problem, num_lanes = trial.problem, len(trial.problem.lanes)
-    work, rate = problem.work, _product_rate() * jax.local_device_count()
-    of_example = work.flops + work.teacher_flops / trial.group_size
+    rate = _product_rate() * jax.local_device_count()
     return _Least(
-        step=num_lanes * problem.size.batch_size * of_example / rate,
-        evaluation=num_lanes * problem.size.eval_examples * work.flops / 3 / rate,
+        step=operations(trial) / rate,
+        evaluation=num_lanes * problem.size.eval_examples * problem.work.flops / 3 / rate,
         memory=num_lanes * (sum(bytes_of_lane(problem)) + _kept_for_backward(problem)),
     )
 
@@ -190,12 +222,13 @@ class _AccountedPrograms(dict[Hashable, Callable[..., Any]]):
 def _seconds(
     call: Callable[[TrainState], TrainState], state: TrainState
 ) -> tuple[float, TrainState]:
-    """How long a call takes, on the average, and the state after the last."""
-    num_calls, began = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - began) < TIMED_SECONDS:
+    """How long the quickest of some calls takes, because others may use the machine meanwhile, and
+    the state after the last."""
+    quickest, end = math.inf, time.perf_counter() + TIMED_SECONDS
+    while (began := time.perf_counter()) < end:
         state = jax.block_until_ready(call(state))
-        num_calls += 1
-    return elapsed / num_calls, state
+        quickest = min(quickest, time.perf_counter() - began)
+    return quickest, state
 
 
 def _steps_in_chunk(most: int, seconds: float) -> int:

@@ -222,7 +222,7 @@ def test_what_cannot_be_measured_now_is_scaled(
     monkeypatch.setattr(costs, "_read_known", dict)
     assert projected_costs(stages, stages) == {}
     print_plan(stages)
-    assert "to do:" not in capsys.readouterr().out
+    assert "to do here" not in capsys.readouterr().out
 
 
 def test_scaling_by_hand() -> None:
@@ -368,8 +368,8 @@ def test_a_plan_tells_what_it_costs(
     assert cells["teacher"][3:6] == ["about 88 seconds", "700 MB", "550 kB"]
     assert cells["probe"][3:6] == cells["claims"][3:6] == ["-", "-", "-"]
     assert (
-        "\nto do: at most 2.2 hours, 700 MB of memory, 1.46 MB of disk on this machine"
-        " (2 CPU devices)\nnot counted: stages that train nothing\n" in out
+        "\nto do here, with 2 CPU devices: at most 2.2 hours, 700 MB of memory, 1.46 MB of disk"
+        "\nnot counted: stages that train nothing\n" in out
     )
     assert "GPU" not in out
     commands, _, table = out.partition("┏")
@@ -418,6 +418,7 @@ def test_what_is_done_costs_nothing(
         (600, "10 minutes"),
         (9000, "2.5 hours"),
         (26 * 86400, "26 days"),
+        (3333 * 86400, "9.1 years"),
     ],
 )
 def test_durations(seconds: float, text: str) -> None:

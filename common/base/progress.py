@@ -18,7 +18,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-_UNITS = (("days", 86_400), ("hours", 3600), ("minutes", 60))
+_UNITS = (("years", 31_536_000), ("days", 86_400), ("hours", 3600), ("minutes", 60))
 _SHORT = 1.5
 """Less than so many of a unit are told in the next smaller one."""
 

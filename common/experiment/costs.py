@@ -38,7 +38,7 @@ from common.train.run import left_to_write
 
 MOST_SECONDS_ON_CPUS = 12 * 3600.0
 """What takes longer is a GPU's work."""
-MEASURING_SECONDS = 45.0
+MEASURING_SECONDS = 30.0
 """After so long, no further kind is measured, until the next command."""
 MOST_KEPT = 1000
 """Measurements in the file; the oldest go."""
@@ -172,10 +172,10 @@ def describe_total(costs: Collection[Cost]) -> str:
     """What the runs that are to be done cost, at least one; what that leaves out; how many were not
     measured as they are; and whether it is no work for this machine; each in a line."""
     of_all, devices = total(costs), jax.devices()
-    where = f"{len(devices)} {devices[0].platform.upper()} device{'s' * (len(devices) > 1)}"
+    here = f"{len(devices)} {devices[0].platform.upper()} device{'s' * (len(devices) > 1)}"
     lines = [
-        f"to do: {of_all.time_text}, {of_all.memory_text} of memory,"
-        f" {bytes_text(of_all.disk)} of disk on this machine ({where})",
+        f"to do here, with {here}: {of_all.time_text}, {of_all.memory_text} of memory,"
+        f" {bytes_text(of_all.disk)} of disk",
         "not counted: stages that train nothing",
     ]
     if num_scaled := sum(cost.is_scaled for cost in costs):

@@ -28,7 +28,7 @@ from common.train.problem import Problem, ProblemSize
 from common.train.run import bytes_of_lane
 from common.train.speed import product_rate
 
-MOST_SECONDS = 0.5
+MOST_SECONDS = 0.25
 """That what is tried may take, by the count of its operations. It takes up to twenty times as long:
 the count knows matrix products alone, at the rate of a large one."""
 CHUNK_SECONDS = 0.05

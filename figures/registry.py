@@ -16,6 +16,7 @@ from figures.page import Page
 EXPERIMENTS = (
     "parity",
     "pcfg",
+    "pcfg.next_token",
 )
 VARIABLE = "CURRICULUM_EXPERIMENTS"
 

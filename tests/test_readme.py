@@ -47,17 +47,20 @@ PROBLEM = (
     *("--data.k", "2", "--training.steps", "256", "--training.eval-every", "16"),
     *("--training.eval-examples", "512"),
 )
+SENTENCES = (
+    *("--model.layers", "1", "--training.batch-size", "4", "--training.num-seeds", "1"),
+    *("--training.steps", "4", "--training.eval-every", "2", "--training.eval-examples", "8"),
+    *("--training.checkpoint-every", "2"),
+)
 SMALLER = {
     "parity.train": (*PROBLEM, "--training.checkpoint-every", "32"),
     "parity.distill": (*PROBLEM, "--supervision.first-steps", "64"),
     "parity.probe": ("--num-examples", "512"),
     "common.export": ("--step", "256"),
-    "pcfg.train": (
-        *("--model.layers", "1", "--training.batch-size", "4", "--training.num-seeds", "1"),
-        *("--training.steps", "4", "--training.eval-every", "2", "--training.eval-examples", "8"),
-        *("--training.checkpoint-every", "2"),
-    ),
+    "pcfg.train": SENTENCES,
     "pcfg.probe": ("--num-sentences", "8"),
+    "pcfg.next_token.train": SENTENCES,
+    "pcfg.next_token.probe": ("--num-sentences", "16"),
 }
 """What is added to commands here, so that they are over in seconds; the last value of a flag
 counts."""

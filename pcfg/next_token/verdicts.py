@@ -126,6 +126,8 @@ CLAIMS: Mapping[str, Claim] = {
     ),
 }
 
+SUBSTITUTES = {"generations-two-shot", "projections"}
+"""Arms that G7 is about."""
 Phases = Sequence[Transition | NoTransition]
 
 
@@ -149,9 +151,11 @@ def judge(home: Path, experiment: Experiment) -> Judgement:
         departure_claim(home),
         accuracy_claim(evidence),
         first_claim(evidence, firsts, choice),
-        saturation_claim(evidence),
-        substitutes_claim(evidence),
     ]
+    if "till-saturate" in experiment.arms:
+        verdicts.append(saturation_claim(evidence))
+    if not SUBSTITUTES.isdisjoint(experiment.arms):
+        verdicts.append(substitutes_claim(evidence))
     return Judgement(verdicts, tables)
 
 
@@ -376,13 +380,21 @@ def saturation_claim(evidence: Evidence) -> Verdict:
 def substitutes_claim(evidence: Evidence) -> Verdict:
     """G7: curricula of generated sentences, and of the final teacher's layers."""
     final = final_accuracies(evidence)
-    found = compare(final, [("generations-two-shot", "generations"), ("projections", "one-shot")])
+    pairs = [("generations-two-shot", "generations"), ("projections", "one-shot")]
+    found = compare(final, [pair for pair in pairs if pair[0] in final])
     measurements = measured(found)
     for arm, base in (("generations", "ce"), ("generations", "one-shot")):
-        name = f"accuracy, {label(arm)} less {label(base)} (not judged)"
-        measurements.append(Measurement(name, paired_difference(final[base], final[arm])))
+        if arm in final:
+            name = f"accuracy, {label(arm)} less {label(base)} (not judged)"
+            measurements.append(Measurement(name, paired_difference(final[base], final[arm])))
+    notes = (*said(found), means_note(final))
+    if len(found) < len(pairs):
+        why = (
+            "measured, not judged: these teachers, who are asked at boundaries only, generate none"
+        )
+        return Verdict("G7", None, tuple(measurements), (why, *notes))
     holds = every(contrast.is_better for contrast in found.values())
-    return evidence.verdict("G7", holds, measurements, (*said(found), means_note(final)))
+    return evidence.verdict("G7", holds, measurements, notes)
 
 
 def compare(

@@ -24,6 +24,7 @@ from figures import loaders, publish, readme, registry, reproduce
 from parity import presets as parity_presets
 from parity.law import LAW_PRESETS
 from pcfg import presets as pcfg_presets
+from pcfg.next_token import presets as next_token_presets
 from tests.commands import REPOSITORY, run_module
 
 README, RESULTS_README, SPEED_README = PAGES = [
@@ -104,6 +105,7 @@ def test_make_runs_what_a_preset_has(size: str, beyond: bool) -> None:
         "parity.experiment": parity_presets.PRESETS,
         "parity.law": LAW_PRESETS,
         "pcfg.experiment": pcfg_presets.PRESETS,
+        "pcfg.next_token.experiment": next_token_presets.PRESETS,
     }
     wanted = {
         (

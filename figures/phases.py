@@ -1,7 +1,7 @@
 """The three phases of a teacher on tokens, and the tokens that it predicts from, beside exact
 references where there are any (paper: `curr_pcfg`, `curr_real`)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -48,24 +48,41 @@ class Phases:
             home: the folder of an experiment's runs.
             folder: where figures go.
         """
-        teacher = home / "teacher"
-        kinds = self.context.titles
-        num_panels = 1 + len(kinds) + (self.published is not None)
+        num_panels = 1 + len(self.context.titles) + (self.published is not None)
         drawing, (loss, *others) = style.figure(num_panels, width=4.8)
-        draw_loss(loss, teacher)
-        loss.set_ylim(0, self.highest_loss)
+        self._draw_loss(loss, home)
+        distances = others[: len(self.context.titles)]
+        self._draw_distances(distances, home)
+        for axes in (loss, *distances):
+            shade_drop(axes, home / "teacher")
+        if self.published is not None:
+            published = others[-1]
+            draw_published(published, self.published.figure)
+            published.set_ylim(-0.02, self.highest_loss)
+            published.set_title(f"Published ({self.published.name})")
+        return style.save(drawing, folder, "phases")
+
+    def _draw_loss(self, axes: Axes, home: Path) -> None:
+        """The teacher's loss, beside exact references where there are any."""
+        teacher = home / "teacher"
+        draw_loss(axes, teacher)
+        axes.set_ylim(0, self.highest_loss)
         exact = loaders.exact_of(home)
         if exact is not None:
-            draw_exact(loss, exact, self.context.optimum)
-            draw_judged(loss, home)
-        loss.set_title(f"Plateau, drop, tail ({self.data_of(teacher)})")
+            draw_exact(axes, exact, self.context.optimum)
+            draw_judged(axes, home)
+        has_drop = isinstance(drop_of(teacher), Transition)
+        seen = "Plateau, drop, tail" if has_drop else "Loss"
+        axes.set_title(f"{seen} ({self.data_of(teacher)})")
         if self.published is None:
-            loss.legend(loc="upper right")
+            axes.legend(loc="upper right")
         else:
-            loss.legend(loc="lower left", bbox_to_anchor=(0, 0.06))
+            axes.legend(loc="lower left", bbox_to_anchor=(0, 0.06))
+
+    def _draw_distances(self, panels: Sequence[Axes], home: Path) -> None:
+        """The teacher's distances, a panel for each kind."""
         table, best = distances_of(home)
-        panels = others[: len(kinds)]
-        for axes, (kind, title) in zip(panels, kinds.items(), strict=True):
+        for axes, (kind, title) in zip(panels, self.context.titles.items(), strict=True):
             best_of_kind = best[best.kind == kind].set_index("n")["median"]
             draw_distances(axes, table[table.kind == kind], best_of_kind, self.context.size)
             axes.set_title(title)
@@ -78,14 +95,6 @@ class Phases:
             columnspacing=1,
             handlelength=1.2,
         )
-        for axes in (loss, *panels):
-            shade_drop(axes, teacher)
-        if self.published is not None:
-            published = others[-1]
-            draw_published(published, self.published.figure)
-            published.set_ylim(-0.02, self.highest_loss)
-            published.set_title(f"Published ({self.published.name})")
-        return style.save(drawing, folder, "phases")
 
     def _legend(self, has_exact: bool) -> str:
         """The title of the legend of distances."""

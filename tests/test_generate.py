@@ -10,7 +10,7 @@ from scipy.stats import chisquare
 
 from common.nn.blocks import TokenInputs
 from common.nn.functional import Params, module_of
-from common.nn.generate import Sampling, empty_cache, gpt2_generator, step
+from common.nn.generate import Cache, Sampling, empty_cache, gpt2_generator, step
 from common.nn.gpt2 import GPT2, GPT2Config, functional_gpt2
 from tests.conftest import random_params
 
@@ -32,22 +32,26 @@ def sequences(num_sequences: int, seed: int = 0, sampling: Sampling = SAMPLING) 
 
 @pytest.mark.parametrize("config", [GPT2Config(2, head_size=4, layers=1), GPT2Config(3, layers=3)])
 def test_cached_logits_are_those_of_a_forward_pass(config: GPT2Config) -> None:
-    params, tokens_BxT = params_of(config), sequences(5)[:, :-1]
-    model = module_of(lambda rngs: GPT2(config, VOCABULARY, POSITIONS, VOCABULARY, rngs=rngs))(
-        params
-    )
-    caches = [
-        empty_cache(model.blocks[str(i)], jnp.zeros(()), 5, SAMPLING.length)
-        for i in range(config.layers)
-    ]
-    logits_TxBxV = []
-    for position in range(SAMPLING.length):
-        logits_BxV, caches = step(model, jnp.asarray(tokens_BxT[:, position]), position, caches)
-        logits_TxBxV.append(logits_BxV)
+    module = module_of(lambda rngs: GPT2(config, VOCABULARY, POSITIONS, VOCABULARY, rngs=rngs))
     whole = functional_gpt2(config, VOCABULARY, POSITIONS, VOCABULARY).apply
-    expected_BxTxV = whole(params, TokenInputs(jnp.asarray(tokens_BxT)))
+    params, tokens_BxT = params_of(config), jnp.asarray(sequences(5)[:, :-1])
+
+    @jax.jit
+    def both(params: Params) -> tuple[jax.Array, jax.Array]:
+        model = module(params)
+        blocks = [model.blocks[str(i)] for i in range(config.layers)]
+        caches = [empty_cache(block, tokens_BxT, 5, SAMPLING.length) for block in blocks]
+
+        def read(caches: list[Cache], position: jax.Array) -> tuple[list[Cache], jax.Array]:
+            logits_BxV, caches = step(model, tokens_BxT[:, position], position, caches)
+            return caches, logits_BxV
+
+        logits_TxBxV = jax.lax.scan(read, caches, jnp.arange(SAMPLING.length))[1]
+        return logits_TxBxV.swapaxes(0, 1), whole(params, TokenInputs(tokens_BxT))
+
+    cached_BxTxV, expected_BxTxV = both(params)
     assert np.ptp(expected_BxTxV) > 1
-    np.testing.assert_allclose(np.stack(logits_TxBxV, 1), expected_BxTxV, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(cached_BxTxV, expected_BxTxV, rtol=0, atol=1e-5)
 
 
 def test_sequences_have_the_models_law() -> None:
@@ -64,7 +68,7 @@ def test_sequences_have_the_models_law() -> None:
     for row, word in zip(tokens_WxT, words, strict=True):
         row[1 : len(word) + 1] = word
     apply = functional_gpt2(CONFIG, VOCABULARY, POSITIONS, VOCABULARY).apply
-    logits_WxTxV = apply(params_of(CONFIG), TokenInputs(jnp.asarray(tokens_WxT[:, :-1])))
+    logits_WxTxV = jax.jit(apply)(params_of(CONFIG), TokenInputs(jnp.asarray(tokens_WxT[:, :-1])))
     allowed_A = np.asarray(sampling.allowed)
     log_WxTxA = np.asarray(jax.nn.log_softmax(logits_WxTxV[:, :, allowed_A]), np.float64)
     probability_W = np.asarray(

@@ -26,13 +26,14 @@ from pcfg.next_token import distill, train
 from pcfg.next_token.config import StudentConfig, TrainConfig, config_of, gpt2
 from pcfg.next_token.data import NextTokenConfig
 from pcfg.next_token.spec import SPEC
-from pcfg.next_token.task import NextTokens, length_of, task_of
+from pcfg.next_token.task import NextTokens, check_teacher, length_of, task_of
 from tests.conftest import same_run
 
 GRAMMAR = "S -> A B | B A\nA -> x y x | y y\nB -> y x x\n"
 LANGUAGE = ("xyxyxx", "yyyxx", "yxxxyx", "yxxyy")
 STEPS = 8
 TEACHER = gpt2(3, layers=2)
+DETECTED = ("--detector.contrast", "1.01", "--detector.depth", "0.1")
 GENERATED = ("--schedule", "two-shot", "--sentences", "teacher")
 
 
@@ -42,7 +43,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     path.write_text(GRAMMAR)
     words = (
         f"--data.grammar {path} --data.start-level 0 --optim.learning-rate 1e-2 --model.layers 2"
-        " --training.steps 96 --training.batch-size 32 --training.eval-every 16"
+        " --training.steps 128 --training.batch-size 32 --training.eval-every 8"
         " --training.eval-examples 64 --training.num-seeds 2 --seed 0"
         " --supervised.predicts-end"
     )
@@ -52,7 +53,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.fixture(scope="module")
 def teacher(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("next_token") / "teacher"
-    more = ("--model.heads", "4", "--training.checkpoint-every", "16")
+    more = ("--model.heads", "4", "--training.checkpoint-every", "8")
     train.main(["--run-dir", str(path), *tiny, *more])
     return path
 
@@ -65,7 +66,7 @@ def student(run_dir: Path, tiny: list[str], teacher: Path, *more: str) -> list[s
 def test_a_student_learns_from_sentences_of_two_checkpoints_and_resumes(
     teacher: Path, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shots = (*GENERATED, "--supervision.first-steps", "40", "--supervision.offset", "-16")
+    shots = (*GENERATED, "--supervision.first-steps", "40", *DETECTED)
     whole, killed = (
         student(tmp_path / name, tiny, teacher, *shots, "--runtime.resume-seconds", "1e-6")
         for name in ("whole", "killed")
@@ -73,19 +74,20 @@ def test_a_student_learns_from_sentences_of_two_checkpoints_and_resumes(
     distill.main(whole)
     first, *_, last = RunDirectory(tmp_path / "whole").metrics()
     assert max(last["eval_loss"]) < 0.5 * min(first["eval_loss"])
-    assert first["teacher_step"] != last["teacher_step"]
+    assert max(first["teacher_step"]) < 128
+    assert last["teacher_step"] == [128, 128]
 
     advance, calls = ScanEngine.advance, iter(range(1000))
 
     def interrupted(*rest):
-        if next(calls) == 4:
+        if next(calls) == 6:
             raise KeyboardInterrupt
         return advance(*rest)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(ScanEngine, "advance", interrupted)
         distill.main(killed)
-    assert RunDirectory(tmp_path / "killed").manifest["resume"]["step"] == 40
+    assert RunDirectory(tmp_path / "killed").manifest["resume"]["step"] == 48
     distill.main(killed)
     same_run(tmp_path / "killed", tmp_path / "whole")
 
@@ -99,7 +101,7 @@ def test_a_trained_teacher_generates_sentences_of_the_grammar(teacher: Path) -> 
     generate = task.generator(config.model)
     assert generate is not None
     shares = []
-    for step in (0, 96):
+    for step in (0, 128):
         params = jax.tree.map(lambda leaf: leaf[0], Trajectory(run).restore(step))
         batch = jax.jit(generate, static_argnums=2)(params, jax.random.key(0), 512)
         inputs_BxT, labels_BxT = np.asarray(batch.inputs.tokens_BxT), np.asarray(batch.labels)
@@ -141,22 +143,21 @@ def students(num_seeds: int, num_rates: int, group_size: int) -> tuple[ScanEngin
 
 
 def test_the_loss_is_that_of_the_labels_that_the_teacher_generates() -> None:
-    made, teachers = students(num_seeds=2, num_rates=1, group_size=1)
+    made, teachers = students(num_seeds=2, num_rates=2, group_size=1)
     problem = made.problem
     before = jax.device_get(made.init().params)
     after = made.advance(made.init(), teachers, 1)
-    losses = []
-    for lane in range(2):
-        params, teacher = (
-            jax.tree.map(lambda leaf, lane=lane: leaf[lane], jax.device_get(tree))
-            for tree in (before, teachers)
-        )
-        seed = jnp.uint32(lane)
+
+    @jax.jit
+    @jax.vmap
+    def loss_of(seed: jax.Array, params: Params, teacher: Params) -> jax.Array:
         keys = (lane_key(problem, seed, purpose) for purpose in ("train-data", "dropout"))
         of_data, of_dropout = (jax.random.fold_in(key, 0) for key in keys)
         batch = problem.sample((), of_data, teacher)
         logits = problem.model.apply(params, batch.inputs, of_dropout)
-        losses.append(masked_mean(label_cross_entropy(logits, batch.labels), batch.mask))
+        return masked_mean(label_cross_entropy(logits, batch.labels), batch.mask)
+
+    losses = loss_of(jnp.asarray([0, 0, 1, 1], jnp.uint32), before, jax.device_get(teachers))
     np.testing.assert_allclose(after.loss_sum, losses, rtol=1e-5)
 
 
@@ -200,12 +201,12 @@ def test_a_generated_sentence_costs_a_forward_pass_of_the_teacher() -> None:
 
 
 def test_till_saturate_and_shared_streams(teacher: Path, tiny: list[str], tmp_path: Path) -> None:
-    more = "--schedule till-saturate --sentences teacher --supervision.interval 48"
+    more = "--schedule till-saturate --sentences teacher --supervision.interval 64"
     more += " --supervision.patience 32 --teacher-seed 1 --shared-stream"
     distill.main(student(tmp_path / "run", tiny, teacher, *more.split()))
     records = RunDirectory(tmp_path / "run").metrics()
-    assert records[0]["teacher_step"] == [48, 48]
-    assert records[-1]["teacher_step"] == [96, 96]
+    assert records[0]["teacher_step"] == [64, 64]
+    assert records[-1]["teacher_step"] == [128, 128]
     assert max(records[-1]["eval_loss"]) < 0.6 * min(records[0]["eval_loss"])
 
 
@@ -229,15 +230,17 @@ def test_wrong_combinations(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_teacher_of_other_tokens_does_not_generate(
-    tiny: list[str], tmp_path: Path, refused: Callable[..., str]
-) -> None:
-    of_level = tmp_path / "teacher"
-    more = "--model.heads 2 --training.steps 8 --training.eval-every 8 --supervised.level 1"
-    train.main(["--run-dir", str(of_level), *tiny, *more.split()])
-    args = student(tmp_path / "run", tiny, of_level, "--schedule", "one-shot")
-    message = refused(distill.main, *args, "--sentences", "teacher")
-    assert "--supervised.level 1, the student is to learn with None" in message
+def test_a_teacher_of_other_tokens_does_not_generate(teacher: Path) -> None:
+    run = RunDirectory(teacher)
+    config = config_of(run)
+    student = StudentConfig(**vars(config), schedule="one-shot", sentences="teacher")
+    check_teacher(student, config, run)
+    for supervised, words in (
+        (NextTokenConfig(1, predicts_end=True), "--supervised.level 1, the student .* with None"),
+        (NextTokenConfig(), "--supervised.predicts-end False, the student .* with True"),
+    ):
+        with pytest.raises(UserError, match=words):
+            check_teacher(student, replace(config, supervised=supervised), run)
 
 
 def test_a_dry_run_says_who_generates(

@@ -183,7 +183,7 @@ def test_boundaries_alone(on_boundaries: Path) -> None:
 def test_what_has_just_ended(teacher: Path, on_boundaries: Path) -> None:
     """Every level is read where its nodes end; without the end, the last token of the longest
     sentence is read by no model."""
-    sizes = "--num-train 512 --num-eval 256 --every 0 --heads 2 --width 16"
+    sizes = "--num-train 2048 --num-eval 256 --every 0 --heads 2 --width 16 --learning-rate 0.03"
     for run in (teacher, on_boundaries):
         nonterminal.main([str(run), *sizes.split()])
         table = pcfg.nonterminal.read_accuracy(run)
@@ -216,7 +216,7 @@ def test_bad_input(teacher: Path, unprobed: Path, refused: Callable[..., str]) -
         assert "give a smaller --spacing" in refused(
             main, unprobed, "--sizes", "1", "--spacing", "40"
         )
-    assert "input should be greater than 0" in refused(probe.main, unprobed, "--sizes", "0")
+    assert "sizes.0 = 0: input should be greater" in refused(probe.main, unprobed, "--sizes", "0")
     assert "greater than or equal to 0" in refused(ceiling.main, unprobed, "--windows", "-1")
     change(unprobed, lambda record: record["config"]["model"].update(positions=5))
     assert "--model.positions 5: the longest sentence takes" in refused(probe.main, unprobed)

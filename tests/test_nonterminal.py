@@ -1,5 +1,7 @@
 """The non-terminal probe on hidden states whose content is known."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,9 @@ import pytest
 from common.runs.probing import chosen_steps
 from pcfg.grammar import load, parse_grammar
 from pcfg.nonterminal import (
+    EVERYWHERE,
     NonTerminalConfig,
+    Reading,
     both_logits,
     init_probes,
     probe_accuracy,
@@ -100,3 +104,56 @@ def test_levels_and_steps() -> None:
     assert chosen_steps((0, 10, 20), 0) == (0, 20)
     with pytest.raises(ValueError, match="multiples of batch_size"):
         NonTerminalConfig(num_train=100, batch_size=64)
+
+
+AT_ENDS = Reading(at_ends=True, is_causal=True)
+
+
+def test_a_causal_probe_finds_what_came_before_alone() -> None:
+    """A block ends at tokens 3 and 6. Each hidden state names the block of the token two places to
+    the right, or four to the left: the former is a source for every target, the latter comes after
+    the first block has ended."""
+    grammar = parse_grammar(SHIFTED, "shifted", "shifted")
+    accuracy = {}
+    for shift in (-2, 4):
+        sampler, classes, hidden = oracle(grammar, shift)
+        of_shift = jax.jit(partial(probe_accuracy, hidden, sampler, classes, CONFIG, AT_ENDS))
+        accuracy[shift] = np.asarray(of_shift())
+    linear, mixing = range(2)
+    assert accuracy[-2][mixing, 1] > 0.97
+    assert accuracy[-2][linear, 1] < 0.8
+    assert accuracy[4][mixing, 1] < 0.8
+
+
+def test_only_ends_of_nodes_are_judged() -> None:
+    """Hidden states that hold the ancestor at the end of its node, and nothing elsewhere."""
+    sampler, classes, hidden = oracle(parse_grammar(SHIFTED, "shifted", "shifted"), 0)
+    is_end_T = jnp.asarray([0, 0, 0, 1, 0, 0, 1, 0])
+
+    def at_ends(tokens_BxT: jax.Array) -> jax.Array:
+        return hidden(tokens_BxT) * is_end_T[None, :, None]
+
+    accuracy = {
+        reading: np.asarray(
+            jax.jit(partial(probe_accuracy, at_ends, sampler, classes, CONFIG, reading))()
+        )
+        for reading in (EVERYWHERE, AT_ENDS)
+    }
+    np.testing.assert_allclose(accuracy[AT_ENDS], 1)
+    assert accuracy[EVERYWHERE][0, 1] < 0.8
+
+
+def test_no_later_position_is_a_source() -> None:
+    """The derivative of a target's logits by a later hidden state is exactly zero."""
+    params = init_probes(jax.random.key(0), CONFIG, 6, 5, 7)
+    hidden_1xTxM = jax.random.normal(jax.random.key(1), (1, 6, 5))
+    is_token_1xT = jnp.asarray([[True] * 5 + [False]])
+
+    def mixing(hidden_1xTxM: jax.Array) -> jax.Array:
+        return both_logits(params, hidden_1xTxM, AT_ENDS.sources(is_token_1xT))[1][0].sum(axis=-1)
+
+    by_hidden_TxTxM = np.asarray(jax.jacobian(mixing)(hidden_1xTxM))[:, 0]
+    size_TxT = np.abs(by_hidden_TxTxM).max(axis=-1)
+    is_source_TxT = np.tri(6, dtype=bool) & np.asarray(is_token_1xT)
+    assert np.all(size_TxT[~is_source_TxT] == 0)
+    assert np.all(size_TxT[is_source_TxT] > 0)

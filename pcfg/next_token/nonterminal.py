@@ -6,8 +6,9 @@ node of that level ends, on the hidden state of the last block there, which has 
 all before it. The mixing probe averages over the positions up to there. Levels have their names in
 the whole grammar.
 
-The start's node ends with the sentence. Without the end (--supervised.predicts-end) a model never
-reads the last token of the very longest sentences; it is left out.
+The start's node ends with the sentence. Without the end (--supervised.predicts-end) a model has no
+position for the last token of the longest sentences, which is left out then. Where all sentences
+are of that length, the start's level has empty cells.
 """
 
 from pathlib import Path

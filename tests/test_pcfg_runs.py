@@ -66,7 +66,7 @@ def tiny(grammar: Path) -> list[str]:
 def teacher(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("pcfg") / "teacher"
     train.main(
-        ["--run-dir", str(path), *tiny, "--model.heads", "2", "--training.checkpoint-every", "16"]
+        ["--run-dir", str(path), *tiny, "--model.heads", "4", "--training.checkpoint-every", "16"]
     )
     return path
 
@@ -85,7 +85,7 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(
         str(tmp_path / "run"),
         *tiny,
         "--model.heads",
-        "2",
+        "4",
         "--training.checkpoint-every",
         "16",
         "--runtime.resume-seconds",
@@ -110,7 +110,7 @@ def test_the_ring_keeps_the_drop(
 ) -> None:
     """From just before the loss leaves the exact plateau of 2-gram models to where half of that is
     gone three times in a row, or to the end."""
-    args = ["--run-dir", str(tmp_path / "run"), *tiny, "--model.heads", "2"]
+    args = ["--run-dir", str(tmp_path / "run"), *tiny, "--model.heads", "4"]
     ring = [
         "--training.checkpoint-every",
         "80",
@@ -159,7 +159,7 @@ def test_students_of_every_strategy(
             str(tmp_path / "student"),
             *tiny,
             "--model.heads",
-            "1",
+            "2",
             *from_teacher,
             "--schedule",
             *strategy.split(),
@@ -185,7 +185,7 @@ def test_a_teacher_that_answers_once_is_charged_once(
     args = [
         *tiny,
         "--model.heads",
-        "1",
+        "2",
         "--teacher",
         str(teacher),
         "--teacher-seed",

@@ -76,7 +76,7 @@ def _quick() -> Experiment:
     data = PCFGData("cfg3f", start_level=3)
     supervised = NextTokenConfig(level=4)
     budget = TrainingConfig(
-        steps=600, batch_size=64, eval_every=20, eval_examples=1024, seed=802, num_seeds=2
+        steps=500, batch_size=32, eval_every=20, eval_examples=1024, seed=802, num_seeds=2
     )
     return Experiment(
         teacher=TrainConfig(
@@ -214,7 +214,7 @@ def _paper() -> Experiment:
 
 QUICK_NOTE = (
     "cfg3f from its fourth level down (sentences of 8 to 27 tokens), the last token below each"
-    " symbol of level 4, GPT-2 of 3 layers, 8 heads to 4, batch 64, 600 steps (students 150), 2"
+    " symbol of level 4, GPT-2 of 3 layers, 8 heads to 4, batch 32, 500 steps (students 150), 2"
     " seeds. Sentences so short leave hardly a plateau. Students run at one rate, untuned, and are"
     " measured, not judged. A minute or two on two CPU cores. Command: python -m"
     " pcfg.next_token.experiment --preset quick. Results: results/pcfg.next_token/quick."

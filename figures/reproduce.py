@@ -7,7 +7,7 @@ NAME` and `python -m figures.make`.
 """
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,10 @@ from rich.console import Console
 
 from common.base.config import Runtime, parse
 from common.base.errors import UserError, run_command
+from common.base.mesh import set_up_devices
+from common.experiment.plan import counted, not_done, plan_preset, states
 from common.experiment.spec import ExperimentSpec
+from common.experiment.stages import Stage
 from figures import make, registry
 
 
@@ -58,6 +61,18 @@ def main(args: list[str]) -> None:
         known = sorted({preset for spec in specs for preset in spec.presets})
         what = "nothing goes beyond the paper there" if command.beyond else "no experiment has it"
         raise UserError(f"--preset {command.preset}: {what}; choose one of {', '.join(known)}")
+    set_up_devices()
+    stages = [stage for part in parts for stage in stages_of(part, command)]
+    with counted(not_done(stages, states(stages)), stages):
+        run_and_draw(parts, command)
+    reports = [command.out / part.experiment / part.preset / "report.html" for part in parts]
+    Console(stderr=True, soft_wrap=True, highlight=False).print(
+        f"reports: {', '.join(map(str, reports))}"
+    )
+
+
+def run_and_draw(parts: Sequence[Part], command: ReproduceCommand) -> None:
+    """The parts in order, by their commands."""
     where = ("--root", str(command.root))
     runtime = ("--runtime.resume-seconds", str(command.runtime.resume_seconds))
     for part in parts:
@@ -65,10 +80,15 @@ def main(args: list[str]) -> None:
             importlib.import_module(module).main([*rest, *where, *runtime])
         drawn = ("--experiment", part.experiment, "--preset", part.preset)
         make.main([*drawn, *where, "--out", str(command.out)])
-    reports = [command.out / part.experiment / part.preset / "report.html" for part in parts]
-    Console(stderr=True, soft_wrap=True, highlight=False).print(
-        f"reports: {', '.join(map(str, reports))}"
-    )
+
+
+def stages_of(part: Part, command: ReproduceCommand) -> list[Stage]:
+    """The stages of its experiment, where that is among its commands. A study is not counted: its
+    stages run side by side, in processes of their own."""
+    spec, module = registry.spec_of(part.experiment), f"{part.experiment}.experiment"
+    if not any(words[0] == module for words in part.commands):
+        return []
+    return plan_preset(spec, part.preset, command.root, beyond=command.beyond)
 
 
 def parts_of(size: str, *, beyond: bool) -> Iterator[Part]:

@@ -183,7 +183,8 @@ class LawCommand:
     """Only the runs of this k, and no fit; without it one process for each k, side by side, then
     the fit."""
     dry_run: bool = False
-    """Print every command and whether it has been done or is stale, and why, and stop."""
+    """Print every command, whether it has been done or is stale, and why, and what the rest costs
+    on this machine, and stop."""
     runtime: Runtime = Runtime()
 
 

@@ -17,7 +17,7 @@ os.environ.setdefault(
 )
 
 import fcntl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,28 @@ def same_run(a: Path, b: Path) -> None:
         assert content_hash(Trajectory(RunDirectory(a)).restore(step)) == content_hash(
             Trajectory(RunDirectory(b)).restore(step)
         )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def made_up_costs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Plans are printed with costs that nobody has measured, because measuring takes longer than
+    the tests."""
+    from common.experiment import costs
+    from common.train.measuring import Measured
+
+    made_up = Measured(
+        start=1.0,
+        step=0.001,
+        evaluation=0.01,
+        memory=500_000_000,
+        checkpoint=1000,
+        resume=2000,
+        is_scaled=False,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(costs.measuring, "measure", lambda _: made_up)
+        patch.setattr(costs, "_file", lambda: tmp_path_factory.getbasetemp() / "costs.json")
+        yield
 
 
 @pytest.fixture(scope="session")

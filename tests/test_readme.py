@@ -1,6 +1,7 @@
 """Every command of the READMEs is run here, or by `.ci/run` (the `make` targets), and every number
 is compared with the published results."""
 
+import importlib
 import json
 import os
 import re
@@ -148,6 +149,9 @@ def test_stage_commands_and_the_pytorch_lines(
     }
     assert {command[2] for command in stages} >= SMALLER.keys()
     for command in stages:
+        if "--dry-run" in command:  # here, where its costs are made up
+            importlib.import_module(command[2]).main([*command[3:], "--root", str(tmp_path)])
+            continue
         done = run_module(*command[2:], *SMALLER.get(command[2], ()), cwd=tmp_path)
         assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}\n{done.stderr}"
     assert len(PYTHON) == 1

@@ -66,13 +66,19 @@ def keep_compiled() -> None:
     names. If that cannot be written, they are compiled again.
     """
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        folder = _user_cache() / "implicit-curriculum" / f"compiled-{_processor()}"
+        folder = machine_cache("compiled")
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError:
             return
         jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def machine_cache(what: str) -> Path:
+    """Where in the user's cache something is kept that holds on this machine alone; it need not
+    exist."""
+    return _user_cache() / "implicit-curriculum" / f"{what}-{_processor()}"
 
 
 def _user_cache() -> Path:

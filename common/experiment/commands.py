@@ -74,7 +74,8 @@ class ExperimentCommand:
     beyond: bool = False
     """Run what the paper does not have as well."""
     dry_run: bool = False
-    """Print every command and whether it has been done or is stale, and why, and stop."""
+    """Print every command, whether it has been done or is stale, and why, and what the rest costs
+    on this machine, and stop."""
     runtime: Runtime = Runtime()
 
 

@@ -5,7 +5,8 @@ A stage is done if what is there was made from what it would be made from now
 and the user moves them away. Judgements alone are made again without asking.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,8 +19,14 @@ from common.base.config import Overrides, Runtime
 from common.base.errors import UserError
 from common.base.interruption import telling
 from common.base.mesh import set_up_devices
+from common.base.progress import Whole, above_bars, shown_whole
+from common.experiment.costs import Cost, describe_total, known_costs, projected_costs
 from common.experiment.spec import ExperimentSpec, Part, Probe
 from common.experiment.stages import JudgementStage, ProbeStage, RunStage, Stage, shell
+from common.runs.files import bytes_text
+
+WIDTH_OF_FILES = 100
+"""Letters in a line of a table where there is no terminal whose width would count."""
 
 
 @dataclass(frozen=True)
@@ -164,11 +171,12 @@ def run_stages(stages: Sequence[Stage], runtime: Runtime) -> None:
     """
     set_up_devices()
     console = Console(stderr=True, soft_wrap=True, highlight=False)
-    num_done = sum(state.word == "done" for state in refuse_stale(stages))
+    to_do = not_done(stages, refuse_stale(stages))
+    num_done = len(stages) - len(to_do)
     console.print(f"{num_done} of {len(stages)} stages are done")
     if note := made_by_other_code(stages):
         console.print(f"[yellow]note:[/] {escape(note)}")
-    if num_done == len(stages):
+    if not to_do:
         return
 
     def what_is_saved() -> str:
@@ -177,14 +185,15 @@ def run_stages(stages: Sequence[Stage], runtime: Runtime) -> None:
             f"{num_done} of {len(stages)} stages are done; the same command goes on with the rest"
         )
 
-    with telling(what_is_saved):
+    with telling(what_is_saved), counted(to_do, stages) as whole:
         for i, (stage, state) in enumerate(zip(stages, states(stages), strict=True)):
             if _blocks(stage, state):
                 refuse_stale(stages)
             if state.word != "done":
                 number = f"[bold]\\[{i + 1}/{len(stages)}] {stage.name}[/]"
                 console.print(f"{number}  {escape(shell(stage))}")
-                stage.run(runtime)
+                with whole.carrying_out(stage.output):
+                    stage.run(runtime)
 
 
 def states(stages: Sequence[Stage]) -> Iterator[State]:
@@ -196,6 +205,32 @@ def states(stages: Sequence[Stage]) -> Iterator[State]:
         if state.word == "stale":
             stale[stage.output] = stage.name
         yield state
+
+
+def not_done(stages: Sequence[Stage], found: Iterable[State]) -> list[Stage]:
+    """The stages that are to be carried out, given the state of each."""
+    return [stage for stage, state in zip(stages, found, strict=True) if state.word != "done"]
+
+
+@contextmanager
+def counted(to_do: Sequence[Stage], planned: Sequence[Stage]) -> Iterator[Whole]:
+    """Inside this block the bars of stages have another above them, of all that are planned. A
+    block inside another is part of that.
+
+    Args:
+        to_do: stages that are not done.
+        planned: all stages.
+    """
+    outer = shown_whole()
+    if outer is not None:
+        yield outer
+        return
+    costs = known_costs(to_do, planned)
+    outputs = [stage.output for stage in to_do]
+    expected = {path: costs[path].seconds if path in costs else None for path in outputs}
+    whole = Whole(len(planned) - len(to_do), expected)
+    with above_bars(whole):
+        yield whole
 
 
 def refuse_stale(stages: Sequence[Stage]) -> list[State]:
@@ -238,15 +273,39 @@ def made_by_other_code(stages: Sequence[Stage]) -> str:
 
 
 def print_plan(stages: Sequence[Stage]) -> None:
-    """The stages as a table."""
-    table = Table("stage", Column("state", overflow="fold"), Column("command", overflow="fold"))
-    for stage, state in zip(stages, states(stages), strict=True):
+    """The commands of the stages, and a table of the stages with what those that are to be done
+    will cost on this machine."""
+    set_up_devices()
+    found = list(states(stages))
+    to_do = [stage for stage, state in zip(stages, found, strict=True) if state.word == "to do"]
+    costs = projected_costs(to_do, stages)
+    console = Console(soft_wrap=True, highlight=False)
+    if not console.is_terminal:
+        console.width = WIDTH_OF_FILES
+    for stage in stages:
+        console.print(escape(shell(stage)))
+    table = Table(
+        Column("stage", no_wrap=True),
+        Column("state", overflow="fold"),
+        Column("time", no_wrap=True),
+        *(Column(name, no_wrap=True, justify="right") for name in ("memory", "disk")),
+    )
+    for stage, state in zip(stages, found, strict=True):
         word = f"{state.word}: {state.reason}" if state.reason else state.word
-        table.add_row(stage.name, escape(word), escape(shell(stage)))
-    console = Console(soft_wrap=True)
+        numbers = _numbers(costs.get(stage.output)) if state.word == "to do" else ("", "", "")
+        table.add_row(stage.name, escape(word), *numbers)
     console.print(table)
+    if costs:
+        console.print(describe_total(costs.values()))
     if note := made_by_other_code(stages):
         console.print(f"[yellow]note:[/] {escape(note)}")
+
+
+def _numbers(cost: Cost | None) -> tuple[str, str, str]:
+    """Time, memory and disk in a row of the plan."""
+    if cost is None:
+        return "-", "-", "-"
+    return cost.time_text, cost.memory_text, bytes_text(cost.disk)
 
 
 def _blocks(stage: Stage, state: State) -> bool:

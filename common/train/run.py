@@ -160,33 +160,10 @@ class TrainingRun:
             run: the run as it is, whose checkpoints and resume state are there already; None: all
                 of it.
         """
-        scalars = jax.ShapeDtypeStruct((), np.uint32), jax.ShapeDtypeStruct((), np.float32)
-        state = jax.eval_shape(functools.partial(init_lane, self.problem), *scalars)
-        checkpoint, resume = (
-            sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-            for tree in (state.params, state)
-        )
-        num_checkpoints, num_resume_states = (
-            len(self.training.checkpoint_steps()) + self._most_in_ring(),
-            2,
-        )
-        if run is not None:
-            there = run.manifest["checkpoints"] | run.manifest.get("waiting", {})
-            num_checkpoints = max(0, num_checkpoints - len(there))
-            num_resume_states = 1 if "resume" in run.manifest else 2
-        return len(self.problem.lanes) * (checkpoint * num_checkpoints + resume * num_resume_states)
-
-    def _most_in_ring(self) -> int:
-        """Checkpoints that the ring may keep or let wait; no more than the run has steps of the
-        ring."""
-        if self.training.ring_every == 0:
-            return 0
-        size = self.training.ring_size
-        # One more than wait, because the oldest leaves after the newest has come.
-        return min(
-            ring.most_kept(len(self.problem.lanes), size) + size + 1,
-            self.training.steps // self.training.ring_every,
-        )
+        checkpoint, resume = bytes_of_lane(self.problem)
+        num_lanes, manifest = len(self.problem.lanes), {} if run is None else run.manifest
+        num_checkpoints, num_resume_states = left_to_write(self.training, num_lanes, manifest)
+        return num_lanes * (checkpoint * num_checkpoints + resume * num_resume_states)
 
     def dry_run(self) -> None:
         """Print what would be done: length, lanes, checkpoints, and which teacher checkpoint
@@ -251,6 +228,37 @@ class TrainingRun:
                 f"the schedule asks for the teacher's checkpoint at step {shown}, which does not"
                 f" exist; the teacher has {describe_steps(self.teacher_steps)}"
             )
+
+
+def bytes_of_lane(problem: Problem) -> tuple[int, int]:
+    """Bytes of one lane in a checkpoint, and in the state to resume from."""
+    scalars = jax.ShapeDtypeStruct((), np.uint32), jax.ShapeDtypeStruct((), np.float32)
+    state = jax.eval_shape(functools.partial(init_lane, problem), *scalars)
+    checkpoint, resume = (
+        sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+        for tree in (state.params, state)
+    )
+    return checkpoint, resume
+
+
+def left_to_write(
+    training: TrainingConfig, num_lanes: int, manifest: Mapping[str, Any]
+) -> tuple[int, int]:
+    """How many checkpoints a run may still write, those that its ring keeps or lets wait among
+    them, and how many states to resume from, of which two exist for a moment.
+
+    Args:
+        training: its length and its grids.
+        num_lanes: which its ring watches.
+        manifest: of the run as it is, which has some of them already; empty: it is not begun.
+    """
+    most = len(training.checkpoint_steps())
+    if training.ring_every:
+        # One more than wait, because the oldest leaves after the newest has come.
+        most_in_ring = ring.most_kept(num_lanes, training.ring_size) + training.ring_size + 1
+        most += min(most_in_ring, training.steps // training.ring_every)
+    there = manifest.get("checkpoints", {}) | manifest.get("waiting", {})
+    return max(0, most - len(there)), 1 if "resume" in manifest else 2
 
 
 def note_start(run: RunDirectory) -> str:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from collections.abc import Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def start_module(
     cwd: Path = REPOSITORY,
     out: Path | None = None,
     err: Path | None = None,
-    optimised: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> BaseProcess:
     """Start `python -m module args`.
 
@@ -44,12 +45,12 @@ def start_module(
         cwd: where.
         out: file for what it prints; None: nowhere.
         err: the same for its errors.
-        optimised: compile as a user's commands do, and not as tests (`tests.conftest`): for what
-            takes longer to run than to compile.
+        environment: variables besides those of the tests. Folders in PYTHONPATH come first.
     """
     files = [str(path or os.devnull) for path in (out, err)]
     process = _CONTEXT.Process(
-        target=_run, args=(module, [str(arg) for arg in args], str(cwd), *files, optimised)
+        target=_run,
+        args=(module, [str(arg) for arg in args], str(cwd), *files, dict(environment or {})),
     )
     process.start()
     return process
@@ -59,13 +60,13 @@ def run_module(
     module: str,
     *args: object,
     cwd: Path = REPOSITORY,
-    optimised: bool = False,
+    environment: Mapping[str, str] | None = None,
     timeout: float = 300,
 ) -> subprocess.CompletedProcess[str]:
     """Run `python -m module args` to its end as a user would; see `start_module`."""
     with tempfile.TemporaryDirectory() as scratch:
         out, err = Path(scratch) / "out", Path(scratch) / "err"
-        process = start_module(module, *args, cwd=cwd, out=out, err=err, optimised=optimised)
+        process = start_module(module, *args, cwd=cwd, out=out, err=err, environment=environment)
         process.join(timeout)
         if process.is_alive():
             process.kill()
@@ -77,10 +78,12 @@ def run_module(
         )
 
 
-def _run(module: str, args: list[str], cwd: str, out: str, err: str, optimised: bool) -> None:
+def _run(
+    module: str, args: list[str], cwd: str, out: str, err: str, environment: dict[str, str]
+) -> None:
     os.chdir(cwd)
-    if optimised:
-        os.environ.pop("XLA_FLAGS", None)
+    os.environ.update(environment)
+    sys.path[:0] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
     for path, stream in ((out, sys.stdout), (err, sys.stderr)):
         stream.flush()
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)

@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,7 +45,7 @@ RING = (
     "--runtime.resume-seconds",
     "0.01",
 )
-TEACHER = (*TINY_TEACHER, "--training.checkpoint-every", "64", *RING)
+TEACHER = (*TINY_TEACHER, "--training.checkpoint-every", "32", *RING)
 SCHEDULE = (
     "--schedule",
     "till-saturate",
@@ -56,6 +56,8 @@ SCHEDULE = (
 )
 STUDENT = (*TINY_STUDENT, *SCHEDULE, "--runtime.resume-seconds", "0.01")
 PROBE = ("--num-examples", "65536")
+SHARES = {"teacher": 0.4, "student": 0.3, "probe": 0.2, "export": 0.1}
+"""Of the starts."""
 STEPS_PER_START = 64
 """So many that no process that is stopped after its next few evaluations reaches the end of its
 run."""
@@ -104,14 +106,13 @@ def endure(root: Path, starts: int, seed: int) -> Tally:
         AssertionError: something was lost, or a command ended with a code that it does not have.
     """
     whole, disturbed = root / "whole", root / "disturbed"
-    steps = starts * STEPS_PER_START
-    for stage in stages_of(whole, steps).values():
+    starts_of = {name: round(share * starts) for name, share in SHARES.items()}
+    for stage in stages_of(whole, starts_of).values():
         finish(stage)
     rng, tally = random.Random(seed), Tally()
-    shares = {"teacher": 0.4, "student": 0.3, "probe": 0.2, "export": 0.1}
-    for name, stage in stages_of(disturbed, steps).items():
+    for name, stage in stages_of(disturbed, starts_of).items():
         with looked_at(stage.run, tally):
-            for _ in range(round(shares[name] * starts)):
+            for _ in range(starts_of[name]):
                 disturb(stage, rng, tally)
         finish(stage)
     compare(whole, disturbed)
@@ -130,9 +131,12 @@ class Stage:
     """A file that grows by a line, or a folder that grows by a file, for each piece of work."""
 
 
-def stages_of(home: Path, steps: int) -> dict[str, Stage]:
-    """The four commands on runs of so many steps in a folder, each after those it needs."""
-    teacher, student, length = home / "teacher", home / "student", ("--training.steps", str(steps))
+def stages_of(home: Path, starts_of: Mapping[str, int]) -> dict[str, Stage]:
+    """The four commands in a folder, each after those it needs, on runs that are long enough for so
+    many starts of each."""
+    teacher, student = home / "teacher", home / "student"
+    steps = {name: str(STEPS_PER_START * starts) for name, starts in starts_of.items()}
+    length = ("--training.steps", steps["teacher"])
     train = ("parity.train", "--run-dir", str(teacher), *TEACHER, *length)
     distill = (
         "parity.distill",
@@ -141,13 +145,14 @@ def stages_of(home: Path, steps: int) -> dict[str, Stage]:
         "--teacher",
         str(teacher),
         *STUDENT,
-        *length,
+        "--training.steps",
+        steps["student"],
     )
     export = (
         "common.export",
         str(teacher),
         "--step",
-        str(steps),
+        steps["teacher"],
         "--out",
         str(home / "teacher.safetensors"),
         "--overwrite",

@@ -75,7 +75,7 @@ def test_logits_are_those_of_bert(heads: int, head_size: int, layers: int) -> No
 
 def test_embeddings_are_tied_as_berts_are() -> None:
     config = BERTConfig(1, layers=1)
-    params = functional_bert(config, VOCABULARY, LENGTH).init(jax.random.key(0))
+    params = jax.jit(functional_bert(config, VOCABULARY, LENGTH).init)(jax.random.key(0))
     assert ties_embeddings(params) is bert(params, config).config.tie_word_embeddings is True
 
 

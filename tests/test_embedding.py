@@ -43,7 +43,7 @@ def test_the_gradient_of_few_tokens_in_bfloat16() -> None:
         )
         problem = SPEC.teacher_problem(config)
         batch = problem.sample((), jax.random.key(3))
-        params = problem.model.init(jax.random.key(4))
+        params = jax.jit(problem.model.init)(jax.random.key(4))
 
         def loss(params) -> jax.Array:
             logits = problem.model.apply(params, batch.inputs)

@@ -12,7 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
+from common.experiment.commands import request_of, train_command
+from common.experiment.requests import teacher_run
 from common.runs.directory import RunDirectory
 from common.runs.lock import locked
 from common.runs.trajectory import Trajectory
@@ -44,7 +47,7 @@ def grammar(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny(grammar: Path) -> list[str]:
     training = (
         "--training.steps 160 --training.batch-size 32 --training.eval-every 8"
-        " --training.eval-examples 256 --training.num-seeds 2 --seed 0"
+        " --training.eval-examples 128 --training.num-seeds 2 --seed 0"
     )
     return [
         "--data.grammar",
@@ -179,10 +182,8 @@ def test_a_teacher_that_answers_once_is_charged_once(
         return describe(work, examples, seconds, num_devices, group_size)
 
     monkeypatch.setattr("common.train.run.describe", spied)
-    short = [
+    args = [
         *tiny,
-        "--training.steps",
-        "8",
         "--model.heads",
         "2",
         "--teacher",
@@ -192,12 +193,12 @@ def test_a_teacher_that_answers_once_is_charged_once(
         "--schedule",
         "one-shot",
     ]
-    distill.main(["--run-dir", str(tmp_path / "apart"), *short])
+    distill.main(["--run-dir", str(tmp_path / "apart"), *args])
     distill.main(
         [
             "--run-dir",
             str(tmp_path / "grouped"),
-            *short,
+            *args,
             "--shared-stream",
             "--optim.learning-rate",
             "1e-2",
@@ -359,7 +360,7 @@ def test_a_run_with_nothing_to_predict_is_refused(
         train.main, "--run-dir", tmp_path / "run", *tiny, "--masking.fraction", "1e-6", *hidden
     )
     assert (
-        "--masking.fraction 1e-06 leaves nothing to predict in the 256 examples of the"
+        "--masking.fraction 1e-06 leaves nothing to predict in the 128 examples of the"
         " evaluation set" in said
     )
     assert not (tmp_path / "run").exists()
@@ -368,21 +369,17 @@ def test_a_run_with_nothing_to_predict_is_refused(
 def test_a_run_with_next_to_nothing_to_predict_is_warned_of(
     tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    few = [
-        *tiny,
-        "--training.steps",
-        "8",
-        "--training.batch-size",
-        "2",
-        "--training.num-seeds",
-        "1",
-        "--training.eval-examples",
-        "1024",
-    ]
-    train.main(["--run-dir", str(tmp_path / "few"), *few, "--masking.fraction", "0.02"])
-    assert "warning: --masking.fraction 0.02 leaves 0." in capsys.readouterr().err
-    train.main(["--run-dir", str(tmp_path / "enough"), *few, "--masking.fraction", "0.3"])
-    assert "warning" not in capsys.readouterr().err
+    few = ("--training.batch-size", "2", "--training.eval-examples", "1024")
+
+    def said(fraction: str) -> str:
+        """Where the test above finds a refusal: before a run begins."""
+        args = ["--run-dir", str(tmp_path / "run"), *tiny, *few, "--masking.fraction", fraction]
+        run = teacher_run(SPEC, request_of(train_command(SPEC, args)))
+        run.check_supervised(Console(stderr=True, soft_wrap=True))
+        return capsys.readouterr().err
+
+    assert "warning: --masking.fraction 0.02 leaves 0." in said("0.02")
+    assert "warning" not in said("0.3")
 
 
 def test_sentences_and_masks_are_functions_of_the_key(teacher: Path) -> None:
@@ -434,32 +431,15 @@ def test_a_run_scored_on_special_tokens_has_no_exact_reference(
     assert not (run / "probes").exists()
 
 
-def test_a_run_without_masks_has_an_exact_reference(tiny: list[str], tmp_path: Path) -> None:
-    train.main(
-        [
-            "--run-dir",
-            str(tmp_path / "run"),
-            *tiny,
-            "--training.steps",
-            "8",
-            "--masking.mask-share",
-            "0",
-        ]
-    )
-    ceiling.main(
-        [
-            str(tmp_path / "run"),
-            "--spacing",
-            "2",
-            "--num-sentences",
-            "32",
-            "--windows",
-            "2",
-            "--sizes",
-            "2",
-        ]
-    )
-    exact = json.loads((tmp_path / "run" / "probes" / "ceiling.json").read_text())
+def test_a_run_without_masks_has_an_exact_reference(teacher: Path, tmp_path: Path) -> None:
+    run = tmp_path / "teacher"
+    shutil.copytree(teacher, run, ignore=shutil.ignore_patterns("probes"))
+    record = json.loads((run / "config.json").read_text())
+    record["config"]["masking"]["mask_share"] = 0.0
+    (run / "config.json").write_text(json.dumps(record))
+    few = ("--num-sentences", "32", "--windows", "2", "--sizes", "2")
+    ceiling.main([str(run), "--spacing", "2", *few])
+    exact = json.loads((run / "probes" / "ceiling.json").read_text())
     assert exact["plateaus"]["2"]["accuracy_masked"] is None
     assert exact["ceiling"]["accuracy"] >= exact["plateaus"]["2"]["accuracy"] - 0.1
 

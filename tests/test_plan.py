@@ -1,19 +1,16 @@
 """What an experiment plans, what its commands say, and what they refuse."""
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from common.base.errors import UserError
-from common.experiment.plan import plan, plan_preset
-from common.experiment.stages import shell
+from common.experiment.plan import plan
 from common.nn.blocks import TransformerConfig
 from figures import make
 from parity.spec import SPEC
-from tests.commands import REPOSITORY, run_module
+from tests.commands import run_module
 from tests.test_experiment import tiny_experiment
 
 
@@ -46,32 +43,6 @@ def test_a_teacher_may_keep_its_rate() -> None:
 def test_figures_without_runs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"parity\.experiment --preset quick"):
         make.main(["--preset", "quick", "--root", str(tmp_path)])
-
-
-def test_snakemake_runs_the_same_commands() -> None:
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "snakemake",
-            "figures_parity_quick",
-            "beyond_parity_quick",
-            "--dry-run",
-            "--printshellcmds",
-            "--cores",
-            "1",
-            "--forceall",
-        ],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    shown = done.stdout + done.stderr
-    for stage in plan_preset(SPEC, "quick", Path("runs"), beyond=True):
-        assert shell(stage).removeprefix("python ") in shown, stage.name
 
 
 @pytest.mark.parametrize(

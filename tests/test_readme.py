@@ -17,12 +17,15 @@ import pandas as pd
 import pytest
 
 from common.base.errors import UserError
+from common.experiment.plan import plan_preset
+from common.experiment.stages import shell
 from common.judge.stats import INTERVALS
 from common.judge.verdict import outcome_in_table
 from figures import law as figures_law
 from figures import loaders, publish, readme, registry, reproduce
 from parity import presets as parity_presets
 from parity.law import LAW_PRESETS
+from parity.spec import SPEC as PARITY
 from pcfg import presets as pcfg_presets
 from tests.commands import REPOSITORY, run_module
 
@@ -53,7 +56,8 @@ SMALLER = {
     "parity.probe": ("--num-examples", "512"),
     "common.export": ("--step", "256"),
     "pcfg.train": (
-        *("--model.layers", "1", "--training.batch-size", "4", "--training.num-seeds", "1"),
+        *("--model.layers", "1", "--model.heads", "1"),
+        *("--training.batch-size", "4", "--training.num-seeds", "1"),
         *("--training.steps", "4", "--training.eval-every", "2", "--training.eval-examples", "8"),
         *("--training.checkpoint-every", "2"),
     ),
@@ -173,11 +177,16 @@ def test_figures_are_drawn_by_the_command_of_the_readme() -> None:
     assert command[3:] == ["--preset", "quick"]
 
 
-def test_snakemake_command_is_accepted() -> None:
-    commands = [command for command in COMMANDS if command[0] == "snakemake"]
-    assert commands
-    for command in commands:
-        run([sys.executable, "-m", *command, "--dry-run"], REPOSITORY)
+def test_snakemake_runs_the_commands_of_the_plan() -> None:
+    """With what goes beyond the paper besides."""
+    (command,) = [command for command in COMMANDS if command[0] == "snakemake"]
+    assert "figures_parity_quick" in command
+    flags = ("--dry-run", "--printshellcmds", "--forceall")
+    shown = run(
+        [sys.executable, "-m", "snakemake", "beyond_parity_quick", *command[1:], *flags], REPOSITORY
+    )
+    for stage in plan_preset(PARITY, "quick", Path("runs"), beyond=True):
+        assert shell(stage).removeprefix("python ") in shown, stage.name
 
 
 @pytest.mark.parametrize(
@@ -199,7 +208,9 @@ def test_benchmarks_run(command: str, peer: str, rows: str | None, tmp_path: Pat
     name, *args = command.split()
     assert f"$(BIN)/python -m benchmarks.{name}" in MAKEFILE
     out = () if rows is None else ("--out", "found.json")
-    done = run_module(f"benchmarks.{name}", *args, *out, cwd=tmp_path, optimised=True)
+    # Sides are started for one of these; all others would import libraries most of the time.
+    forked = () if "blocks" in args else ("tests.forked_sides",)
+    done = run_module(*forked, f"benchmarks.{name}", *args, *out, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert peer in done.stdout
     if rows is not None:
@@ -212,7 +223,8 @@ def test_the_script_for_a_gpu_runs(tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"
     parts = ("batch-one", "batch-one, PyTorch")
     small = ("--scale", "tiny", "--rounds", "1", "--parts", *parts)
-    run([sys.executable, "-m", "benchmarks.gpu", "--out", str(out), *small], REPOSITORY)
+    done = run_module("benchmarks.gpu", "--out", out, *small)
+    assert done.returncode == 0, done.stderr
     found = json.loads(out.read_text())["parts"]
     assert found.keys() == set(parts)
     for part in parts:

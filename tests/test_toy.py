@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import REPOSITORY
+from tests.commands import REPOSITORY, run_module
 
 TOY = REPOSITORY / "tests" / "toy"
 README = (REPOSITORY / "README.md").read_text()
@@ -26,14 +26,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def variables(folder: Path) -> dict[str, str]:
+    """What they set."""
+    return {"PYTHONPATH": f"{folder}:{REPOSITORY}", "CURRICULUM_EXPERIMENTS": "toy"}
+
+
+def forked(folder: Path, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """A command of theirs, in their folder."""
-    own = {"PYTHONPATH": f"{folder}:{REPOSITORY}", "CURRICULUM_EXPERIMENTS": "toy"}
-    command = [sys.executable, "-m", *arguments]
+    return run_module(module, *arguments, cwd=folder, environment=variables(folder))
+
+
+def started(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The same in a Python that is started for it."""
     return subprocess.run(
-        command,
+        [sys.executable, "-m", *arguments],
         cwd=folder,
-        env=os.environ | own,
+        env=os.environ | variables(folder),
         capture_output=True,
         text=True,
         timeout=300,
@@ -43,7 +51,7 @@ def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_an_experiment_of_ones_own(folder: Path) -> None:
     """From the plan to the page: nothing of it is in the laboratory."""
-    planned = python(
+    planned = started(
         folder,
         "snakemake",
         "--snakefile",
@@ -58,24 +66,24 @@ def test_an_experiment_of_ones_own(folder: Path) -> None:
     shown = planned.stdout + planned.stderr
     for command in ("toy.train --preset quick", "toy.distill --preset quick", "toy.claims"):
         assert command in shown
-    ran = python(folder, "toy.experiment")
+    ran = started(folder, "toy.experiment")
     assert ran.returncode == 0, ran.stderr
     assert "T: A student" in ran.stdout and "holds" in ran.stdout
     (claim,) = json.loads((folder / "runs/toy/quick/claims.json").read_text())["claims"]
     assert claim["holds"]
-    again = python(folder, "toy.experiment")
+    again = forked(folder, "toy.experiment")
     assert "4 of 4 stages are done" in again.stderr
-    drawn = python(folder, "figures.make", "--experiment", "toy")
+    drawn = forked(folder, "figures.make", "--experiment", "toy")
     assert drawn.returncode == 0, drawn.stderr
     page = (folder / "site/toy/quick/report.html").read_text()
     assert "Two clouds" in page and page.count("<img") == 1
-    published = python(folder, "figures.publish", "--experiment", "toy")
+    published = forked(folder, "figures.publish", "--experiment", "toy")
     assert published.returncode == 0, published.stderr
     assert "holds: accuracy" in (folder / "results/toy/quick/table.md").read_text()
 
 
 def test_an_experiment_that_is_not_there_is_named(folder: Path) -> None:
-    missing = python(folder, "figures.make", "--experiment", "nobody")
+    missing = forked(folder, "figures.make", "--experiment", "nobody")
     assert missing.returncode == 2
     assert "--experiment nobody: unknown experiment; choose one of parity, pcfg, toy" in " ".join(
         missing.stderr.split()

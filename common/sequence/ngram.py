@@ -91,12 +91,13 @@ def pairs_of(
             f"no sentence has a window of {max(sizes)} words around any of the positions"
             f" {', '.join(map(str, positions))}"
         )
-    tokens_PxT = jnp.asarray(tokens_BxT)[sentence_P]
+    # By NumPy, because JAX would compile each of these for this number of pairs.
+    tokens_PxT = np.asarray(tokens_BxT)[sentence_P]
     return Pairs(
-        tokens_PxT,
-        jnp.asarray(words)[sentence_P],
-        tokens_PxT != pad_id,
-        jnp.asarray(positions)[which_P],
+        jnp.asarray(tokens_PxT),
+        jnp.asarray(words[sentence_P]),
+        jnp.asarray(tokens_PxT != pad_id),
+        jnp.asarray(np.asarray(positions)[which_P]),
         sentence_P,
     )
 

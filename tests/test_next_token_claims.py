@@ -35,7 +35,7 @@ from pcfg.next_token.verdicts import (
 )
 from tests.test_token_claims import SWEEP, MadeUp, values
 
-UNTUNED = replace(PRESETS["quick"].config, tuning=None)
+UNTUNED = replace(PRESETS["quick"].config, tuning=None, compared=tuple(ARMS))
 TUNED = replace(UNTUNED, tuning=SWEEP)
 SEEDS = list(range(40, 48))
 SPREAD = np.asarray([3, -3, 1, -1, 2, -2, 4, -4]) / np.std([3, -3, 1, -1, 2, -2, 4, -4], ddof=1)

@@ -434,7 +434,7 @@ def test_untuned_students_are_measured_and_not_judged() -> None:
 
 def test_students_by_whom_a_first_checkpoint_is_chosen() -> None:
     """They have one teacher, whose phase tells whether their first checkpoints lie in its drop."""
-    first_of = {"choose/at-200": 200, "choose/at+0": 400, "choose/at+1000": 1400}
+    first_of = {"choose/at-100": 180, "choose/at+0": 400, "choose/at+200": 600}
 
     class OfRuns(MadeUp):
         def run(self, name: str) -> Any:
@@ -444,9 +444,9 @@ def test_students_by_whom_a_first_checkpoint_is_chosen() -> None:
 
     final = {name: np.asarray([0.7, 0.8]) for name in first_of}
     table = choice_table(OfRuns(Path(), TUNED, (), final), drop(400))
-    assert table.offset.tolist() == [-200, -200, 0, 0, 1000, 1000]
-    assert table.first_step.tolist() == [200, 200, 400, 400, 1400, 1400]
-    assert table.in_drop.tolist() == [True] * 4 + [False] * 2
+    assert table.offset.tolist() == [-100, -100, 0, 0, 200, 200]
+    assert table.first_step.tolist() == [180, 180, 400, 400, 600, 600]
+    assert table.in_drop.tolist() == [False] * 2 + [True] * 4
     assert table.accuracy.tolist() == [0.7, 0.8] * 3
     absent = choice_table(OfRuns(Path(), TUNED, (), final), NoTransition("flat"))
     assert not absent.in_drop.any()

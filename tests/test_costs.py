@@ -41,9 +41,15 @@ MEASURED = Measured(
 PART_OR_SIMILAR = "a part of their examples or from similar runs"
 
 
+@pytest.fixture(autouse=True)
+def nothing_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each test begins without costs that another one has measured."""
+    monkeypatch.setattr(costs, "_file", lambda: tmp_path / "cache" / "costs.json")
+
+
 @pytest.fixture
-def tries(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Trial]:
-    """All that is measured, which nothing is kept of."""
+def tries(monkeypatch: pytest.MonkeyPatch) -> list[Trial]:
+    """All that is measured."""
     made: list[Trial] = []
 
     def measure(trial: Trial) -> Measured:
@@ -51,7 +57,6 @@ def tries(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Trial]:
         return MEASURED
 
     monkeypatch.setattr(measuring, "measure", measure)
-    monkeypatch.setattr(costs, "_file", lambda: tmp_path / "cache" / "costs.json")
     return made
 
 

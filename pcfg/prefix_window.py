@@ -14,10 +14,11 @@ import numpy as np
 from common.base.errors import UserError
 from common.sequence.prefix_windows import left_for_close, left_for_robust
 from pcfg.grammar import Grammar
+from pcfg.inside import parts
 from pcfg.prefix import next_token
 
-_TOGETHER = 4096
-"""Prefixes whose predictions at all positions are in memory at one time."""
+_TOGETHER = 256
+"""Prefixes whose predictions at all positions are in memory at one time, a power of two."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,39 +42,42 @@ class BestOfPrefixes:
             UserError: what follows a prefix is no boundary of this level in any sentence.
         """
         # With BOS in front, the last token of a prefix stands where its length says.
-        num_positions = self.tokens_PxT.shape[1] + 1
-        found = []
-        for left in (left_for_robust, left_for_close):
-            left_PxT = np.asarray(left(jnp.asarray(self.length_P), num_positions, n))[:, 1:]
-            moved_PxC = np.abs(self.predictions(left_PxT) - self.whole_PxC)
-            found.append(np.sum(moved_PxC, axis=1) / 2)
-        return np.stack(found)
+        position_P, num_positions = jnp.asarray(self.length_P), self.tokens_PxT.shape[1] + 1
+        left_2xPxT = jnp.stack(
+            [left(position_P, num_positions, n) for left in (left_for_robust, left_for_close)]
+        )
+        moved_2xPxC = np.abs(self.predictions(np.asarray(left_2xPxT)[:, :, 1:]) - self.whole_PxC)
+        return np.sum(moved_2xPxC, axis=2) / 2
 
     @functools.cached_property
     def whole_PxC(self) -> np.ndarray:
         """The predictions from the whole prefixes; see `predictions`."""
-        return self.predictions(np.ones(self.tokens_PxT.shape, bool))
+        return self.predictions(np.ones((1, *self.tokens_PxT.shape), bool))[0]
 
-    def predictions(self, left_PxT: np.ndarray) -> np.ndarray:
+    def predictions(self, left_KxPxT: np.ndarray) -> np.ndarray:
         """P(next token, or the end | the tokens that are left, a boundary of the level or the end
-        comes next), `(P, V)` or, with the end, `(P, V + 1)`.
+        comes next) for K choices of what is left, `(K, P, V)`, or `(K, P, V + 1)` with the end.
 
         Raises:
             UserError: as `distances`.
         """
+        num_positions = self.tokens_PxT.shape[1]
         # Many prefixes have the same tokens left: -1 stands for a removed one, -2 for none.
-        within_PxT = np.arange(self.tokens_PxT.shape[1])[None] < self.length_P[:, None]
-        known_PxT = np.where(left_PxT, self.tokens_PxT, -1)
-        known_PxT = np.where(within_PxT, known_PxT, -2)
-        # Narrow arrays are fast ones.
+        known_KxPxT = np.where(left_KxPxT, self.tokens_PxT, -1)
+        within_PxT = np.arange(num_positions)[None] < self.length_P[:, None]
+        known_KxPxT = np.where(within_PxT, known_KxPxT, -2)
+        # Narrow arrays are fast ones; a sentence must fit in.
         width = max(self.grammar.length_bounds()[0], np.max(self.length_P))
-        known_PxT = known_PxT[:, :width]
-        distinct_NxT, which_P = np.unique(known_PxT, axis=0, return_inverse=True)
-        predictions = [
-            self._following(distinct_NxT[first : first + _TOGETHER])
-            for first in range(0, len(distinct_NxT), _TOGETHER)
-        ]
-        return np.concatenate(predictions)[which_P.ravel()]
+        beyond = ((0, 0), (0, 0), (0, max(0, width - num_positions)))
+        known_KxPxT = np.pad(known_KxPxT[:, :, :width], beyond, constant_values=-2)
+        distinct_NxT, which_M = np.unique(
+            known_KxPxT.reshape(-1, width), axis=0, return_inverse=True
+        )
+        num_answers = len(self.grammar.terminals) + (1 if self.with_end else 0)
+        found_NxC = np.zeros((len(distinct_NxT), num_answers))
+        for index in parts(len(distinct_NxT), _TOGETHER):
+            found_NxC[index] = self._following(distinct_NxT[index])
+        return found_NxC[which_M.ravel()].reshape(*left_KxPxT.shape[:2], num_answers)
 
     def _following(self, known_NxT: np.ndarray) -> np.ndarray:
         """The predictions after prefixes of tokens, removed tokens (-1) and none (-2)."""

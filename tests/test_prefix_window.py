@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from common.base.errors import UserError
-from pcfg.grammar import Grammar
+from pcfg.grammar import Grammar, parse_grammar
 from pcfg.prefix_window import BestOfPrefixes
 from tests import brute_force
 from tests.brute_force import AMBIGUOUS, DEEP, SEVERAL
@@ -87,6 +87,17 @@ def test_distances_are_zero_where_nothing_is_removed(grammar: Grammar) -> None:
         fits_P = best.length_P < n if shorter else best.length_P == n
         np.testing.assert_allclose(close_P[fits_P], 0, atol=1e-14)
     assert best.distances(1)[1].max() > 0.1
+
+
+def test_arrays_may_be_narrower_than_any_sentence() -> None:
+    """As those of a model that never reads a last token: all of these sentences have three."""
+    grammar = parse_grammar("S -> A B | B A\nA -> x | y\nB -> x y [0.2] | y y [0.8]", "", "")
+    best = BestOfPrefixes(grammar, np.asarray([[0, 1], [1, 1]]), np.asarray([2, 2]), 2, False)
+    expected_PxV = []
+    for prefix in ((0, 1), (1, 1)):
+        answers_V = answers(brute_force.beginnings(grammar)[prefix], 2, False)
+        expected_PxV.append(answers_V / answers_V.sum())
+    np.testing.assert_allclose(best.whole_PxC, expected_PxV, rtol=1e-12)
 
 
 def test_what_follows_no_prefix_of_the_grammar_is_refused() -> None:

@@ -53,20 +53,20 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.fixture(scope="module")
 def teacher(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("next_token") / "teacher"
-    more = ("--model.heads", "4", "--training.checkpoint-every", "8")
+    more = ("--model.heads", "4", "--training.checkpoint-every", "16")
     train.main(["--run-dir", str(path), *tiny, *more])
     return path
 
 
 def student(run_dir: Path, tiny: list[str], teacher: Path, *more: str) -> list[str]:
-    given = ("--model.heads", "2", "--teacher", str(teacher))
+    given = ("--model.heads", "2", "--training.steps", "64", "--teacher", str(teacher))
     return ["--run-dir", str(run_dir), *tiny, *given, *more]
 
 
 def test_a_student_learns_from_sentences_of_two_checkpoints_and_resumes(
     teacher: Path, tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shots = (*GENERATED, "--supervision.first-steps", "40", *DETECTED)
+    shots = (*GENERATED, "--supervision.first-steps", "24", *DETECTED)
     whole, killed = (
         student(tmp_path / name, tiny, teacher, *shots, "--runtime.resume-seconds", "1e-6")
         for name in ("whole", "killed")
@@ -80,14 +80,14 @@ def test_a_student_learns_from_sentences_of_two_checkpoints_and_resumes(
     advance, calls = ScanEngine.advance, iter(range(1000))
 
     def interrupted(*rest):
-        if next(calls) == 6:
+        if next(calls) == 4:
             raise KeyboardInterrupt
         return advance(*rest)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(ScanEngine, "advance", interrupted)
         distill.main(killed)
-    assert RunDirectory(tmp_path / "killed").manifest["resume"]["step"] == 48
+    assert RunDirectory(tmp_path / "killed").manifest["resume"]["step"] == 32
     distill.main(killed)
     same_run(tmp_path / "killed", tmp_path / "whole")
 
@@ -202,7 +202,7 @@ def test_a_generated_sentence_costs_a_forward_pass_of_the_teacher() -> None:
 
 def test_till_saturate_and_shared_streams(teacher: Path, tiny: list[str], tmp_path: Path) -> None:
     more = "--schedule till-saturate --sentences teacher --supervision.interval 64"
-    more += " --supervision.patience 32 --teacher-seed 1 --shared-stream"
+    more += " --supervision.patience 16 --teacher-seed 1 --shared-stream"
     distill.main(student(tmp_path / "run", tiny, teacher, *more.split()))
     records = RunDirectory(tmp_path / "run").metrics()
     assert records[0]["teacher_step"] == [64, 64]

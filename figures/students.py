@@ -63,11 +63,18 @@ class Students:
             draw_lengths(ends, final)
         else:
             draw_arms(ends, final)
-        draw_firsts(firsts, firsts_of(home), choice_of(home), self.published)
+        swept = firsts_of(home)
+        has_transition = bool(swept.in_drop.any())
+        if has_transition:
+            draw_firsts(firsts, swept, choice_of(home), self.published)
+        else:
+            firsts.set_title("No teacher has a transition,\nso that there is no first checkpoint")
+            firsts.set_axis_off()
         if exact is not None:
             accuracy = exact["ceiling"]["accuracy_here"]
             draw_ceiling(training, accuracy)
-            draw_ceiling(firsts, accuracy)
+            if has_transition:
+                draw_ceiling(firsts, accuracy)
             if has_lengths(final):
                 draw_ceiling(ends, accuracy)
             else:
@@ -99,7 +106,9 @@ class Students:
             ends += "; dashed: the best of all models" if has_exact else ""
         firsts = "Accuracy of 2-shot students by their first checkpoint"
         firsts += ", the same" if has_margin else ""
-        if choice_of(home) is not None:
+        if not firsts_of(home).in_drop.any():
+            firsts += ": no teacher has a transition to take one from"
+        elif choice_of(home) is not None:
             firsts += "; grey: students of other seeds, by whom the best (star) was chosen"
         sentences += [ends, firsts]
         if self.published is not None:

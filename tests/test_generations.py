@@ -45,7 +45,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         f"--data.grammar {path} --data.start-level 0 --optim.learning-rate 1e-2 --model.layers 2"
         " --training.steps 128 --training.batch-size 32 --training.eval-every 8"
         " --training.eval-examples 64 --training.num-seeds 2 --seed 0"
-        " --supervised.predicts-end"
+        " --supervised.level None --supervised.predicts-end"
     )
     return words.split()
 

@@ -126,6 +126,8 @@ def test_a_choice_on_other_seeds_is_drawn_and_spoken_of(tmp_path: Path) -> None:
         assert len(axes.lines) == num_lines + (ceiling == 0.75)
 
     FINAL.to_csv(tmp_path / "final_accuracy.csv", index=False)
+    swept = tmp_path / "first_checkpoints.csv"
+    sweep(0).to_csv(swept, index=False)
     figure = Students(lambda _: "made up", CAUSAL, published=None)
     assert "chosen" not in figure.caption(tmp_path)
     sweep(400).to_csv(tmp_path / CHOICE, index=False)
@@ -133,6 +135,8 @@ def test_a_choice_on_other_seeds_is_drawn_and_spoken_of(tmp_path: Path) -> None:
     assert "other seeds, by whom the best (star) was chosen" in caption
     assert "every seed and the mean with its 95% interval" in caption
     assert "paper" not in caption and "best model" not in caption
+    sweep(0).assign(in_drop=False).to_csv(swept, index=False)
+    assert "no teacher has a transition" in figure.caption(tmp_path)
 
 
 def test_non_terminals_of_every_arm() -> None:

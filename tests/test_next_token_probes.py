@@ -40,7 +40,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--training.steps 64 --training.batch-size 32 --training.eval-every 32"
         " --training.eval-examples 256 --training.num-seeds 2 --training.checkpoint-every 32"
         " --model.heads 2 --model.layers 2 --model.positions 16 --optim.learning-rate 1e-2"
-        " --data.start-level 0 --seed 0 --supervised.predicts-end"
+        " --data.start-level 0 --seed 0 --supervised.level None --supervised.predicts-end"
     )
     grammar = ("--data.grammar", str(home / "tiny.txt"))
     train.main(["--run-dir", str(run), *grammar, *training.split()])

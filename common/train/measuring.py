@@ -232,13 +232,15 @@ def _seconds(
 
 
 def _steps_in_chunk(most: int, seconds: float) -> int:
-    """Steps that are made in one chunk; multiples of a block where they are more than that.
+    """Steps that are made in one chunk; multiples of a block where they are more than that. Not one
+    alone where a run makes more: a loop has memory of its own from one step to the next, without
+    which a step of a Transformer takes up to three times as long.
 
     Args:
         most: that a run makes.
         seconds: that one of them takes.
     """
-    steps = max(min(most, int(CHUNK_SECONDS / seconds)), 1)
+    steps = min(most, max(int(CHUNK_SECONDS / seconds), 2))
     return steps // BLOCK * BLOCK if steps > BLOCK else steps
 
 

@@ -142,7 +142,7 @@ def _laptop() -> Experiment:
         nonterminal=AncestorConfig(every=10, num_train=4096, num_eval=2048),
         exact=WindowConfig((1, 2, 3, 5, 7), spacing=1, num_sentences=1024),
         first=FirstCheckpointConfig((-600, -400, -200, 200, 400, 800)),
-        tuning=SweepConfig((0.003, 0.006, 0.012, 0.025), seed=1500, num_seeds=8),
+        tuning=SweepConfig((0.003, 0.006, 0.012, 0.025), seed=1500, num_seeds=4),
     )
 
 
@@ -167,7 +167,7 @@ def _tokens_laptop() -> Experiment:
         compared=tuple(ARMS),
         probe=replace(laptop.probe, spacing=10),
         exact=replace(laptop.exact, spacing=10),
-        tuning=SweepConfig((0.003, 0.006, 0.012, 0.025), seed=1540, num_seeds=8),
+        tuning=SweepConfig((0.003, 0.006, 0.012, 0.025), seed=1540, num_seeds=4),
     )
 
 
@@ -223,7 +223,7 @@ LAPTOP_NOTE = (
     "cfg3f from its third level down (sentences of up to 81 tokens), the last token below each"
     " symbol of level 3, GPT-2 of 3 layers, 8 heads to 4, batch 64, 2000 steps with a warm-up over"
     " 500 (students 500), 8 seeds; the rate of each arm chosen from four, and the best first"
-    " checkpoint from seven, on 8 seeds of their own. Grammar, level, rates and budgets were"
+    " checkpoint from seven, on 4 seeds of their own. Grammar, level, rates and budgets were"
     " explored on a GPU with seeds 900, 901, 910 to 913 and 1910 to 1913. Not run yet. Command:"
     " python -m pcfg.next_token.experiment --preset laptop."
 )

@@ -96,7 +96,7 @@ def test_a_table_is_what_the_models_say(teacher: Path) -> None:
 
     def answers(removed_PxT: np.ndarray) -> np.ndarray:
         inputs = TokenInputs(prefixes.tokens_PxT, jnp.asarray(~removed_PxT))
-        logits_PxTxV = np.float64(apply(params, inputs))
+        logits_PxTxV = np.asarray(apply(params, inputs), np.float64)
         logits_PxV = logits_PxTxV[np.arange(len(positions_P)), positions_P]
         return np.exp(logits_PxV) / np.exp(logits_PxV).sum(axis=1, keepdims=True)
 

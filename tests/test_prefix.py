@@ -48,10 +48,11 @@ def check(
     impossible = np.zeros((grammar.depth + 1, len(grammar.terminals) + 1))
     for b, word in enumerate(words):
         for t in range(found.end_BxT.shape[1]):
-            joint_DxV = impossible
-            if t <= len(word) and seen_BxT is None:
+            if t > len(word):
+                joint_DxV = impossible
+            elif seen_BxT is None:
                 joint_DxV = beginnings.get(word[:t], impossible)
-            elif t <= len(word):
+            else:
                 known = [
                     v if is_seen else None
                     for v, is_seen in zip(word[:t], seen_BxT[b, :t], strict=True)

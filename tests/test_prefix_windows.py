@@ -132,7 +132,7 @@ def test_distances_of_a_model_made_by_hand() -> None:
 
     def answer(row: int, left: list[int]) -> np.ndarray:
         back = [position_P[row] - t for t in left]
-        logits_V = np.float64(votes_TxVxV)[back, tokens_PxT[row, left]].sum(axis=0)
+        logits_V = np.asarray(votes_TxVxV, np.float64)[back, tokens_PxT[row, left]].sum(axis=0)
         return np.exp(logits_V) / np.exp(logits_V).sum()
 
     params = {"votes": jnp.asarray(votes_TxVxV)}

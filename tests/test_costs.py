@@ -237,7 +237,7 @@ def test_scaling_by_hand() -> None:
         for overrides in ({}, {"training.batch_size": 32}, {"training.num_seeds": 6})
     )
     larger = measuring.scaled(batch, one, MEASURED)
-    assert (larger.step, larger.evaluation, larger.start) == (0.02, 0.5, 2.0)
+    assert (larger.step, larger.evaluation, larger.start) == pytest.approx((0.02, 0.5, 2.0))
     assert larger.is_scaled
     assert larger.memory > MEASURED.memory
     more = measuring.scaled(lanes, one, MEASURED)

@@ -96,7 +96,8 @@ def main(args: list[str]) -> None:
     with TemporaryDirectory() as scratch:
         tally = endure(Path(scratch), command.starts, command.seed)
     print(
-        f"{command.starts} starts, nothing lost, the same bits: stopped by {dict(tally.hits)},"
+        f"{sum(tally.hits.values())} of {command.starts} starts were stopped while they worked;"
+        f" nothing lost, the same bits: stopped by {dict(tally.hits)},"
         f" {tally.in_checkpoint} of these inside a checkpoint's writing, under {tally.looks} looks"
         " by another process"
     )
@@ -187,8 +188,6 @@ def disturb(stage: Stage, rng: random.Random, tally: Tally) -> None:
     wanted = amount(stage.progress) + rng.randint(1, 3)
     process = start_module(*stage.command)
     assert process.pid is not None
-    # Whoever stops it must see what it does in time, on a busy machine too.
-    os.setpriority(os.PRIO_PROCESS, process.pid, 5)
     if at_checkpoint:
         latest = wanted + MOST_MISSED
         while process.is_alive() and not is_writing(stage.run) and amount(stage.progress) < latest:

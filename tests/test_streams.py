@@ -12,6 +12,7 @@ from common.nn.functional import Batch
 from common.nn.mlp import MLPConfig
 from common.runs.directory import RunDirectory
 from common.train.engine import ScanEngine
+from common.train.losses import DistillationLoss, WeightRamp
 from common.train.optim import OptimConfig
 from parity import distill
 from parity.blocked import BlockedEngine
@@ -82,3 +83,22 @@ def test_the_teacher_answers_once_for_all_seeds(
     first, second = (made[0].problem.sample((), jax.random.key(lane.stream)) for lane in lanes)
     assert isinstance(first, Batch)
     np.testing.assert_array_equal(first.inputs, second.inputs)
+
+
+def test_runs_of_all_lengths_share_programs_where_nothing_depends_on_them() -> None:
+    """A rate or a loss that changes on the way makes other steps."""
+
+    def programs_of(steps: int, optim: OptimConfig, loss: DistillationLoss) -> object:
+        training = TrainingConfig(steps=steps, batch_size=2, eval_every=steps)
+        teacher = TrainConfig(DATA, MLPConfig(24), optim, training)
+        config = StudentConfig(DATA, MLPConfig(12), optim, training, loss=loss)
+        problem = SPEC.student_problem(config, teacher)
+        assert problem.size.steps == steps
+        return problem.programs
+
+    constant, loss = OptimConfig((0.1,)), DistillationLoss()
+    cosine = OptimConfig((0.1,), decay="cosine")
+    moving = DistillationLoss(teacher_weight=WeightRamp(1.0, 0.5))
+    assert programs_of(10, constant, loss) is programs_of(20, constant, loss)
+    assert programs_of(10, cosine, loss) is not programs_of(20, cosine, loss)
+    assert programs_of(10, constant, moving) is not programs_of(20, constant, moving)

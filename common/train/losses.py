@@ -28,14 +28,18 @@ class WeightRamp:
     end: Annotated[float, Field(ge=0)] = 1.0
     """Weight at the last step."""
 
+    @property
+    def is_constant(self) -> bool:
+        """Whether the weight is the same in runs of all lengths."""
+        return self.start == self.end
+
     def over(self, steps: int) -> optax.Schedule:
         """The weight of an update in a run of so many steps, as a function of the updates completed
         before it: from 0 to `steps` - 1.
 
-        A constant weight does not depend on `steps`, so that runs of all lengths share a program. A
-        run of one step has the weight `start`.
+        A run of one step has the weight `start`.
         """
-        if self.start == self.end or steps == 1:
+        if self.is_constant or steps == 1:
             return optax.constant_schedule(self.start)
         return optax.linear_schedule(self.start, self.end, steps - 1)
 
@@ -81,6 +85,11 @@ class DistillationLoss:
                 "loss.teacher_weight and loss.label_weight are both zero: there is nothing to learn"
                 " from"
             )
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the loss is the same in runs of all lengths."""
+        return self.teacher_weight.is_constant and self.label_weight.is_constant
 
     def over(self, total_steps: int) -> TeacherLoss:
         """The loss of a run of so many steps."""

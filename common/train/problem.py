@@ -173,7 +173,8 @@ class Trains(Protocol):
 def teacher_problem(task: Task, config: Trains) -> Problem:
     """A run on the data's labels."""
     lanes = lanes_of(config.training.seeds, config.optim.learning_rate)
-    return replace(_without_lanes(task, "teacher", *_shared(config), None, None), lanes=lanes)
+    problem = _without_lanes(task, "teacher", *_shared(config, None), None, None)
+    return replace(problem, lanes=lanes, size=ProblemSize.of(config.training))
 
 
 def student_problem(
@@ -195,14 +196,18 @@ def student_problem(
     """
     stream = config.training.seed if shared_stream else None
     lanes = lanes_of(config.training.seeds, config.optim.learning_rate, stream)
-    problem = _without_lanes(task, "student", *_shared(config), loss, teacher_model)
-    return replace(problem, lanes=lanes)
+    problem = _without_lanes(task, "student", *_shared(config, loss), loss, teacher_model)
+    return replace(problem, lanes=lanes, size=ProblemSize.of(config.training))
 
 
-def _shared(config: Trains) -> tuple[Any, OptimConfig, ProblemSize]:
-    """What runs must agree in to share programs; a learning rate belongs to its lane."""
+def _shared(config: Trains, loss: DistillationLoss | None) -> tuple[Any, OptimConfig, ProblemSize]:
+    """What runs must agree in to share programs. A learning rate belongs to its lane; where neither
+    it nor the loss changes on the way, runs of all lengths are trained by the same steps."""
     optim = replace(config.optim, learning_rate=(1.0,))
-    return config.model, optim, ProblemSize.of(config.training)
+    size = ProblemSize.of(config.training)
+    if optim.decay == "constant" and (loss is None or loss.is_constant):
+        size = size._replace(steps=1)
+    return config.model, optim, size
 
 
 @functools.lru_cache(maxsize=KEPT_PROBLEMS)

@@ -17,6 +17,8 @@ os.environ.setdefault(
 )
 
 import fcntl
+import gc
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ import numpy as np
 import pytest
 
 from common.base.mesh import keep_compiled
+from common.train import problem
 
 keep_compiled()
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -71,6 +74,15 @@ TINY_STUDENT = (
     "None",
 )
 
+MEMORY_DISK, ROOM = Path("/dev/shm"), 2 * 10**9
+
+
+def pytest_configure() -> None:
+    """Keep the files of the tests in memory if there is room: they are small and many, and some
+    disks take milliseconds to delete one."""
+    if MEMORY_DISK.is_dir() and shutil.disk_usage(MEMORY_DISK).free > ROOM:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY_DISK))
+
 
 # By the time that they take, so that both workers end together; all others after them, as they
 # come.
@@ -111,6 +123,16 @@ def same_run(a: Path, b: Path) -> None:
         assert content_hash(Trajectory(RunDirectory(a)).restore(step)) == content_hash(
             Trajectory(RunDirectory(b)).restore(step)
         )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs() -> Iterator[None]:
+    """Traced and compiled programs outlive their tests: those of all files took 7 GB, and a tenth
+    of the time went into looking through them for garbage."""
+    yield
+    problem._without_lanes.cache_clear()
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(scope="session", autouse=True)

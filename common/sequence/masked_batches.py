@@ -32,7 +32,17 @@ def masked_batch(
     if vocabulary < LARGE_VOCABULARY:
         inputs = TokenInputs(masked.inputs_BxT, masked.visible_BxT)
         return Batch(inputs, tokens_BxT, masked.selected_BxT.astype(jnp.float32))
-    size = packed_size(fraction, tokens_BxT.shape[1])
+    return packed_batch(tokens_BxT, masked, packed_size(fraction, tokens_BxT.shape[1]))
+
+
+def packed_batch(tokens_BxT: jax.Array, masked: Masked, size: int) -> Batch:
+    """The same with labels and mask `(B, P)`, whatever the vocabulary.
+
+    Args:
+        tokens_BxT: the sentences as they are.
+        masked: as the model sees them.
+        size: P, no fewer than are selected of any sentence.
+    """
     packed = pack(tokens_BxT, masked.selected_BxT, size)
     inputs = TokenInputs(masked.inputs_BxT, masked.visible_BxT, packed.at_BxP)
     return Batch(inputs, packed.labels_BxP, packed.mask_BxP.astype(jnp.float32))

@@ -125,6 +125,9 @@ class Runtime:
     resume_seconds: PositiveFloat = 60.0
     """Seconds between saved resume states: at most this much work is lost when the process is
     killed."""
+    device_bytes: NonNegativeInt = 2**30
+    """Room on a device for training examples that lie on a disk. Where they take more, the host
+    hands over those of the next steps, which are the same."""
 
 
 def validate(config: ConfigT) -> ConfigT:

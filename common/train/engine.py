@@ -26,6 +26,7 @@ from common.base.keys import purpose_key
 from common.base.mesh import BATCH, LANE, compiler_options, training_mesh
 from common.base.parts import in_parts, part_size
 from common.nn.functional import Batch, Params
+from common.train.feed import Feed
 from common.train.lanes import LaneArrays
 from common.train.losses import label_cross_entropy, masked_mean
 from common.train.problem import Data, Problem
@@ -135,8 +136,8 @@ class ScanEngine:
         self.mesh = training_mesh(num_groups, batch_size, self._has_long_steps())
         self.lane_sharding = NamedSharding(self.mesh, PartitionSpec(LANE))
         self.lanes = self.place(LaneArrays.of(problem.lanes))
-        # All lanes read the same data.
-        self.data = jax.device_put(problem.task.data(), NamedSharding(self.mesh, PartitionSpec()))
+        self.data = self._place_data(problem.data())
+        self.feed = self._make_feed()
         self.eval_batch = problem.evaluation()
         self._compiler_options = compiler_options(problem.task.on_cpu)
 
@@ -166,10 +167,16 @@ class ScanEngine:
         num_steps: int,
         layer: int | None = None,
     ) -> TrainState:
-        """One compiled chunk; asynchronous."""
-        return self.program("advance", self._make_advance)(
-            self.data, self.lanes, state, teacher_params, num_steps, layer
-        )
+        """One compiled chunk; asynchronous. Where examples are fed it is cut into pieces, and each
+        waits for the one before."""
+        if self.feed is None:
+            return self._advance(self.data, state, teacher_params, num_steps, layer)
+        for num_in_piece in self.feed.pieces(num_steps):
+            first = int(np.asarray(state.step)[0])
+            part = self.feed.part(first, num_in_piece)
+            data = self.problem.task.with_stored(self.data, part)
+            state = self._advance(data, state, teacher_params, num_in_piece, layer)
+        return state
 
     def record(self, state: TrainState) -> tuple[TrainState, Metrics]:
         """Accuracy and loss on the evaluation set, mean training loss, divergence; asynchronous."""
@@ -182,6 +189,58 @@ class ScanEngine:
         if key not in self.problem.programs:
             self.problem.programs[key] = make()
         return self.problem.programs[key]
+
+    def _advance(
+        self,
+        data: Data,
+        state: TrainState,
+        teacher_params: Params | None,
+        num_steps: int,
+        layer: int | None,
+    ) -> TrainState:
+        """`advance` on these data, of which those steps find there what they see."""
+        return self.program("advance", self._make_advance)(
+            data, self.lanes, state, teacher_params, num_steps, layer
+        )
+
+    def _place_data(self, data: Data) -> Data:
+        """Put data on every device: all lanes read the same."""
+        return jax.device_put(data, NamedSharding(self.mesh, PartitionSpec()))
+
+    def _make_feed(self) -> Feed | None:
+        """What hands over the examples; None: the devices have them."""
+        if not self.problem.is_fed:
+            return None
+        stored = self.problem.task.stored()
+        assert stored is not None
+        streams = sorted({lane.stream for lane in self.problem.lanes})
+        streams_S, draw = jnp.asarray(streams, jnp.uint32), self.program("draw", self._make_draw)
+        return Feed(
+            stored,
+            lambda first, num_steps: draw(streams_S, first, num_steps),
+            self._place_data,
+            step_examples=len(streams) * self.problem.size.batch_size,
+        )
+
+    def _make_draw(self) -> Callable[..., jax.Array]:
+        """The program `(streams, first, num_steps)` to the numbers of all examples of these
+        steps."""
+
+        @functools.partial(jax.jit, static_argnums=2, compiler_options=self._compiler_options)
+        def draw(streams_S: jax.Array, first: int | jax.Array, num_steps: int) -> jax.Array:
+            stored = self.problem.task.stored()
+            assert stored is not None
+
+            def of_step(stream: jax.Array, step: jax.Array) -> jax.Array:
+                key = jax.random.fold_in(lane_key(self.problem, stream, "train-data"), step)
+                return stored.draw(key, self.problem.size.batch_size)
+
+            steps_U = first + jnp.arange(num_steps)
+            return jax.vmap(lambda stream: jax.vmap(lambda step: of_step(stream, step))(steps_U))(
+                streams_S
+            )
+
+        return draw
 
     def _make_init(self) -> Callable[[jax.Array, jax.Array], TrainState]:
         return jax.jit(

@@ -103,17 +103,17 @@ class RowTable:
             return sys.maxsize
         return self.split.num_tokens * self.shards[0].tokens.itemsize + self.num_rows * (4 + 2)
 
-    def draw(self, key: jax.Array, num_rows: int) -> jax.Array:
+    def draw(self, key: jax.Array, num_examples: int) -> jax.Array:
         """Numbers of rows, int32 `(B,)`, drawn with replacement."""
         group_key, row_key = jax.random.split(purpose_key(key, "rows"))
         if len(self.groups) == 1:
-            return jax.random.randint(row_key, (num_rows,), 0, self.num_rows)
+            return jax.random.randint(row_key, (num_examples,), 0, self.num_rows)
         first_G = jnp.asarray([group.first for group in self.groups], jnp.int32)
         stop_G = jnp.asarray([group.stop for group in self.groups], jnp.int32)
         bounds_G = np.cumsum([group.probability for group in self.groups])[:-1].astype(np.float32)
-        uniform_B = jax.random.uniform(group_key, (num_rows,))
+        uniform_B = jax.random.uniform(group_key, (num_examples,))
         group_B = jnp.searchsorted(jnp.asarray(bounds_G), uniform_B, side="right")
-        return jax.random.randint(row_key, (num_rows,), first_G[group_B], stop_G[group_B])
+        return jax.random.randint(row_key, (num_examples,), first_G[group_B], stop_G[group_B])
 
     def whole(self) -> TextRows:
         """All rows, with the text as it lies in the shards."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import jax
 
 from common.nn.bert import BERTConfig, bert_flops, functional_bert
-from common.nn.functional import Batch, Functional
+from common.nn.functional import Batch, Functional, Inputs
+from common.sequence.masked_batches import visible_mean
 from common.sequence.masking import CountedMaskingConfig
 from common.train.problem import Data, Part, Task
 from common.train.speed import Work, training_work
@@ -59,6 +60,10 @@ class MaskedText(Task):
         )
         of_teacher = 0.0 if teacher_model is None else flops(teacher_model)
         return training_work(flops(model), of_teacher, length)
+
+    def mean(self, losses: jax.Array, inputs: Inputs) -> jax.Array:
+        """Over the positions that are seen."""
+        return visible_mean(losses, inputs)
 
 
 def task_of(config: TextConfig, masking: CountedMaskingConfig) -> MaskedText:

@@ -46,3 +46,11 @@ def packed_batch(tokens_BxT: jax.Array, masked: Masked, size: int) -> Batch:
     packed = pack(tokens_BxT, masked.selected_BxT, size)
     inputs = TokenInputs(masked.inputs_BxT, masked.visible_BxT, packed.at_BxP)
     return Batch(inputs, packed.labels_BxP, packed.mask_BxP.astype(jnp.float32))
+
+
+def visible_mean(losses_BxT: jax.Array, inputs: TokenInputs) -> jax.Array:
+    """The mean of what was lost at the positions that are seen, a scalar; zero where none is."""
+    assert inputs.visible_BxT is not None
+    num_seen = jnp.sum(inputs.visible_BxT, dtype=jnp.float32)
+    share = inputs.visible_BxT.size / jnp.maximum(num_seen, 1)
+    return jnp.mean(losses_BxT * inputs.visible_BxT * share)

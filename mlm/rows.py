@@ -25,6 +25,8 @@ from mlm.corpus import SpecialIds, Split
 NUM_SPECIAL = 2
 """Tokens of a row that are no text: [CLS] and [SEP]."""
 INT32 = 2**31
+ROW_BYTES = 4 + 2 + 4
+"""Of a row's start, length and number."""
 
 
 class TextRows(NamedTuple):
@@ -36,8 +38,8 @@ class TextRows(NamedTuple):
     """Where each row begins in the text, int32."""
     length_R: np.ndarray | jax.Array
     """Tokens of its text, uint16."""
-    number_R: np.ndarray | jax.Array | None = None
-    """The numbers of these rows in the split, which rise; None: they are all there."""
+    number_R: np.ndarray | jax.Array
+    """The numbers of these rows in the split, which rise, int32."""
 
 
 class Group(NamedTuple):
@@ -94,14 +96,14 @@ class RowTable:
     @property
     def example_bytes(self) -> int:
         """Of a row in a part."""
-        return self.most * self.shards[0].tokens.itemsize + 2 * 4 + 2
+        return self.most * self.shards[0].tokens.itemsize + ROW_BYTES
 
     @property
     def nbytes(self) -> int:
         """Of the whole, or no end where a device cannot count its tokens."""
         if self.split.num_tokens >= INT32 - self.most:
             return sys.maxsize
-        return self.split.num_tokens * self.shards[0].tokens.itemsize + self.num_rows * (4 + 2)
+        return self.split.num_tokens * self.shards[0].tokens.itemsize + self.num_rows * ROW_BYTES
 
     def draw(self, key: jax.Array, num_examples: int) -> jax.Array:
         """Numbers of rows, int32 `(B,)`, drawn with replacement."""
@@ -112,7 +114,7 @@ class RowTable:
         stop_G = jnp.asarray([group.stop for group in self.groups], jnp.int32)
         bounds_G = np.cumsum([group.probability for group in self.groups])[:-1].astype(np.float32)
         uniform_B = jax.random.uniform(group_key, (num_examples,))
-        group_B = jnp.searchsorted(jnp.asarray(bounds_G), uniform_B, side="right")
+        group_B = jnp.sum(uniform_B[:, None] >= jnp.asarray(bounds_G)[None], axis=1)
         return jax.random.randint(row_key, (num_examples,), first_G[group_B], stop_G[group_B])
 
     def whole(self) -> TextRows:
@@ -122,7 +124,8 @@ class RowTable:
         start_R = self.start_R + np.repeat(first_token_S[:-1], rows_S)
         tokens = [shard.tokens for shard in self.shards]
         text_N = tokens[0] if len(tokens) == 1 else np.concatenate(tokens)
-        return TextRows(text_N, start_R.astype(np.int32), self.length_R)
+        number_R = np.arange(self.num_rows, dtype=np.int32)
+        return TextRows(text_N, start_R.astype(np.int32), self.length_R, number_R)
 
     def part(self, numbers_N: np.ndarray) -> TextRows:
         """Some rows, whose numbers rise, side by side."""
@@ -165,9 +168,9 @@ def cut(offsets: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
 
 def look_up(rows: TextRows, numbers_B: jax.Array, length: int, ids: SpecialIds) -> jax.Array:
     """The rows of these numbers between [CLS] and [SEP], padded, int32 `(B, T)`."""
-    at_B = numbers_B
-    if rows.number_R is not None:
-        at_B = jnp.searchsorted(jnp.asarray(rows.number_R), numbers_B)
+    # Searched for where all rows are there, too: so that the program is the same one, but for the
+    # sizes of these arrays, and rounds alike.
+    at_B = _first_at_least(jnp.asarray(rows.number_R), numbers_B)
     start_B, length_B = jnp.asarray(rows.start_R)[at_B], jnp.asarray(rows.length_R)[at_B]
     places_T = jnp.arange(length)[None]
     stop_Bx1 = length_B[:, None].astype(jnp.int32) + 1  # of the text; [CLS] has place 0
@@ -177,6 +180,22 @@ def look_up(rows: TextRows, numbers_B: jax.Array, length: int, ids: SpecialIds) 
     tokens_BxT = jnp.where(places_T < stop_Bx1, text_BxT, ids.pad)
     tokens_BxT = jnp.where(places_T == stop_Bx1, ids.sep, tokens_BxT)
     return jnp.where(places_T == 0, ids.cls, tokens_BxT)
+
+
+def _first_at_least(rising_R: jax.Array, numbers_B: jax.Array) -> jax.Array:
+    """Where each number comes first among rising ones, which have it. (`jnp.searchsorted` refuses
+    arrays that differ from device to device.)"""
+    last = len(rising_R) - 1
+
+    def halve(_: int, between: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        low_B, high_B = between
+        middle_B = (low_B + high_B) // 2
+        is_below_B = rising_R[middle_B] < numbers_B
+        return jnp.where(is_below_B, middle_B + 1, low_B), jnp.where(is_below_B, high_B, middle_B)
+
+    # From the numbers, so that both differ from device to device as those do.
+    low_B, high_B = jnp.zeros_like(numbers_B), jnp.full_like(numbers_B, last)
+    return jax.lax.fori_loop(0, last.bit_length(), halve, (low_B, high_B))[0]
 
 
 def _groups(weight_S: Sequence[float], first_row_S: np.ndarray) -> list[Group]:

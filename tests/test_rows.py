@@ -1,5 +1,5 @@
-"""Rows of text: how documents are cut, which rows are drawn, and that they are the same wherever the
-tokens lie."""
+"""Rows of text: how documents are cut, which rows are drawn, and that they are the same wherever
+the tokens lie."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -21,6 +21,7 @@ from tests.corpora import NUM_SPECIAL, Documents, random_documents
 IDS = SpecialIds(pad=0, unknown=1, cls=2, sep=3, mask=4)
 SIGNIFICANCE = 1e-5
 LENGTH = 12
+LOOK_UP = jax.jit(lambda rows, numbers_B: look_up(rows, numbers_B, LENGTH, IDS))
 
 lengths_of_documents = st.lists(st.integers(1, 60), min_size=1, max_size=12)
 
@@ -99,29 +100,19 @@ def test_rows_run_across_documents_where_they_are_asked_to(lengths: list[int], m
     assert table.num_rows == -(-total // most)
 
 
-def test_cutting_needs_no_more_than_the_offsets() -> None:
-    """A part of a second for a million documents."""
-    lengths = np.random.default_rng(0).integers(1, 2000, 1_000_000)
-    start_R, length_R = cut(np.concatenate([[0], np.cumsum(lengths)]), 126)
-    assert length_R.sum(dtype=np.int64) == lengths.sum()
-    assert (np.diff(start_R) == length_R[:-1]).all()
-
-
 @given(
     numbers=st.lists(st.integers(0, 10_000), min_size=1, max_size=40),
     across=st.booleans(),
-    filling=st.integers(0, 3),
 )
-def test_a_row_is_the_same_in_the_whole_and_in_every_part(
-    numbers: list[int], across: bool, filling: int
-) -> None:
+@settings(max_examples=30)
+def test_a_row_is_the_same_in_the_whole_and_in_every_part(numbers: list[int], across: bool) -> None:
     table = RowTable(TWO_WEIGHTS, LENGTH, across_documents=across)
-    wanted = np.asarray(numbers) % table.num_rows
+    wanted = np.resize(numbers, 40) % table.num_rows
     expected = np.asarray(rows_of(table, LENGTH))[wanted]
     needed = np.unique(wanted)
-    part = table.part(np.concatenate([needed, np.full(filling, needed[-1])]))
+    part = table.part(np.concatenate([needed, np.full(40 - len(needed), needed[-1])]))
     for rows in (table.whole(), part):
-        found = look_up(rows, jnp.asarray(wanted, jnp.int32), LENGTH, IDS)
+        found = LOOK_UP(rows, jnp.asarray(wanted, jnp.int32))
         assert found.dtype == jnp.int32
         np.testing.assert_array_equal(found, expected)
 
@@ -135,7 +126,7 @@ def test_large_ids_are_kept() -> None:
     shard = Shard("a", "a", 1.0, np.asarray([70_000, 5] * 10, np.uint32), np.asarray([0, 20]))
     table = RowTable(Split((shard,), 1, 20), LENGTH)
     for rows in (table.whole(), table.part(np.asarray([0, 1]))):
-        found = look_up(rows, jnp.asarray([1]), LENGTH, IDS)
+        found = LOOK_UP(rows, jnp.asarray([1]))
         assert found[0].tolist() == [IDS.cls, *[70_000, 5] * 5, IDS.sep]
 
 
@@ -195,7 +186,7 @@ def test_a_table_says_how_much_room_it_takes(tmp_path: Path) -> None:
     table = RowTable(TWO_WEIGHTS, LENGTH)
 
     def size(rows: TextRows) -> int:
-        return sum(leaf.nbytes for leaf in rows if leaf is not None)
+        return sum(leaf.nbytes for leaf in rows)
 
     assert size(table.whole()) == table.nbytes
     assert size(table.part(np.arange(7))) == 7 * table.example_bytes

@@ -134,12 +134,12 @@ class ScanEngine:
         self.problem, self.group_size = problem, group_size
         num_groups, batch_size = len(problem.lanes) // group_size, problem.size.batch_size
         self.mesh = training_mesh(num_groups, batch_size, self._has_long_steps())
+        self._compiler_options = compiler_options(problem.task.on_cpu)
         self.lane_sharding = NamedSharding(self.mesh, PartitionSpec(LANE))
         self.lanes = self.place(LaneArrays.of(problem.lanes))
         self.data = self._place_data(problem.data())
         self.feed = self._make_feed()
         self.eval_batch = problem.evaluation()
-        self._compiler_options = compiler_options(problem.task.on_cpu)
 
     @property
     def num_devices(self) -> int:

@@ -31,6 +31,8 @@ class TokenInputs(NamedTuple):
     at_BxP: jax.Array | None = None
     """The positions of each sequence whose logits are wanted, in any order; None: all. The last
     block and the output layer are computed for those alone."""
+    types_BxT: jax.Array | None = None
+    """The type of each token, where a model has types; None: all are of the first."""
 
     @property
     def mask_Bx1x1xT(self) -> jax.Array | None:
@@ -60,6 +62,10 @@ class TransformerConfig:
     init_std: PositiveFloat = INIT_STD
     """Standard deviation of the initial weights. The published one is meant for widths of 768 and
     more; a narrow model leaves its plateau late from it."""
+    remat: Literal["blocks"] | None = None
+    """blocks: keep what enters each block and compute what is within it again in the backward pass,
+    for long sequences and large batches: a third more work, and a fraction of the memory. None:
+    keep all."""
 
     @property
     def size(self) -> Size:
@@ -185,6 +191,30 @@ class Block(nnx.Module):
         """The two-layer network at every position."""
         hidden_BxQx4M = gelu(self.mlp_hidden(x_BxQxM), approximate=self.approximate_gelu)
         return self.drop(self.mlp_output(hidden_BxQx4M), deterministic=rngs is None, rngs=rngs)
+
+
+def through(
+    block: nnx.Module,
+    remat: Literal["blocks"] | None,
+    x_BxTxM: jax.Array,
+    mask_Bx1x1xT: jax.Array | None,
+    at_BxP: jax.Array | None,
+    rngs: nnx.Rngs | None,
+) -> jax.Array:
+    """What leaves a block, `(B, P, M)` or `(B, T, M)`; see `TransformerConfig.remat`."""
+
+    def call(
+        block: Any,
+        x_BxTxM: jax.Array,
+        mask_Bx1x1xT: jax.Array | None,
+        at_BxP: jax.Array | None,
+        rngs: nnx.Rngs | None,
+    ) -> jax.Array:
+        return block(x_BxTxM, mask_Bx1x1xT, at_BxP, rngs=rngs)
+
+    if remat is not None:
+        call = nnx.remat(call)
+    return call(block, x_BxTxM, mask_Bx1x1xT, at_BxP, rngs)
 
 
 def gelu(x: jax.Array, *, approximate: bool) -> jax.Array:

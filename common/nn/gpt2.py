@@ -61,7 +61,7 @@ class GPT2(nnx.Module):
             num_outputs: logits a position.
             rngs: the stream `params`.
         """
-        self.dtype = config.activation_dtype
+        self.dtype, self.remat = config.activation_dtype, config.remat
         self.token = embedding(config, vocabulary, rngs)
         self.position = embedding(config, length, rngs)
         self.blocks = nnx.Dict({str(i): GPT2Block(config, rngs=rngs) for i in range(config.layers)})
@@ -100,8 +100,8 @@ class GPT2(nnx.Module):
         """Logits of embedded tokens, `(B, P, C)` or `(B, T, C)`."""
         *others, last = (self.blocks[str(i)] for i in range(len(self.blocks)))
         for block in others:
-            x_BxTxM = block(x_BxTxM, mask_Bx1x1xT, rngs=rngs)
-        return self.logits(last(x_BxTxM, mask_Bx1x1xT, at_BxP, rngs=rngs))
+            x_BxTxM = through(block, self.remat, x_BxTxM, mask_Bx1x1xT, None, rngs)
+        return self.logits(through(last, self.remat, x_BxTxM, mask_Bx1x1xT, at_BxP, rngs))
 
     def logits(self, x_BxPxM: jax.Array) -> jax.Array:
         """What leaves the last block as logits `(B, P, C)` in float32."""
@@ -111,7 +111,8 @@ class GPT2(nnx.Module):
         """What leaves a block at all positions, `(B, T, M)`, in evaluation."""
         x_BxTxM = self.embed(inputs.tokens_BxT)
         for i in range(layer + 1):
-            x_BxTxM = self.blocks[str(i)](x_BxTxM, inputs.mask_Bx1x1xT)
+            block = self.blocks[str(i)]
+            x_BxTxM = through(block, self.remat, x_BxTxM, inputs.mask_Bx1x1xT, None, None)
         return x_BxTxM
 
 

@@ -69,14 +69,17 @@ def gpt2_to_torch(params: Params) -> dict[str, np.ndarray]:
 
 
 def bert_to_torch(params: Params) -> dict[str, np.ndarray]:
-    """BERT's parameters under the names and in the layouts of Hugging Face's `BertForMaskedLM`; its
-    one token type is zero."""
+    """BERT's parameters under the names and in the layouts of Hugging Face's `BertForMaskedLM`;
+    without token types, one that is zero."""
     embeddings, head = "bert.embeddings", "cls.predictions"
     width = params["token"]["embedding"].shape[1]
+    types = np.zeros((1, width), np.float32)
+    if "token_type" in params:
+        types = params["token_type"]["embedding"]
     tensors = {
         f"{embeddings}.word_embeddings.weight": params["token"]["embedding"],
         f"{embeddings}.position_embeddings.weight": params["position"]["embedding"],
-        f"{embeddings}.token_type_embeddings.weight": np.zeros((1, width), np.float32),
+        f"{embeddings}.token_type_embeddings.weight": types,
         f"{head}.decoder.weight": params["token"]["embedding"],
         f"{head}.decoder.bias": params["head"]["bias"],
         f"{head}.bias": params["head"]["bias"],

@@ -400,34 +400,38 @@ def train_step(
 ) -> TrainState:
     """One update of one lane, pure; the data of step t, and what is dropped in it, come from
     fold_in(key, t) alone."""
-    batch = split(problem.sample(data, jax.random.fold_in(keys.data, step), teacher_params))
+    batch = problem.sample(data, jax.random.fold_in(keys.data, step), teacher_params)
+    dropout_key = jax.random.fold_in(keys.dropout, step)
 
-    def label_loss(params: Params) -> jax.Array:
-        logits = problem.model.apply(params, batch.inputs, jax.random.fold_in(keys.dropout, step))
-        return masked_mean(label_cross_entropy(logits, batch.labels), batch.mask)
+    def losses(params: Params, examples: Batch, key: jax.Array) -> jax.Array:
+        logits = problem.model.apply(params, examples.inputs, key)
+        if problem.teaching is None or problem.is_generated:
+            return label_cross_entropy(logits, examples.labels)
+        assert teacher_params is not None
+        teacher_logits = problem.teaching.apply(teacher_params, examples.inputs)
+        return problem.teaching.loss(
+            logits, examples.labels, jax.lax.stop_gradient(teacher_logits), step
+        )
 
     def output_loss(params: Params) -> jax.Array:
-        assert problem.teaching is not None and teacher_params is not None
-        logits = problem.model.apply(params, batch.inputs, jax.random.fold_in(keys.dropout, step))
-        teacher_logits = problem.teaching.apply(teacher_params, batch.inputs)
-        losses = problem.teaching.loss(
-            logits, batch.labels, jax.lax.stop_gradient(teacher_logits), step
-        )
-        return masked_mean(losses, batch.mask)
+        spread = split(batch)
+        return masked_mean(losses(params, spread, dropout_key), spread.mask)
 
     def hidden_loss(params: Params) -> jax.Array:
         assert problem.teaching is not None and teacher_params is not None and layer is not None
         return problem.teaching.hidden_loss(
-            params, teacher_params, batch.inputs, layer, keys.projection
+            params, teacher_params, split(batch).inputs, layer, keys.projection
         )
 
-    if problem.teaching is None or problem.is_generated:
-        loss_fn = label_loss
-    elif layer is None:
-        loss_fn = output_loss
+    learns_layer = layer is not None and problem.teaching is not None and not problem.is_generated
+    if learns_layer:
+        loss, grads = jax.value_and_grad(hidden_loss)(state.params)
+    elif problem.size.parts is None:
+        loss, grads = jax.value_and_grad(output_loss)(state.params)
     else:
-        loss_fn = hidden_loss
-    loss, grads = jax.value_and_grad(loss_fn)(state.params)
+        loss, grads = _accumulated(
+            losses, state.params, batch, problem.size.parts, split, dropout_key
+        )
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     is_first_bad = (state.diverged_at == 0) & ~jnp.isfinite(loss)
     return TrainState(
@@ -438,6 +442,47 @@ def train_step(
         loss_count=state.loss_count + 1,
         diverged_at=jnp.where(is_first_bad, step + 1, state.diverged_at),
     )
+
+
+def _accumulated(
+    losses: Callable[[Params, Batch, jax.Array], jax.Array],
+    params: Params,
+    batch: Batch,
+    parts: int,
+    split: Split,
+    key: jax.Array,
+) -> tuple[jax.Array, Params]:
+    """The mean loss over all supervised positions of a batch and its gradient, added up part by
+    part: a part is worth as much as it has of those positions.
+
+    Args:
+        losses: (parameters, examples, key) to the loss at each position.
+        params: of the model.
+        batch: the whole.
+        parts: how many.
+        split: spreads the examples of a part over the devices of a lane.
+        key: of what is dropped; each part has one of its own.
+    """
+    size = -(-len(batch.labels) // parts)
+    of_parts = in_parts(batch, size)._replace(mask=in_parts(batch.mask, size, "zeros"))
+    num_supervised = jnp.maximum(jnp.sum(batch.mask), 1)
+
+    def add(
+        so_far: tuple[jax.Array, Params], numbered: tuple[jax.Array, Batch]
+    ) -> tuple[tuple[jax.Array, Params], None]:
+        number, part = numbered[0], split(numbered[1])
+
+        def share(params: Params) -> jax.Array:
+            of_part = losses(params, part, jax.random.fold_in(key, number))
+            return jnp.sum(of_part * part.mask) / num_supervised
+
+        return jax.tree.map(jnp.add, so_far, jax.value_and_grad(share)(params)), None
+
+    # From the parameters, so that shard_map knows that they vary over lanes.
+    zero = jnp.zeros_like(jnp.sum(jax.tree.leaves(params)[0]))
+    numbers = jnp.arange(len(of_parts.labels))
+    nothing = zero, jax.tree.map(jnp.zeros_like, params)
+    return jax.lax.scan(add, nothing, (numbers, of_parts))[0]
 
 
 def advance_lane(

@@ -111,11 +111,13 @@ class ProblemSize(NamedTuple):
     steps: int
     batch_size: int
     eval_examples: int
+    parts: int | None = None
+    """In which a batch is computed; None: at once."""
 
     @classmethod
     def of(cls, training: TrainingConfig) -> "ProblemSize":
         """That of a run."""
-        return cls(training.steps, training.batch_size, training.eval_examples)
+        return cls(training.steps, training.batch_size, training.eval_examples, training.parts)
 
 
 @dataclass(frozen=True)

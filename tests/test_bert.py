@@ -1,6 +1,6 @@
 """BERT against Hugging Face's on the same weights, and what padding may do, to GPT-2 too."""
 
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -102,7 +102,8 @@ def test_blocks_that_are_computed_again_have_the_same_gradients(
     inputs = TokenInputs(jnp.arange(40 * LENGTH).reshape(40, LENGTH) % VOCABULARY)
     asked = inputs._replace(at_BxP=jnp.zeros((40, 2), jnp.int32) + jnp.arange(2)[None])
     found, kept = [], []
-    for remat in (None, "blocks"):
+    choices: tuple[Literal["blocks"] | None, ...] = (None, "blocks")
+    for remat in choices:
         model = model_of(architecture(2, layers=4, dropout=0.2, remat=remat))
         params = random_params(model.init, 0.1)
 

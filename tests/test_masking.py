@@ -325,7 +325,12 @@ def test_all_positions_and_all_words_are_selected_alike(whole: bool) -> None:
         assert stats.chisquare(counts).pvalue > SIGNIFICANCE
         return
     # Six orders of the words (1), (2, 3) and (4, 5, 6).
-    expected = {(1, 2): 1 / 6, (2, 3): 1 / 3, (1, 4): 1 / 6, (4, 5): 1 / 3}
+    expected: dict[tuple[int, ...], float] = {
+        (1, 2): 1 / 6,
+        (2, 3): 1 / 3,
+        (1, 4): 1 / 6,
+        (4, 5): 1 / 3,
+    }
     assert set(found) == set(expected)
     shares = np.asarray([expected[pair] for pair in found])
     assert stats.chisquare(counts, counts.sum() * shares).pvalue > SIGNIFICANCE

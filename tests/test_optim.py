@@ -1,5 +1,7 @@
 """Optimisers beside PyTorch's, and the decay of the learning rate."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,7 +31,7 @@ def test_weights_of_matrices_decay_as_in_pytorch() -> None:
         [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}],
         betas=(0.9, 0.95),
     )
-    ours = jax.tree.map(jnp.asarray, params)
+    ours: Any = jax.tree.map(jnp.asarray, params)
     optimizer, shape = (
         make_optimizer(config, STEPS, jnp.float32(0.01)),
         learning_rate_shape(config, STEPS),

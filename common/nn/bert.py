@@ -53,7 +53,7 @@ class BERT(nnx.Module):
             length: the longest sequence.
             rngs: the stream `params`.
         """
-        self.dtype, self.remat = config.activation_dtype, config.remat
+        self.dtype = config.activation_dtype
         self.token = embedding(config, vocabulary, rngs)
         self.position = embedding(config, length, rngs)
         self.token_type = None
@@ -99,8 +99,8 @@ class BERT(nnx.Module):
         """Logits of embedded tokens, `(B, P, V)` or `(B, T, V)`."""
         *others, last = (self.blocks[str(i)] for i in range(len(self.blocks)))
         for block in others:
-            x_BxTxM = through(block, self.remat, x_BxTxM, mask_Bx1x1xT, None, rngs)
-        y_BxPxM = through(last, self.remat, x_BxTxM, mask_Bx1x1xT, at_BxP, rngs)
+            x_BxTxM = through(block, x_BxTxM, mask_Bx1x1xT, None, rngs)
+        y_BxPxM = through(last, x_BxTxM, mask_Bx1x1xT, at_BxP, rngs)
         return self.head(y_BxPxM, self.token).astype(jnp.float32)
 
     def activations(self, inputs: TokenInputs, layer: int) -> jax.Array:
@@ -108,7 +108,7 @@ class BERT(nnx.Module):
         x_BxTxM = self.embed(inputs.tokens_BxT, inputs.types_BxT)
         for i in range(layer + 1):
             block = self.blocks[str(i)]
-            x_BxTxM = through(block, self.remat, x_BxTxM, inputs.mask_Bx1x1xT, None, None)
+            x_BxTxM = through(block, x_BxTxM, inputs.mask_Bx1x1xT, None, None)
         return x_BxTxM
 
 

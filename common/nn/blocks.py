@@ -194,14 +194,14 @@ class Block(nnx.Module):
 
 
 def through(
-    block: nnx.Module,
-    remat: Literal["blocks"] | None,
+    block: Any,
     x_BxTxM: jax.Array,
     mask_Bx1x1xT: jax.Array | None,
     at_BxP: jax.Array | None,
     rngs: nnx.Rngs | None,
 ) -> jax.Array:
-    """What leaves a block, `(B, P, M)` or `(B, T, M)`; see `TransformerConfig.remat`."""
+    """What leaves a `Block` of either architecture, `(B, P, M)` or `(B, T, M)`; see
+    `TransformerConfig.remat`."""
 
     def call(
         block: Any,
@@ -212,7 +212,7 @@ def through(
     ) -> jax.Array:
         return block(x_BxTxM, mask_Bx1x1xT, at_BxP, rngs=rngs)
 
-    if remat is not None:
+    if block.config.remat is not None:
         call = nnx.remat(call)
     return call(block, x_BxTxM, mask_Bx1x1xT, at_BxP, rngs)
 

@@ -22,6 +22,7 @@ from common.nn.blocks import (
     embed,
     embedding,
     layer_norm,
+    through,
 )
 from common.nn.functional import Functional, functional
 
@@ -61,7 +62,7 @@ class GPT2(nnx.Module):
             num_outputs: logits a position.
             rngs: the stream `params`.
         """
-        self.dtype, self.remat = config.activation_dtype, config.remat
+        self.dtype = config.activation_dtype
         self.token = embedding(config, vocabulary, rngs)
         self.position = embedding(config, length, rngs)
         self.blocks = nnx.Dict({str(i): GPT2Block(config, rngs=rngs) for i in range(config.layers)})
@@ -100,8 +101,8 @@ class GPT2(nnx.Module):
         """Logits of embedded tokens, `(B, P, C)` or `(B, T, C)`."""
         *others, last = (self.blocks[str(i)] for i in range(len(self.blocks)))
         for block in others:
-            x_BxTxM = through(block, self.remat, x_BxTxM, mask_Bx1x1xT, None, rngs)
-        return self.logits(through(last, self.remat, x_BxTxM, mask_Bx1x1xT, at_BxP, rngs))
+            x_BxTxM = through(block, x_BxTxM, mask_Bx1x1xT, None, rngs)
+        return self.logits(through(last, x_BxTxM, mask_Bx1x1xT, at_BxP, rngs))
 
     def logits(self, x_BxPxM: jax.Array) -> jax.Array:
         """What leaves the last block as logits `(B, P, C)` in float32."""
@@ -112,7 +113,7 @@ class GPT2(nnx.Module):
         x_BxTxM = self.embed(inputs.tokens_BxT)
         for i in range(layer + 1):
             block = self.blocks[str(i)]
-            x_BxTxM = through(block, self.remat, x_BxTxM, inputs.mask_Bx1x1xT, None, None)
+            x_BxTxM = through(block, x_BxTxM, inputs.mask_Bx1x1xT, None, None)
         return x_BxTxM
 
 

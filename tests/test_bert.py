@@ -97,14 +97,13 @@ def test_tokens_without_types_are_of_the_first() -> None:
 def test_blocks_that_are_computed_again_have_the_same_gradients(
     architecture: type[BERTConfig] | type[GPT2Config],
 ) -> None:
-    """To rounding, with dropout, at some positions; and of four blocks no more is kept than the
-    inputs of all and the inside of one."""
-    inputs = TokenInputs(jnp.arange(40 * LENGTH).reshape(40, LENGTH) % VOCABULARY)
-    asked = inputs._replace(at_BxP=jnp.zeros((40, 2), jnp.int32) + jnp.arange(2)[None])
+    """To rounding, with dropout, at some positions; and not a third as much is kept."""
+    inputs = TokenInputs(jnp.arange(8 * LENGTH).reshape(8, LENGTH) % VOCABULARY)
+    asked = inputs._replace(at_BxP=jnp.zeros((8, 2), jnp.int32) + jnp.arange(2)[None])
     found, kept = [], []
     choices: tuple[Literal["blocks"] | None, ...] = (None, "blocks")
     for remat in choices:
-        model = model_of(architecture(2, layers=4, dropout=0.2, remat=remat))
+        model = model_of(architecture(2, layers=3, dropout=0.2, remat=remat))
         params = random_params(model.init, 0.1)
 
         def loss(params: Params, model: Functional = model) -> jax.Array:

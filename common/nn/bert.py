@@ -56,9 +56,10 @@ class BERT(nnx.Module):
         self.dtype = config.activation_dtype
         self.token = embedding(config, vocabulary, rngs)
         self.position = embedding(config, length, rngs)
-        self.token_type = None
+        token_type = None
         if config.token_types is not None:
-            self.token_type = embedding(config, config.token_types, rngs)
+            token_type = embedding(config, config.token_types, rngs)
+        self.token_type = token_type
         self.blocks = nnx.Dict({str(i): BERTBlock(config, rngs=rngs) for i in range(config.layers)})
         self.norm_first = layer_norm(config, EPSILON, rngs)
         self.head = TiedHead(config, vocabulary, rngs=rngs)

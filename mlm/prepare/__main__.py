@@ -7,7 +7,7 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from common.base.config import PositiveInt, parse, validate
 from common.base.errors import run_command
@@ -37,6 +37,13 @@ python -m mlm.prepare hub:wikimedia/wikipedia,config=20231101.en books/,weight=2
 The disk needs room for about one and a half times the text."""
 
 
+def num_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not everywhere
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 @dataclass(frozen=True)
 class PrepareCommand:
     """Arguments of `python -m mlm.prepare`."""
@@ -46,7 +53,7 @@ class PrepareCommand:
     out: Path
     """Folder of the corpus."""
     config: tyro.conf.OmitArgPrefixes[PrepareConfig] = PrepareConfig()
-    workers: PositiveInt = len(os.sched_getaffinity(0))
+    workers: PositiveInt = num_cores()
     """Processes; the corpus does not depend on it."""
 
 
@@ -61,22 +68,25 @@ def main(args: list[str]) -> None:
 
 
 def overview(corpus: Corpus) -> Table:
-    """A table of what is in a corpus, and what is not."""
+    """A table of what is in a corpus, and what is not: a column for each source."""
     manifest = corpus.manifest
     table = Table(
         "",
-        *(f"{split}, {what}" for split in SPLITS for what in ("documents", "tokens")),
-        *("empty", "duplicates", "invalid", "weight"),
+        *(Column(escape(source.name), justify="right") for source in manifest.sources),
         title=escape(f"{corpus.path}: {bytes_text(size_bytes(corpus.path))}"),
         title_justify="left",
         caption=f"{manifest.vocabulary_size:,} word pieces, hash {corpus.hash[:16]}",
         caption_justify="left",
     )
-    for source in manifest.sources:
-        counts = [count[split] for split in SPLITS for count in (source.documents, source.tokens)]
-        dropped = (source.dropped.empty, source.dropped.duplicates, source.dropped.invalid)
-        numbers = [f"{count:,}" for count in (*counts, *dropped)]
-        table.add_row(escape(source.name), *numbers, f"{source.weight:g}")
+    for split in SPLITS:
+        documents = (f"{source.documents[split]:,}" for source in manifest.sources)
+        table.add_row(f"documents, {split}", *documents)
+    for split in SPLITS:
+        table.add_row(f"tokens, {split}", *(f"{s.tokens[split]:,}" for s in manifest.sources))
+    for reason in ("empty", "duplicates", "invalid"):
+        counts = (getattr(source.dropped, reason) for source in manifest.sources)
+        table.add_row(f"dropped: {reason}", *(f"{count:,}" for count in counts))
+    table.add_row("weight", *(f"{source.weight:g}" for source in manifest.sources))
     return table
 
 

@@ -46,7 +46,7 @@ from mlm.corpus import (
 from mlm.prepare import tokeniser
 from mlm.prepare.encoding import TRAIN, VALIDATION
 from mlm.prepare.parts import read_num_empty
-from mlm.prepare.pool import Pool, worker_pool
+from mlm.prepare.pool import worker_pool
 from mlm.prepare.sources import Source
 from mlm.prepare.texts import (
     Dropped,
@@ -101,8 +101,8 @@ def prepare(
     else:
         work.mkdir(parents=True, exist_ok=True)
         saved = f"what is done is kept in {work}; the same command goes on from there"
-        with telling(lambda: saved), locked(work), worker_pool(num_workers) as pool:
-            _build(recipe, out, given, pool)
+        with telling(lambda: saved), locked(work):
+            _build(recipe, out, given, num_workers)
     shutil.rmtree(work, ignore_errors=True)
     return open_corpus(out)
 
@@ -158,10 +158,12 @@ def _refuse_another(out: Path, made_by: str) -> None:
         )
 
 
-def _build(recipe: _Recipe, out: Path, given: str | None, pool: Pool) -> None:
-    """Carry out all stages; the manifest is written last."""
+def _build(recipe: _Recipe, out: Path, given: str | None, num_workers: int) -> None:
+    """Carry out all stages; the manifest is written last. Each stage has workers of its own, because
+    Python keeps the memory that the work has taken."""
     work = out / WORK
-    texts = read_texts(recipe.sources, work / f"texts-{recipe.texts[:16]}", pool)
+    with worker_pool(num_workers) as pool:
+        texts = read_texts(recipe.sources, work / f"texts-{recipe.texts[:16]}", pool)
     fates = decide(texts, len(recipe.sources), recipe.config.validation_fraction)
     _check_counts(fates, recipe.config.validation_fraction)
 
@@ -170,10 +172,11 @@ def _build(recipe: _Recipe, out: Path, given: str | None, pool: Pool) -> None:
     tokenizer = folder / TOKENIZER
     if not tokenizer.exists():
         size = recipe.config.vocabulary_size
-        write_text(tokenizer, given or train_tokeniser(texts, fates, size, pool))
+        write_text(tokenizer, given or train_tokeniser(texts, fates, size, num_workers))
     vocabulary = vocabulary_of(tokenizer)
     dtype = "uint16" if vocabulary.size <= SMALL else "uint32"
-    parts = encode_texts(texts, fates, tokenizer, dtype, folder, pool)
+    with worker_pool(num_workers) as pool:
+        parts = encode_texts(texts, fates, tokenizer, dtype, folder, pool)
 
     for left in (*out.glob("*.tokens.npy"), *out.glob("*.offsets.npy")):
         left.unlink()  # of a command that was killed while it wrote shards

@@ -1,4 +1,4 @@
-"""Pages of a dump of Wikipedia (`...pages-articles.xml.bz2`): their mark-up, which gensim removes."""
+"""Pages of a dump of Wikipedia (`...pages-articles.xml.bz2`): mark-up, which gensim removes."""
 
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator

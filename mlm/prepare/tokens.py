@@ -12,10 +12,10 @@ from mlm.corpus import ShardRecord, SplitName, offsets_file, tokens_file
 from mlm.prepare import tokeniser
 from mlm.prepare.encoding import NUM_CODE_POINTS, TRAIN, count_letters, encode
 from mlm.prepare.parts import read_lengths, read_summary, read_text, read_tokens, write_tokens
-from mlm.prepare.pool import Pool, Task
+from mlm.prepare.pool import Pool, Task, worker_pool
 from mlm.prepare.texts import Fates, Part, Texts
 
-TRAINING_BYTES = 200 * 10**6
+TRAINING_BYTES = 100 * 10**6
 """Of text that a tokeniser is trained on, at most: a sample of the training documents, by hash. Its
 distinct words are in memory."""
 SHARD_TOKENS = 2**27
@@ -23,16 +23,17 @@ SHARD_TOKENS = 2**27
 _MB = 10**6
 
 
-def train_tokeniser(texts: Texts, fates: Fates, size: int, pool: Pool) -> str:
+def train_tokeniser(texts: Texts, fates: Fates, size: int, num_workers: int) -> str:
     """A tokeniser of so many pieces, trained on the training documents; as JSON."""
     chosen = list(_chosen(texts, fates))
     letters = np.zeros(NUM_CODE_POINTS, np.int64)
-    tasks = (Task(None, count_letters, (part.path, is_chosen_N)) for part, is_chosen_N in chosen)
-    num_counted = 0
-    with progress_bar("letters", len(chosen), unit="parts", rate_unit="parts") as update:
-        for _, counts in pool.results(tasks):
+    with (
+        progress_bar("letters", len(chosen), unit="parts", rate_unit="parts") as update,
+        worker_pool(num_workers) as pool,
+    ):
+        tasks = (Task(part, count_letters, (part.path, mask_N)) for part, mask_N in chosen)
+        for num_counted, (_, counts) in enumerate(pool.results(tasks), 1):
             letters += counts
-            num_counted += 1
             update(num_counted)
     total = sum(int(read_summary(part.path).lengths_N[mask_N].sum()) for part, mask_N in chosen)
     with progress_bar("tokeniser", total // _MB, unit="MB", rate_unit="MB") as update:

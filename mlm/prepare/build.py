@@ -159,8 +159,8 @@ def _refuse_another(out: Path, made_by: str) -> None:
 
 
 def _build(recipe: _Recipe, out: Path, given: str | None, num_workers: int) -> None:
-    """Carry out all stages; the manifest is written last. Each stage has workers of its own, because
-    Python keeps the memory that the work has taken."""
+    """Carry out all stages; the manifest is written last. Each stage has workers of its own, which
+    would keep the memory that they have once taken."""
     work = out / WORK
     with worker_pool(num_workers) as pool:
         texts = read_texts(recipe.sources, work / f"texts-{recipe.texts[:16]}", pool)

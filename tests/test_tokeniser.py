@@ -34,11 +34,10 @@ def ours() -> str:
 def test_trained_alike_in_another_process(ours: str) -> None:
     """The library alone is not: its hash tables differ from one process to the next."""
     code = "import sys; from tests.test_tokeniser import trained; sys.stdout.write(trained())"
-    for _ in range(2):
-        done = subprocess.run(
-            [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, check=True
-        )
-        assert done.stdout.decode() == ours
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, check=True
+    )
+    assert done.stdout.decode() == ours
 
 
 def test_the_trained_tokeniser(ours: str) -> None:
@@ -66,7 +65,8 @@ def test_rare_letters_are_unknown() -> None:
 @hypothesis.given(
     text=st.text(
         st.one_of(
-            st.sampled_from("abko   \n\t\r.,-É東\x00\x1c\x85\xa0\u2028\u0301ſ"), st.characters()
+            st.sampled_from("abko   \n\t\r.,-É東\x00\x1c\x85\xa0\u2028\u0301\u017f"),
+            st.characters(),
         )
     )
 )

@@ -157,13 +157,13 @@ def _zstandard(file: IO[bytes]) -> Iterator[bytes]:
 
 
 def _without_mark(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    is_first = True
+    head = b""
     for chunk in pieces:
-        if is_first and chunk:
-            yield chunk.removeprefix(_BYTE_ORDER_MARK)
-            is_first = False
-        else:
-            yield chunk
+        head += chunk
+        if len(head) >= len(_BYTE_ORDER_MARK):
+            break
+    yield head.removeprefix(_BYTE_ORDER_MARK)
+    yield from pieces
 
 
 def _damaged(path: Path, error: Exception) -> UserError:

@@ -17,7 +17,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from common.base.errors import RunError, UserError, run_command
-from mlm.corpus import MANIFEST, SPLITS, WORK, Corpus, Split, SplitName, open_corpus
+from mlm.corpus import MANIFEST, SPECIAL_TOKENS, SPLITS, WORK, Corpus, Split, SplitName, open_corpus
 from mlm.prepare import build, texts, tokens
 from mlm.prepare.__main__ import main
 from mlm.prepare.pool import Task, worker_pool
@@ -307,3 +307,16 @@ def test_few_tasks_wait_at_a_time() -> None:
             assert key == result
             num_done += 1
     assert num_done == 20
+
+
+def test_a_large_vocabulary_has_larger_ids(tmp_path: Path) -> None:
+    """The last pieces of this one have ids that two bytes cannot hold."""
+    words = [f"w{i}x" for i in range(2**16)]
+    vocabulary = tmp_path / "vocab.txt"
+    vocabulary.write_text("\n".join([*SPECIAL_TOKENS.values(), *words]) + "\n")
+    path = write_jsonl(tmp_path / "texts.jsonl", [f"{words[-1]} {words[i]}" for i in range(40)])
+    corpus = prepared(tmp_path / "out", path, flags=(*SMALL, "--tokenizer", str(vocabulary)))
+    documents_ = [ids for name in SPLITS for ids in ids_of(corpus.split(name))]
+    assert sorted(documents_) == [[2**16 + 4, 5 + i] for i in range(40)]
+    assert corpus.manifest.dtype == "uint32"
+    assert "vocabulary_size" not in corpus.manifest.settings

@@ -78,7 +78,7 @@ class InputRecord:
 
 
 @configuration
-class Dropped:
+class DroppedRecord:
     """Documents that are not in a corpus."""
 
     empty: NonNegativeInt
@@ -98,7 +98,7 @@ class SourceRecord:
     revision: str | None
     """The commit of a data set of the hub."""
     inputs: tuple[InputRecord, ...]
-    dropped: Dropped
+    dropped: DroppedRecord
     documents: dict[SplitName, NonNegativeInt]
     tokens: dict[SplitName, NonNegativeInt]
 
@@ -136,7 +136,7 @@ class Manifest:
     vocabulary_size: PositiveInt
     special_ids: SpecialIds
     dtype: Literal["uint16", "uint32"]
-    dropped: Dropped
+    dropped: DroppedRecord
     sources: tuple[SourceRecord, ...]
     splits: dict[SplitName, SplitRecord]
     files: dict[str, Sha256]

@@ -82,7 +82,7 @@ class Encoder:
         if len(self._known) > _MOST_KNOWN:
             self._known.clear()
         chunks = _WHITE_SPACE.split(text)
-        unknown = {chunk for chunk in chunks if len(chunk) <= _LONG} - self._known.keys()
+        unknown = {chunk for chunk in chunks if chunk not in self._known and len(chunk) <= _LONG}
         for some in _batched(sorted(unknown), _AT_ONCE):
             encodings = self._tokenizer.encode_batch_fast(some, add_special_tokens=False)
             for chunk, encoding in zip(some, encodings, strict=True):

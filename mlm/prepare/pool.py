@@ -2,11 +2,13 @@
 
 import itertools
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from typing import Any, NamedTuple
 
 from common.base.errors import RunError, UserError
@@ -68,6 +70,7 @@ class Pool:
 def worker_pool(size: int) -> Iterator[Pool]:
     """So many worker processes. They start anew instead of as copies of this process, which holds
     JAX and its threads."""
+    _start_quiet_tracker()
     executor = ProcessPoolExecutor(
         size,
         mp_context=multiprocessing.get_context("spawn"),
@@ -78,6 +81,20 @@ def worker_pool(size: int) -> Iterator[Pool]:
         yield Pool(executor, size)
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _start_quiet_tracker() -> None:
+    """Start the process that deletes the semaphores of this one when it is stopped. It would warn
+    of each such deletion, after the last words of the command."""
+    earlier = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = "ignore"
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        if earlier is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = earlier
 
 
 def _result(done: Future[Any]) -> Any:

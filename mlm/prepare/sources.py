@@ -169,10 +169,10 @@ def parse_source(word: str) -> Source:
 
 
 def _split(word: str) -> tuple[str, Options]:
-    """The name, and what stands after it; a name may have commas, too."""
+    """The name, and what stands after it; a file's name may look like that, too."""
     options: Options = {}
     name, comma, last = word.rpartition(",")
-    while comma and (option := _OPTION.fullmatch(last)):
+    while comma and not Path(word).exists() and (option := _OPTION.fullmatch(last)):
         if option[1] in options:
             raise UserError(f"{word}: {option[1]} is given twice; leave out one")
         options[option[1]] = option[2]

@@ -1,6 +1,7 @@
 """Processes killed and preempted at random moments: the same command goes on and ends with the same
 bits."""
 
+import re
 import subprocess
 import sys
 import time
@@ -9,15 +10,22 @@ from pathlib import Path
 from common.runs.directory import RunDirectory
 from tests.commands import REPOSITORY
 from tests.conftest import TINY_TEACHER
-from tests.endurance import endure
 
 
-def test_signals_at_random_moments(tmp_path: Path) -> None:
+def test_signals_at_random_moments() -> None:
     """A short round of `python -m tests.endurance`; at least ten processes are stopped while they
-    work."""
-    tally = endure(tmp_path, starts=14, seed=0)
-    assert sum(tally.hits.values()) >= 10
-    assert tally.looks > 10
+    work. On a busy machine many runs are over before anybody has looked, so that more are
+    started."""
+    command = [sys.executable, "-m", "tests.endurance", "--starts", "24", "--seed", "0"]
+    done = subprocess.run(
+        command, check=False, cwd=REPOSITORY, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    found = re.search(r"(\d+) of 24 starts .* the same bits.* under (\d+) looks", done.stdout)
+    assert found is not None, done.stdout
+    stopped, looks = map(int, found.groups())
+    assert stopped >= 10
+    assert looks > 10
 
 
 def test_sigterm_saves_and_stops(tmp_path: Path) -> None:

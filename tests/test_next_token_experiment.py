@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from common.base.config import Preset, TrainingConfig
-from common.base.errors import UserError
 from common.experiment.plan import plan_preset
 from common.runs.directory import RunDirectory
 from common.runs.trajectory import Trajectory
@@ -26,6 +25,7 @@ from pcfg.next_token.data import NextTokenConfig
 from pcfg.next_token.presets import ARMS, PRESETS, Experiment
 from pcfg.next_token.spec import SPEC
 from pcfg.presets import AncestorConfig
+from tests.looking import look_at_stages
 from tests.test_generations import GRAMMAR
 
 
@@ -116,16 +116,7 @@ def test_every_stage_of_a_preset_can_be_looked_at(
     mains = {"pcfg.next_token.train": train.main, "pcfg.next_token.distill": distill.main}
     experiment.main(["--preset", name, "--root", str(tmp_path), "--dry-run"])
     assert "to do" in capsys.readouterr().out
-    for stage in plan_preset(SPEC, name, tmp_path):
-        module, *words = stage.command
-        if module not in mains:
-            continue
-        try:
-            mains[module]([*words, "--dry-run"])
-            assert "dry run" in capsys.readouterr().out
-        except UserError as error:
-            assert stage.needs
-            assert "does not exist" in str(error)
+    look_at_stages(plan_preset(SPEC, name, tmp_path), mains, capsys)
 
 
 def test_the_paper_preset_starts(tmp_path: Path) -> None:

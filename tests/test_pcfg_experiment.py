@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 
 from common.base.config import Preset, TrainingConfig
-from common.base.errors import UserError
 from common.experiment.plan import plan_preset
 from common.runs.directory import RunDirectory
 from common.runs.trajectory import Trajectory
@@ -27,6 +26,7 @@ from pcfg.data import PCFGData
 from pcfg.page import PAGE
 from pcfg.presets import PRESETS, AncestorConfig, Experiment
 from pcfg.spec import SPEC
+from tests.looking import look_at_stages
 from tests.test_pcfg_runs import GRAMMAR
 from tests.test_token_claims import SWEEP
 
@@ -191,16 +191,7 @@ def test_every_stage_of_a_preset_can_be_looked_at(
     mains = {"pcfg.train": train.main, "pcfg.distill": distill.main}
     experiment.main(["--preset", name, "--root", str(tmp_path), "--dry-run"])
     assert "to do" in capsys.readouterr().out
-    for stage in plan_preset(SPEC, name, tmp_path):
-        module, *words = stage.command
-        if module not in mains:
-            continue
-        try:
-            mains[module]([*words, "--dry-run"])
-            assert "dry run" in capsys.readouterr().out
-        except UserError as error:
-            assert stage.needs
-            assert "does not exist" in str(error)
+    look_at_stages(plan_preset(SPEC, name, tmp_path), mains, capsys)
 
 
 def test_the_paper_preset_starts(tmp_path: Path) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from common.base.config import to_dict
-from common.base.errors import UserError
 from common.experiment.plan import plan_preset
 from common.runs.directory import RunDirectory
 from parity import distill, train
 from parity.presets import PRESETS
 from parity.spec import SPEC
+from tests.looking import look_at_stages
 
 
 @pytest.mark.parametrize("name", list(PRESETS))
@@ -57,16 +57,7 @@ def test_every_stage_of_a_preset_can_be_looked_at(
     """Dry run of each training stage before anything exists; what reads a run that does not exist
     yet says so."""
     mains = {"parity.train": train.main, "parity.distill": distill.main}
-    for stage in plan_preset(SPEC, name, tmp_path, beyond=True):
-        module, *words = stage.command
-        if module not in mains:
-            continue
-        try:
-            mains[module]([*words, "--dry-run"])
-            assert "dry run" in capsys.readouterr().out
-        except UserError as error:
-            assert stage.needs
-            assert "does not exist" in str(error)
+    look_at_stages(plan_preset(SPEC, name, tmp_path, beyond=True), mains, capsys)
 
 
 @pytest.mark.parametrize(

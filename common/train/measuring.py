@@ -59,6 +59,14 @@ class Measured:
     """From steps with a part of the examples, or from those of another kind."""
 
 
+class Least(NamedTuple):
+    """Less than what steps cost."""
+
+    step: float
+    evaluation: float
+    memory: int
+
+
 @dataclass(frozen=True)
 class Trial:
     """Steps to be tried."""
@@ -73,6 +81,17 @@ class Trial:
     chunk_steps: int
     """Steps from one look of such a run to the next."""
 
+    @functools.cached_property
+    def least(self) -> Least:
+        """The time of all matrix products, and the memory of what is kept for the backward pass."""
+        problem, num_lanes = self.problem, len(self.problem.lanes)
+        rate = _product_rate() * jax.local_device_count()
+        return Least(
+            step=operations(self) / rate,
+            evaluation=num_lanes * problem.size.eval_examples * problem.work.flops / 3 / rate,
+            memory=num_lanes * (sum(bytes_of_lane(problem)) + _kept_for_backward(problem)),
+        )
+
 
 def measure(trial: Trial) -> Measured:
     """What steps cost.
@@ -81,7 +100,7 @@ def measure(trial: Trial) -> Measured:
         JaxRuntimeError: the devices have no room for them now.
     """
     problem, size, num_lanes = trial.problem, trial.problem.size, len(trial.problem.lanes)
-    before, least, programs = _process_memory(), _least(trial), _AccountedPrograms()
+    before, least, programs = _process_memory(), trial.least, _AccountedPrograms()
     num_steps = _steps_in_chunk(trial.chunk_steps, least.step)
     tried = _tried(size, num_steps, least)
     step, evaluation, num_devices = _seconds_of(
@@ -108,7 +127,7 @@ def scaled(trial: Trial, other: Trial, measured: Measured) -> Measured:
         other: those of the other kind.
         measured: what they cost.
     """
-    of_these, of_others = _least(trial), _least(other)
+    of_these, of_others = trial.least, other.least
     checkpoint, resume = bytes_of_lane(trial.problem)
     num_lanes = len(trial.problem.lanes)
     return Measured(
@@ -138,26 +157,7 @@ def machine_memory() -> int:
     return sum(of_device.get("bytes_limit", sys.maxsize) for of_device in stats)
 
 
-class _Least(NamedTuple):
-    """Less than what steps cost."""
-
-    step: float
-    evaluation: float
-    memory: int
-
-
-def _least(trial: Trial) -> _Least:
-    """The time of all matrix products, and the memory of what is kept for the backward pass."""
-    problem, num_lanes = trial.problem, len(trial.problem.lanes)
-    rate = _product_rate() * jax.local_device_count()
-    return _Least(
-        step=operations(trial) / rate,
-        evaluation=num_lanes * problem.size.eval_examples * problem.work.flops / 3 / rate,
-        memory=num_lanes * (sum(bytes_of_lane(problem)) + _kept_for_backward(problem)),
-    )
-
-
-def _tried(size: ProblemSize, num_steps: int, least: _Least) -> ProblemSize:
+def _tried(size: ProblemSize, num_steps: int, least: Least) -> ProblemSize:
     """The size, or a half, a quarter and so on of its examples: what is soon over and small."""
     too_long = (num_steps * least.step + least.evaluation) / MOST_SECONDS
     too_large = least.memory / (MOST_OF_MEMORY * machine_memory())

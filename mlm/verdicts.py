@@ -5,11 +5,12 @@ from pathlib import Path
 from common.experiment.spec import Judgement
 from common.judge.verdict import Claim
 from mlm.presets import Experiment
-from mlm.references import REFERENCES, reference_table
+from mlm.references import PASSED, REFERENCES, passed_table, reference_table
 
 CLAIMS: dict[str, Claim] = {}
 
 
 def judge(home: Path, experiment: Experiment) -> Judgement:
     """All claims on the runs of an experiment."""
-    return Judgement([], {REFERENCES: reference_table(home, experiment)})
+    references = reference_table(home, experiment)
+    return Judgement([], {REFERENCES: references, PASSED: passed_table(home, references)})

@@ -20,12 +20,12 @@ from benchmarks.turns import Side, time_in_turns
 from common.base.config import PositiveInt, TrainingConfig, parse
 from common.base.errors import run_command
 from common.base.mesh import set_up_devices
-from common.nn.bert import BERTConfig
 from common.sequence.masking import CountedMaskingConfig
 from common.train.engine import ScanEngine, lane_key
 from common.train.optim import OptimConfig
 from common.train.problem import Data, Problem, teacher_problem
 from mlm.data import TextConfig
+from mlm.model import TextModel
 from mlm.task import task_of
 
 
@@ -54,7 +54,7 @@ class BenchCommand:
 class Config:
     """What a problem is made of."""
 
-    model: BERTConfig
+    model: TextModel
     optim: OptimConfig
     training: TrainingConfig
 
@@ -110,7 +110,7 @@ def work(
     set_up_devices()
     masking = CountedMaskingConfig(whole_words=whole_words)
     config = Config(
-        BERTConfig(heads, head_size, layers),
+        TextModel(heads, head_size, layers),
         OptimConfig((1e-3,), kind="adam"),
         TrainingConfig(10**6, batch_size, eval_every=10**6, eval_examples=64),
     )

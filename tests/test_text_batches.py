@@ -12,13 +12,13 @@ import pytest
 
 from common.base.config import TrainingConfig
 from common.base.errors import UserError
-from common.nn.bert import BERTConfig
 from common.sequence.masking import CountedMaskingConfig
 from common.train import engine, feed
 from common.train.engine import Metrics, ScanEngine, TrainState
 from common.train.optim import OptimConfig
 from common.train.problem import Problem, Trains, teacher_problem
 from mlm.data import TextConfig
+from mlm.model import TextModel
 from mlm.task import MaskedText, task_of
 from tests.corpora import NUM_SPECIAL, random_documents, write_corpus
 
@@ -46,7 +46,7 @@ def task(corpus: Path) -> MaskedText:
 class Config:
     """What `teacher_problem` reads of a configuration."""
 
-    model = BERTConfig(2, layers=1, dropout=0.1)
+    model = TextModel(2, layers=1, dropout=0.1)
     optim = OptimConfig((1e-3,), kind="adam")
 
     def __init__(self, num_seeds: int) -> None:

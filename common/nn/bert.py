@@ -39,6 +39,9 @@ class BERTConfig(TransformerConfig):
     token_types: PositiveInt | None = None
     """Kinds of tokens, each with a vector of its own that is added to those of token and place (as
     published: 2, of which a single sentence has the first); None: without them."""
+    ordered: bool = True
+    """Whether it knows where a token stands. False: places have no vectors, so that a sequence is a
+    bag of tokens to it."""
 
 
 class BERT(nnx.Module):
@@ -55,7 +58,7 @@ class BERT(nnx.Module):
         """
         self.dtype = config.activation_dtype
         self.token = embedding(config, vocabulary, rngs)
-        self.position = embedding(config, length, rngs)
+        self.position = embedding(config, length, rngs) if config.ordered else None
         token_type = None
         if config.token_types is not None:
             token_type = embedding(config, config.token_types, rngs)

@@ -247,18 +247,20 @@ def embedding(config: TransformerConfig, num_rows: int, rngs: nnx.Rngs) -> nnx.E
 
 def embed(
     token: nnx.Embed,
-    position: nnx.Embed,
+    position: nnx.Embed | None,
     tokens_BxT: jax.Array,
     dtype: jnp.dtype,
     first: int | jax.Array = 0,
 ) -> jax.Array:
     """The sum of the vectors of each token and its place, counted from `first`, `(B, T, M)` in
-    `dtype`.
+    `dtype`. Where places have none, it is the token's alone.
 
     It is taken in float32, because the gradient of a vector is a sum over all of its occurrences:
     in bfloat16 that of two tokens in 3200 places was off by a fifth (measured on a GPU).
     """
     vectors_BxTxM = vectors_of(token, tokens_BxT)
+    if position is None:
+        return vectors_BxTxM.astype(dtype)
     places_T = first + jnp.arange(tokens_BxT.shape[1])
     return (vectors_BxTxM + position(places_T)[None]).astype(dtype)
 

@@ -7,13 +7,16 @@ runs/mlm/<preset>/claims.json       the claims, judged
 
 from common.experiment.plan import Planner
 from common.sequence.students import TEACHER
+from mlm import probe
 from mlm.presets import Experiment
 from mlm.references import BAG, reference, window_run
 
 
 def plan_paper(planner: Planner, experiment: Experiment) -> None:
-    """Teacher and references."""
+    """Teacher, its probe, and references."""
     planner.train(TEACHER, {})
+    windows = {**experiment.probe.overrides, "every": experiment.probe_every}
+    planner.probe("ngrams", probe.PROBE, TEACHER, windows)
     of_all = reference(experiment.references)
     planner.train(BAG, {**of_all, "model.ordered": False, "model.positions": None})
     for n in experiment.references.windows:

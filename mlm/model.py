@@ -97,7 +97,7 @@ def windows_of(rows: TokenInputs, n: int) -> TokenInputs:
         at_BxP = jnp.broadcast_to(jnp.arange(length), tokens_BxT.shape)
     first, last = window(n)
     offset_N = jnp.arange(first, last + 1)
-    place_BxPxN = at_BxP[..., None] + offset_N
+    place_BxPxN = at_BxP[..., None] + offset_N[None, None]
     is_inside_BxPxN = (place_BxPxN >= 0) & (place_BxPxN < length)
     place_BxPN = jnp.clip(place_BxPxN, 0, length - 1).reshape(len(tokens_BxT), -1)
 

@@ -14,7 +14,7 @@ from common.nn.bert import BERTConfig, functional_bert
 from common.nn.blocks import TokenInputs
 from common.nn.functional import Functional, Params
 from common.nn.gpt2 import GPT2Config, functional_gpt2
-from common.nn.torch_names import ties_embeddings, to_torch
+from common.nn.torch_names import BERT_POSITIONS, ties_embeddings, to_torch
 from tests.conftest import random_params
 
 VOCABULARY, LENGTH = 11, 30
@@ -31,7 +31,7 @@ def bert(params: Params, config: BERTConfig) -> BertForMaskedLM:
     """Hugging Face's model with our weights, without dropout."""
     theirs = BertConfig(
         vocab_size=VOCABULARY,
-        max_position_embeddings=LENGTH,
+        max_position_embeddings=LENGTH if config.ordered else BERT_POSITIONS,
         hidden_size=config.width,
         num_hidden_layers=config.layers,
         num_attention_heads=config.heads,
@@ -49,15 +49,19 @@ def bert(params: Params, config: BERTConfig) -> BertForMaskedLM:
 
 
 @pytest.mark.parametrize(
-    ("heads", "head_size", "layers", "token_types"),
-    [(4, 8, 2, None), (32, 8, 4, None), (3, 16, 3, None), (2, 8, 2, 1), (2, 8, 2, 3)],
+    "config",
+    [
+        BERTConfig(4, 8, 2),
+        BERTConfig(32, 8, 4),
+        BERTConfig(3, 16, 3),
+        BERTConfig(2, 8, 2, token_types=1),
+        BERTConfig(2, 8, 2, token_types=3),
+        BERTConfig(2, 8, 2, ordered=False),
+    ],
 )
-def test_logits_are_those_of_bert(
-    heads: int, head_size: int, layers: int, token_types: int | None
-) -> None:
+def test_logits_are_those_of_bert(config: BERTConfig) -> None:
     """Same weights, tokens, padding and types, float32: relative difference of the logits at most
     1e-5 wherever there is a token."""
-    config = BERTConfig(heads, head_size, layers, token_types=token_types)
     model = functional_bert(config, VOCABULARY, LENGTH)
     params = random_params(model.init, 0.1)
     rng = np.random.default_rng(0)
@@ -66,7 +70,7 @@ def test_logits_are_those_of_bert(
         rng.integers(LENGTH // 2, LENGTH + 1, 5),
     )
     visible = np.arange(LENGTH) < lengths[:, None]
-    types = rng.integers(0, token_types or 1, tokens.shape)
+    types = rng.integers(0, config.token_types or 1, tokens.shape)
     with torch.no_grad():
         theirs = (
             bert(params, config)

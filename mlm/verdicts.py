@@ -18,7 +18,7 @@ from common.judge.contrasts import beyond_margin, contrasts
 from common.judge.stats import Estimate, median_over_seeds, paired_difference, proportion
 from common.judge.transition import NoTransition, Transition
 from common.judge.verdict import Claim, Measurement, Verdict, every, most
-from common.runs.directory import finished_run
+from common.runs.directory import RunDirectory, finished_run
 from common.runs.probing import FOLDER
 from common.runs.transitions import transitions
 from common.sequence.students import TEACHER
@@ -26,6 +26,7 @@ from common.sequence.teacher_claims import (
     MOST,
     STEEPEST_AT_C1,
     Phases,
+    above,
     departure_step,
     distance_curves,
     peak_of,
@@ -34,7 +35,7 @@ from common.sequence.teacher_claims import (
 )
 from common.sequence.windows import BY_TOKEN, read_distances
 from mlm.presets import Experiment
-from mlm.references import REFERENCES, reference_table
+from mlm.references import PASSED, REFERENCES, passed_table, reference_table
 from mlm.token_kinds import CONTENT, CONTINUATION, FIRST, FUNCTION
 
 MASKED, VISIBLE = "robust_masked", "robust_visible"
@@ -47,6 +48,7 @@ FALL = 0.25
 """Part of its peak, of T2v."""
 NEAR, FAR = 2, 11
 """n of the windows of T3."""
+LATE_GAINS = "late_gains.csv"
 DEPARTURES = "departures.csv"
 PUBLISHED_NOTE = (
     "published: M_robust(3) falls from 0.27 at C1 (8,000 steps) to 0.0025 (64,000), the L1 norm if"
@@ -84,21 +86,61 @@ CLAIMS: Mapping[str, Claim] = {
 def judge(home: Path, experiment: Experiment) -> Judgement:
     """All claims on the runs of an experiment."""
     phases = transitions(finished_run(home / TEACHER), experiment.student.detector)
-    departures = departure_table(home)
+    references = reference_table(home, experiment)
+    passed = passed_table(home, references)
+    gains, departures = late_table(home, phases), departure_table(home)
     verdicts = [
-        phases_claim(home, phases),
+        phases_claim(home, phases, reference_measurements(home, phases, references, passed)),
         rise_claim(home, phases, departures),
         passing_claim(home, phases),
-        late_claim(home, phases),
+        late_claim(home, phases, gains),
     ]
-    tables = {REFERENCES: reference_table(home, experiment), DEPARTURES: departures}
+    tables = {
+        REFERENCES: references,
+        PASSED: passed,
+        LATE_GAINS: gains,
+        DEPARTURES: departures,
+    }
     return Judgement(verdicts, tables)
 
 
-def phases_claim(home: Path, phases: Phases) -> Verdict:
-    """T1: three phases, and C1 at the steepest fall."""
+def phases_claim(home: Path, phases: Phases, further: Sequence[Measurement] = ()) -> Verdict:
+    """T1: three phases, and C1 at the steepest fall.
+
+    Args:
+        home: the folder of an experiment's runs.
+        phases: of every teacher.
+        further: what else was measured of the plateaus, and is not judged.
+    """
     peaks = [peak_of(curve).step for curve in distance_curves(home, VISIBLE)]
-    return steepest_claim("T1", home, phases, {"the peak of M_robust(3), token visible": peaks})
+    marks = {"the peak of M_robust(3), token visible": peaks}
+    return steepest_claim("T1", home, phases, marks, further)
+
+
+def reference_measurements(
+    home: Path, phases: Phases, references: pd.DataFrame, passed: pd.DataFrame
+) -> list[Measurement]:
+    """Where the plateau lies beside models that see less of a row, and when the teacher passes
+    those; nothing of it is judged.
+
+    Args:
+        home: the folder of an experiment's runs.
+        phases: of every teacher.
+        references: `reference_table` of them.
+        passed: `passed_table` of them.
+    """
+    words_of = {"unigram": "the frequencies of words", "bag": "a bag of words"}
+    measurements = []
+    for row in references.fillna({"n": 0}).to_dict("records"):
+        words = words_of.get(row["reference"], f"windows of {row['n']} tokens")
+        gaps = above(home, phases, row["loss"])
+        name = f"loss at the end of the plateau, less that of {words} (not judged)"
+        measurements.append(Measurement(name, median_over_seeds(gaps), "nats"))
+        is_of_it = (passed.reference == row["reference"]) & (passed.n.fillna(0) == row["n"])
+        steps = passed[is_of_it].step.astype("Float64").fillna(math.inf).tolist()
+        name = f"the teacher passes the loss of {words} (not judged)"
+        measurements.append(Measurement(name, median_over_seeds(steps), "steps"))
+    return measurements
 
 
 def rise_claim(home: Path, phases: Phases, departures: pd.DataFrame) -> Verdict:
@@ -172,25 +214,29 @@ def passes(curve: pd.Series, phase: Transition | NoTransition) -> bool | None:
     return False if curve.index[-1] >= 2 * phase.end else None
 
 
-def late_claim(home: Path, phases: Phases) -> Verdict:
-    """T3: long windows gain more than short ones after the drop."""
-    table = read_distances(home / TEACHER)
-    sizes = sorted(table[table.kind == MASKED].n.unique().tolist())
+def late_claim(home: Path, phases: Phases, gains: pd.DataFrame) -> Verdict:
+    """T3: long windows gain more than short ones after the drop.
+
+    Args:
+        home: the folder of an experiment's runs.
+        phases: of every teacher.
+        gains: `late_table` of them.
+    """
     why_not = why_no_phases(home, phases)
-    if missing := [str(n) for n in (NEAR, FAR) if n not in sizes]:
+    if gains.empty:
+        return decided("T3", None, (), why_not)
+    gain_of = {int(str(n)): own.gain.tolist() for n, own in gains.groupby("n")}
+    if missing := [str(n) for n in (NEAR, FAR) if n not in gain_of]:
         why = f"measured, not judged: windows of {' and '.join(missing)} tokens were not probed"
         return Verdict("T3", None, (), (why, *why_not))
-    gains_of = {n: late_gains(distance_curves(home, MASKED, n), phases) for n in sizes}
-    if not gains_of[NEAR]:
-        return decided("T3", None, (), why_not)
-    difference = paired_difference(gains_of[NEAR], gains_of[FAR])
+    difference = paired_difference(gain_of[NEAR], gain_of[FAR])
     measurements = [Measurement(f"late gain, g({FAR}) less g({NEAR})", difference)]
-    for n, gains in gains_of.items():
-        mean = paired_difference([0.0] * len(gains), gains)
+    for n, of_teachers in gain_of.items():
+        mean = paired_difference([0.0] * len(of_teachers), of_teachers)
         measurements.append(Measurement(f"late gain, g({n}) (not judged)", mean))
     others = {
-        f"g({n}) less g({NEAR})": (gains_of[NEAR], gains)
-        for n, gains in gains_of.items()
+        f"g({n}) less g({NEAR})": (gain_of[NEAR], of_teachers)
+        for n, of_teachers in gain_of.items()
         if n != NEAR
     }
     for name, contrast in contrasts(others).items():
@@ -199,14 +245,21 @@ def late_claim(home: Path, phases: Phases) -> Verdict:
     return decided("T3", beyond_margin(difference, 0.0), measurements, why_not)
 
 
-def late_gains(curves: Sequence[pd.Series], phases: Phases) -> list[float]:
-    """What part of its final value each curve by step gains after the drop, for the teachers that
-    have one."""
-    return [
-        1 - value_at(curve, phase.end) / float(curve.iloc[-1])
-        for curve, phase in zip(curves, phases, strict=True)
-        if isinstance(phase, Transition)
-    ]
+def late_table(home: Path, phases: Phases) -> pd.DataFrame:
+    """What part of its final value the median of every M_robust(n), with the token masked, gains
+    after the drop, for the teachers that have one: seed, n, at_end (of the drop), final, gain."""
+    table = read_distances(home / TEACHER)
+    rows = []
+    for n in sorted(table[table.kind == MASKED].n.unique().tolist()):
+        of_teachers = zip(distance_curves(home, MASKED, n), phases, strict=True)
+        seeds = RunDirectory(home / TEACHER).manifest["seeds"]
+        for seed, (curve, phase) in zip(seeds, of_teachers, strict=True):
+            if isinstance(phase, NoTransition):
+                continue
+            at_end, final = value_at(curve, phase.end), float(curve.iloc[-1])
+            row = {"seed": seed, "n": n, "at_end": at_end, "final": final}
+            rows.append(row | {"gain": 1 - at_end / final})
+    return pd.DataFrame(rows, columns=["seed", "n", "at_end", "final", "gain"])
 
 
 def departure_table(home: Path) -> pd.DataFrame:

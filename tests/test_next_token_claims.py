@@ -19,7 +19,6 @@ from common.sequence import teacher_claims
 from common.sequence.student_claims import choice_table
 from common.sequence.students import TEACHER, TUNED_TEACHER, student
 from common.sequence.teacher_claims import departure_step
-from pcfg import plateaus
 from pcfg.next_token import verdicts
 from pcfg.next_token.plateau import Optimum, Stretch, optima_of, stretch
 from pcfg.next_token.presets import ARMS, PRESETS, Experiment
@@ -154,7 +153,7 @@ def made_up_plateaus(
         def run(self, name: str) -> Any:
             return runs[name]
 
-    monkeypatch.setattr(plateaus, "RunDirectory", lambda path: runs[path.name])
+    monkeypatch.setattr(teacher_claims, "RunDirectory", lambda path: runs[path.name])
     return OfRuns(home, TUNED, [drop(200)] * 8)
 
 

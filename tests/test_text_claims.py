@@ -11,6 +11,7 @@ import pytest
 import scipy.stats
 
 from common.judge.transition import NoTransition, Transition
+from common.judge.verdict import Measurement, Verdict
 from common.sequence import teacher_claims
 from common.sequence.windows import BY_TOKEN, TABLE
 from mlm import verdicts
@@ -20,9 +21,11 @@ from mlm.verdicts import (
     VISIBLE,
     departure_table,
     late_claim,
+    late_table,
     passes,
     passing_claim,
     phases_claim,
+    reference_measurements,
     rise_claim,
     rise_within,
 )
@@ -33,14 +36,19 @@ STEPS = (0, 100, 200, 300, 400, 600, 800, 1000)
 DROP = Transition(start=150, middle=220, end=300, chosen=200, before=50, after=600)
 FLAT = NoTransition("flat")
 NONE = pd.DataFrame({"tokens": [], "step": []})
+METRICS = [
+    {"step": step, "eval_loss": [6.0 - step / 100 + 0.1 * (seed == SEEDS[0]) for seed in SEEDS]}
+    for step in (0, 150, 300, 450)
+]
+TEACHERS = SimpleNamespace(manifest={"seeds": SEEDS}, metrics=lambda: METRICS)
 Curves = Mapping[tuple[str, int], Sequence[Sequence[float]]]
 
 
 @pytest.fixture
 def made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Curves], Path]:
     """Writes the medians of eight teachers, by kind and n, at `STEPS`."""
-    manifest = SimpleNamespace(manifest={"seeds": SEEDS})
-    monkeypatch.setattr(teacher_claims, "RunDirectory", lambda _: manifest)
+    for module in (teacher_claims, verdicts):
+        monkeypatch.setattr(module, "RunDirectory", lambda _: TEACHERS)
 
     def write(curves: Curves) -> Path:
         rows = [
@@ -161,6 +169,10 @@ def test_neighbours_matter_for_a_while(
     assert undecided.undecided is (undecided.holds is None)
 
 
+def judged(home: Path, phases: Sequence[Transition | NoTransition]) -> Verdict:
+    return late_claim(home, phases, late_table(home, phases))
+
+
 def gaining(share: float) -> list[float]:
     """Ends at 0.8, of which a share is gained after the drop's end at step 300."""
     return [0.0, 0.0, 0.3, 0.8 * (1 - share), 0.6, 0.7, 0.7, 0.8]
@@ -180,25 +192,29 @@ def test_what_is_gained_late(
             (VISIBLE, 11): [gaining(0.9)] * 8,
         }
     )
-    verdict = late_claim(home, [DROP] * 8)
+    verdict = judged(home, [DROP] * 8)
     assert verdict.holds is holds and verdict.undecided is (holds is None)
     difference = verdict.measurements[0].estimate
     expected = scipy.stats.ttest_1samp(more_S, 0.0).confidence_interval(0.95)
     assert difference.value == pytest.approx(mean)
     assert (difference.low, difference.high) == pytest.approx((expected.low, expected.high))
     assert values(verdict)["late gain, g(2) (not judged)"] == pytest.approx(near_S.mean())
-    p_value = scipy.stats.ttest_1samp(more_S, 0.0).pvalue
+    table = late_table(home, [DROP] * 8)
+    assert len(table) == 3 * 8
+    of_first = table[(table.seed == SEEDS[0]) & (table.n == 2)].iloc[0]
+    assert of_first.tolist() == pytest.approx([SEEDS[0], 2, 0.76, 0.8, 0.05])
+    _, p_value = scipy.stats.ttest_1samp(more_S, 0.0)
     adjusted = values(verdict)["p of g(11) less g(2), adjusted for all n (not judged)"]
     assert adjusted == pytest.approx(p_value)  # the other one is smaller
     # Of two teachers, or of one, or of none, that have a drop.
-    assert late_claim(home, [DROP] * 2 + [FLAT] * 6).measurements[0].estimate.num_seeds == 2
+    assert judged(home, [DROP] * 2 + [FLAT] * 6).measurements[0].estimate.num_seeds == 2
     for num_found in (1, 0):
-        few = late_claim(home, [DROP] * num_found + [FLAT] * (8 - num_found))
+        few = judged(home, [DROP] * num_found + [FLAT] * (8 - num_found))
         assert few.holds is None and few.undecided
 
 
 def test_windows_that_were_not_probed(made_up: Callable[[Curves], Path]) -> None:
-    verdict = late_claim(made_up({(MASKED, 3): [gaining(0.1)] * 8}), [DROP] * 8)
+    verdict = judged(made_up({(MASKED, 3): [gaining(0.1)] * 8}), [DROP] * 8)
     assert verdict.holds is None and not verdict.undecided
     assert "windows of 2 and 11 tokens were not probed" in verdict.notes[0]
 
@@ -239,6 +255,46 @@ def test_which_tokens_leave_zero_first(made_up: Callable[[Curves], Path]) -> Non
     assert found["M_robust(3) of content words leaves 0.05 (not judged)"] == 300
     assert found["M_robust(3) of continuations leaves 0.05 (not judged)"] == math.inf
     assert not [name for name in found if "first pieces" in name]
+
+
+def test_where_the_plateau_lies_beside_references(made_up: Callable[[Curves], Path]) -> None:
+    """It ends at 4.5 nats, at 4.6 in one teacher."""
+    home = made_up({(MASKED, 3): [rising(0.5)] * 8})
+    references = pd.DataFrame(
+        [
+            {"reference": "unigram", "n": None, "loss": 5.0},
+            {"reference": "bag", "n": None, "loss": 4.6},
+            {"reference": "window", "n": 3, "loss": 4.0},
+            {"reference": "window", "n": 11, "loss": 3.0},
+        ]
+    ).astype({"n": "Int64"})
+    passed = pd.DataFrame(
+        [
+            {"reference": name, "n": n, "seed": seed, "step": step}
+            for name, n, step in (
+                ("unigram", None, 100),
+                ("bag", None, 150),
+                ("window", 3, 300),
+                ("window", 11, None),
+            )
+            for seed in SEEDS
+        ]
+    ).astype({"n": "Int64", "step": "Int64"})
+    measurements = reference_measurements(home, [DROP] * 8, references, passed)
+    assert all("(not judged)" in measurement.name for measurement in measurements)
+    found = {name.removesuffix(" (not judged)"): value for name, value in values_of(measurements)}
+    less = "loss at the end of the plateau, less that of"
+    assert found[f"{less} the frequencies of words"] == pytest.approx(-0.5)
+    assert found[f"{less} a bag of words"] == pytest.approx(-0.1)
+    assert found[f"{less} windows of 3 tokens"] == pytest.approx(0.5)
+    passes_loss = "the teacher passes the loss of"
+    assert found[f"{passes_loss} a bag of words"] == 150
+    assert found[f"{passes_loss} windows of 3 tokens"] == 300
+    assert found[f"{passes_loss} windows of 11 tokens"] == math.inf
+
+
+def values_of(measurements: Sequence[Measurement]) -> list[tuple[str, float]]:
+    return [(measurement.name, measurement.estimate.value) for measurement in measurements]
 
 
 def test_all_are_judged() -> None:

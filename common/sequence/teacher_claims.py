@@ -89,7 +89,11 @@ def phases_claim(
 
 
 def steepest_claim(
-    claim: str, home: Path, phases: Phases, marks: Mapping[str, Sequence[int]]
+    claim: str,
+    home: Path,
+    phases: Phases,
+    marks: Mapping[str, Sequence[int]],
+    further: Sequence[Measurement] = (),
 ) -> Verdict:
     """`STEEPEST_AT_C1`: three phases, and C1 at the steepest fall.
 
@@ -98,6 +102,7 @@ def steepest_claim(
         home: the folder of an experiment's runs.
         phases: of every teacher.
         marks: by name, further steps of every teacher, of which nothing is judged.
+        further: what else was measured of the plateaus, and is not judged.
     """
     falls = steepest_falls(home)
     at_c1 = [
@@ -112,6 +117,7 @@ def steepest_claim(
         ),
         Measurement("with three phases (not judged)", proportion(found, len(phases))),
         *phase_measurements(phases, {"the steepest fall of the loss": falls, **marks}),
+        *further,
     )
     return Verdict(claim, most(at_c1, MOST), measurements, why_no_phases(home, phases))
 
@@ -140,6 +146,20 @@ def phase_measurements(phases: Phases, marks: Mapping[str, Sequence[int]]) -> li
             Measurement(f"C1 less {name} (not judged)", median_over_seeds(after), "steps")
         )
     return measurements
+
+
+def above(home: Path, phases: Phases, least: float) -> list[float]:
+    """How far each teacher's loss at the end of its plateau lies above the least that some model
+    can reach, nats; those without a plateau have none.
+
+    The loss is of a sample; the least may be of all sentences.
+    """
+    loss_of = {row["step"]: row["eval_loss"] for row in RunDirectory(home / TEACHER).metrics()}
+    return [
+        loss_of[phase.start][lane] - least
+        for lane, phase in enumerate(phases)
+        if isinstance(phase, Transition)
+    ]
 
 
 def why_no_phases(home: Path, phases: Phases) -> tuple[str, ...]:

@@ -43,6 +43,7 @@ from common.sequence.teacher_claims import (
     MOST,
     STEEPEST_AT_C1,
     Phases,
+    above,
     departure_step,
     distance_curves,
     peak_of,
@@ -52,7 +53,7 @@ from common.sequence.windows import read_distances
 from pcfg import ceiling
 from pcfg.next_token.plateau import LONG, optima_of, stretch
 from pcfg.next_token.presets import Experiment
-from pcfg.plateaus import above, best_losses
+from pcfg.plateaus import best_losses
 from pcfg.structure import STRUCTURE, structure_table
 
 PLATEAUS = "plateaus.csv"

@@ -40,7 +40,9 @@ MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
 WORK = "unfinished"
 """The folder inside a corpus in which parts lie until it is finished."""
-COMMAND = "python -m mlm.prepare"
+MODULE = "mlm.prepare"
+"""Of the command that makes corpora."""
+COMMAND = f"python -m {MODULE}"
 TRAIN, VALIDATION = SPLITS = ("train", "validation")
 SPECIAL_TOKENS = {
     "pad": "[PAD]",

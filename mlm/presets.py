@@ -42,6 +42,8 @@ class Experiment:
     probe: WindowConfig
     probe_every: PositiveInt
     """Checkpoints from one that the probe of windows looks at to the next."""
+    sources: tuple[str, ...] | None = None
+    """Words of `python -m mlm.prepare` that make the corpus; None: the user makes it."""
 
 
 def _adam(rates: tuple[float, ...], warmup_fraction: float = 0.06) -> OptimConfig:
@@ -78,6 +80,7 @@ def _quick() -> Experiment:
         references=ReferenceConfig(windows=(3, 7), steps=400, eval_every=20, seed=951),
         probe=WindowConfig((2, 3, 5, 7, 11, 15), spacing=8, num_sentences=1024),
         probe_every=2,
+        sources=("sample", "--vocabulary-size", "1024"),
     )
 
 

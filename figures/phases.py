@@ -18,6 +18,8 @@ from figures.contexts import Context
 DIAMONDS = "diamond: best of all models"
 PLATEAUS = "plateaus.csv"
 """Where there is one, the table tells which optimum plateaus are judged by."""
+LONG = 50_000
+"""Runs of so many steps have them counted in thousands, so that there is room for the ticks."""
 REFERENCES = "references.csv"
 """Where there is one, the table tells what trained models reach that see less than the teacher."""
 REFERENCE_LINES = {"unigram": ("frequencies of words", ":"), "bag": ("bag of words", "--")}
@@ -326,6 +328,7 @@ def draw_published(axes: Axes, published: PublishedTeacher) -> None:
         of_distances = axes.twinx()
         of_distances.grid(visible=False)
         of_distances.set_ylabel("total variation", color=style.BLUE)
+        of_distances.set_ylim(0, 0.7 * norms.y.max())  # with room for the legend
         axes.set_ylabel("validation loss (nats)")
     look: dict[str, Any] = {"linewidth": 1.2, "markersize": 6}
     loss = axes.plot(
@@ -357,6 +360,9 @@ def step_axis(axes: Axes, steps: np.ndarray) -> None:
     axes.set_xscale("log")
     axes.set_xlim(steps[0], steps[-1] * 1.15)
     ticks = style.nice_log_ticks([float(steps[0]), float(steps[-1])])
-    axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
+    texts = [f"{tick:,.0f}" for tick in ticks]
+    if steps[-1] >= LONG:
+        texts = [style.examples_text(tick) for tick in ticks]
+    axes.set_xticks(ticks, texts)
     axes.minorticks_off()
     axes.set_xlabel("step")

@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from common.sequence.windows import BY_TOKEN, TABLE
 from figures import loaders, phases, registry, style
@@ -70,12 +72,13 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def ends(axes: plt.Axes) -> dict[str, float]:
+def ends(axes: Axes) -> dict[str, float]:
     """The last value of every labelled curve."""
     handles, labels = axes.get_legend_handles_labels()
     return {
         label: float(np.asarray(handle.get_ydata())[-1])
         for handle, label in zip(handles, labels, strict=True)
+        if isinstance(handle, Line2D)
     }
 
 
@@ -145,6 +148,7 @@ def test_the_phases_of_text(
     assert np.asarray(published.lines[0].get_ydata()).tolist() == [6.7, 6.4, 4.3, 2.9, 2.1]
     halved = np.asarray(of_norms.lines[0].get_ydata())
     assert halved == pytest.approx([0.0015, 0.135, 0.0065, 0.00125])
+    assert "50k" in [label.get_text() for label in published.get_xticklabels()]
     legend = published.get_legend()
     assert legend is not None and len(legend.get_texts()) == 3
     caption = figure.caption(home)

@@ -155,6 +155,8 @@ class Vocabulary:
     """Which ids no text has: special tokens, but not [UNK], and BERT's reserved [unused0], ..."""
     is_first_piece_V: np.ndarray
     """Which ids begin a word; [UNK] stands for a whole word."""
+    text_V: tuple[str, ...]
+    """What each piece is of a text: without the mark of those that go on with a word."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -308,11 +310,14 @@ def vocabulary_from(ids: Mapping[str, int], continuing: str, path: Path) -> Voca
     unknown = SPECIAL_TOKENS["unknown"]
     is_special_V = np.zeros(size, bool)
     is_first_piece_V = np.zeros(size, bool)
+    text_of = {}
     for piece, id_ in ids.items():
+        text_of[id_] = piece.removeprefix(continuing)
         is_reserved = piece in SPECIAL_TOKENS.values() or _UNUSED.fullmatch(piece) is not None
         is_special_V[id_] = is_reserved and piece != unknown
         is_first_piece_V[id_] = not is_special_V[id_] and not piece.startswith(continuing)
-    return Vocabulary(size, special, is_special_V, is_first_piece_V)
+    text_V = tuple(text_of[id_] for id_ in range(size))
+    return Vocabulary(size, special, is_special_V, is_first_piece_V, text_V)
 
 
 def corpus_hash(files: Mapping[str, str], weights: Mapping[str, float]) -> str:

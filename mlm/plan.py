@@ -8,7 +8,7 @@ runs/mlm/<preset>/claims.json       the claims, judged
 
 from common.experiment.plan import Planner
 from common.sequence.students import TEACHER
-from mlm import unigram
+from mlm import probe, unigram
 from mlm.corpus import MANIFEST, MODULE
 from mlm.prepare.__main__ import main as prepare
 from mlm.presets import Experiment
@@ -16,12 +16,14 @@ from mlm.references import BAG_RUN, overrides_of, window_run
 
 
 def plan_paper(planner: Planner, experiment: Experiment) -> None:
-    """Corpus, teacher and references."""
+    """Corpus, teacher, its probes, and references."""
     if experiment.sources is not None:
         corpus = experiment.teacher.data.corpus
         words = (MODULE, *experiment.sources, "--out", str(corpus))
         planner.prepare("corpus", words, prepare, corpus / MANIFEST)
     planner.train(TEACHER, {})
+    every = {"every": experiment.probe_every}
+    planner.probe("ngrams", probe.PROBE, TEACHER, {**experiment.probe.overrides, **every})
     planner.probe("unigram", unigram.PROBE, TEACHER, {})
     plan_references(planner, experiment)
 

@@ -117,6 +117,23 @@ class RowTable:
         group_B = jnp.sum(uniform_B[:, None] >= jnp.asarray(bounds_G)[None], axis=1)
         return jax.random.randint(row_key, (num_examples,), first_G[group_B], stop_G[group_B])
 
+    def document_of(self, number_N: np.ndarray, position_N: np.ndarray) -> np.ndarray:
+        """Number of the document that each token stands in, counted over the shards.
+
+        Args:
+            number_N: of the token's row.
+            position_N: of the token in its row, in which [CLS] has position 0.
+        """
+        first_document, document_N = 0, np.zeros(len(number_N), np.int64)
+        ends = itertools.pairwise(self.first_row_S.tolist())
+        for shard, (first, stop) in zip(self.shards, ends, strict=True):
+            is_here_N = (number_N >= first) & (number_N < stop)
+            token_N = self.start_R[number_N[is_here_N]] + position_N[is_here_N] - 1
+            within_N = np.searchsorted(shard.offsets, token_N, side="right") - 1
+            document_N[is_here_N] = first_document + within_N
+            first_document += shard.num_documents
+        return document_N
+
     def whole(self) -> TextRows:
         """All rows, with the text as it lies in the shards."""
         first_token_S = np.cumsum([0, *(len(shard.tokens) for shard in self.shards)])

@@ -1,7 +1,7 @@
 """Masked prediction on real text (paper section 6, figure `curr_real`) as an experiment."""
 
 from common.experiment.spec import ExperimentSpec, Part
-from mlm import plan, task, unigram, verdicts
+from mlm import plan, probe, task, unigram, verdicts
 from mlm.config import TUNED_BY, StudentConfig, TrainConfig
 from mlm.presets import PRESETS
 
@@ -16,7 +16,7 @@ SPEC = ExperimentSpec(
     check_teacher=task.check_teacher,
     claims=verdicts.CLAIMS,
     paper=Part("claims.json", plan.plan_paper, verdicts.judge),
-    probes=(unigram.PROBE,),
+    probes=(probe.PROBE, unigram.PROBE),
     identity=task.identity_of,
     provenance=task.provenance_of,
     tuned_by=TUNED_BY,

@@ -16,6 +16,7 @@ from mlm.corpus import (
     offsets_file,
     tokens_file,
 )
+from mlm.presets import PRESETS
 
 NUM_SPECIAL = len(SPECIAL_TOKENS)
 Documents = Sequence[Sequence[int]]
@@ -105,3 +106,12 @@ def random_documents(seed: int, count: int, longest: int, pieces: int = 40) -> l
         rng.integers(NUM_SPECIAL, NUM_SPECIAL + pieces, length).tolist()
         for length in rng.integers(1, longest + 1, count)
     ]
+
+
+def write_preset_corpora(folder: Path) -> None:
+    """Where presets look for their corpora, below the folder that commands are typed in: next to no
+    text."""
+    documents = random_documents(3, 40, 400)
+    for preset in PRESETS.values():
+        path = folder / preset.config.teacher.data.corpus
+        write_corpus(path, {"train": [(1.0, documents)], "validation": [(1.0, documents[:10])]})

@@ -23,6 +23,7 @@ from common.judge.stats import INTERVALS
 from common.judge.verdict import outcome_in_table
 from figures import law as figures_law
 from figures import loaders, publish, readme, registry, reproduce
+from mlm import presets as mlm_presets
 from parity import presets as parity_presets
 from parity.law import LAW_PRESETS
 from parity.spec import SPEC as PARITY
@@ -110,6 +111,7 @@ def test_make_runs_what_a_preset_has(size: str, beyond: bool) -> None:
         "parity.law": LAW_PRESETS,
         "pcfg.experiment": pcfg_presets.PRESETS,
         "pcfg.next_token.experiment": next_token_presets.PRESETS,
+        "mlm.experiment": mlm_presets.PRESETS,
     }
     wanted = {
         (

@@ -24,7 +24,6 @@ from mlm.model import TextModel
 from mlm.presets import PRESETS, Experiment, ReferenceConfig
 from mlm.references import below_for_good, reference_table
 from mlm.spec import SPEC
-from tests.corpora import random_documents, write_corpus
 from tests.looking import look_at_stages
 from tests.made_up_text import documents, write_jsonl
 
@@ -138,24 +137,10 @@ def test_a_level_is_passed_for_good() -> None:
     assert below_for_good(steps, [3.0, 3.0, 2.0, 1.0], 4.0) == 0
 
 
-@pytest.fixture
-def corpora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where presets look for their corpora; those have word pieces enough, and next to no text."""
-    monkeypatch.chdir(tmp_path)
-    return write_preset_corpora(tmp_path)
-
-
-def write_preset_corpora(folder: Path) -> Path:
-    for preset in PRESETS.values():
-        path = folder / preset.config.teacher.data.corpus
-        long = random_documents(3, 40, 400)
-        write_corpus(path, {"train": [(1.0, long)], "validation": [(1.0, long[:10])]})
-    return folder
-
-
+@pytest.mark.usefixtures("preset_corpora")
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_stage_of_a_preset_can_be_looked_at(
-    name: str, corpora: Path, capsys: pytest.CaptureFixture[str]
+    name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Every training stage of every preset gets as far as its plan."""
     mains = {"mlm.train": train.main, "mlm.distill": distill.main}

@@ -16,6 +16,7 @@ from common.runs.directory import RunDirectory
 from common.sequence.windows import WindowConfig
 from common.train.optim import OptimConfig
 from common.train.schedule import ScheduleConfig
+from figures import publish
 from mlm import distill, experiment, train
 from mlm.config import StudentConfig, TrainConfig
 from mlm.corpus import open_corpus
@@ -58,10 +59,10 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiment:
 
 
 def test_a_tiny_experiment_end_to_end(
-    tiny: Experiment, tmp_path: Path, refused: Callable[..., str]
+    tiny: Experiment, tmp_path: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The corpus and every stage; a second time there is nothing to do, also without the corpus,
-    which is prepared again; other documents make the runs stale."""
+    """The corpus and every stage, judged, drawn and published; a second time there is nothing to
+    do, also without the corpus, which is prepared again; other documents make the runs stale."""
     root = tmp_path / "runs"
     experiment.main(["--root", str(root), "--dry-run"])
     assert not root.exists()
@@ -78,6 +79,20 @@ def test_a_tiny_experiment_end_to_end(
     assert [(row.reference, row.seed) for row in passed.itertuples()] == [
         (reference, seed) for reference in references.reference for seed in (5, 6)
     ]
+    judged = json.loads((home / "claims.json").read_text())["claims"]
+    assert [claim["claim"] for claim in judged] == ["T1", "T2m", "T2v", "T3"]
+    distances = pd.read_csv(home / "teacher" / "probes" / "ngram.csv")
+    # Steps 0, 8, 16 and 24, seeds, kinds, sizes.
+    assert len(distances) == 4 * 2 * 4 * 2
+
+    out = ["--root", str(root), "--site", str(tmp_path / "site"), "--out", str(tmp_path / "out")]
+    publish.main(["--experiment", "mlm", *out])
+    page = (tmp_path / "site" / "mlm" / "quick" / "report.html").read_text()
+    assert page.count("<img") == 3 and page.count('class="verdict') == 4
+    published = {path.name for path in (tmp_path / "out" / "mlm" / "quick").iterdir()}
+    assert published >= {"claims.json", "phases.png", "neighbours.png", "token_kinds.png"}
+    assert published >= {"references.csv", "passed.csv", "ngram.csv", "ngram_by_token.csv"}
+
     before = (home / "claims.json").stat().st_mtime_ns
     experiment.main(["--root", str(root)])
     assert (home / "claims.json").stat().st_mtime_ns == before

@@ -5,13 +5,13 @@ from figures.contexts import TEXT
 from figures.neighbours import LATE_GAINS, Neighbours, TokenKinds
 from figures.page import Page
 from figures.phases import REFERENCES, Phases, PublishedTeacher
-from mlm.token_kinds import CONTENT, CONTINUATION, FIRST, FUNCTION
+from mlm.token_kinds import WORDS
 
 DATA = {
     REFERENCES: "what models reach that see less of a row than the teacher",
     "passed.csv": "when every teacher's loss passes those",
     LATE_GAINS: "what part of the final M_robust(n) every teacher gains after its drop",
-    "departures.csv": "when M_robust(3) leaves zero for each kind of token",
+    "half_way.csv": "when M_robust(3), token masked, is half-way up for each kind of token",
     "teacher/probes/ngram.csv": "M_robust and M_close of every checkpoint",
     "teacher/probes/ngram_by_token.csv": "the same by kind of token",
 }
@@ -42,12 +42,7 @@ PAGE = Page(
                 "robust_masked": "Token masked: $M_{robust}$, 3 tokens",
                 "robust_visible": "Token visible: $M_{robust}$, 3 tokens",
             },
-            {
-                FUNCTION: "function words",
-                CONTENT: "content words",
-                FIRST: "first pieces",
-                CONTINUATION: "continuations",
-            },
+            WORDS,
             RULE,
         ),
     },

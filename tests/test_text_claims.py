@@ -19,7 +19,8 @@ from mlm.verdicts import (
     CLAIMS,
     MASKED,
     VISIBLE,
-    departure_table,
+    half_way_step,
+    half_way_table,
     late_claim,
     late_table,
     passes,
@@ -231,30 +232,34 @@ def test_the_steepest_fall_is_at_c1(
     assert phases_claim(home, [DROP] * 6 + [FLAT] * 2).holds is False
 
 
-def test_which_tokens_leave_zero_first(made_up: Callable[[Curves], Path]) -> None:
+def test_half_way_up() -> None:
+    assert half_way_step([0, 100, 200, 300], [0.0, 0.1, 0.5, 0.4]) == pytest.approx(137.5)
+    assert half_way_step([0, 100, 200], [0.3, 0.1, 0.6]) == 0
+    assert half_way_step([0, 100], [0.0, 0.0]) == 0
+
+
+def test_which_tokens_come_first(made_up: Callable[[Curves], Path]) -> None:
     home = made_up({(MASKED, 3): [rising(0.5)] * 8})
-    early, late = (0, 0.1, 0.2, 0.3, 0.4, 0.4, 0.4, 0.4), (0, 0, 0.02, 0.06, 0.1, 0.1, 0.1, 0.1)
-    never = [0.0] * len(STEPS)
-    curves = {"function": early, "content": late, "continuation": never}
-    pd.DataFrame(
-        [
-            {"tokens": tokens, "num_pairs": 9, "seed": seed, "step": step, "kind": kind, "n": n}
-            | {"median": median if (kind, n) == (MASKED, 3) else 1.0}
-            for tokens, medians in curves.items()
-            for seed in SEEDS
-            for kind in (MASKED, VISIBLE)
-            for n in (2, 3)
-            for step, median in zip(STEPS, medians, strict=True)
-        ]
-    ).to_csv(home / "teacher" / "probes" / BY_TOKEN, index=False)
-    table = departure_table(home)
+    early, late = (0, 0.1, 0.2, 0.4, 0.4, 0.4, 0.4, 0.4), (0, 0, 0, 0.1, 0.3, 0.4, 0.4, 0.4)
+    rows = [
+        {"tokens": tokens, "num_pairs": 9, "seed": seed, "step": step, "kind": kind, "n": n}
+        | {"median": median if (kind, n) == (MASKED, 3) else 1.0}
+        for tokens, medians in {"function": early, "content": late, "first": early}.items()
+        for seed in SEEDS
+        for kind in (MASKED, VISIBLE)
+        for n in (2, 3)
+        for step, median in zip(STEPS, medians, strict=True)
+    ]
+    pd.DataFrame(rows).to_csv(home / "teacher" / "probes" / BY_TOKEN, index=False)
+    table = half_way_table(home)
     assert table.columns.tolist() == ["tokens", "num_pairs", "seed", "step"]
     assert len(table) == 3 * 8
     found = values(rise_claim(home, [DROP] * 8, table))
-    assert found["M_robust(3) of function words leaves 0.05 (not judged)"] == 100
-    assert found["M_robust(3) of content words leaves 0.05 (not judged)"] == 300
-    assert found["M_robust(3) of continuations leaves 0.05 (not judged)"] == math.inf
-    assert not [name for name in found if "first pieces" in name]
+    what = "step at which M_robust(3) is half-way up"
+    assert found[f"{what}, function words (not judged)"] == 200
+    assert found[f"{what}, content words (not judged)"] == pytest.approx(350)
+    assert found[f"{what}, content words less function words (not judged)"] == pytest.approx(150)
+    assert not [name for name in found if "continuations" in name]
 
 
 def test_where_the_plateau_lies_beside_references(made_up: Callable[[Curves], Path]) -> None:

@@ -17,7 +17,7 @@ from figures.neighbours import LATE_GAINS, Neighbours, TokenKinds
 from figures.phases import REFERENCES, Phases, draw_references
 from mlm import probe, references, verdicts
 from mlm.page import PAGE
-from mlm.token_kinds import KINDS
+from mlm.token_kinds import WORDS
 
 STEPS, SEEDS = (0, 100, 200, 400), (7, 8, 9)
 
@@ -59,7 +59,7 @@ def home(tmp_path: Path) -> Path:
     pd.DataFrame(rows).to_csv(probes / TABLE, index=False)
     of_kinds = [
         row | {"tokens": tokens, "num_pairs": 1000 + i, "median": 0.1 * i + row["step"] / 1e4}
-        for i, tokens in enumerate(KINDS)
+        for i, tokens in enumerate(WORDS)
         for row in rows
     ]
     pd.DataFrame(of_kinds).to_csv(probes / BY_TOKEN, index=False)
@@ -87,7 +87,7 @@ def test_every_claim_has_a_figure(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(registry.VARIABLE, "mlm")
     assert registry.page_of("mlm") is PAGE
     assert PAGE.figure_of.keys() == verdicts.CLAIMS.keys()
-    tables = {REFERENCES, references.PASSED, verdicts.LATE_GAINS, verdicts.DEPARTURES}
+    tables = {REFERENCES, references.PASSED, verdicts.LATE_GAINS, verdicts.HALF_WAY}
     assert set(PAGE.data(Path())) == tables | {
         f"teacher/probes/{name}" for name in (TABLE, BY_TOKEN)
     }
@@ -180,10 +180,10 @@ def test_neighbours(home: Path, drawn: list[Figure]) -> None:
 
 def test_kinds_of_tokens(home: Path, drawn: list[Figure]) -> None:
     figure = PAGE.figures["token_kinds"]
-    assert isinstance(figure, TokenKinds) and tuple(figure.words) == KINDS
+    assert isinstance(figure, TokenKinds) and figure.words is WORDS
     figure.draw(home, home)
     masked, visible = drawn[0].axes
-    words = ["function words", "content words", "first pieces", "continuations"]
+    words = list(WORDS.values())
     for axes in (masked, visible):
         assert list(ends(axes)) == words
         assert list(ends(axes).values()) == pytest.approx([0.04, 0.14, 0.24, 0.34])

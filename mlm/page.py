@@ -5,6 +5,7 @@ from figures.contexts import TEXT
 from figures.neighbours import LATE_GAINS, Neighbours, TokenKinds
 from figures.page import Page
 from figures.phases import REFERENCES, Phases, PublishedTeacher
+from mlm.config import DETECTOR
 from mlm.token_kinds import WORDS
 
 DATA = {
@@ -30,12 +31,14 @@ PAGE = Page(
             lowest_loss=2.0,
             highest_loss=8.0,
             published=PublishedTeacher("curr_real", "Wikipedia and Books", has_two_axes=True),
+            detector=DETECTOR,
         ),
         "neighbours": Neighbours(
             {
                 "close_masked": "Token masked: $M_{close}$",
                 "close_visible": "Token visible: $M_{close}$",
-            }
+            },
+            DETECTOR,
         ),
         "token_kinds": TokenKinds(
             {
@@ -44,6 +47,7 @@ PAGE = Page(
             },
             WORDS,
             RULE,
+            DETECTOR,
         ),
     },
     figure_of={"T1": "phases", "T2m": "phases", "T2v": "phases", "T3": "neighbours"},

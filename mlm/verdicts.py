@@ -54,7 +54,10 @@ PUBLISHED_NOTE = (
     " it is the distance of the grammar experiment, total variations of half as much"
 )
 CLAIMS: Mapping[str, Claim] = {
-    "T1": STEEPEST_AT_C1,
+    "T1": Claim(
+        STEEPEST_AT_C1.title,
+        f"{STEEPEST_AT_C1.criterion} A drop is a tenth of the loss at its start, or more.",
+    ),
     "T2m": Claim(
         "With the token masked, its neighbours come to matter in the drop",
         "In at least 7/8 of the teachers the median of M_robust(3), with the token at the position"

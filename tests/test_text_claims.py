@@ -10,11 +10,13 @@ import pandas as pd
 import pytest
 import scipy.stats
 
+from common.judge.phases import PhaseConfig
 from common.judge.transition import NoTransition, Transition
 from common.judge.verdict import Measurement, Verdict
 from common.sequence import teacher_claims
 from common.sequence.windows import BY_TOKEN, TABLE
 from mlm import verdicts
+from mlm.config import DETECTOR
 from mlm.verdicts import (
     CLAIMS,
     MASKED,
@@ -304,4 +306,17 @@ def values_of(measurements: Sequence[Measurement]) -> list[tuple[str, float]]:
 
 def test_all_are_judged() -> None:
     assert list(CLAIMS) == ["T1", "T2m", "T2v", "T3"]
-    assert verdicts.CLAIMS["T1"] is teacher_claims.STEEPEST_AT_C1
+    assert CLAIMS["T1"].criterion.startswith(teacher_claims.STEEPEST_AT_C1.criterion)
+
+
+def test_a_drop_of_text_is_found() -> None:
+    """Of a curve such as small teachers on text have, and of none that stays on its plateau."""
+    steps = [0, *range(25, 1201, 25)]
+    known = {25: 6.15, 100: 5.75, 300: 5.61, 600: 5.42, 700: 5.12, 850: 4.67, 1200: 4.51}
+    losses = np.interp(np.log(np.maximum(steps, 25)), np.log(list(known)), list(known.values()))
+    found = DETECTOR.detect(steps, losses.tolist())
+    assert isinstance(found, Transition)
+    assert 500 <= found.start <= 650 and 800 <= found.end <= 900
+    assert isinstance(PhaseConfig().detect(steps, losses.tolist()), NoTransition)
+    stays = np.maximum(losses, 5.35)
+    assert isinstance(DETECTOR.detect(steps, stays.tolist()), NoTransition)

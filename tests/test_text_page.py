@@ -38,7 +38,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
         return folder / f"{name}.png"
 
     monkeypatch.setattr(style, "save", keep)
-    monkeypatch.setattr(phases, "drop_of", lambda _: None)
+    monkeypatch.setattr(phases, "drop_of", lambda *_: None)
     return figures
 
 

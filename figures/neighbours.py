@@ -1,7 +1,7 @@
 """What a teacher on text takes from the tokens around a position, besides the figure of its phases:
 all but a window hidden, gains after the drop, and kinds of tokens apart."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +25,8 @@ class Neighbours:
 
     titles: Mapping[str, str]
     """Of the panels of distances, by kind, in the order in which they stand."""
-    detector: PhaseConfig
-    """Finds the drop."""
+    detector_of: Callable[[Path], PhaseConfig]
+    """What finds the drop of an experiment's teachers."""
 
     def draw(self, home: Path, folder: Path) -> Path:
         """Draw `neighbours`.
@@ -41,7 +41,7 @@ class Neighbours:
         for axes, (kind, title) in zip(panels, self.titles.items(), strict=False):
             of_kind = table[table.kind == kind]
             draw_distances(axes, of_kind, pd.Series(), "{n} tokens", highest=None)
-            shade_drop(axes, home / "teacher", self.detector)
+            shade_drop(axes, home / "teacher", self.detector_of(home))
             axis_of_norm(axes)
             axes.set_title(title)
         panels[0].legend(loc="upper left", title="all but a window of", ncols=2)
@@ -76,8 +76,8 @@ class TokenKinds:
     """What kinds of tokens are called in the legend, in order."""
     rule: str
     """Which token is of which kind, for the caption."""
-    detector: PhaseConfig
-    """Finds the drop."""
+    detector_of: Callable[[Path], PhaseConfig]
+    """What finds the drop of an experiment's teachers."""
 
     def draw(self, home: Path, folder: Path) -> Path:
         """Draw `token_kinds`."""
@@ -89,7 +89,7 @@ class TokenKinds:
                 tokens=pd.Categorical(of_kind.tokens.map(self.words), list(self.words.values()))
             )
             draw_distances(axes, ordered, pd.Series(), "{n}", by="tokens", highest=None)
-            shade_drop(axes, home / "teacher", self.detector)
+            shade_drop(axes, home / "teacher", self.detector_of(home))
             axis_of_norm(axes)
             axes.set_title(title)
         panels[0].legend(loc="upper left")

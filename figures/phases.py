@@ -50,8 +50,8 @@ class Phases:
     """None: nothing is published."""
     lowest_loss: float = 0.0
     """Where they begin."""
-    detector: PhaseConfig = PhaseConfig()
-    """Finds the drop."""
+    detector_of: Callable[[Path], PhaseConfig] = lambda _: PhaseConfig()
+    """What finds the drop of an experiment's teachers."""
 
     def draw(self, home: Path, folder: Path) -> Path:
         """Draw `phases`.
@@ -66,7 +66,7 @@ class Phases:
         distances = others[: len(self.context.titles)]
         self._draw_distances(distances, home)
         for axes in (loss, *distances):
-            shade_drop(axes, home / "teacher", self.detector)
+            shade_drop(axes, home / "teacher", self.detector_of(home))
         if self.published is not None:
             published = others[-1]
             # A little more, so that points at zero are seen.
@@ -85,7 +85,7 @@ class Phases:
         if exact is not None:
             draw_exact(axes, exact, self.context.optimum)
             draw_judged(axes, home)
-        has_drop = isinstance(drop_of(teacher, self.detector), Transition)
+        has_drop = isinstance(drop_of(teacher, self.detector_of(home)), Transition)
         seen = "Plateau, drop, tail" if has_drop else "Loss"
         axes.set_title(f"{seen} ({self.data_of(teacher)})")
         if self.published is None:
@@ -137,7 +137,7 @@ class Phases:
             )
             if (chosen := judged_of(home)) is not None:
                 text += f"; blue band: near the optimum of n={chosen.n}"
-        if isinstance(drop_of(home / "teacher", self.detector), Transition):
+        if isinstance(drop_of(home / "teacher", self.detector_of(home)), Transition):
             text += ". Shaded: the drop that the detector finds in the mean curve; dotted: C1."
         else:
             text += ". The detector finds no drop in the mean curve."

@@ -1,11 +1,14 @@
 """What the report of masked prediction on text holds."""
 
+from pathlib import Path
+
+from common.judge.phases import PhaseConfig
 from figures import loaders
 from figures.contexts import TEXT
 from figures.neighbours import LATE_GAINS, Neighbours, TokenKinds
 from figures.page import Page
 from figures.phases import REFERENCES, Phases, PublishedTeacher
-from mlm.config import DETECTOR
+from mlm.presets import PRESETS
 from mlm.token_kinds import WORDS
 
 DATA = {
@@ -22,6 +25,13 @@ RULE = (
     " punctuation are neither. A word's pieces are of its kind; the first one and all others are"
     " drawn apart, too."
 )
+
+
+def detector_of(home: Path) -> PhaseConfig:
+    """What finds the drop of the teachers of a preset."""
+    return PRESETS[home.name].config.student.detector
+
+
 PAGE = Page(
     title="Implicit curriculum in masked prediction on text",
     figures={
@@ -31,14 +41,14 @@ PAGE = Page(
             lowest_loss=2.0,
             highest_loss=8.0,
             published=PublishedTeacher("curr_real", "Wikipedia and Books", has_two_axes=True),
-            detector=DETECTOR,
+            detector_of=detector_of,
         ),
         "neighbours": Neighbours(
             {
                 "close_masked": "Token masked: $M_{close}$",
                 "close_visible": "Token visible: $M_{close}$",
             },
-            DETECTOR,
+            detector_of,
         ),
         "token_kinds": TokenKinds(
             {
@@ -47,7 +57,7 @@ PAGE = Page(
             },
             WORDS,
             RULE,
-            DETECTOR,
+            detector_of,
         ),
     },
     figure_of={"T1": "phases", "T2m": "phases", "T2v": "phases", "T3": "neighbours"},

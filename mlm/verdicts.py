@@ -56,7 +56,8 @@ PUBLISHED_NOTE = (
 CLAIMS: Mapping[str, Claim] = {
     "T1": Claim(
         STEEPEST_AT_C1.title,
-        f"{STEEPEST_AT_C1.criterion} A drop is a tenth of the loss at its start, or more.",
+        f"{STEEPEST_AT_C1.criterion} A drop takes a tenth of the loss or more (quick: a"
+        " twentieth).",
     ),
     "T2m": Claim(
         "With the token masked, its neighbours come to matter in the drop",

@@ -1,13 +1,14 @@
 """What a teacher on text takes from the tokens around a position, besides the figure of its phases:
 all but a window hidden, gains after the drop, and kinds of tokens apart."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.axes import Axes
 
+from common.judge.phases import PhaseConfig
 from common.sequence.windows import BY_TOKEN
 from figures import loaders, style
 from figures.phases import axis_of_norm, draw_distances, shade_drop
@@ -24,6 +25,8 @@ class Neighbours:
 
     titles: Mapping[str, str]
     """Of the panels of distances, by kind, in the order in which they stand."""
+    detector_of: Callable[[Path], PhaseConfig]
+    """What finds the drop of an experiment's teachers."""
 
     def draw(self, home: Path, folder: Path) -> Path:
         """Draw `neighbours`.
@@ -38,7 +41,7 @@ class Neighbours:
         for axes, (kind, title) in zip(panels, self.titles.items(), strict=False):
             of_kind = table[table.kind == kind]
             draw_distances(axes, of_kind, pd.Series(), "{n} tokens", highest=None)
-            shade_drop(axes, home / "teacher")
+            shade_drop(axes, home / "teacher", self.detector_of(home))
             axis_of_norm(axes)
             axes.set_title(title)
         panels[0].legend(loc="upper left", title="all but a window of", ncols=2)
@@ -73,6 +76,8 @@ class TokenKinds:
     """What kinds of tokens are called in the legend, in order."""
     rule: str
     """Which token is of which kind, for the caption."""
+    detector_of: Callable[[Path], PhaseConfig]
+    """What finds the drop of an experiment's teachers."""
 
     def draw(self, home: Path, folder: Path) -> Path:
         """Draw `token_kinds`."""
@@ -84,7 +89,7 @@ class TokenKinds:
                 tokens=pd.Categorical(of_kind.tokens.map(self.words), list(self.words.values()))
             )
             draw_distances(axes, ordered, pd.Series(), "{n}", by="tokens", highest=None)
-            shade_drop(axes, home / "teacher")
+            shade_drop(axes, home / "teacher", self.detector_of(home))
             axis_of_norm(axes)
             axes.set_title(title)
         panels[0].legend(loc="upper left")

@@ -50,6 +50,8 @@ class Phases:
     """None: nothing is published."""
     lowest_loss: float = 0.0
     """Where they begin."""
+    detector_of: Callable[[Path], PhaseConfig] = lambda _: PhaseConfig()
+    """What finds the drop of an experiment's teachers."""
 
     def draw(self, home: Path, folder: Path) -> Path:
         """Draw `phases`.
@@ -64,7 +66,7 @@ class Phases:
         distances = others[: len(self.context.titles)]
         self._draw_distances(distances, home)
         for axes in (loss, *distances):
-            shade_drop(axes, home / "teacher")
+            shade_drop(axes, home / "teacher", self.detector_of(home))
         if self.published is not None:
             published = others[-1]
             # A little more, so that points at zero are seen.
@@ -83,7 +85,7 @@ class Phases:
         if exact is not None:
             draw_exact(axes, exact, self.context.optimum)
             draw_judged(axes, home)
-        has_drop = isinstance(drop_of(teacher), Transition)
+        has_drop = isinstance(drop_of(teacher, self.detector_of(home)), Transition)
         seen = "Plateau, drop, tail" if has_drop else "Loss"
         axes.set_title(f"{seen} ({self.data_of(teacher)})")
         if self.published is None:
@@ -135,7 +137,7 @@ class Phases:
             )
             if (chosen := judged_of(home)) is not None:
                 text += f"; blue band: near the optimum of n={chosen.n}"
-        if isinstance(drop_of(home / "teacher"), Transition):
+        if isinstance(drop_of(home / "teacher", self.detector_of(home)), Transition):
             text += ". Shaded: the drop that the detector finds in the mean curve; dotted: C1."
         else:
             text += ". The detector finds no drop in the mean curve."
@@ -159,10 +161,10 @@ def distances_of(home: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return table, loaders.table_of(probes / "ceiling.csv", *columns)
 
 
-def drop_of(teacher: Path) -> Transition | NoTransition:
+def drop_of(teacher: Path, detector: PhaseConfig) -> Transition | NoTransition:
     """The drop in the mean of the seeds' losses, as the detector finds it."""
     steps, loss_SxE = positive_steps(teacher, "eval_loss")
-    return PhaseConfig().detect(steps.tolist(), np.mean(loss_SxE, axis=0).tolist())
+    return detector.detect(steps.tolist(), np.mean(loss_SxE, axis=0).tolist())
 
 
 def draw_loss(axes: Axes, teacher: Path) -> None:
@@ -311,9 +313,9 @@ def axis_of_norm(axes: Axes) -> None:
     ).set_ylabel("L1 norm, as published")
 
 
-def shade_drop(axes: Axes, teacher: Path) -> None:
+def shade_drop(axes: Axes, teacher: Path, detector: PhaseConfig) -> None:
     """The drop as the detector finds it, from the mean of the seeds' losses."""
-    found = drop_of(teacher)
+    found = drop_of(teacher, detector)
     if isinstance(found, Transition):
         axes.axvspan(found.start, found.end, color=style.YELLOW, alpha=0.18, linewidth=0)
         axes.axvline(found.chosen, color=style.GREY, linewidth=1, linestyle=":")

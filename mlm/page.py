@@ -1,17 +1,21 @@
 """What the report of masked prediction on text holds."""
 
+from pathlib import Path
+
+from common.judge.phases import PhaseConfig
 from figures import loaders
 from figures.contexts import TEXT
 from figures.neighbours import LATE_GAINS, Neighbours, TokenKinds
 from figures.page import Page
 from figures.phases import REFERENCES, Phases, PublishedTeacher
-from mlm.token_kinds import CONTENT, CONTINUATION, FIRST, FUNCTION
+from mlm.presets import PRESETS
+from mlm.token_kinds import WORDS
 
 DATA = {
     REFERENCES: "what models reach that see less of a row than the teacher",
     "passed.csv": "when every teacher's loss passes those",
     LATE_GAINS: "what part of the final M_robust(n) every teacher gains after its drop",
-    "departures.csv": "when M_robust(3) leaves zero for each kind of token",
+    "half_way.csv": "when M_robust(3), token masked, is half-way up for each kind of token",
     "teacher/probes/ngram.csv": "M_robust and M_close of every checkpoint",
     "teacher/probes/ngram_by_token.csv": "the same by kind of token",
 }
@@ -21,6 +25,13 @@ RULE = (
     " punctuation are neither. A word's pieces are of its kind; the first one and all others are"
     " drawn apart, too."
 )
+
+
+def detector_of(home: Path) -> PhaseConfig:
+    """What finds the drop of the teachers of a preset."""
+    return PRESETS[home.name].config.student.detector
+
+
 PAGE = Page(
     title="Implicit curriculum in masked prediction on text",
     figures={
@@ -30,25 +41,23 @@ PAGE = Page(
             lowest_loss=2.0,
             highest_loss=8.0,
             published=PublishedTeacher("curr_real", "Wikipedia and Books", has_two_axes=True),
+            detector_of=detector_of,
         ),
         "neighbours": Neighbours(
             {
                 "close_masked": "Token masked: $M_{close}$",
                 "close_visible": "Token visible: $M_{close}$",
-            }
+            },
+            detector_of,
         ),
         "token_kinds": TokenKinds(
             {
                 "robust_masked": "Token masked: $M_{robust}$, 3 tokens",
                 "robust_visible": "Token visible: $M_{robust}$, 3 tokens",
             },
-            {
-                FUNCTION: "function words",
-                CONTENT: "content words",
-                FIRST: "first pieces",
-                CONTINUATION: "continuations",
-            },
+            WORDS,
             RULE,
+            detector_of,
         ),
     },
     figure_of={"T1": "phases", "T2m": "phases", "T2v": "phases", "T3": "neighbours"},

@@ -18,7 +18,13 @@ import numpy as np
 from mlm.corpus import Vocabulary
 
 FUNCTION, CONTENT, FIRST, CONTINUATION = "function", "content", "first", "continuation"
-KINDS = (FUNCTION, CONTENT, FIRST, CONTINUATION)
+WORDS = {
+    FUNCTION: "function words",
+    CONTENT: "content words",
+    FIRST: "first pieces",
+    CONTINUATION: "continuations",
+}
+"""What the kinds are called."""
 DETERMINATIVES = """
     a an the this that these those each every either neither some any no all both half several
     many much more most few fewer fewest little less least enough such another other others what

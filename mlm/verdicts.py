@@ -27,7 +27,6 @@ from common.sequence.teacher_claims import (
     STEEPEST_AT_C1,
     Phases,
     above,
-    departure_step,
     distance_curves,
     peak_of,
     steepest_claim,
@@ -36,7 +35,7 @@ from common.sequence.teacher_claims import (
 from common.sequence.windows import BY_TOKEN, read_distances
 from mlm.presets import Experiment
 from mlm.references import PASSED, REFERENCES, passed_table, reference_table
-from mlm.token_kinds import CONTENT, CONTINUATION, FIRST, FUNCTION
+from mlm.token_kinds import CONTENT, CONTINUATION, FIRST, FUNCTION, WORDS
 
 MASKED, VISIBLE = "robust_masked", "robust_visible"
 """M_robust with the token masked, and with it visible."""
@@ -49,13 +48,17 @@ FALL = 0.25
 NEAR, FAR = 2, 11
 """n of the windows of T3."""
 LATE_GAINS = "late_gains.csv"
-DEPARTURES = "departures.csv"
+HALF_WAY = "half_way.csv"
 PUBLISHED_NOTE = (
     "published: M_robust(3) falls from 0.27 at C1 (8,000 steps) to 0.0025 (64,000), the L1 norm if"
     " it is the distance of the grammar experiment, total variations of half as much"
 )
 CLAIMS: Mapping[str, Claim] = {
-    "T1": STEEPEST_AT_C1,
+    "T1": Claim(
+        STEEPEST_AT_C1.title,
+        f"{STEEPEST_AT_C1.criterion} A drop takes a tenth of the loss or more (quick: a"
+        " twentieth).",
+    ),
     "T2m": Claim(
         "With the token masked, its neighbours come to matter in the drop",
         "In at least 7/8 of the teachers the median of M_robust(3), with the token at the position"
@@ -88,10 +91,10 @@ def judge(home: Path, experiment: Experiment) -> Judgement:
     phases = transitions(finished_run(home / TEACHER), experiment.student.detector)
     references = reference_table(home, experiment)
     passed = passed_table(home, references)
-    gains, departures = late_table(home, phases), departure_table(home)
+    gains, half_way = late_table(home, phases), half_way_table(home)
     verdicts = [
         phases_claim(home, phases, reference_measurements(home, phases, references, passed)),
-        rise_claim(home, phases, departures),
+        rise_claim(home, phases, half_way),
         passing_claim(home, phases),
         late_claim(home, phases, gains),
     ]
@@ -99,7 +102,7 @@ def judge(home: Path, experiment: Experiment) -> Judgement:
         REFERENCES: references,
         PASSED: passed,
         LATE_GAINS: gains,
-        DEPARTURES: departures,
+        HALF_WAY: half_way,
     }
     return Judgement(verdicts, tables)
 
@@ -143,13 +146,13 @@ def reference_measurements(
     return measurements
 
 
-def rise_claim(home: Path, phases: Phases, departures: pd.DataFrame) -> Verdict:
+def rise_claim(home: Path, phases: Phases, half_way: pd.DataFrame) -> Verdict:
     """T2m: M_robust(3) rises in the drop.
 
     Args:
         home: the folder of an experiment's runs.
         phases: of every teacher.
-        departures: `departure_table` of them.
+        half_way: `half_way_table` of them.
     """
     curves = distance_curves(home, MASKED)
     rises = [rise_within(curve, phase) for curve, phase in zip(curves, phases, strict=True)]
@@ -164,7 +167,7 @@ def rise_claim(home: Path, phases: Phases, departures: pd.DataFrame) -> Verdict:
             "M_robust(3) at the end of training (not judged)",
             median_over_seeds([float(curve.iloc[-1]) for curve in curves]),
         ),
-        *departure_measurements(departures),
+        *half_way_measurements(half_way),
     ]
     return decided("T2m", most(has_risen, MOST), measurements, why_no_phases(home, phases))
 
@@ -262,16 +265,17 @@ def late_table(home: Path, phases: Phases) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["seed", "n", "at_end", "final", "gain"])
 
 
-def departure_table(home: Path) -> pd.DataFrame:
-    """When M_robust(3), with the token masked, leaves zero for each kind of token: tokens,
-    num_pairs, seed, step (inf: not by the end of training)."""
+def half_way_table(home: Path) -> pd.DataFrame:
+    """When the median of M_robust(3), with the token masked, first reaches half its highest value,
+    for each kind of token: tokens, num_pairs, seed, step (between probed checkpoints in
+    proportion)."""
     path = home / TEACHER / FOLDER / BY_TOKEN
     columns = ("tokens", "num_pairs", "seed", "step", "kind", "n", "median")
     table = read_table(path, columns, "the probe's command")
     table = table[(table.kind == MASKED) & (table.n == 3)]
     rows = [
         {"tokens": tokens, "num_pairs": num_pairs, "seed": seed}
-        | {"step": departure_step(curve.step.tolist(), curve["median"].tolist())}
+        | {"step": half_way_step(curve.step.tolist(), curve["median"].tolist())}
         for (tokens, num_pairs, seed), curve in table.groupby(
             ["tokens", "num_pairs", "seed"], sort=False
         )
@@ -279,23 +283,34 @@ def departure_table(home: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["tokens", "num_pairs", "seed", "step"])
 
 
-def departure_measurements(departures: pd.DataFrame) -> list[Measurement]:
-    """Which tokens' neighbours come to matter first; nothing of it is judged."""
-    steps_of = {tokens: own.step.tolist() for tokens, own in departures.groupby("tokens")}
-    return [
-        Measurement(
-            f"M_robust(3) of {words} leaves 0.05 (not judged)",
-            median_over_seeds(steps_of[tokens]),
-            "steps",
-        )
-        for tokens, words in (
-            (FUNCTION, "function words"),
-            (CONTENT, "content words"),
-            (FIRST, "first pieces"),
-            (CONTINUATION, "continuations"),
-        )
-        if tokens in steps_of
+def half_way_step(steps: Sequence[int], values: Sequence[float]) -> float:
+    """Where a curve, straight between its points, first reaches half its highest value."""
+    half = max(values) / 2
+    after = int(np.argmax(np.asarray(values) >= half))
+    if after == 0:
+        return float(steps[0])
+    return float(np.interp(half, values[after - 1 : after + 1], steps[after - 1 : after + 1]))
+
+
+def half_way_measurements(table: pd.DataFrame) -> list[Measurement]:
+    """Which tokens' neighbours come to matter first; nothing of it is judged.
+
+    Args:
+        table: `half_way_table` of the teachers.
+    """
+    steps_of = {str(tokens): own.step.tolist() for tokens, own in table.groupby("tokens")}
+    what = "step at which M_robust(3) is half-way up"
+    measurements = [
+        Measurement(f"{what}, {words} (not judged)", median_over_seeds(steps_of[kind]), "steps")
+        for kind, words in WORDS.items()
+        if kind in steps_of
     ]
+    for earlier, later in ((FUNCTION, CONTENT), (FIRST, CONTINUATION)):
+        if earlier in steps_of and later in steps_of:
+            name = f"{what}, {WORDS[later]} less {WORDS[earlier]} (not judged)"
+            difference = paired_difference(steps_of[earlier], steps_of[later])
+            measurements.append(Measurement(name, difference, "steps"))
+    return measurements
 
 
 def value_at(curve: pd.Series, step: int) -> float:

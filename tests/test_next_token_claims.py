@@ -18,13 +18,13 @@ from common.judge.verdict import Verdict
 from common.sequence import teacher_claims
 from common.sequence.student_claims import choice_table
 from common.sequence.students import TEACHER, TUNED_TEACHER, student
-from common.sequence.teacher_claims import departure_step
 from pcfg.next_token import verdicts
 from pcfg.next_token.plateau import Optimum, Stretch, optima_of, stretch
 from pcfg.next_token.presets import ARMS, PRESETS, Experiment
 from pcfg.next_token.verdicts import (
     accuracy_claim,
     departure_claim,
+    departure_step,
     first_claim,
     phases_claim,
     plateau_claim,

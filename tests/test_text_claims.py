@@ -10,16 +10,19 @@ import pandas as pd
 import pytest
 import scipy.stats
 
+from common.judge.phases import PhaseConfig
 from common.judge.transition import NoTransition, Transition
 from common.judge.verdict import Measurement, Verdict
 from common.sequence import teacher_claims
 from common.sequence.windows import BY_TOKEN, TABLE
 from mlm import verdicts
+from mlm.config import DETECTOR
 from mlm.verdicts import (
     CLAIMS,
     MASKED,
     VISIBLE,
-    departure_table,
+    half_way_step,
+    half_way_table,
     late_claim,
     late_table,
     passes,
@@ -231,30 +234,34 @@ def test_the_steepest_fall_is_at_c1(
     assert phases_claim(home, [DROP] * 6 + [FLAT] * 2).holds is False
 
 
-def test_which_tokens_leave_zero_first(made_up: Callable[[Curves], Path]) -> None:
+def test_half_way_up() -> None:
+    assert half_way_step([0, 100, 200, 300], [0.0, 0.1, 0.5, 0.4]) == pytest.approx(137.5)
+    assert half_way_step([0, 100, 200], [0.3, 0.1, 0.6]) == 0
+    assert half_way_step([0, 100], [0.0, 0.0]) == 0
+
+
+def test_which_tokens_come_first(made_up: Callable[[Curves], Path]) -> None:
     home = made_up({(MASKED, 3): [rising(0.5)] * 8})
-    early, late = (0, 0.1, 0.2, 0.3, 0.4, 0.4, 0.4, 0.4), (0, 0, 0.02, 0.06, 0.1, 0.1, 0.1, 0.1)
-    never = [0.0] * len(STEPS)
-    curves = {"function": early, "content": late, "continuation": never}
-    pd.DataFrame(
-        [
-            {"tokens": tokens, "num_pairs": 9, "seed": seed, "step": step, "kind": kind, "n": n}
-            | {"median": median if (kind, n) == (MASKED, 3) else 1.0}
-            for tokens, medians in curves.items()
-            for seed in SEEDS
-            for kind in (MASKED, VISIBLE)
-            for n in (2, 3)
-            for step, median in zip(STEPS, medians, strict=True)
-        ]
-    ).to_csv(home / "teacher" / "probes" / BY_TOKEN, index=False)
-    table = departure_table(home)
+    early, late = (0, 0.1, 0.2, 0.4, 0.4, 0.4, 0.4, 0.4), (0, 0, 0, 0.1, 0.3, 0.4, 0.4, 0.4)
+    rows = [
+        {"tokens": tokens, "num_pairs": 9, "seed": seed, "step": step, "kind": kind, "n": n}
+        | {"median": median if (kind, n) == (MASKED, 3) else 1.0}
+        for tokens, medians in {"function": early, "content": late, "first": early}.items()
+        for seed in SEEDS
+        for kind in (MASKED, VISIBLE)
+        for n in (2, 3)
+        for step, median in zip(STEPS, medians, strict=True)
+    ]
+    pd.DataFrame(rows).to_csv(home / "teacher" / "probes" / BY_TOKEN, index=False)
+    table = half_way_table(home)
     assert table.columns.tolist() == ["tokens", "num_pairs", "seed", "step"]
     assert len(table) == 3 * 8
     found = values(rise_claim(home, [DROP] * 8, table))
-    assert found["M_robust(3) of function words leaves 0.05 (not judged)"] == 100
-    assert found["M_robust(3) of content words leaves 0.05 (not judged)"] == 300
-    assert found["M_robust(3) of continuations leaves 0.05 (not judged)"] == math.inf
-    assert not [name for name in found if "first pieces" in name]
+    what = "step at which M_robust(3) is half-way up"
+    assert found[f"{what}, function words (not judged)"] == 200
+    assert found[f"{what}, content words (not judged)"] == pytest.approx(350)
+    assert found[f"{what}, content words less function words (not judged)"] == pytest.approx(150)
+    assert not [name for name in found if "continuations" in name]
 
 
 def test_where_the_plateau_lies_beside_references(made_up: Callable[[Curves], Path]) -> None:
@@ -299,4 +306,17 @@ def values_of(measurements: Sequence[Measurement]) -> list[tuple[str, float]]:
 
 def test_all_are_judged() -> None:
     assert list(CLAIMS) == ["T1", "T2m", "T2v", "T3"]
-    assert verdicts.CLAIMS["T1"] is teacher_claims.STEEPEST_AT_C1
+    assert CLAIMS["T1"].criterion.startswith(teacher_claims.STEEPEST_AT_C1.criterion)
+
+
+def test_a_drop_of_text_is_found() -> None:
+    """Of a curve such as small teachers on text have, and of none that stays on its plateau."""
+    steps = [0, *range(25, 1201, 25)]
+    known = {25: 6.15, 100: 5.75, 300: 5.61, 600: 5.42, 700: 5.12, 850: 4.67, 1200: 4.51}
+    losses = np.interp(np.log(np.maximum(steps, 25)), np.log(list(known)), list(known.values()))
+    found = DETECTOR.detect(steps, losses.tolist())
+    assert isinstance(found, Transition)
+    assert 500 <= found.start <= 650 and 800 <= found.end <= 900
+    assert isinstance(PhaseConfig().detect(steps, losses.tolist()), NoTransition)
+    stays = np.maximum(losses, 5.35)
+    assert isinstance(DETECTOR.detect(steps, stays.tolist()), NoTransition)

@@ -11,13 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from common.judge.phases import PhaseConfig
 from common.sequence.windows import BY_TOKEN, TABLE
 from figures import loaders, phases, registry, style
 from figures.neighbours import LATE_GAINS, Neighbours, TokenKinds
-from figures.phases import REFERENCES, Phases, draw_references
+from figures.phases import REFERENCES, Phases, draw_references, shade_drop
 from mlm import probe, references, verdicts
-from mlm.page import PAGE
-from mlm.token_kinds import KINDS
+from mlm.page import PAGE, detector_of
+from mlm.token_kinds import WORDS
 
 STEPS, SEEDS = (0, 100, 200, 400), (7, 8, 9)
 
@@ -38,7 +39,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
         return folder / f"{name}.png"
 
     monkeypatch.setattr(style, "save", keep)
-    monkeypatch.setattr(phases, "drop_of", lambda _: None)
+    monkeypatch.setattr(phases, "drop_of", lambda *_: None)
     return figures
 
 
@@ -46,7 +47,8 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 def home(tmp_path: Path) -> Path:
     """Distances are a hundredth of n, more with every step and kind; those of each kind of token
     ten times the number of the kind."""
-    probes = tmp_path / "teacher" / "probes"
+    home = tmp_path / "quick"
+    probes = home / "teacher" / "probes"
     probes.mkdir(parents=True)
     rows = [
         {"step": step, "seed": seed, "kind": kind, "n": n}
@@ -59,7 +61,7 @@ def home(tmp_path: Path) -> Path:
     pd.DataFrame(rows).to_csv(probes / TABLE, index=False)
     of_kinds = [
         row | {"tokens": tokens, "num_pairs": 1000 + i, "median": 0.1 * i + row["step"] / 1e4}
-        for i, tokens in enumerate(KINDS)
+        for i, tokens in enumerate(WORDS)
         for row in rows
     ]
     pd.DataFrame(of_kinds).to_csv(probes / BY_TOKEN, index=False)
@@ -68,8 +70,8 @@ def home(tmp_path: Path) -> Path:
         for seed in SEEDS
         for i, n in enumerate((2, 3, 11))
     ]
-    pd.DataFrame(gains).to_csv(tmp_path / LATE_GAINS, index=False)
-    return tmp_path
+    pd.DataFrame(gains).to_csv(home / LATE_GAINS, index=False)
+    return home
 
 
 def ends(axes: Axes) -> dict[str, float]:
@@ -87,7 +89,7 @@ def test_every_claim_has_a_figure(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(registry.VARIABLE, "mlm")
     assert registry.page_of("mlm") is PAGE
     assert PAGE.figure_of.keys() == verdicts.CLAIMS.keys()
-    tables = {REFERENCES, references.PASSED, verdicts.LATE_GAINS, verdicts.DEPARTURES}
+    tables = {REFERENCES, references.PASSED, verdicts.LATE_GAINS, verdicts.HALF_WAY}
     assert set(PAGE.data(Path())) == tables | {
         f"teacher/probes/{name}" for name in (TABLE, BY_TOKEN)
     }
@@ -180,10 +182,10 @@ def test_neighbours(home: Path, drawn: list[Figure]) -> None:
 
 def test_kinds_of_tokens(home: Path, drawn: list[Figure]) -> None:
     figure = PAGE.figures["token_kinds"]
-    assert isinstance(figure, TokenKinds) and tuple(figure.words) == KINDS
+    assert isinstance(figure, TokenKinds) and figure.words is WORDS
     figure.draw(home, home)
     masked, visible = drawn[0].axes
-    words = ["function words", "content words", "first pieces", "continuations"]
+    words = list(WORDS.values())
     for axes in (masked, visible):
         assert list(ends(axes)) == words
         assert list(ends(axes).values()) == pytest.approx([0.04, 0.14, 0.24, 0.34])
@@ -193,3 +195,16 @@ def test_kinds_of_tokens(home: Path, drawn: list[Figure]) -> None:
     figure.draw(home, home)
     assert list(ends(drawn[1].axes[0])) == words[1:]
     assert "function words," not in figure.caption(home)
+
+
+def test_the_drop_is_that_of_the_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A drop of 14% is one of text, not one of grammars."""
+    steps = [0, *range(25, 1201, 25)]
+    known = {25: 6.15, 100: 5.75, 300: 5.61, 600: 5.42, 700: 5.12, 850: 4.67, 1200: 4.51}
+    losses = np.interp(np.log(np.maximum(steps, 25)), np.log(list(known)), list(known.values()))
+    table = pd.DataFrame({"step": steps, "lane": 0, "eval_loss": losses})
+    monkeypatch.setattr(loaders, "metrics", lambda _: table)
+    for detector, num_shades in ((detector_of(tmp_path / "laptop"), 1), (PhaseConfig(), 0)):
+        _, (axes,) = style.figure(1)
+        shade_drop(axes, tmp_path, detector)
+        assert len(axes.patches) == num_shades

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from common.judge.stats import median_over_seeds, proportion
-from common.judge.transition import NoTransition, Transition, lasting, smooth
+from common.judge.transition import NoTransition, Transition, smooth
 from common.judge.verdict import Claim, Measurement, Verdict, most
 from common.runs.directory import RunDirectory
 from common.sequence.students import TEACHER
@@ -26,8 +26,6 @@ MOST = 7 / 8
 """Of the teachers: so many decide a claim about all of them, where it says so."""
 CLOSE_TO_C1 = 0.2
 """How far the steepest fall may lie from C1, as a part of C1."""
-DEPARTED = 0.05
-"""The total variation above which a distance has left zero."""
 Phases = Sequence[Transition | NoTransition]
 """Of every teacher."""
 CLAIMS = {
@@ -279,13 +277,6 @@ def shortest_first(steps: Sequence[float]) -> bool:
         and list(steps[: len(come)]) == come
         and all(earlier < later for earlier, later in itertools.pairwise(come))
     )
-
-
-def departure_step(steps: Sequence[int], medians: Sequence[float]) -> float:
-    """The first step from which a distance stays above `DEPARTED` for three checkpoints; inf if
-    there is none."""
-    has_departed = lasting(np.asarray(medians, np.float64) > DEPARTED)
-    return float(steps[int(has_departed.argmax())]) if has_departed.any() else math.inf
 
 
 def closing_step(steps: Sequence[int], values: Sequence[float]) -> float:

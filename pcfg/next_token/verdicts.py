@@ -9,13 +9,14 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from common.base.reading import read_table
 from common.experiment.spec import Judgement
 from common.judge.contrasts import Contrast, beyond_margin, contrasts, direction
 from common.judge.stats import Estimate, median_over_seeds, paired_difference, proportion
-from common.judge.transition import NoTransition, Transition
+from common.judge.transition import NoTransition, Transition, lasting
 from common.judge.verdict import Claim, Measurement, Verdict, every, most
 from common.runs.directory import finished_run
 from common.runs.probing import FOLDER
@@ -44,7 +45,6 @@ from common.sequence.teacher_claims import (
     STEEPEST_AT_C1,
     Phases,
     above,
-    departure_step,
     distance_curves,
     peak_of,
     steepest_claim,
@@ -62,6 +62,8 @@ MEASURED_BY = "plateaus"
 """Entries of `pcfg.ceiling.PLATEAUS`: the optima of G2, and those beside them. A model of learned
 positions knows its own."""
 SIZES = (1, 2, 3, 5, 7)
+DEPARTED = 0.05
+"""The total variation above which n tokens do not suffice any more."""
 MARGIN = 0.01
 """In accuracy, of G6."""
 PAIRED = (
@@ -259,6 +261,13 @@ def departure_claim(home: Path) -> Verdict:
     ]
     holds = most(in_order, MOST)
     return Verdict("G3", holds, tuple(measurements), exact_note(home), undecided=holds is None)
+
+
+def departure_step(steps: Sequence[int], medians: Sequence[float]) -> float:
+    """The first step from which a distance stays above `DEPARTED` for three checkpoints; inf if
+    there is none."""
+    has_departed = lasting(np.asarray(medians, np.float64) > DEPARTED)
+    return float(steps[int(has_departed.argmax())]) if has_departed.any() else math.inf
 
 
 def shortest_first(steps: Sequence[float]) -> bool | None:

@@ -81,7 +81,7 @@ def _quick() -> Experiment:
             # A shallow model has a shallow drop.
             detector=PhaseConfig(depth=0.05),
         ),
-        references=ReferenceConfig(windows=(3,), steps=250, eval_every=10, seed=951),
+        references=ReferenceConfig(windows=(3,), steps=200, eval_every=10, seed=951),
         probe=WindowConfig((2, 3, 11), spacing=4, num_sentences=768),
         probe_every=3,
         sources=("sample", "--vocabulary-size", "1024"),
@@ -140,7 +140,7 @@ QUICK_NOTE = (
     " downloads from the package index once), 1024 word pieces, rows of 24 tokens, BERT of one"
     " layer with 4 heads of 32, batches of 256 rows, 30% of the words masked, Adam (0.9, 0.95) at"
     " 5e-3 with 6% warm-up and cosine over 500 steps, one seed; of the references the bag of words"
-    " and a window of 3 tokens, 250 steps each. A drop of a twentieth of the loss counts, not of a"
+    " and a window of 3 tokens, 200 steps each. A drop of a twentieth of the loss counts, not of a"
     " tenth. Explored with the same seed. Command: python -m mlm.experiment --preset quick."
 )
 LAPTOP_NOTE = (

@@ -82,8 +82,8 @@ def _quick() -> Experiment:
             detector=PhaseConfig(depth=0.05),
         ),
         references=ReferenceConfig(windows=(3,), steps=200, eval_every=10, seed=951),
-        probe=WindowConfig((2, 3, 5, 7, 11), spacing=2, num_sentences=448),
-        probe_every=2,
+        probe=WindowConfig((2, 3, 11), spacing=4, num_sentences=768),
+        probe_every=3,
         sources=("sample", "--vocabulary-size", "1024"),
     )
 

@@ -1,5 +1,6 @@
 """The experiment on text as a whole, from made-up documents, and its presets."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -92,6 +93,11 @@ def test_a_tiny_experiment_end_to_end(
     published = {path.name for path in (tmp_path / "out" / "mlm" / "quick").iterdir()}
     assert published >= {"claims.json", "phases.png", "neighbours.png", "token_kinds.png"}
     assert published >= {"references.csv", "passed.csv", "ngram.csv", "ngram_by_token.csv"}
+
+    texts = hashlib.sha256((tmp_path / "texts.jsonl").read_bytes()).hexdigest()
+    provenance = json.loads((tmp_path / "out" / "mlm" / "quick" / "provenance.json").read_text())
+    assert [file["sha256"] for file in provenance["text"]["sources"][0]["inputs"]] == [texts]
+    assert f"texts.jsonl (SHA-256 {texts})" in page
 
     before = (home / "claims.json").stat().st_mtime_ns
     experiment.main(["--root", str(root)])

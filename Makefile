@@ -20,6 +20,8 @@ bench: .venv/dev
 	$(BIN)/python -m benchmarks.pcfg_bert
 	$(BIN)/python -m benchmarks.pcfg_gpt2
 	$(BIN)/python -m benchmarks.pcfg_sampler
+	$(BIN)/python -m mlm.prepare sample --vocabulary-size 1024 --out corpora/sample
+	$(BIN)/python -m benchmarks.mlm_bert
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -23,6 +23,8 @@ NARROW = 100
 """Hidden units of the published student, whose steps are timed beside those of its teacher."""
 Attention = Literal["sdpa", "eager"]
 """Hugging Face's implementations: a function of PyTorch's, which is the default, or products."""
+Logits = Literal["all", "selected"]
+"""Of which positions a masked model computes them."""
 GrammarPart = Literal["pcfg-quick", "pcfg-paper", "next-token-quick"]
 """Presets on grammars: on masked tokens, or on next ones."""
 GrammarConfig = MaskedConfig | NextTokenConfig

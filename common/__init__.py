@@ -31,7 +31,7 @@ example of a batch and a column for each class. A digit is an axis of that lengt
     T  positions of a sequence: tokens, or places    common/nn, common/sequence, pcfg
        of the symbols of a level
     U  updates in order, of a chunk or of a block    parity/blocked
-    V  vocabulary: tokens, or terminals              common/nn, common/sequence, pcfg
+    V  vocabulary: tokens, or terminals              common/nn, common/sequence, pcfg, mlm
     W  lengths of a span                             pcfg/inside, pcfg/prefix
     X  alternatives of a symbol                      pcfg/sampler
     Y  symbols of a level                            pcfg/sampler, pcfg/inside

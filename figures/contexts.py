@@ -25,6 +25,10 @@ class Context:
     """The model whose exact distances stand beside the teacher's, for captions."""
     scored: str
     """The tokens of which accuracy is measured."""
+    held_out: str = "held-out sentences"
+    """What the loss is measured on, for captions."""
+    highest: float | None = 0.8
+    """Where the axes of distances end; None: a little above the curves of each panel."""
 
 
 MASKED = Context(
@@ -39,6 +43,24 @@ MASKED = Context(
     distances="when a window around the position is masked, or all but the window",
     best="the best model that learns from such sentences",
     scored="selected tokens",
+)
+TEXT = Context(
+    seen="n tokens around a position",
+    optimum="window of n tokens",
+    titles={
+        "robust_masked": "Token masked: $M_{robust}$",
+        "robust_visible": "Token visible: $M_{robust}$",
+    },
+    legend="window of",
+    size="{n} tokens",
+    distances=(
+        "when the window around a position is masked; the token at the position itself is masked in"
+        " all that is compared, or visible in all of it"
+    ),
+    best="the best model of all",
+    scored="selected tokens",
+    held_out="validation documents",
+    highest=None,
 )
 CAUSAL = Context(
     seen="the last n tokens",

@@ -142,6 +142,11 @@ def grammar_of(run: Path) -> str:
     return f"{name} from level {data['start_level']}" if data["start_level"] else name
 
 
+def corpus_of(run: Path) -> str:
+    """What a run on text has read, for a title: the name of the folder."""
+    return Path(config_of(run)["data"]["corpus"]).name
+
+
 def targets(figure: str, panel: str) -> pd.DataFrame:
     """Points of a published figure, read by eye (series, x, y, note)."""
     table = pd.read_csv(_TARGETS)

@@ -4,7 +4,7 @@ references where there are any (paper: `curr_pcfg`, `curr_real`)."""
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,12 @@ from figures.contexts import Context
 DIAMONDS = "diamond: best of all models"
 PLATEAUS = "plateaus.csv"
 """Where there is one, the table tells which optimum plateaus are judged by."""
+LONG = 50_000
+"""Runs of so many steps have them counted in thousands, so that there is room for the ticks."""
+REFERENCES = "references.csv"
+"""Where there is one, the table tells what trained models reach that see less than the teacher."""
+REFERENCE_LINES = {"unigram": ("frequencies of words", ":"), "bag": ("bag of words", "--")}
+"""The label and the line of each, but for windows."""
 
 
 class PublishedTeacher(NamedTuple):
@@ -27,6 +33,8 @@ class PublishedTeacher(NamedTuple):
     """In `targets.csv`."""
     name: str
     """What it is, for a title."""
+    has_two_axes: bool = False
+    """Whether distances have an axis of their own, because losses are so much larger."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,10 @@ class Phases:
     """Where the axes of losses end, nats."""
     published: PublishedTeacher | None
     """None: nothing is published."""
+    lowest_loss: float = 0.0
+    """Where they begin."""
+    detector_of: Callable[[Path], PhaseConfig] = lambda _: PhaseConfig()
+    """What finds the drop of an experiment's teachers."""
 
     def draw(self, home: Path, folder: Path) -> Path:
         """Draw `phases`.
@@ -54,11 +66,12 @@ class Phases:
         distances = others[: len(self.context.titles)]
         self._draw_distances(distances, home)
         for axes in (loss, *distances):
-            shade_drop(axes, home / "teacher")
+            shade_drop(axes, home / "teacher", self.detector_of(home))
         if self.published is not None:
             published = others[-1]
-            draw_published(published, self.published.figure)
-            published.set_ylim(-0.02, self.highest_loss)
+            # A little more, so that points at zero are seen.
+            published.set_ylim(self.lowest_loss - 0.02, self.highest_loss)
+            draw_published(published, self.published)
             published.set_title(f"Published ({self.published.name})")
         return style.save(drawing, folder, "phases")
 
@@ -66,12 +79,13 @@ class Phases:
         """The teacher's loss, beside exact references where there are any."""
         teacher = home / "teacher"
         draw_loss(axes, teacher)
-        axes.set_ylim(0, self.highest_loss)
+        axes.set_ylim(self.lowest_loss, self.highest_loss)
+        draw_references(axes, home)
         exact = loaders.exact_of(home)
         if exact is not None:
             draw_exact(axes, exact, self.context.optimum)
             draw_judged(axes, home)
-        has_drop = isinstance(drop_of(teacher), Transition)
+        has_drop = isinstance(drop_of(teacher, self.detector_of(home)), Transition)
         seen = "Plateau, drop, tail" if has_drop else "Loss"
         axes.set_title(f"{seen} ({self.data_of(teacher)})")
         if self.published is None:
@@ -84,7 +98,13 @@ class Phases:
         table, best = distances_of(home)
         for axes, (kind, title) in zip(panels, self.context.titles.items(), strict=True):
             best_of_kind = best[best.kind == kind].set_index("n")["median"]
-            draw_distances(axes, table[table.kind == kind], best_of_kind, self.context.size)
+            draw_distances(
+                axes,
+                table[table.kind == kind],
+                best_of_kind,
+                self.context.size,
+                highest=self.context.highest,
+            )
             axes.set_title(title)
             if self.published is not None:
                 axis_of_norm(axes)
@@ -104,7 +124,12 @@ class Phases:
 
     def caption(self, home: Path) -> str:
         """What the figure shows."""
-        text = "Left: the teacher's loss on held-out sentences"
+        text = f"Left: the teacher's loss on {self.context.held_out}"
+        if (home / REFERENCES).exists():
+            text += (
+                ", beside that of models of the same size that see less of a row: a bag of words,"
+                f" and {self.context.seen} and nothing else"
+            )
         if loaders.exact_of(home) is not None:
             text += (
                 f", with the exact optimum of a model that sees {self.context.seen} and nothing"
@@ -112,7 +137,7 @@ class Phases:
             )
             if (chosen := judged_of(home)) is not None:
                 text += f"; blue band: near the optimum of n={chosen.n}"
-        if isinstance(drop_of(home / "teacher"), Transition):
+        if isinstance(drop_of(home / "teacher", self.detector_of(home)), Transition):
             text += ". Shaded: the drop that the detector finds in the mean curve; dotted: C1."
         else:
             text += ". The detector finds no drop in the mean curve."
@@ -136,10 +161,10 @@ def distances_of(home: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return table, loaders.table_of(probes / "ceiling.csv", *columns)
 
 
-def drop_of(teacher: Path) -> Transition | NoTransition:
+def drop_of(teacher: Path, detector: PhaseConfig) -> Transition | NoTransition:
     """The drop in the mean of the seeds' losses, as the detector finds it."""
     steps, loss_SxE = positive_steps(teacher, "eval_loss")
-    return PhaseConfig().detect(steps.tolist(), np.mean(loss_SxE, axis=0).tolist())
+    return detector.detect(steps.tolist(), np.mean(loss_SxE, axis=0).tolist())
 
 
 def draw_loss(axes: Axes, teacher: Path) -> None:
@@ -219,7 +244,31 @@ def draw_exact(axes: Axes, exact: dict, optimum: str) -> None:
     )
 
 
-def draw_distances(axes: Axes, table: pd.DataFrame, best: pd.Series, size: str) -> None:
+def draw_references(axes: Axes, home: Path) -> None:
+    """What models reach that see less than the teacher, where there are any."""
+    if not (home / REFERENCES).exists():
+        return
+    table = loaders.table_of(home / REFERENCES, "reference", "n", "loss")
+    for reference, (label, line) in REFERENCE_LINES.items():
+        for loss in table[table.reference == reference].loss:
+            axes.axhline(loss, color=style.RED, linewidth=1, linestyle=line, label=label)
+    windows = table[table.reference == "window"]
+    for i, loss in enumerate(windows.loss):
+        label = "window of n tokens" if i == 0 else None
+        axes.axhline(loss, color=style.SKY, linewidth=1, label=label)
+    sizes = windows.n.astype(int).astype(str)
+    style.label_sizes(axes, dict(zip(sizes, windows.loss, strict=True)), style.BLUE)
+
+
+def draw_distances(
+    axes: Axes,
+    table: pd.DataFrame,
+    best: pd.Series,
+    size: str,
+    *,
+    by: str = "n",
+    highest: float | None = 0.8,
+) -> None:
     """The median distance for every n, mean and middle half of the seeds; a diamond at the right is
     the value of the best model of all.
 
@@ -228,8 +277,10 @@ def draw_distances(axes: Axes, table: pd.DataFrame, best: pd.Series, size: str) 
         table: those of one kind.
         best: those of the best model of all, by n.
         size: what a number of tokens is called, with `{n}` in it.
+        by: the column that tells the curves apart.
+        highest: where the axis ends; None: above the curves, with room for a legend.
     """
-    for i, (n, own) in enumerate(table.groupby("n")):
+    for i, (n, own) in enumerate(table.groupby(by)):
         median_ExS = own[own.step > 0].pivot(index="step", columns="seed", values="median")
         style.curve_with_band(
             axes,
@@ -247,7 +298,9 @@ def draw_distances(axes: Axes, table: pd.DataFrame, best: pd.Series, size: str) 
                 markersize=6,
                 clip_on=False,
             )
-    axes.set_ylim(-0.02, 0.8)
+    if highest is None:
+        highest = 1.4 * float(table["median"].max())
+    axes.set_ylim(-0.025 * highest, highest)
     step_axis(axes, np.asarray(sorted(table.step[table.step > 0].unique())))
     axes.set_ylabel("median total variation")
 
@@ -260,29 +313,41 @@ def axis_of_norm(axes: Axes) -> None:
     ).set_ylabel("L1 norm, as published")
 
 
-def shade_drop(axes: Axes, teacher: Path) -> None:
+def shade_drop(axes: Axes, teacher: Path, detector: PhaseConfig) -> None:
     """The drop as the detector finds it, from the mean of the seeds' losses."""
-    found = drop_of(teacher)
+    found = drop_of(teacher, detector)
     if isinstance(found, Transition):
         axes.axvspan(found.start, found.end, color=style.YELLOW, alpha=0.18, linewidth=0)
         axes.axvline(found.chosen, color=style.GREY, linewidth=1, linestyle=":")
 
 
-def draw_published(axes: Axes, figure: str) -> None:
+def draw_published(axes: Axes, published: PublishedTeacher) -> None:
     """The paper's teacher; its L1 norms are halved."""
-    for panel, scale, color, label in (
-        ("validation_loss", 1.0, style.BLACK, "validation loss (nats)"),
-        ("m_robust_3gram_median", 0.5, style.BLUE, "$M_{robust}$, 3 tokens (total variation)"),
-    ):
-        points = loaders.targets(figure, panel)
-        axes.plot(
-            points.x, scale * points.y, "o--", color=color, label=label, linewidth=1.2, markersize=6
-        )
-    loss = loaders.targets(figure, "validation_loss")
-    (c1,) = loss.x[loss.note == "C1"]
-    axes.axvline(c1, color=style.GREY, linewidth=1, linestyle=":", label="C1")
-    step_axis(axes, loss.x.to_numpy())
-    axes.legend(loc="upper right")
+    losses = loaders.targets(published.figure, "validation_loss")
+    norms = loaders.targets(published.figure, "m_robust_3gram_median")
+    of_distances = axes
+    if published.has_two_axes:
+        of_distances = axes.twinx()
+        of_distances.grid(visible=False)
+        of_distances.set_ylabel("total variation", color=style.BLUE)
+        of_distances.set_ylim(0, 0.7 * norms.y.max())  # with room for the legend
+        axes.set_ylabel("validation loss (nats)")
+    look: dict[str, Any] = {"linewidth": 1.2, "markersize": 6}
+    loss = axes.plot(
+        losses.x, losses.y, "o--", color=style.BLACK, label="validation loss (nats)", **look
+    )
+    distance = of_distances.plot(
+        norms.x,
+        0.5 * norms.y,
+        "o--",
+        color=style.BLUE,
+        label="$M_{robust}$, 3 tokens (total variation)",
+        **look,
+    )
+    (step,) = losses.x[losses.note == "C1"]
+    c1 = axes.axvline(step, color=style.GREY, linewidth=1, linestyle=":", label="C1")
+    step_axis(axes, losses.x.to_numpy())
+    axes.legend(handles=[*loss, *distance, c1], loc="upper right")
 
 
 def positive_steps(run: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -297,6 +362,9 @@ def step_axis(axes: Axes, steps: np.ndarray) -> None:
     axes.set_xscale("log")
     axes.set_xlim(steps[0], steps[-1] * 1.15)
     ticks = style.nice_log_ticks([float(steps[0]), float(steps[-1])])
-    axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
+    texts = [f"{tick:,.0f}" for tick in ticks]
+    if steps[-1] >= LONG:
+        texts = [style.examples_text(tick) for tick in ticks]
+    axes.set_xticks(ticks, texts)
     axes.minorticks_off()
     axes.set_xlabel("step")

@@ -83,7 +83,7 @@ def provenance(home: Path) -> dict[str, Any]:
     manifests = [RunDirectory(home / run).manifest for run in loaders.runs_of(home)]
     kept = {
         name: manifests[0][name]
-        for name in ("device", "packages", "python", "supports")
+        for name in ("device", "packages", "python", "supports", "text")
         if name in manifests[0]
     }
     kept["commits"] = sorted({str(manifest["commit"]) for manifest in manifests})

@@ -17,6 +17,7 @@ EXPERIMENTS = (
     "parity",
     "pcfg",
     "pcfg.next_token",
+    "mlm",
 )
 VARIABLE = "CURRICULUM_EXPERIMENTS"
 

@@ -127,11 +127,18 @@ def write(
                 if "supports" in provenance
                 else []
             ),
+            *([("text", text_of(provenance))] if "text" in provenance else []),
             ("command", subject.command),
         ],
     )
     write_text(folder / "report.html", page)
     return folder / "report.html"
+
+
+def text_of(provenance: Mapping[str, Any]) -> str:
+    """The files that a run's text was made from, and their hashes."""
+    files = [file for source in provenance["text"]["sources"] for file in source["inputs"]]
+    return ", ".join(f"{file['name']} (SHA-256 {file['sha256']})" for file in files)
 
 
 def copy_data(

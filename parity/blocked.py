@@ -64,19 +64,19 @@ class BlockedEngine(ScanEngine):
         super().__init__(problem, group_size)
         self.block_rows = block_rows
 
-    def advance(
+    def _advance(
         self,
+        data: Data,
         state: TrainState,
         teacher_params: Params | None,
         num_steps: int,
-        layer: int | None = None,
+        layer: int | None,
     ) -> TrainState:
-        """Run one compiled chunk; asynchronous. Steps that learn a hidden layer are taken one by
-        one."""
+        """Steps that learn a hidden layer are taken one by one."""
         if layer is not None:
-            return super().advance(state, teacher_params, num_steps, layer)
+            return super()._advance(data, state, teacher_params, num_steps, layer)
         return self.program("blocks", self._make_blocks)(
-            self.data, self.lanes, state, teacher_params, num_steps
+            data, self.lanes, state, teacher_params, num_steps
         )
 
     def compiled(

@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from common.base.errors import UserError
 from common.nn.bert import BERTConfig, bert_flops, functional_bert
 from common.nn.functional import Batch, Functional, Inputs
 from common.runs.directory import RunDirectory
+from common.sequence.masked_batches import visible_mean
 from common.sequence.masking import MaskingConfig
 from common.train.problem import Data, Task
 from common.train.speed import Work, training_work
@@ -67,9 +67,7 @@ class MaskedSentences(Task):
 
     def mean(self, losses: jax.Array, inputs: Inputs) -> jax.Array:
         """Over the positions that are seen; zero where none is."""
-        num_seen = jnp.sum(inputs.visible_BxT, dtype=jnp.float32)
-        share = inputs.visible_BxT.size / jnp.maximum(num_seen, 1)
-        return jnp.mean(losses * inputs.visible_BxT * share)
+        return visible_mean(losses, inputs)
 
 
 def task_of(config: TrainConfig) -> MaskedSentences:

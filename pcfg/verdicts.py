@@ -18,7 +18,7 @@ from common.sequence import student_claims, teacher_claims
 from common.sequence.student_claims import BASELINES, Evidence, label, means_note, positive
 from common.sequence.students import STRATEGIES, TEACHER, student
 from pcfg import ceiling
-from pcfg.plateaus import above, best_losses
+from pcfg.plateaus import best_losses
 from pcfg.presets import Experiment
 from pcfg.structure import STRUCTURE, structure_table
 
@@ -60,7 +60,7 @@ def above_plateaus(home: Path, phases: Sequence[Transition | NoTransition]) -> l
     measurements = []
     for plateaus, kind in zip(ceiling.PLATEAUS, ("", " with positions"), strict=True):
         losses = best_losses(home, plateaus)
-        if 2 in losses and (gaps := above(home, phases, losses[2])):
+        if 2 in losses and (gaps := teacher_claims.above(home, phases, losses[2])):
             name = (
                 f"loss at the end of the plateau, less the best 2-gram model's{kind} (not judged)"
             )

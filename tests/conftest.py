@@ -157,6 +157,15 @@ def made_up_costs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def preset_corpora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands are typed in a folder with a small corpus for every preset on text."""
+    from tests.corpora import write_preset_corpora
+
+    write_preset_corpora(tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture(scope="session")
 def tiny_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished teacher run on the tiny problem."""

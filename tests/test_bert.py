@@ -1,6 +1,6 @@
 """BERT against Hugging Face's on the same weights, and what padding may do, to GPT-2 too."""
 
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from common.nn.bert import BERTConfig, functional_bert
 from common.nn.blocks import TokenInputs
 from common.nn.functional import Functional, Params
 from common.nn.gpt2 import GPT2Config, functional_gpt2
-from common.nn.torch_names import ties_embeddings, to_torch
+from common.nn.torch_names import BERT_POSITIONS, ties_embeddings, to_torch
 from tests.conftest import random_params
 
 VOCABULARY, LENGTH = 11, 30
@@ -31,12 +31,12 @@ def bert(params: Params, config: BERTConfig) -> BertForMaskedLM:
     """Hugging Face's model with our weights, without dropout."""
     theirs = BertConfig(
         vocab_size=VOCABULARY,
-        max_position_embeddings=LENGTH,
+        max_position_embeddings=LENGTH if config.ordered else BERT_POSITIONS,
         hidden_size=config.width,
         num_hidden_layers=config.layers,
         num_attention_heads=config.heads,
         intermediate_size=4 * config.width,
-        type_vocab_size=1,
+        type_vocab_size=config.token_types or 1,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
         pad_token_id=None,
@@ -48,11 +48,20 @@ def bert(params: Params, config: BERTConfig) -> BertForMaskedLM:
     return model
 
 
-@pytest.mark.parametrize(("heads", "head_size", "layers"), [(4, 8, 2), (32, 8, 4), (3, 16, 3)])
-def test_logits_are_those_of_bert(heads: int, head_size: int, layers: int) -> None:
-    """Same weights, tokens and padding, float32: relative difference of the logits at most 1e-5
-    wherever there is a token."""
-    config = BERTConfig(heads, head_size, layers)
+@pytest.mark.parametrize(
+    "config",
+    [
+        BERTConfig(4, 8, 2),
+        BERTConfig(32, 8, 4),
+        BERTConfig(3, 16, 3),
+        BERTConfig(2, 8, 2, token_types=1),
+        BERTConfig(2, 8, 2, token_types=3),
+        BERTConfig(2, 8, 2, ordered=False),
+    ],
+)
+def test_logits_are_those_of_bert(config: BERTConfig) -> None:
+    """Same weights, tokens, padding and types, float32: relative difference of the logits at most
+    1e-5 wherever there is a token."""
     model = functional_bert(config, VOCABULARY, LENGTH)
     params = random_params(model.init, 0.1)
     rng = np.random.default_rng(0)
@@ -61,16 +70,56 @@ def test_logits_are_those_of_bert(heads: int, head_size: int, layers: int) -> No
         rng.integers(LENGTH // 2, LENGTH + 1, 5),
     )
     visible = np.arange(LENGTH) < lengths[:, None]
+    types = rng.integers(0, config.token_types or 1, tokens.shape)
     with torch.no_grad():
         theirs = (
             bert(params, config)
-            .eval()(torch.from_numpy(tokens), attention_mask=torch.from_numpy(visible.astype(int)))
+            .eval()(
+                torch.from_numpy(tokens),
+                attention_mask=torch.from_numpy(visible.astype(int)),
+                token_type_ids=torch.from_numpy(types),
+            )
             .logits.numpy()
         )
-    ours = jax.jit(model.apply)(params, TokenInputs(jnp.asarray(tokens), jnp.asarray(visible)))
+    inputs = TokenInputs(*map(jnp.asarray, (tokens, visible)), types_BxT=jnp.asarray(types))
+    ours = jax.jit(model.apply)(params, inputs)
     ours, theirs = np.asarray(ours)[visible], theirs[visible]
     assert np.linalg.norm(ours - theirs) / np.linalg.norm(theirs) < 1e-5
     assert np.abs(ours - theirs).max() / np.abs(theirs).max() < 1e-5
+
+
+def test_tokens_without_types_are_of_the_first() -> None:
+    model = model_of(BERTConfig(2, token_types=2))
+    params, tokens = random_params(model.init, 0.1), jnp.ones((2, LENGTH), jnp.int32)
+    apply = jax.jit(model.apply)
+    first, second = (TokenInputs(tokens, types_BxT=jnp.full_like(tokens, i)) for i in (0, 1))
+    np.testing.assert_array_equal(apply(params, TokenInputs(tokens)), apply(params, first))
+    assert (apply(params, first) != apply(params, second)).any()
+
+
+@pytest.mark.parametrize("architecture", [BERTConfig, GPT2Config])
+def test_blocks_that_are_computed_again_have_the_same_gradients(
+    architecture: type[BERTConfig] | type[GPT2Config],
+) -> None:
+    """To rounding, with dropout, at some positions; and not a third as much is kept."""
+    inputs = TokenInputs(jnp.arange(8 * LENGTH).reshape(8, LENGTH) % VOCABULARY)
+    asked = inputs._replace(at_BxP=jnp.zeros((8, 2), jnp.int32) + jnp.arange(2)[None])
+    found, kept = [], []
+    choices: tuple[Literal["blocks"] | None, ...] = (None, "blocks")
+    for remat in choices:
+        model = model_of(architecture(2, layers=3, dropout=0.2, remat=remat))
+        params = random_params(model.init, 0.1)
+
+        def loss(params: Params, model: Functional = model) -> jax.Array:
+            return jnp.sum(model.apply(params, asked, jax.random.key(0)) ** 2)
+
+        found.append(jax.jit(jax.value_and_grad(loss))(params))
+        pullback = jax.eval_shape(lambda params, loss=loss: jax.vjp(loss, params)[1], params)
+        kept.append(sum(leaf.size for leaf in jax.tree.leaves(pullback)))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3), found[0], found[1]
+    )
+    assert kept[1] < kept[0] / 3
 
 
 def test_embeddings_are_tied_as_berts_are() -> None:

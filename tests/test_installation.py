@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from tests.commands import REPOSITORY
 
 BUILD = "import setuptools.build_meta, sys; setuptools.build_meta.build_wheel(sys.argv[1])"
-PACKAGES = ("common", "figures", "parity", "pcfg")
+PACKAGES = ("common", "figures", "mlm", "parity", "pcfg")
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +22,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     ignored = shutil.ignore_patterns("__pycache__")
     for package in (*PACKAGES, "benchmarks", "tests"):
         shutil.copytree(REPOSITORY / package, source / package, ignore=ignored)
-    for name in ("pyproject.toml", "README.md", "requirements.txt", "requirements-dev.txt"):
-        shutil.copy(REPOSITORY / name, source)
+    for path in (REPOSITORY / "pyproject.toml", REPOSITORY / "README.md"):
+        shutil.copy(path, source)
+    for path in REPOSITORY.glob("requirements*.txt"):
+        shutil.copy(path, source)
     done = subprocess.run(
         [sys.executable, "-c", BUILD, str(source.parent)],
         cwd=source,
@@ -46,10 +48,15 @@ def test_dependencies_are_those_of_the_requirements(wheel: zipfile.ZipFile) -> N
     metadata = email.message_from_bytes(wheel.read(path))
     declared = [Requirement(text) for text in metadata.get_all("Requires-Dist", [])]
     needed = {str(requirement) for requirement in declared if requirement.marker is None}
-    extra = {str(requirement).split(";")[0] for requirement in declared if requirement.marker}
     assert needed == requirements("requirements.txt")
-    assert extra == requirements("requirements-dev.txt")
-    assert metadata.get_all("Provides-Extra") == ["dev"]
+    assert set(metadata.get_all("Provides-Extra", [])) == {"dev", "text"}
+    for extra in ("dev", "text"):
+        of_extra = {
+            str(requirement).split(";")[0]
+            for requirement in declared
+            if requirement.marker and requirement.marker.evaluate({"extra": extra})
+        }
+        assert of_extra == requirements(f"requirements-{extra}.txt")
 
 
 def test_packages_are_installed_with_their_data(wheel: zipfile.ZipFile) -> None:

@@ -72,7 +72,7 @@ def test_a_room_imports_only_from_below(room: str) -> None:
     assert imported <= set(ROOMS[: ROOMS.index(room) + 1])
 
 
-@pytest.mark.parametrize("package", ["common", "parity", "pcfg", "figures"])
+@pytest.mark.parametrize("package", ["common", "parity", "pcfg", "mlm", "figures"])
 def test_no_module_imports_itself_in_a_circle(package: str) -> None:
     paths = {
         ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__"): path

@@ -14,7 +14,10 @@ from common.base.config import validate
 from common.base.errors import UserError
 from common.sequence.masking import (
     OVERFLOW,
+    CountedMaskingConfig,
     MaskingConfig,
+    counted_size,
+    mask_count,
     mask_tokens,
     pack,
     packed_size,
@@ -226,3 +229,123 @@ def test_the_room_of_common_fractions() -> None:
     assert 0.15 * 128 < packed_size(0.15, 128) < 0.4 * 128
     selected = np.random.default_rng(0).random((100_000, 128)) < 0.15
     assert selected.sum(1).max() <= packed_size(0.15, 128)
+
+
+counted_configs = st.builds(
+    lambda fraction, shares, whole: CountedMaskingConfig(fraction, *shares, whole_words=whole),
+    st.sampled_from([0.15, 0.3, 0.5, 1.0]) | st.floats(0, 1, exclude_min=True),
+    st.sampled_from([(0.8, 0.1), (1.0, 0.0), (0.0, 1.0)]) | shares,
+    st.booleans(),
+)
+CONTINUES = (3, 4)
+"""Words that are no first pieces."""
+
+
+def counted(
+    tokens: np.ndarray, config: CountedMaskingConfig, seed: int = 0, first: int = 0
+) -> tuple[np.ndarray, ...]:
+    found = mask_count(
+        jax.random.key(seed),
+        jnp.asarray(tokens),
+        jnp.asarray(tokens < WORDS),
+        config,
+        mask_id=MASK,
+        pad_id=PAD,
+        word_ids=range(WORDS),
+        begins_word_BxT=jnp.asarray((tokens < WORDS) & ~np.isin(tokens, CONTINUES)),
+        first=first,
+    )
+    return tuple(map(np.asarray, found))
+
+
+def whole_words(row: np.ndarray) -> list[list[int]]:
+    """The positions of each word of a row; one that is cut off at the front is a word, too."""
+    found: list[list[int]] = []
+    for place in np.flatnonzero(row < WORDS).tolist():
+        if row[place] in CONTINUES and found and found[-1][-1] == place - 1:
+            found[-1].append(place)
+        else:
+            found.append([place])
+    return found
+
+
+@given(config=counted_configs, seed=st.integers(0, 1000))
+@settings(max_examples=40)
+def test_a_fixed_number_of_words_is_selected(config: CountedMaskingConfig, seed: int) -> None:
+    tokens = batch(seed)
+    inputs, selected, visible = counted(tokens, config, seed)
+    words = tokens < WORDS
+    sizes = [counted_size(config.fraction, int(of_row.sum())) for of_row in words]
+    np.testing.assert_array_equal(selected.sum(1), sizes)
+    assert not (selected & ~words).any()
+    np.testing.assert_array_equal(inputs[~selected], tokens[~selected])
+    np.testing.assert_array_equal(visible, tokens != PAD)
+    assert (inputs[selected & (inputs != MASK)] < WORDS).all()
+
+    chance = config.random_share / WORDS
+    kept_share = 1 - config.mask_share - config.random_share
+    assert_share((inputs == MASK)[selected].sum(), selected.sum(), config.mask_share)
+    assert_share((inputs == tokens)[selected].sum(), selected.sum(), kept_share + chance)
+    if not config.whole_words:
+        return
+    for row, chosen in zip(tokens, selected, strict=True):
+        parted = 0
+        for places in whole_words(row):
+            own = chosen[places]
+            assert (own == np.sort(own)[::-1]).all()  # first pieces first
+            parted += 0 < own.sum() < len(own)
+        assert parted <= 1
+
+
+@given(fraction=st.floats(0, 1, exclude_min=True), num_words=st.integers(1, 600))
+def test_the_number_of_words_is_the_rounded_fraction_or_one(
+    fraction: float, num_words: int
+) -> None:
+    size = counted_size(fraction, num_words)
+    assert 1 <= size <= num_words
+    assert size == 1 or abs(size - fraction * num_words) <= 0.5
+    assert counted_size(fraction, num_words - 1) <= size
+
+
+def test_numbers_of_words_of_common_rows() -> None:
+    assert [counted_size(0.3, words) for words in (0, 1, 5, 30, 126)] == [0, 1, 2, 9, 38]
+    assert [counted_size(0.15, words) for words in (3, 30, 126)] == [1, 5, 19]
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_all_positions_and_all_words_are_selected_alike(whole: bool) -> None:
+    """Words of one piece each: every set of so many is as probable. Two of six pieces, of words of
+    one, two and three: the order of the words decides."""
+    tokens = np.tile(np.asarray([BOS, 0, 1, 3, 2, 4, 3, EOS], np.int32), (60_000, 1))
+    _, selected, _ = counted(tokens, CountedMaskingConfig(1 / 3, whole_words=whole))
+    pairs, counts = np.unique(selected, axis=0, return_counts=True)
+    found = [tuple(np.flatnonzero(pair).tolist()) for pair in pairs]
+    if not whole:
+        assert len(found) == 15
+        assert stats.chisquare(counts).pvalue > SIGNIFICANCE
+        return
+    # Six orders of the words (1), (2, 3) and (4, 5, 6).
+    expected: dict[tuple[int, ...], float] = {
+        (1, 2): 1 / 6,
+        (2, 3): 1 / 3,
+        (1, 4): 1 / 6,
+        (4, 5): 1 / 3,
+    }
+    assert set(found) == set(expected)
+    shares = np.asarray([expected[pair] for pair in found])
+    assert stats.chisquare(counts, counts.sum() * shares).pvalue > SIGNIFICANCE
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_counted_row_depends_on_its_number_and_its_tokens_alone(whole: bool) -> None:
+    tokens, config = batch(0, rows=8), CountedMaskingConfig(0.3, whole_words=whole)
+    together = counted(tokens, config, 3)
+    parts = [counted(tokens[:5], config, 3), counted(tokens[5:], config, 3, first=5)]
+    for leaf, *halves in zip(together, *parts, strict=True):
+        np.testing.assert_array_equal(np.concatenate(halves), leaf)
+    assert (counted(tokens, config, 4)[1] != together[1]).any()
+
+
+def test_shares_of_counted_masks_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"masking\.random_share = 0\.3 sum to more than 1"):
+        CountedMaskingConfig(random_share=0.3)

@@ -15,9 +15,9 @@ import scipy.stats
 
 from common.judge.transition import NoTransition, Transition
 from common.judge.verdict import Verdict
+from common.sequence import teacher_claims
 from common.sequence.student_claims import choice_table
 from common.sequence.students import TEACHER, TUNED_TEACHER, student
-from pcfg import plateaus
 from pcfg.next_token import verdicts
 from pcfg.next_token.plateau import Optimum, Stretch, optima_of, stretch
 from pcfg.next_token.presets import ARMS, PRESETS, Experiment
@@ -75,9 +75,9 @@ def test_the_steepest_fall_is_at_c1(
     falls: list[int], holds: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     curve = pd.Series([0.1, 0.2, 0.1], index=[0, 300, 600])
-    monkeypatch.setattr(verdicts, "steepest_falls", lambda _: falls)
-    monkeypatch.setattr(verdicts, "trigram_curves", lambda _: [curve] * 8)
-    monkeypatch.setattr(verdicts, "why_no_phases", lambda *_: ())
+    monkeypatch.setattr(teacher_claims, "steepest_falls", lambda _: falls)
+    monkeypatch.setattr(verdicts, "distance_curves", lambda _: [curve] * 8)
+    monkeypatch.setattr(teacher_claims, "why_no_phases", lambda *_: ())
     verdict = phases_claim(Path(), [drop(400)] * 8)
     assert verdict.holds is holds
     name = "teachers with three phases that fall fastest at C1"
@@ -85,7 +85,7 @@ def test_the_steepest_fall_is_at_c1(
     assert values(verdict)["C1 less the peak of robust(3) (not judged)"] == 100
     # One that has no phases may be the eighth, two may not.
     calm = [400] * 8
-    monkeypatch.setattr(verdicts, "steepest_falls", lambda _: calm)
+    monkeypatch.setattr(teacher_claims, "steepest_falls", lambda _: calm)
     for absent, expected in ((1, True), (2, False)):
         phases = [drop(400)] * (8 - absent) + [NoTransition("flat")] * absent
         assert phases_claim(Path(), phases).holds is expected
@@ -153,7 +153,7 @@ def made_up_plateaus(
         def run(self, name: str) -> Any:
             return runs[name]
 
-    monkeypatch.setattr(plateaus, "RunDirectory", lambda path: runs[path.name])
+    monkeypatch.setattr(teacher_claims, "RunDirectory", lambda path: runs[path.name])
     return OfRuns(home, TUNED, [drop(200)] * 8)
 
 

@@ -1,5 +1,7 @@
 """M_robust and M_close: of models whose answers are known, and the windows they look through."""
 
+from typing import get_args
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from common.base.errors import UserError
 from common.nn.blocks import TokenInputs
 from common.nn.functional import Params
-from common.sequence.ngram import in_window, pairs_of, probe, total_variation, window
+from common.sequence.ngram import Target, in_window, pairs_of, probe, total_variation, window
 
 BOS, EOS, PAD, MASK, VOCABULARY = 3, 4, 5, 6, 7
 
@@ -134,14 +136,26 @@ def looks_at(offset: int):
 @pytest.mark.parametrize("offset", [-3, -2, -1, 1, 2])
 def test_a_model_that_looks_at_one_place(offset: int) -> None:
     """It notices when that place is in the masked window (robust), or out of the one that is left
-    (close); else nothing changes."""
+    (close); else nothing changes. Whether its own place is masked is nothing to it."""
     tokens, sizes = jnp.asarray(sentences([12, 14, 20])), (1, 2, 3, 4, 5, 7)
     pairs = pairs_of(tokens, tokens < 3, PAD, range(5, 12), sizes)
-    robust_ZxP, close_ZxP = probe(looks_at(offset), {}, pairs, sizes, MASK, hide_masked=False)
-    for n, robust_P, close_P in zip(sizes, robust_ZxP, close_ZxP, strict=True):
-        covered = window(n)[0] <= offset <= window(n)[1]
-        np.testing.assert_allclose(robust_P, 1.0 if covered else 0.0, atol=1e-6)
-        np.testing.assert_allclose(close_P, 0.0 if covered else 1.0, atol=1e-6)
+    for target in get_args(Target):
+        robust_ZxP, close_ZxP = probe(
+            looks_at(offset), {}, pairs, sizes, MASK, hide_masked=False, target=target
+        )
+        for n, robust_P, close_P in zip(sizes, robust_ZxP, close_ZxP, strict=True):
+            covered = window(n)[0] <= offset <= window(n)[1]
+            np.testing.assert_allclose(robust_P, 1.0 if covered else 0.0, atol=1e-6)
+            np.testing.assert_allclose(close_P, 0.0 if covered else 1.0, atol=1e-6)
+
+
+def test_a_model_that_copies_what_it_sees() -> None:
+    """Of a token that is masked it knows nothing, of a visible one all: neither moves."""
+    tokens = jnp.asarray(sentences([12, 14, 20]))
+    pairs = pairs_of(tokens, tokens < 3, PAD, range(5, 12), (2, 5))
+    for target in get_args(Target):
+        found = probe(looks_at(0), {}, pairs, (2, 5), MASK, hide_masked=False, target=target)
+        np.testing.assert_allclose(found, 0.0, atol=1e-6)
 
 
 def test_masked_tokens_are_hidden_from_a_model_trained_so() -> None:
@@ -164,7 +178,8 @@ def test_masked_tokens_are_hidden_from_a_model_trained_so() -> None:
     )
 
 
-def test_against_a_loop_over_pairs() -> None:
+@pytest.mark.parametrize("target", get_args(Target))
+def test_against_a_loop_over_pairs(target: Target) -> None:
     """A model without structure, each mask written out by hand, in float64."""
     weights = np.random.default_rng(0).standard_normal((VOCABULARY, 5, VOCABULARY))
 
@@ -189,13 +204,14 @@ def test_against_a_loop_over_pairs() -> None:
 
     tokens, sizes = sentences([12, 9]), (2, 3, 5)
     pairs = pairs_of(jnp.asarray(tokens), jnp.asarray(tokens < 3), PAD, (4, 6), sizes)
-    found = probe(apply, {}, pairs, sizes, MASK, hide_masked=False)
+    found = probe(apply, {}, pairs, sizes, MASK, hide_masked=False, target=target)
     for i, (sentence, position) in enumerate(
         zip(pairs.sentence_P, pairs.position_P.tolist(), strict=True)
     ):
         row = tokens[sentence]
+        own = MASK if target == "masked" else row[position]
         alone = row.copy()
-        alone[position] = MASK
+        alone[position] = own
         for j, n in enumerate(sizes):
             inside = range(position + window(n)[0], position + window(n)[1] + 1)
             robust = np.asarray([MASK if t in inside else token for t, token in enumerate(row)])
@@ -205,6 +221,7 @@ def test_against_a_loop_over_pairs() -> None:
                     for t, token in enumerate(row)
                 ]
             )
+            robust[position] = close[position] = own
             for kind, other in ((0, robust), (1, close)):
                 expected = np.abs(by_hand(alone, position) - by_hand(other, position)).sum() / 2
                 assert found[kind, j, i] == pytest.approx(expected, abs=1e-5)

@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 
 from common.experiment.plan import plan_preset
+from common.sequence import teacher_claims
 from common.sequence.student_claims import final_table
 from common.sequence.students import STRATEGIES
-from pcfg import plateaus, verdicts
+from pcfg import verdicts
 from pcfg.presets import PRESETS
 from pcfg.spec import SPEC
 from pcfg.verdicts import above_plateaus, structure_claim
@@ -148,7 +149,7 @@ def test_plateaus_above_the_best_models_of_two_tokens(
         "plateaus_with_position": {"2": {"cross_entropy": 0.8}},
     }
     (probes / "ceiling.json").write_text(json.dumps(optimum))
-    monkeypatch.setattr(plateaus, "RunDirectory", lambda _: TEACHERS)
+    monkeypatch.setattr(teacher_claims, "RunDirectory", lambda _: TEACHERS)
     measurements = above_plateaus(tmp_path, [DROP, DROP])
     found = {measurement.name: measurement.estimate.value for measurement in measurements}
     assert found[

@@ -24,12 +24,15 @@ from common.judge.stats import INTERVALS
 from common.judge.verdict import outcome_in_table
 from figures import law as figures_law
 from figures import loaders, publish, readme, registry, reproduce
+from mlm import presets as mlm_presets
 from parity import presets as parity_presets
 from parity.law import LAW_PRESETS
 from parity.spec import SPEC as PARITY
 from pcfg import presets as pcfg_presets
 from pcfg.next_token import presets as next_token_presets
 from tests.commands import REPOSITORY, run_module
+from tests.corpora import random_documents, write_corpus
+from tests.made_up_text import documents
 
 README, RESULTS_README, SPEED_README = PAGES = [
     (REPOSITORY / name).read_text() for name in readme.PAGES
@@ -67,6 +70,9 @@ SMALLER = {
     "pcfg.probe": ("--num-sentences", "8"),
     "pcfg.next_token.train": SENTENCES,
     "pcfg.next_token.probe": ("--num-sentences", "16"),
+    "mlm.prepare": ("--vocabulary-size", "200", "--workers", "1"),
+    "mlm.train": SENTENCES,
+    "mlm.probe": ("--num-sentences", "16", "--sizes", "2", "3"),
 }
 """What is added to commands here, so that they are over in seconds; the last value of a flag
 counts."""
@@ -111,6 +117,7 @@ def test_make_runs_what_a_preset_has(size: str, beyond: bool) -> None:
         "parity.law": LAW_PRESETS,
         "pcfg.experiment": pcfg_presets.PRESETS,
         "pcfg.next_token.experiment": next_token_presets.PRESETS,
+        "mlm.experiment": mlm_presets.PRESETS,
     }
     wanted = {
         (
@@ -158,6 +165,9 @@ def test_stage_commands_and_the_pytorch_lines(
         command[2] for command in stages
     }
     assert {command[2] for command in stages} >= SMALLER.keys()
+    (tmp_path / "my-texts").mkdir()
+    for i, text in enumerate(documents(120)):
+        (tmp_path / "my-texts" / f"{i}.txt").write_text(text)
     for command in stages:
         if "--dry-run" in command:  # here, where its costs are made up
             importlib.import_module(command[2]).main([*command[3:], "--root", str(tmp_path)])
@@ -212,12 +222,21 @@ def test_snakemake_runs_the_commands_of_the_plan() -> None:
             "steps",
         ),
         ("pcfg_sampler --sentences 64 --batch-size 8 --rounds 1", "plain recursion", None),
+        (
+            "mlm_bert --corpus small --scale tiny --attentions sdpa --threads 1 --steps 1"
+            " --rounds 1",
+            "products of matrices alone",
+            None,
+        ),
     ],
 )
 def test_benchmarks_run(command: str, peer: str, rows: str | None, tmp_path: Path) -> None:
     """And what those of training steps write has a row for one seed and a row for several."""
     name, *args = command.split()
     assert f"$(BIN)/python -m benchmarks.{name}" in MAKEFILE
+    if "--corpus" in args:
+        text = random_documents(0, 40, 80)
+        write_corpus(tmp_path / "small", {"train": [(1.0, text)], "validation": [(1.0, text)]})
     out = () if rows is None else ("--out", "found.json")
     # Sides are started for one of these; all others would import libraries most of the time.
     forked = () if "blocks" in args else ("tests.forked_sides",)

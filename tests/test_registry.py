@@ -9,10 +9,11 @@ import pytest
 from common.base.config import from_dict, parse, to_dict, validate
 from common.experiment.commands import ProbeCommand, distill_command, request_of, train_command
 from common.experiment.plan import plan_preset, print_plan
-from common.experiment.stages import JudgementStage, ProbeStage, RunStage, Stage
+from common.experiment.stages import DataStage, JudgementStage, ProbeStage, RunStage, Stage
 from common.train.problem import Problem
 from figures import registry
 
+pytestmark = pytest.mark.usefixtures("preset_corpora")
 PRESETS = [(name, preset) for name in registry.names() for preset in registry.spec_of(name).presets]
 
 
@@ -49,6 +50,9 @@ def test_every_stage_is_a_command_that_parses(
     print_plan(stages)
     assert "to do" in capsys.readouterr().out
     for stage in stages:
+        if isinstance(stage, DataStage):
+            assert stage.is_done()  # in the folder of these tests
+            continue
         assert not stage.is_begun()
         if isinstance(stage, RunStage):
             says_what_it_does(stage)

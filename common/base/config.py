@@ -82,6 +82,10 @@ class TrainingConfig:
     """First seed; each seed has its own initial weights and its own data stream."""
     num_seeds: PositiveInt = 1
     """How many consecutive seeds train together."""
+    parts: Annotated[int, Field(ge=2)] | None = None
+    """Parts of a batch whose gradients are computed one after the other and added up, where the
+    whole has no room in memory; the mean is that over all supervised positions of the batch. None:
+    all at once, as in steps that learn a hidden layer."""
 
     def __post_init__(self) -> None:
         if self.checkpoint_log_spaced and self.checkpoint_every == 0:
@@ -125,6 +129,9 @@ class Runtime:
     resume_seconds: PositiveFloat = 60.0
     """Seconds between saved resume states: at most this much work is lost when the process is
     killed."""
+    device_bytes: NonNegativeInt = 2**30
+    """Room on a device for training examples that lie on a disk. Where they take more, the host
+    hands over those of the next steps, which are the same."""
 
 
 def validate(config: ConfigT) -> ConfigT:

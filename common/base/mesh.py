@@ -78,12 +78,13 @@ def keep_compiled() -> None:
 def machine_cache(what: str) -> Path:
     """Where in the user's cache something is kept that holds on this machine alone; it need not
     exist."""
-    return _user_cache() / "implicit-curriculum" / f"{what}-{_processor()}"
+    return user_cache(f"{what}-{_processor()}")
 
 
-def _user_cache() -> Path:
-    """The folder of the user's caches, by the XDG base directory specification."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+def user_cache(what: str) -> Path:
+    """Where in the user's cache something is kept that can be had again; it need not exist."""
+    caches = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()  # as XDG specifies
+    return Path(caches) / "implicit-curriculum" / what
 
 
 @functools.cache

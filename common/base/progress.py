@@ -89,7 +89,7 @@ def above_bars(whole: Whole) -> Iterator[None]:
 @contextmanager
 def progress_bar(
     description: str,
-    total: int,
+    total: int | None,
     done: int = 0,
     unit: str = "steps",
     per_unit: int = 1,
@@ -99,7 +99,7 @@ def progress_bar(
 
     Args:
         description: what is going on.
-        total: units in all.
+        total: units in all; None: nobody knows.
         done: units completed before; they do not count towards the rate.
         unit: what a unit is called.
         per_unit: the rate that is shown, over units a second (examples a step x lanes, say).

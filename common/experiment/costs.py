@@ -99,7 +99,7 @@ def projected_costs(to_do: Sequence[Stage], planned: Sequence[Stage]) -> dict[Pa
     Empty if nothing could be measured.
 
     Args:
-        to_do: stages; those that are no runs are left out.
+        to_do: stages; those that are no runs, or whose data are not made yet, are left out.
         planned: all stages, their teachers among them.
     """
     runs, known = _runs_to_do(to_do, planned), _read_known()
@@ -319,7 +319,7 @@ def _runs_to_do(to_do: Sequence[Stage], planned: Sequence[Stage]) -> dict[Path, 
             manifest=RunDirectory(stage.run_dir).manifest if stage.is_begun() else {},
         )
         for stage in to_do
-        if isinstance(stage, RunStage)
+        if isinstance(stage, RunStage) and stage.has_data
     }
 
 

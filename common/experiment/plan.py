@@ -5,7 +5,7 @@ A stage is done if what is there was made from what it would be made from now
 and the user moves them away. Judgements alone are made again without asking.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,7 @@ from common.base.mesh import set_up_devices
 from common.base.progress import Whole, above_bars, shown_whole
 from common.experiment.costs import Cost, describe_total, known_costs, projected_costs
 from common.experiment.spec import ExperimentSpec, Part, Probe
-from common.experiment.stages import JudgementStage, ProbeStage, RunStage, Stage, shell
+from common.experiment.stages import DataStage, JudgementStage, ProbeStage, RunStage, Stage, shell
 from common.runs.files import bytes_text
 
 WIDTH_OF_FILES = 100
@@ -50,6 +50,19 @@ class Planner:
     preset: str | None = None
     """The configuration's name; without one its stages have no commands."""
     stages: list[Stage] = field(default_factory=list)
+
+    def prepare(
+        self, name: str, command: tuple[str, ...], main: Callable[[list[str]], None], output: Path
+    ) -> None:
+        """Data for all runs that are planned after it.
+
+        Args:
+            name: of the stage.
+            command: the module and the words that a person would type.
+            main: that of the module.
+            output: the file that it writes last, in a folder of the data's own.
+        """
+        self.stages.append(DataStage(name, command, main, output))
 
     def train(self, name: str, overrides: Overrides, tuned_by: str | None = None) -> None:
         """A run on labels, kept in the folder `name`.
@@ -86,7 +99,8 @@ class Planner:
 
     def judge(self, part: Part) -> None:
         """The verdicts of a part, after all that was planned before them."""
-        outputs = tuple(stage.output for stage in self.stages)
+        made = [stage for stage in self.stages if not isinstance(stage, DataStage)]
+        outputs = tuple(stage.output for stage in made)
         name, home = Path(part.output).stem, self.home
         stage = JudgementStage(name, self.spec, self.preset, self.experiment, part, home, outputs)
         self.stages.append(stage)
@@ -114,6 +128,7 @@ class Planner:
             run_dir=self.home / name,
             teacher=None if teacher is None else self.home / teacher,
             tuned_by=None if tuned_by is None else self.home / tuned_by,
+            data=tuple(s.output for s in self.stages if isinstance(s, DataStage)),
         )
         self.stages.append(run)
 

@@ -1,4 +1,4 @@
-"""The stages of an experiment: runs, probes of runs, and judgements.
+"""The stages of an experiment: data, runs, probes of runs, and judgements.
 
 Each knows the command that a person would type for it, the file that marks its end, the files that
 it waits for, whether what is there was made from what it would be made from now, and how to be
@@ -6,7 +6,7 @@ carried out in this process.
 """
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -82,6 +82,45 @@ def shell(stage: Stage) -> str:
 
 
 @dataclass(frozen=True)
+class DataStage:
+    """Data that runs read, made by a command of the experiment's own. What they are is for the runs
+    to say, by the hashes that identify them."""
+
+    name: str
+    command: tuple[str, ...]
+    main: Callable[[list[str]], None]
+    """That of the command's module."""
+    output: Path
+    """The file that is written last, in a folder of the data's own."""
+    needs: tuple[Path, ...] = ()
+
+    @property
+    def kept(self) -> Path:
+        """The folder."""
+        return self.output.parent
+
+    def is_begun(self) -> bool:
+        """Whether the data are complete; the command itself knows of parts of them."""
+        return self.output.exists()
+
+    def is_done(self) -> bool:
+        """Whether they are complete."""
+        return self.output.exists()
+
+    def how_far(self) -> str:
+        """Only the command knows."""
+        return ""
+
+    def why_stale(self) -> str:
+        """They never are: other data make stale runs."""
+        return ""
+
+    def run(self, runtime: Runtime) -> None:
+        """Make them."""
+        self.main(list(self.command[1:]))
+
+
+@dataclass(frozen=True)
 class RunStage:
     """A run: of a teacher where `stage` is train, of students where it is distill."""
 
@@ -96,6 +135,13 @@ class RunStage:
     run_dir: Path
     teacher: Path | None = None
     tuned_by: Path | None = None
+    data: tuple[Path, ...] = ()
+    """Outputs of the stages that make its data."""
+
+    @property
+    def has_data(self) -> bool:
+        """Whether these are there."""
+        return all(path.exists() for path in self.data)
 
     @property
     def config(self) -> Any:
@@ -116,9 +162,9 @@ class RunStage:
 
     @property
     def needs(self) -> tuple[Path, ...]:
-        """The runs whose directories it is given."""
+        """Its data, and the runs whose directories it is given."""
         given = (self.tuned_by, self.teacher)
-        return tuple(path / DONE for path in given if path is not None)
+        return (*self.data, *(path / DONE for path in given if path is not None))
 
     @property
     def kept(self) -> Path:
@@ -153,7 +199,10 @@ class RunStage:
         return RunDirectory(self.run_dir).state
 
     def why_stale(self) -> str:
-        """Another configuration, teacher or sweep, or another version of the code."""
+        """Another configuration, teacher or sweep, other data, or another version of the code. As
+        long as there are no data, it is what it was."""
+        if not self.has_data:
+            return ""
         planned = planned_run(self.spec, self.stage, self.config)
         return why_run_is_stale(self.run_dir, planned, self.teacher, self.tuned_by)
 

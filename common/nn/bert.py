@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from common.base.config import configuration
+from common.base.config import PositiveInt, configuration
 from common.nn.blocks import (
     Block,
     TokenInputs,
@@ -23,6 +23,8 @@ from common.nn.blocks import (
     gelu,
     layer_norm,
     linear,
+    through,
+    vectors_of,
 )
 from common.nn.functional import Functional, functional
 
@@ -33,6 +35,13 @@ EPSILON = 1e-12
 @configuration
 class BERTConfig(TransformerConfig):
     """BERT: a position sees all others."""
+
+    token_types: PositiveInt | None = None
+    """Kinds of tokens, each with a vector of its own that is added to those of token and place (as
+    published: 2, of which a single sentence has the first); None: without them."""
+    ordered: bool = True
+    """Whether it knows where a token stands. False: places have no vectors, so that a sequence is a
+    bag of tokens to it."""
 
 
 class BERT(nnx.Module):
@@ -49,7 +58,11 @@ class BERT(nnx.Module):
         """
         self.dtype = config.activation_dtype
         self.token = embedding(config, vocabulary, rngs)
-        self.position = embedding(config, length, rngs)
+        self.position = embedding(config, length, rngs) if config.ordered else None
+        token_type = None
+        if config.token_types is not None:
+            token_type = embedding(config, config.token_types, rngs)
+        self.token_type = token_type
         self.blocks = nnx.Dict({str(i): BERTBlock(config, rngs=rngs) for i in range(config.layers)})
         self.norm_first = layer_norm(config, EPSILON, rngs)
         self.head = TiedHead(config, vocabulary, rngs=rngs)
@@ -60,12 +73,23 @@ class BERT(nnx.Module):
 
         Here and below, `rngs` has the stream `dropout` while training and is None in evaluation.
         """
-        x_BxTxM = self.embed(inputs.tokens_BxT, rngs=rngs)
+        x_BxTxM = self.embed(inputs.tokens_BxT, inputs.types_BxT, rngs=rngs)
         return self.read(x_BxTxM, inputs.mask_Bx1x1xT, inputs.at_BxP, rngs=rngs)
 
-    def embed(self, tokens_BxT: jax.Array, *, rngs: nnx.Rngs | None = None) -> jax.Array:
+    def embed(
+        self,
+        tokens_BxT: jax.Array,
+        types_BxT: jax.Array | None = None,
+        *,
+        rngs: nnx.Rngs | None = None,
+    ) -> jax.Array:
         """What enters the first block, `(B, T, M)`."""
-        x_BxTxM = embed(self.token, self.position, tokens_BxT, self.dtype)
+        if self.token_type is None:
+            x_BxTxM = embed(self.token, self.position, tokens_BxT, self.dtype)
+        else:
+            types_BxT = jnp.zeros_like(tokens_BxT) if types_BxT is None else types_BxT
+            x_BxTxM = embed(self.token, self.position, tokens_BxT, jnp.dtype("float32"))
+            x_BxTxM = (x_BxTxM + vectors_of(self.token_type, types_BxT)).astype(self.dtype)
         return self.drop(self.norm_first(x_BxTxM), deterministic=rngs is None, rngs=rngs)
 
     def read(
@@ -79,15 +103,16 @@ class BERT(nnx.Module):
         """Logits of embedded tokens, `(B, P, V)` or `(B, T, V)`."""
         *others, last = (self.blocks[str(i)] for i in range(len(self.blocks)))
         for block in others:
-            x_BxTxM = block(x_BxTxM, mask_Bx1x1xT, rngs=rngs)
-        y_BxPxM = last(x_BxTxM, mask_Bx1x1xT, at_BxP, rngs=rngs)
+            x_BxTxM = through(block, x_BxTxM, mask_Bx1x1xT, None, rngs)
+        y_BxPxM = through(last, x_BxTxM, mask_Bx1x1xT, at_BxP, rngs)
         return self.head(y_BxPxM, self.token).astype(jnp.float32)
 
     def activations(self, inputs: TokenInputs, layer: int) -> jax.Array:
         """What leaves a block at all positions, `(B, T, M)`, in evaluation."""
-        x_BxTxM = self.embed(inputs.tokens_BxT)
+        x_BxTxM = self.embed(inputs.tokens_BxT, inputs.types_BxT)
         for i in range(layer + 1):
-            x_BxTxM = self.blocks[str(i)](x_BxTxM, inputs.mask_Bx1x1xT)
+            block = self.blocks[str(i)]
+            x_BxTxM = through(block, x_BxTxM, inputs.mask_Bx1x1xT, None, None)
         return x_BxTxM
 
 

@@ -31,6 +31,8 @@ class TokenInputs(NamedTuple):
     at_BxP: jax.Array | None = None
     """The positions of each sequence whose logits are wanted, in any order; None: all. The last
     block and the output layer are computed for those alone."""
+    types_BxT: jax.Array | None = None
+    """The type of each token, where a model has types; None: all are of the first."""
 
     @property
     def mask_Bx1x1xT(self) -> jax.Array | None:
@@ -60,6 +62,10 @@ class TransformerConfig:
     init_std: PositiveFloat = INIT_STD
     """Standard deviation of the initial weights. The published one is meant for widths of 768 and
     more; a narrow model leaves its plateau late from it."""
+    remat: Literal["blocks"] | None = None
+    """blocks: keep what enters each block and compute what is within it again in the backward pass,
+    for long sequences and large batches: a third more work, and a fraction of the memory. None:
+    keep all."""
 
     @property
     def size(self) -> Size:
@@ -187,6 +193,30 @@ class Block(nnx.Module):
         return self.drop(self.mlp_output(hidden_BxQx4M), deterministic=rngs is None, rngs=rngs)
 
 
+def through(
+    block: Any,
+    x_BxTxM: jax.Array,
+    mask_Bx1x1xT: jax.Array | None,
+    at_BxP: jax.Array | None,
+    rngs: nnx.Rngs | None,
+) -> jax.Array:
+    """What leaves a `Block` of either architecture, `(B, P, M)` or `(B, T, M)`; see
+    `TransformerConfig.remat`."""
+
+    def call(
+        block: Any,
+        x_BxTxM: jax.Array,
+        mask_Bx1x1xT: jax.Array | None,
+        at_BxP: jax.Array | None,
+        rngs: nnx.Rngs | None,
+    ) -> jax.Array:
+        return block(x_BxTxM, mask_Bx1x1xT, at_BxP, rngs=rngs)
+
+    if block.config.remat is not None:
+        call = nnx.remat(call)
+    return call(block, x_BxTxM, mask_Bx1x1xT, at_BxP, rngs)
+
+
 def gelu(x: jax.Array, *, approximate: bool) -> jax.Array:
     """The activation of both architectures.
 
@@ -217,18 +247,20 @@ def embedding(config: TransformerConfig, num_rows: int, rngs: nnx.Rngs) -> nnx.E
 
 def embed(
     token: nnx.Embed,
-    position: nnx.Embed,
+    position: nnx.Embed | None,
     tokens_BxT: jax.Array,
     dtype: jnp.dtype,
     first: int | jax.Array = 0,
 ) -> jax.Array:
     """The sum of the vectors of each token and its place, counted from `first`, `(B, T, M)` in
-    `dtype`.
+    `dtype`. Where places have none, it is the token's alone.
 
     It is taken in float32, because the gradient of a vector is a sum over all of its occurrences:
     in bfloat16 that of two tokens in 3200 places was off by a fifth (measured on a GPU).
     """
     vectors_BxTxM = vectors_of(token, tokens_BxT)
+    if position is None:
+        return vectors_BxTxM.astype(dtype)
     places_T = first + jnp.arange(tokens_BxT.shape[1])
     return (vectors_BxTxM + position(places_T)[None]).astype(dtype)
 

@@ -22,6 +22,7 @@ from common.nn.blocks import (
     embed,
     embedding,
     layer_norm,
+    through,
 )
 from common.nn.functional import Functional, functional
 
@@ -100,8 +101,8 @@ class GPT2(nnx.Module):
         """Logits of embedded tokens, `(B, P, C)` or `(B, T, C)`."""
         *others, last = (self.blocks[str(i)] for i in range(len(self.blocks)))
         for block in others:
-            x_BxTxM = block(x_BxTxM, mask_Bx1x1xT, rngs=rngs)
-        return self.logits(last(x_BxTxM, mask_Bx1x1xT, at_BxP, rngs=rngs))
+            x_BxTxM = through(block, x_BxTxM, mask_Bx1x1xT, None, rngs)
+        return self.logits(through(last, x_BxTxM, mask_Bx1x1xT, at_BxP, rngs))
 
     def logits(self, x_BxPxM: jax.Array) -> jax.Array:
         """What leaves the last block as logits `(B, P, C)` in float32."""
@@ -111,7 +112,8 @@ class GPT2(nnx.Module):
         """What leaves a block at all positions, `(B, T, M)`, in evaluation."""
         x_BxTxM = self.embed(inputs.tokens_BxT)
         for i in range(layer + 1):
-            x_BxTxM = self.blocks[str(i)](x_BxTxM, inputs.mask_Bx1x1xT)
+            block = self.blocks[str(i)]
+            x_BxTxM = through(block, x_BxTxM, inputs.mask_Bx1x1xT, None, None)
         return x_BxTxM
 
 

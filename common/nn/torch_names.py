@@ -4,6 +4,8 @@ import numpy as np
 
 from common.nn.functional import Params
 
+BERT_POSITIONS = 512
+
 
 def to_torch(params: Params) -> dict[str, np.ndarray]:
     """The parameters of any model of this module under PyTorch's names and in its layouts; the
@@ -69,14 +71,20 @@ def gpt2_to_torch(params: Params) -> dict[str, np.ndarray]:
 
 
 def bert_to_torch(params: Params) -> dict[str, np.ndarray]:
-    """BERT's parameters under the names and in the layouts of Hugging Face's `BertForMaskedLM`; its
-    one token type is zero."""
+    """BERT's parameters under the names and in the layouts of Hugging Face's `BertForMaskedLM`;
+    without token types, one that is zero, and without places, as many as BERT has that are."""
     embeddings, head = "bert.embeddings", "cls.predictions"
     width = params["token"]["embedding"].shape[1]
+    types = np.zeros((1, width), np.float32)
+    if "token_type" in params:
+        types = params["token_type"]["embedding"]
+    places = np.zeros((BERT_POSITIONS, width), np.float32)
+    if "position" in params:
+        places = params["position"]["embedding"]
     tensors = {
         f"{embeddings}.word_embeddings.weight": params["token"]["embedding"],
-        f"{embeddings}.position_embeddings.weight": params["position"]["embedding"],
-        f"{embeddings}.token_type_embeddings.weight": np.zeros((1, width), np.float32),
+        f"{embeddings}.position_embeddings.weight": places,
+        f"{embeddings}.token_type_embeddings.weight": types,
         f"{head}.decoder.weight": params["token"]["embedding"],
         f"{head}.decoder.bias": params["head"]["bias"],
         f"{head}.bias": params["head"]["bias"],

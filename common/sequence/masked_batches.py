@@ -32,7 +32,25 @@ def masked_batch(
     if vocabulary < LARGE_VOCABULARY:
         inputs = TokenInputs(masked.inputs_BxT, masked.visible_BxT)
         return Batch(inputs, tokens_BxT, masked.selected_BxT.astype(jnp.float32))
-    size = packed_size(fraction, tokens_BxT.shape[1])
+    return packed_batch(tokens_BxT, masked, packed_size(fraction, tokens_BxT.shape[1]))
+
+
+def packed_batch(tokens_BxT: jax.Array, masked: Masked, size: int) -> Batch:
+    """The same with labels and mask `(B, P)`, whatever the vocabulary.
+
+    Args:
+        tokens_BxT: the sentences as they are.
+        masked: as the model sees them.
+        size: P, no fewer than are selected of any sentence.
+    """
     packed = pack(tokens_BxT, masked.selected_BxT, size)
     inputs = TokenInputs(masked.inputs_BxT, masked.visible_BxT, packed.at_BxP)
     return Batch(inputs, packed.labels_BxP, packed.mask_BxP.astype(jnp.float32))
+
+
+def visible_mean(losses_BxT: jax.Array, inputs: TokenInputs) -> jax.Array:
+    """The mean of what was lost at the positions that are seen, a scalar; zero where none is."""
+    assert inputs.visible_BxT is not None
+    num_seen = jnp.sum(inputs.visible_BxT, dtype=jnp.float32)
+    share = inputs.visible_BxT.size / jnp.maximum(num_seen, 1)
+    return jnp.mean(losses_BxT * inputs.visible_BxT * share)

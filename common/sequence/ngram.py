@@ -8,11 +8,14 @@ more is hidden:
     its neighbours. M_close(n): everything outside the window is masked. Small where the model needs
     nothing but its neighbours.
 
+Or p stays visible in all of them (`Target`): then both are small, too, where the model copies the
+token at p.
+
 The distance is the total variation, half of the L1 norm that the published code reports.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +24,9 @@ import numpy as np
 from common.base.errors import UserError
 from common.nn.blocks import TokenInputs
 from common.nn.functional import Params
+
+Target = Literal["masked", "visible"]
+"""Whether the model sees the token at the position that it is asked about."""
 
 
 class Pairs(NamedTuple):
@@ -34,8 +40,8 @@ class Pairs(NamedTuple):
     """Which may be attended to: all but padding."""
     position_P: jax.Array
     sentence_P: np.ndarray
-    """Number of the sentence, for a bootstrap over sentences: pairs of one sentence are not
-    independent."""
+    """Number of the sentence, or of the document that it is a piece of, for a bootstrap over those:
+    pairs of one are not independent."""
 
 
 def window(n: int) -> tuple[int, int]:
@@ -123,6 +129,7 @@ def probe(
     mask_id: int,
     *,
     hide_masked: bool,
+    target: Target = "masked",
 ) -> jax.Array:
     """M_robust and M_close of every pair and window in total variation, `(2, Z, P)` for Z
     windows.
@@ -135,6 +142,7 @@ def probe(
         mask_id: the id of MASK.
         hide_masked: whether masked tokens are not attended to either, as the model was trained
             (`MaskingConfig.hide_selected`).
+        target: whether the position itself is masked in all that are compared, or in none.
     """
 
     def distribution(hidden_PxT: jax.Array) -> jax.Array:
@@ -148,10 +156,18 @@ def probe(
         return jax.nn.softmax(apply(params, inputs)[:, 0])
 
     # One forward pass after the other: the model is compiled once, and one of them fills the memory
-    # as well as all. There are N: the position alone is hidden, each window, all but each window.
+    # as well as all. There are N: nothing but the target is hidden, each window, all but each
+    # window.
     length = pairs.tokens_PxT.shape[1]
     own_PxT = in_window(pairs.position_P, length, 1)
-    windows = [in_window(pairs.position_P, length, n) for n in sizes]
-    hidden_NxPxT = jnp.stack([own_PxT, *windows, *(own_PxT | ~inside for inside in windows)])
+    target_PxT = own_PxT if target == "masked" else jnp.zeros_like(own_PxT)
+    inside_ZxPxT = jnp.stack([in_window(pairs.position_P, length, n) for n in sizes])
+    hidden_NxPxT = jnp.concatenate(
+        [
+            target_PxT[None],
+            (inside_ZxPxT & ~own_PxT[None]) | target_PxT[None],
+            ~inside_ZxPxT | target_PxT[None],
+        ]
+    )
     p_NxPxV = jax.lax.map(distribution, hidden_NxPxT)
     return total_variation(p_NxPxV[1:], p_NxPxV[:1]).reshape(2, len(sizes), -1)

@@ -15,13 +15,19 @@ import pandas as pd
 
 from common.judge.stats import median_over_seeds, proportion
 from common.judge.transition import NoTransition, Transition, smooth
-from common.judge.verdict import Claim, Measurement, Verdict
+from common.judge.verdict import Claim, Measurement, Verdict, most
 from common.runs.directory import RunDirectory
 from common.sequence.students import TEACHER
 from common.sequence.windows import read_distances
 
 SMOOTHING = 3
 """Points of a moving average: curves of single seeds are jagged."""
+MOST = 7 / 8
+"""Of the teachers: so many decide a claim about all of them, where it says so."""
+CLOSE_TO_C1 = 0.2
+"""How far the steepest fall may lie from C1, as a part of C1."""
+Phases = Sequence[Transition | NoTransition]
+"""Of every teacher."""
 CLAIMS = {
     "B1": Claim(
         "A teacher's loss has three phases",
@@ -42,11 +48,18 @@ CLAIMS = {
         " end of training count as last, and at least two must get there.",
     ),
 }
+STEEPEST_AT_C1 = Claim(
+    "A teacher's loss has three phases and falls fastest at C1",
+    "In at least 7/8 of the teachers (seeds) the detector finds a plateau, a drop and a tail in the"
+    " validation loss, and the steepest fall of the loss, over the logarithm of the step after a"
+    " moving average of 3 evaluations, comes within 20% of C1, in steps.",
+)
+"""Of experiments that judge more of the phases than B1 does."""
 
 
 def phases_claim(
     home: Path,
-    phases: Sequence[Transition | NoTransition],
+    phases: Phases,
     further: Sequence[Measurement] = (),
 ) -> Verdict:
     """B1: plateau, drop, tail.
@@ -63,7 +76,7 @@ def phases_claim(
     share = proportion(sum(inside), len(phases))
     marks = {
         "the steepest fall of the loss": steepest_falls(home),
-        "the peak of M_robust(3)": [peak_of(curve).step for curve in trigram_curves(home)],
+        "the peak of M_robust(3)": [peak_of(curve).step for curve in distance_curves(home)],
     }
     measurements = (
         Measurement("teachers with three phases", share),
@@ -73,9 +86,41 @@ def phases_claim(
     return Verdict("B1", share.value == 1, measurements, why_no_phases(home, phases))
 
 
-def phase_measurements(
-    phases: Sequence[Transition | NoTransition], marks: Mapping[str, Sequence[int]]
-) -> list[Measurement]:
+def steepest_claim(
+    claim: str,
+    home: Path,
+    phases: Phases,
+    marks: Mapping[str, Sequence[int]],
+    further: Sequence[Measurement] = (),
+) -> Verdict:
+    """`STEEPEST_AT_C1`: three phases, and C1 at the steepest fall.
+
+    Args:
+        claim: what the experiment calls it.
+        home: the folder of an experiment's runs.
+        phases: of every teacher.
+        marks: by name, further steps of every teacher, of which nothing is judged.
+        further: what else was measured of the plateaus, and is not judged.
+    """
+    falls = steepest_falls(home)
+    at_c1 = [
+        isinstance(phase, Transition) and abs(fall - phase.chosen) <= CLOSE_TO_C1 * phase.chosen
+        for phase, fall in zip(phases, falls, strict=True)
+    ]
+    found = sum(isinstance(phase, Transition) for phase in phases)
+    measurements = (
+        Measurement(
+            "teachers with three phases that fall fastest at C1",
+            proportion(sum(at_c1), len(phases)),
+        ),
+        Measurement("with three phases (not judged)", proportion(found, len(phases))),
+        *phase_measurements(phases, {"the steepest fall of the loss": falls, **marks}),
+        *further,
+    )
+    return Verdict(claim, most(at_c1, MOST), measurements, why_no_phases(home, phases))
+
+
+def phase_measurements(phases: Phases, marks: Mapping[str, Sequence[int]]) -> list[Measurement]:
     """Where the phases of those teachers lie that have them, and how far C1 is from other marks;
     none of it is judged.
 
@@ -101,7 +146,21 @@ def phase_measurements(
     return measurements
 
 
-def why_no_phases(home: Path, phases: Sequence[Transition | NoTransition]) -> tuple[str, ...]:
+def above(home: Path, phases: Phases, least: float) -> list[float]:
+    """How far each teacher's loss at the end of its plateau lies above the least that some model
+    can reach, nats; those without a plateau have none.
+
+    The loss is of a sample; the least may be of all sentences.
+    """
+    loss_of = {row["step"]: row["eval_loss"] for row in RunDirectory(home / TEACHER).metrics()}
+    return [
+        loss_of[phase.start][lane] - least
+        for lane, phase in enumerate(phases)
+        if isinstance(phase, Transition)
+    ]
+
+
+def why_no_phases(home: Path, phases: Phases) -> tuple[str, ...]:
     """For every teacher without three phases, the reason."""
     seeds = RunDirectory(home / TEACHER).manifest["seeds"]
     return tuple(
@@ -132,10 +191,10 @@ class Peak(NamedTuple):
     """To the end of the curve; inf where that is zero."""
 
 
-def trigram_curves(home: Path) -> list[pd.Series]:
-    """The median of M_robust(3) by step, for every teacher."""
+def distance_curves(home: Path, kind: str = "robust", n: int = 3) -> list[pd.Series]:
+    """The median of a distance, M_robust(3) unless told otherwise, by step, for every teacher."""
     table = read_distances(home / TEACHER)
-    table = table[(table.kind == "robust") & (table.n == 3)]
+    table = table[(table.kind == kind) & (table.n == n)]
     return [
         table[table.seed == seed].set_index("step")["median"]
         for seed in RunDirectory(home / TEACHER).manifest["seeds"]
@@ -153,9 +212,9 @@ def peak_of(curve: pd.Series, smoothing: int = 1) -> Peak:
     )
 
 
-def trigram_claim(home: Path, phases: Sequence[Transition | NoTransition]) -> Verdict:
+def trigram_claim(home: Path, phases: Phases) -> Verdict:
     """B2: M_robust(3) rises and falls."""
-    curves = trigram_curves(home)
+    curves = distance_curves(home)
     raw, smoothed = ([peak_of(curve, width) for curve in curves] for width in (1, SMOOTHING))
 
     def within(peaks: Sequence[Peak]) -> int:

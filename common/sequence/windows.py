@@ -1,14 +1,14 @@
-"""The probe of what models take from the n tokens around a position, or before it: two distances
-(`KINDS`) of every checkpoint of a run, as a CSV file inside the run directory. Those of masked
-models are M_robust and M_close (`common.sequence.ngram`); causal ones have others of these names
-(`common.sequence.prefix_windows`).
+"""The probe of what models take from the n tokens around a position, or before it: distances of
+every checkpoint of a run, two of them (`KINDS`) or more, as a CSV file inside the run directory.
+Those of masked models are M_robust and M_close (`common.sequence.ngram`); causal ones have others
+of these names (`common.sequence.prefix_windows`).
 
 An experiment says which held-out sentences its models are asked about, and what they are; the rest
 is the same for all tokens.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Protocol, TypeVar
 
@@ -32,6 +32,8 @@ from common.sequence.ngram import Pairs, pairs_of
 
 NAME = "ngram"
 TABLE = f"{NAME}.csv"
+BY_TOKEN = f"{NAME}_by_token.csv"
+"""The same for each kind of token, where an experiment tells kinds apart."""
 KINDS = ("robust", "close")
 QUANTILES = (0.25, 0.5, 0.75, 0.9)
 ENOUGH_PAIRS = 2000
@@ -108,12 +110,25 @@ class OfSentences(Protocol):
 
     @property
     def sentence_P(self) -> np.ndarray:
-        """Number of the sentence, for a bootstrap over sentences: positions of one sentence are not
-        independent."""
+        """Number of the sentence, or of the document that it is a piece of, for a bootstrap over
+        those: positions of one are not independent."""
         ...
 
 
 PairsT = TypeVar("PairsT", bound=OfSentences)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a probe of windows measures, and how it is told of."""
+
+    kinds: Sequence[str] = KINDS
+    """The distances, K of them."""
+    tokens: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Kinds of tokens, for each of which the table `BY_TOKEN` has rows of its own: which of the
+    pairs are of it, `(P,)` bool. Without any there is no such table."""
+    clusters: str = "sentences"
+    """What the bootstrap draws."""
 
 
 def probe_windows(
@@ -121,19 +136,22 @@ def probe_windows(
     config: ProbeConfig,
     pairs: PairsT,
     distances: Callable[[Params, PairsT], jax.Array],
+    measured: Measured = Measured(),
 ) -> None:
     """Write `probes/ngram.csv` of a finished run; goes on where an interrupted probe stopped, and
     does nothing when all is there.
 
-    Columns: step, examples, seed, learning_rate, kind (robust or close), n, mean and quantiles over
-    all pairs in total variation, and the 95% interval of the median (bootstrap over sentences).
+    Columns: step, examples, seed, learning_rate, kind (robust or close, unless told otherwise), n,
+    mean and quantiles over all pairs in total variation, and the 95% interval of the median
+    (bootstrap over sentences or other clusters). `BY_TOKEN` also has tokens and num_pairs.
 
     Args:
         run: as `probed_run` returns it.
         config: what was asked for; nothing is left open.
         pairs: positions in held-out sentences, the same for every model.
         distances: parameters of one model and some of the pairs to the distances of every kind and
-            window, `(2, Z, P)` for the Z sizes.
+            window, `(K, Z, P)` for the Z sizes.
+        measured: which distances these are, and of which kinds of tokens.
 
     Raises:
         UserError: the run is in use, or was probed with other settings.
@@ -157,21 +175,28 @@ def probe_windows(
         measure = over_lanes(of_lane, len(run.manifest["seeds"]))
 
         def compute(group: Sequence[int]) -> dict[str, np.ndarray]:
-            # N chunks of P pairs each, then P pairs in all; Z windows.
-            values_LxNx2xZxP = np.asarray(measure(trajectory.restore(group[0]), chunks))
-            values_Lx2xZxP = np.moveaxis(values_LxNx2xZxP, 1, 3).reshape(
-                values_LxNx2xZxP.shape[0], 2, len(config.sizes), -1
-            )
-            return {"values_Lx2xNxP": values_Lx2xZxP[..., :num_pairs]}
+            # N chunks of P pairs each, then P pairs in all; K kinds, Z windows.
+            values_LxNxKxZxP = np.asarray(measure(trajectory.restore(group[0]), chunks))
+            values_LxKxZxNxP = np.moveaxis(values_LxNxKxZxP, 1, 3)
+            values_LxKxZxP = values_LxKxZxNxP.reshape(*values_LxKxZxNxP.shape[:3], -1)
+            return {"values_LxKxZxP": values_LxKxZxP[..., :num_pairs]}
 
-        tables = [
-            _rows(run, step, config, pairs.sentence_P, part["values_Lx2xNxP"])
-            for step, part in zip(steps, opened.over(steps, compute), strict=True)
+        parts = opened.over(steps, compute)
+        values_of = {step: part["values_LxKxZxP"] for step, part in zip(steps, parts, strict=True)}
+        everything_P = np.ones(num_pairs, bool)
+        table = _table(run, config, pairs.sentence_P, values_of, measured.kinds, everything_P)
+        _write(opened.folder / TABLE, table)
+        of_kinds = [
+            _table(run, config, pairs.sentence_P, values_of, measured.kinds, is_of_kind_P).assign(
+                tokens=name, num_pairs=int(is_of_kind_P.sum())
+            )
+            for name, is_of_kind_P in measured.tokens.items()
+            if is_of_kind_P.any()
         ]
-        write_text(
-            opened.folder / TABLE, pd.concat(tables).to_csv(index=False, float_format="%.6g")
-        )
-        opened.summary.update(num_pairs=num_pairs, num_sentences=len(np.unique(pairs.sentence_P)))
+        if of_kinds:
+            _write(opened.folder / BY_TOKEN, pd.concat(of_kinds))
+        num_clusters = len(np.unique(pairs.sentence_P))
+        opened.summary.update({"num_pairs": num_pairs, f"num_{measured.clusters}": num_clusters})
 
 
 def read_distances(run: Path) -> pd.DataFrame:
@@ -198,27 +223,42 @@ def describe(values_P: np.ndarray, sentence_P: np.ndarray, seed: int) -> dict[st
     } | quantiles
 
 
-def _rows(
+def _table(
     run: RunDirectory,
-    step: int,
     config: ProbeConfig,
     sentence_P: np.ndarray,
-    values_Lx2xZxP: np.ndarray,
+    values_of: Mapping[int, np.ndarray],
+    kinds: Sequence[str],
+    chosen_P: np.ndarray,
 ) -> pd.DataFrame:
+    """What some of the pairs say of every checkpoint.
+
+    Args:
+        run: whose checkpoints.
+        config: of the probe.
+        sentence_P: of every pair.
+        values_of: the distances of all pairs by step, `(L, K, Z, P)`.
+        kinds: K names.
+        chosen_P: which pairs count, bool.
+    """
     batch_size = run.record["config"]["training"]["batch_size"]
+    seeds, rates = run.manifest["seeds"], run.manifest["learning_rates"]
     rows: list[dict[str, Any]] = []
-    for lane, (seed, rate) in enumerate(
-        zip(run.manifest["seeds"], run.manifest["learning_rates"], strict=True)
-    ):
-        where = {
-            "step": step,
-            "examples": step * batch_size,
-            "seed": seed,
-            "learning_rate": rate,
-        }
-        for kind, values_ZxP in zip(KINDS, values_Lx2xZxP[lane], strict=True):
-            for n, values_P in zip(config.sizes, values_ZxP, strict=True):
-                rows.append(
-                    where | {"kind": kind, "n": n} | describe(values_P, sentence_P, config.seed)
-                )
+    for step, values_LxKxZxP in values_of.items():
+        chosen_LxKxZxP = values_LxKxZxP[..., chosen_P]
+        for seed, rate, values_KxZxP in zip(seeds, rates, chosen_LxKxZxP, strict=True):
+            where = {
+                "step": step,
+                "examples": step * batch_size,
+                "seed": seed,
+                "learning_rate": rate,
+            }
+            for kind, values_ZxP in zip(kinds, values_KxZxP, strict=True):
+                for n, values_P in zip(config.sizes, values_ZxP, strict=True):
+                    found = describe(values_P, sentence_P[chosen_P], config.seed)
+                    rows.append(where | {"kind": kind, "n": n} | found)
     return pd.DataFrame(rows)
+
+
+def _write(path: Path, table: pd.DataFrame) -> None:
+    write_text(path, table.to_csv(index=False, float_format="%.6g"))

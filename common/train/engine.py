@@ -26,6 +26,7 @@ from common.base.keys import purpose_key
 from common.base.mesh import BATCH, LANE, compiler_options, training_mesh
 from common.base.parts import in_parts, part_size
 from common.nn.functional import Batch, Params
+from common.train.feed import Feed
 from common.train.lanes import LaneArrays
 from common.train.losses import label_cross_entropy, masked_mean
 from common.train.problem import Data, Problem
@@ -133,12 +134,12 @@ class ScanEngine:
         self.problem, self.group_size = problem, group_size
         num_groups, batch_size = len(problem.lanes) // group_size, problem.size.batch_size
         self.mesh = training_mesh(num_groups, batch_size, self._has_long_steps())
+        self._compiler_options = compiler_options(problem.task.on_cpu)
         self.lane_sharding = NamedSharding(self.mesh, PartitionSpec(LANE))
         self.lanes = self.place(LaneArrays.of(problem.lanes))
-        # All lanes read the same data.
-        self.data = jax.device_put(problem.task.data(), NamedSharding(self.mesh, PartitionSpec()))
+        self.data = self._place_data(problem.data())
+        self.feed = self._make_feed()
         self.eval_batch = problem.evaluation()
-        self._compiler_options = compiler_options(problem.task.on_cpu)
 
     @property
     def num_devices(self) -> int:
@@ -166,10 +167,16 @@ class ScanEngine:
         num_steps: int,
         layer: int | None = None,
     ) -> TrainState:
-        """One compiled chunk; asynchronous."""
-        return self.program("advance", self._make_advance)(
-            self.data, self.lanes, state, teacher_params, num_steps, layer
-        )
+        """One compiled chunk; asynchronous. Where examples are fed it is cut into pieces, and each
+        waits for the one before."""
+        if self.feed is None:
+            return self._advance(self.data, state, teacher_params, num_steps, layer)
+        for num_in_piece in self.feed.pieces(num_steps):
+            first = int(np.asarray(state.step)[0])
+            part = self.feed.part(first, num_in_piece)
+            data = self.problem.task.with_stored(self.data, part)
+            state = self._advance(data, state, teacher_params, num_in_piece, layer)
+        return state
 
     def record(self, state: TrainState) -> tuple[TrainState, Metrics]:
         """Accuracy and loss on the evaluation set, mean training loss, divergence; asynchronous."""
@@ -182,6 +189,58 @@ class ScanEngine:
         if key not in self.problem.programs:
             self.problem.programs[key] = make()
         return self.problem.programs[key]
+
+    def _advance(
+        self,
+        data: Data,
+        state: TrainState,
+        teacher_params: Params | None,
+        num_steps: int,
+        layer: int | None,
+    ) -> TrainState:
+        """`advance` on these data, of which those steps find there what they see."""
+        return self.program("advance", self._make_advance)(
+            data, self.lanes, state, teacher_params, num_steps, layer
+        )
+
+    def _place_data(self, data: Data) -> Data:
+        """Put data on every device: all lanes read the same."""
+        return jax.device_put(data, NamedSharding(self.mesh, PartitionSpec()))
+
+    def _make_feed(self) -> Feed | None:
+        """What hands over the examples; None: the devices have them."""
+        if not self.problem.is_fed:
+            return None
+        stored = self.problem.task.stored()
+        assert stored is not None
+        streams = sorted({lane.stream for lane in self.problem.lanes})
+        streams_S, draw = jnp.asarray(streams, jnp.uint32), self.program("draw", self._make_draw)
+        return Feed(
+            stored,
+            lambda first, num_steps: draw(streams_S, first, num_steps),
+            self._place_data,
+            step_examples=len(streams) * self.problem.size.batch_size,
+        )
+
+    def _make_draw(self) -> Callable[..., jax.Array]:
+        """The program `(streams, first, num_steps)` to the numbers of all examples of these
+        steps."""
+
+        @functools.partial(jax.jit, static_argnums=2, compiler_options=self._compiler_options)
+        def draw(streams_S: jax.Array, first: int | jax.Array, num_steps: int) -> jax.Array:
+            stored = self.problem.task.stored()
+            assert stored is not None
+
+            def of_step(stream: jax.Array, step: jax.Array) -> jax.Array:
+                key = jax.random.fold_in(lane_key(self.problem, stream, "train-data"), step)
+                return stored.draw(key, self.problem.size.batch_size)
+
+            steps_U = first + jnp.arange(num_steps)
+            return jax.vmap(lambda stream: jax.vmap(lambda step: of_step(stream, step))(steps_U))(
+                streams_S
+            )
+
+        return draw
 
     def _make_init(self) -> Callable[[jax.Array, jax.Array], TrainState]:
         return jax.jit(
@@ -341,34 +400,38 @@ def train_step(
 ) -> TrainState:
     """One update of one lane, pure; the data of step t, and what is dropped in it, come from
     fold_in(key, t) alone."""
-    batch = split(problem.sample(data, jax.random.fold_in(keys.data, step), teacher_params))
+    batch = problem.sample(data, jax.random.fold_in(keys.data, step), teacher_params)
+    dropout_key = jax.random.fold_in(keys.dropout, step)
 
-    def label_loss(params: Params) -> jax.Array:
-        logits = problem.model.apply(params, batch.inputs, jax.random.fold_in(keys.dropout, step))
-        return masked_mean(label_cross_entropy(logits, batch.labels), batch.mask)
+    def losses(params: Params, examples: Batch, key: jax.Array) -> jax.Array:
+        logits = problem.model.apply(params, examples.inputs, key)
+        if problem.teaching is None or problem.is_generated:
+            return label_cross_entropy(logits, examples.labels)
+        assert teacher_params is not None
+        teacher_logits = problem.teaching.apply(teacher_params, examples.inputs)
+        return problem.teaching.loss(
+            logits, examples.labels, jax.lax.stop_gradient(teacher_logits), step
+        )
 
     def output_loss(params: Params) -> jax.Array:
-        assert problem.teaching is not None and teacher_params is not None
-        logits = problem.model.apply(params, batch.inputs, jax.random.fold_in(keys.dropout, step))
-        teacher_logits = problem.teaching.apply(teacher_params, batch.inputs)
-        losses = problem.teaching.loss(
-            logits, batch.labels, jax.lax.stop_gradient(teacher_logits), step
-        )
-        return masked_mean(losses, batch.mask)
+        spread = split(batch)
+        return masked_mean(losses(params, spread, dropout_key), spread.mask)
 
     def hidden_loss(params: Params) -> jax.Array:
         assert problem.teaching is not None and teacher_params is not None and layer is not None
         return problem.teaching.hidden_loss(
-            params, teacher_params, batch.inputs, layer, keys.projection
+            params, teacher_params, split(batch).inputs, layer, keys.projection
         )
 
-    if problem.teaching is None or problem.is_generated:
-        loss_fn = label_loss
-    elif layer is None:
-        loss_fn = output_loss
+    learns_layer = layer is not None and problem.teaching is not None and not problem.is_generated
+    if learns_layer:
+        loss, grads = jax.value_and_grad(hidden_loss)(state.params)
+    elif problem.size.parts is None:
+        loss, grads = jax.value_and_grad(output_loss)(state.params)
     else:
-        loss_fn = hidden_loss
-    loss, grads = jax.value_and_grad(loss_fn)(state.params)
+        loss, grads = _accumulated(
+            losses, state.params, batch, problem.size.parts, split, dropout_key
+        )
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     is_first_bad = (state.diverged_at == 0) & ~jnp.isfinite(loss)
     return TrainState(
@@ -379,6 +442,47 @@ def train_step(
         loss_count=state.loss_count + 1,
         diverged_at=jnp.where(is_first_bad, step + 1, state.diverged_at),
     )
+
+
+def _accumulated(
+    losses: Callable[[Params, Batch, jax.Array], jax.Array],
+    params: Params,
+    batch: Batch,
+    parts: int,
+    split: Split,
+    key: jax.Array,
+) -> tuple[jax.Array, Params]:
+    """The mean loss over all supervised positions of a batch and its gradient, added up part by
+    part: a part is worth as much as it has of those positions.
+
+    Args:
+        losses: (parameters, examples, key) to the loss at each position.
+        params: of the model.
+        batch: the whole.
+        parts: how many.
+        split: spreads the examples of a part over the devices of a lane.
+        key: of what is dropped; each part has one of its own.
+    """
+    size = -(-len(batch.labels) // parts)
+    of_parts = in_parts(batch, size)._replace(mask=in_parts(batch.mask, size, "zeros"))
+    num_supervised = jnp.maximum(jnp.sum(batch.mask), 1)
+
+    def add(
+        so_far: tuple[jax.Array, Params], numbered: tuple[jax.Array, Batch]
+    ) -> tuple[tuple[jax.Array, Params], None]:
+        number, part = numbered[0], split(numbered[1])
+
+        def share(params: Params) -> jax.Array:
+            of_part = losses(params, part, jax.random.fold_in(key, number))
+            return jnp.sum(of_part * part.mask) / num_supervised
+
+        return jax.tree.map(jnp.add, so_far, jax.value_and_grad(share)(params)), None
+
+    # From the parameters, so that shard_map knows that they vary over lanes.
+    zero = jnp.zeros_like(jnp.sum(jax.tree.leaves(params)[0]))
+    numbers = jnp.arange(len(of_parts.labels))
+    nothing = zero, jax.tree.map(jnp.zeros_like, params)
+    return jax.lax.scan(add, nothing, (numbers, of_parts))[0]
 
 
 def advance_lane(

@@ -256,7 +256,7 @@ def _kept_for_backward(problem: Problem) -> int:
 
     key = jax.random.key(0)
     params = jax.eval_shape(problem.model.init, key)
-    batch = jax.eval_shape(problem.sample, problem.task.data(), key)
+    batch = jax.eval_shape(problem.sample, problem.data(), key)
     kept = jax.tree.leaves(jax.eval_shape(pullback, params, batch, key))
     return sum(leaf.size * leaf.dtype.itemsize for leaf in kept)
 

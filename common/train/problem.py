@@ -12,12 +12,14 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from common.base.config import TrainingConfig
+from common.base.config import Runtime, TrainingConfig
 from common.base.mesh import OLDER_EMITTERS, compiler_options
 from common.nn.functional import Batch, Functional, Inputs, Params
 from common.nn.projections import projection_loss
+from common.train.feed import Part, Stored
 from common.train.lanes import Lane, lanes_of
 from common.train.losses import DistillationLoss, TeacherLoss
 from common.train.optim import OptimConfig, make_optimizer
@@ -48,6 +50,15 @@ class Task(ABC):
     def data(self) -> Data:
         """The arrays that `sample` and `evaluation` get."""
         return ()
+
+    def stored(self) -> Stored | None:
+        """Training examples that are kept by number and lie outside of `data`; None: there are no
+        such examples."""
+        return None
+
+    def with_stored(self, data: Data, part: Part) -> Data:
+        """The data that `sample` gets: with all stored examples, or with those of its step."""
+        raise NotImplementedError
 
     @abstractmethod
     def sample(self, data: Data, key: jax.Array, num_examples: int) -> Batch:
@@ -100,11 +111,13 @@ class ProblemSize(NamedTuple):
     steps: int
     batch_size: int
     eval_examples: int
+    parts: int | None = None
+    """In which a batch is computed; None: at once."""
 
     @classmethod
     def of(cls, training: TrainingConfig) -> "ProblemSize":
         """That of a run."""
-        return cls(training.steps, training.batch_size, training.eval_examples)
+        return cls(training.steps, training.batch_size, training.eval_examples, training.parts)
 
 
 @dataclass(frozen=True)
@@ -124,6 +137,8 @@ class Problem:
     """What an example costs."""
     teaching: Teaching | None = None
     """None: the data's labels supervise."""
+    device_bytes: int = Runtime().device_bytes
+    """Room on a device for stored training examples."""
     programs: dict[Hashable, Callable[..., Any]] = field(default_factory=dict)
     """Its compiled functions, for all runs of this problem in a process: copies of a problem with
     other lanes share them."""
@@ -132,6 +147,23 @@ class Problem:
     def is_generated(self) -> bool:
         """Whether a teacher generates the training examples."""
         return self.teaching is not None and self.teaching.generate is not None
+
+    @property
+    def is_fed(self) -> bool:
+        """Whether the host hands over the examples of the next steps, because the devices have no
+        room for all."""
+        stored = self.task.stored()
+        return stored is not None and stored.nbytes > self.device_bytes
+
+    def data(self) -> Data:
+        """What devices hold of the data; where they are fed, with a single example, for its
+        form."""
+        data, stored = self.task.data(), self.task.stored()
+        if stored is None:
+            return data
+        if self.is_fed:
+            return self.task.with_stored(data, stored.part(np.zeros(1, np.int32)))
+        return self.task.with_stored(data, stored.whole())
 
     def sample(self, data: Data, key: jax.Array, teacher_params: Params | None = None) -> Batch:
         """A training batch, of the data or of a teacher with these parameters."""

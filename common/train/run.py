@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -79,10 +79,9 @@ class TrainingRun:
             self.check_disk(run)
             if warning := note_start(run):
                 console.print(f"[yellow]warning:[/] {escape(warning)}")
-            engine = self.engine(self.problem, group_size)
-            steps = fit(
-                self.problem, self.supervision, self.training, run, runtime, engine, self.watch
-            )
+            problem = replace(self.problem, device_bytes=runtime.device_bytes)
+            engine = self.engine(problem, group_size)
+            steps = fit(problem, self.supervision, self.training, run, runtime, engine, self.watch)
             console.print(self.last_words(run, steps, group_size, engine.num_devices))
 
     def manifest(self, group_size: int) -> dict[str, Any]:

@@ -41,24 +41,22 @@ from common.sequence.student_claims import (
 )
 from common.sequence.students import TEACHER, TUNED_TEACHER, student
 from common.sequence.teacher_claims import (
+    MOST,
+    STEEPEST_AT_C1,
+    Phases,
+    above,
+    distance_curves,
     peak_of,
-    phase_measurements,
-    steepest_falls,
-    trigram_curves,
-    why_no_phases,
+    steepest_claim,
 )
 from common.sequence.windows import read_distances
 from pcfg import ceiling
 from pcfg.next_token.plateau import LONG, optima_of, stretch
 from pcfg.next_token.presets import Experiment
-from pcfg.plateaus import above, best_losses
+from pcfg.plateaus import best_losses
 from pcfg.structure import STRUCTURE, structure_table
 
 PLATEAUS = "plateaus.csv"
-MOST = 7 / 8
-"""Of the teachers: so many decide a claim about all of them."""
-CLOSE_TO_C1 = 0.2
-"""How far the steepest fall may lie from C1, as a part of C1."""
 JUDGED_BY = "plateaus_with_position"
 MEASURED_BY = "plateaus"
 """Entries of `pcfg.ceiling.PLATEAUS`: the optima of G2, and those beside them. A model of learned
@@ -73,12 +71,7 @@ PAIRED = (
     " Holm's method over"
 )
 CLAIMS: Mapping[str, Claim] = {
-    "G1": Claim(
-        "A teacher's loss has three phases and falls fastest at C1",
-        "In at least 7/8 of the teachers (seeds) the detector finds a plateau, a drop and a tail in"
-        " the validation loss, and the steepest fall of the loss, over the logarithm of the step"
-        " after a moving average of 3 evaluations, comes within 20% of C1, in steps.",
-    ),
+    "G1": STEEPEST_AT_C1,
     "G2": Claim(
         "The plateau lies on the optimum of a model of the last n tokens",
         "In at least 7/8 of the teachers the validation loss, a moving average of 3 evaluations, is"
@@ -128,7 +121,6 @@ CLAIMS: Mapping[str, Claim] = {
 
 SUBSTITUTES = {"generations-two-shot", "projections"}
 """Arms that G7 is about."""
-Phases = Sequence[Transition | NoTransition]
 
 
 def judge(home: Path, experiment: Experiment) -> Judgement:
@@ -161,25 +153,8 @@ def judge(home: Path, experiment: Experiment) -> Judgement:
 
 def phases_claim(home: Path, phases: Phases) -> Verdict:
     """G1: three phases, and C1 at the steepest fall."""
-    falls = steepest_falls(home)
-    at_c1 = [
-        isinstance(phase, Transition) and abs(fall - phase.chosen) <= CLOSE_TO_C1 * phase.chosen
-        for phase, fall in zip(phases, falls, strict=True)
-    ]
-    found = sum(isinstance(phase, Transition) for phase in phases)
-    marks = {
-        "the steepest fall of the loss": falls,
-        "the peak of robust(3)": [peak_of(curve).step for curve in trigram_curves(home)],
-    }
-    measurements = (
-        Measurement(
-            "teachers with three phases that fall fastest at C1",
-            proportion(sum(at_c1), len(phases)),
-        ),
-        Measurement("with three phases (not judged)", proportion(found, len(phases))),
-        *phase_measurements(phases, marks),
-    )
-    return Verdict("G1", most(at_c1, MOST), measurements, why_no_phases(home, phases))
+    peaks = [peak_of(curve).step for curve in distance_curves(home)]
+    return steepest_claim("G1", home, phases, {"the peak of robust(3)": peaks})
 
 
 def plateau_table(evidence: Evidence, tuned: Transition | NoTransition | None) -> pd.DataFrame:

@@ -1,0 +1,1 @@
+"""Masked prediction on text."""

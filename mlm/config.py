@@ -1,0 +1,62 @@
+"""Configurations of runs on masked text."""
+
+from common.base.config import TrainingConfig, configuration
+from common.base.errors import UserError
+from common.judge.phases import PhaseConfig
+from common.runs.directory import RunDirectory
+from common.runs.tuning import TunedBy
+from common.sequence.masking import CountedMaskingConfig
+from common.teach.settings import StudentSettings
+from common.train.losses import DistillationLoss
+from common.train.optim import OptimConfig
+from mlm.data import TextConfig
+from mlm.model import TextModel
+
+TUNED_BY: TunedBy = "accuracy"
+"""What the best rate of a sweep is best at: the question is how far a budget reaches."""
+DETECTOR = PhaseConfig(depth=0.1)
+"""Of the teacher's drop: a tenth of the loss, because most of what text costs cannot be learnt by
+small models (the grammars', whose loss falls to nearly nothing, lose a fifth and more)."""
+
+
+@configuration
+class TrainConfig:
+    """A model trained on masked rows of text: the teacher, or a reference."""
+
+    data: TextConfig
+    model: TextModel
+    optim: OptimConfig
+    training: TrainingConfig
+    masking: CountedMaskingConfig = CountedMaskingConfig()
+
+
+@configuration
+class StudentConfig(StudentSettings, TrainConfig):
+    """A model trained under a supervision schedule: the student.
+
+    Labels are soft by default: the published temperature for text is 1.
+    """
+
+    loss: DistillationLoss = DistillationLoss(labels="soft")
+    detector: PhaseConfig = DETECTOR
+
+
+def config_of(run: RunDirectory) -> TrainConfig | StudentConfig:
+    """The configuration of a run of either stage.
+
+    Raises:
+        UserError: its corpus is not the one that the run learnt: it was prepared again since.
+    """
+    config = run.config(TrainConfig if run.record["stage"] == "train" else StudentConfig)
+    refuse_changed(run, config.data)
+    return config
+
+
+def refuse_changed(run: RunDirectory, data: TextConfig) -> None:
+    """Raise a UserError if a run of these data learnt another corpus than lies in their folder
+    now."""
+    if run.record["corpus"] != data.load().corpus.hash:
+        raise UserError(
+            f"{run.path} was trained on another corpus than {data.corpus} is now (it was prepared"
+            " again since, or replaced); put the corpus back as it was"
+        )

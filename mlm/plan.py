@@ -1,0 +1,36 @@
+"""The stages of an experiment on text.
+
+corpora/sample                      the corpus, where it is one that the experiment prepares itself
+runs/mlm/<preset>/teacher           the teacher's trajectory, and its probes
+runs/mlm/<preset>/reference/...     models that see less of a row: a bag of words, windows
+runs/mlm/<preset>/claims.json       the claims, judged
+"""
+
+from common.experiment.plan import Planner
+from common.sequence.students import TEACHER
+from mlm import probe, unigram
+from mlm.corpus import MANIFEST, MODULE
+from mlm.prepare.__main__ import main as prepare
+from mlm.presets import Experiment
+from mlm.references import BAG_RUN, overrides_of, window_run
+
+
+def plan_paper(planner: Planner, experiment: Experiment) -> None:
+    """Corpus, teacher, its probes, and references."""
+    if experiment.sources is not None:
+        corpus = experiment.teacher.data.corpus
+        words = (MODULE, *experiment.sources, "--out", str(corpus))
+        planner.prepare("corpus", words, prepare, corpus / MANIFEST)
+    planner.train(TEACHER, {})
+    every = {"every": experiment.probe_every}
+    planner.probe("ngrams", probe.PROBE, TEACHER, {**experiment.probe.overrides, **every})
+    planner.probe("unigram", unigram.PROBE, TEACHER, {})
+    plan_references(planner, experiment)
+
+
+def plan_references(planner: Planner, experiment: Experiment) -> None:
+    """A bag of words, and windows."""
+    overrides = overrides_of(experiment.references)
+    planner.train(BAG_RUN, {**overrides, "model.ordered": False})
+    for n in experiment.references.windows:
+        planner.train(window_run(n), {**overrides, "model.window": n})

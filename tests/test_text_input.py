@@ -1,0 +1,161 @@
+"""Bad input to the commands of text: refused with what is wrong, where, and what to do, before
+anything is written; and what a run records of its corpus."""
+
+import importlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from common.base.errors import RunError, UserError
+from common.runs.directory import RunDirectory, finished_run
+from mlm import distill, train
+from mlm.config import config_of
+from mlm.corpus import TOKENIZER, file_hash, open_corpus
+from tests.corpora import random_documents, write_corpus
+from tests.test_bad_input import contents
+
+LENGTH = 12
+TINY = (
+    *("--data.length", str(LENGTH), "--model.layers", "1", "--model.heads", "1"),
+    *("--model.head-size", "4", "--training.steps", "4", "--training.batch-size", "2"),
+    *("--training.num-seeds", "1", "--training.eval-every", "2", "--training.eval-examples", "8"),
+    *("--training.seed", "0", "--training.checkpoint-every", "2"),
+)
+
+
+def corpus_at(path: Path, seed: int = 0, pieces: int = 40) -> Path:
+    """A small corpus of random pieces, of one tokeniser for each number of them."""
+    documents = random_documents(seed, 40, 30, pieces)
+    held_out = random_documents(seed + 100, 10, 30, pieces)
+    return write_corpus(
+        path, {"train": [(1.0, documents)], "validation": [(1.0, held_out)]}, pieces
+    )
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With a finished teacher, and three corpora: its own, another of the same tokeniser, and one
+    of another."""
+    home = tmp_path_factory.mktemp("home")
+    corpus_at(home / "corpus")
+    corpus_at(home / "same-pieces", seed=1)
+    corpus_at(home / "other-pieces", pieces=50)
+    write_corpus(
+        home / "short", {"train": [(1.0, [[7, 8, 9]])], "validation": [(1.0, [[7, 8, 9]])]}
+    )
+    (home / "empty").mkdir()
+    train.main(["--data.corpus", str(home / "corpus"), "--run-dir", str(home / "teacher"), *TINY])
+    return home
+
+
+TRAIN = ("mlm.train",)
+DISTILL = ("mlm.distill", "--teacher", "{home}/teacher", "--schedule", "one-shot")
+CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    # of a run
+    "no corpus": (
+        (*TRAIN, "--data.corpus", "{home}/nowhere"),
+        ("{home}/nowhere is no folder of a prepared corpus", "python -m mlm.prepare"),
+    ),
+    "a folder of something else": (
+        (*TRAIN, "--data.corpus", "{home}/empty"),
+        ("{home}/empty is no prepared corpus", "python -m mlm.prepare"),
+    ),
+    "a corpus shorter than a row": (
+        (*TRAIN, "--data.corpus", "{home}/short"),
+        ("3 tokens of text where one row takes 10", "a smaller --data.length"),
+    ),
+    "rows longer than the positions": (
+        (*TRAIN, "--model.positions", "8"),
+        ("--model.positions 8: rows have 12 tokens", "give at least as many, or None"),
+    ),
+    "rows without a word": ((*TRAIN, "--data.length", "2"), ("data.length",)),
+    "a window with positions": (
+        (*TRAIN, "--model.positions", "20", "--model.window", "3"),
+        ("model.window = 3", "leave out model.positions"),
+    ),
+    "an early end": (
+        (*TRAIN, "--training.stop-after", "2"),
+        ("--training.stop-after need the level of the plateau", "leave them out"),
+    ),
+    # of students
+    "a teacher of another tokeniser": (
+        (*DISTILL, "--data.corpus", "{home}/other-pieces"),
+        (
+            "{home}/teacher was trained with another tokeniser than that of {home}/other-pieces",
+            "--data.corpus the corpus of the teacher ({home}/corpus)",
+            "--tokenizer {home}/corpus/tokenizer.json",
+        ),
+    ),
+    "a teacher of shorter rows": (
+        (*DISTILL, "--data.length", "14"),
+        ("{home}/teacher has learnt rows of --data.length 12", "rows of 14", "the same --data.l"),
+    ),
+    "a teacher of other masks": (
+        (*DISTILL, "--masking.fraction", "0.2"),
+        ("{home}/teacher learnt with --masking.fraction 0.3", "with 0.2", "give both the same"),
+    ),
+    "a teacher of no text": (
+        (*DISTILL[:1], "--teacher", "{home}/empty", "--schedule", "one-shot"),
+        ("{home}/empty", "not a run directory"),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", CASES)
+def test_bad_input(what: str, home: Path, refused: Callable[..., str]) -> None:
+    (module, *args), words = CASES[what]
+    args = ("--data.corpus", "{home}/corpus", *TINY, *args, "--run-dir", "{home}/new")
+    before = contents(home)
+    main = importlib.import_module(module).main
+    said = refused(main, *(arg.replace("{home}", str(home)) for arg in args))
+    for part in words:
+        assert part.replace("{home}", str(home)) in said, said
+    assert contents(home) == before
+
+
+def test_a_run_says_what_it_has_read(home: Path) -> None:
+    run, corpus = finished_run(home / "teacher"), open_corpus(home / "corpus")
+    assert run.record["corpus"] == run.manifest["text"]["corpus"] == corpus.hash
+    assert run.record["tokenizer"] == file_hash(home / "corpus" / TOKENIZER)
+    assert [source["name"] for source in run.manifest["text"]["sources"]] == ["source 0"]
+    assert run.manifest["speed"]["tokens_per_second"] > 0
+    assert config_of(run).data.corpus == home / "corpus"
+
+
+def test_a_corpus_that_changed_since_a_run_began(home: Path, tmp_path: Path) -> None:
+    """Neither is such a run gone on with, nor probed."""
+    corpus_at(tmp_path / "corpus")
+    args = ["--data.corpus", str(tmp_path / "corpus"), "--run-dir", str(tmp_path / "run"), *TINY]
+    train.main(args)
+    shutil.rmtree(tmp_path / "corpus")
+    corpus_at(tmp_path / "corpus", seed=2)
+    with pytest.raises(UserError, match=r"corpus: \w+ there, \w+ asked for"):
+        train.main(args)
+    with pytest.raises(UserError, match=r"trained on another corpus than .* is now"):
+        config_of(RunDirectory(tmp_path / "run"))
+
+
+def test_a_corpus_whose_tokens_were_changed(home: Path, tmp_path: Path) -> None:
+    """Its manifest knows nothing of that."""
+    corpus = shutil.copytree(home / "corpus", tmp_path / "corpus")
+    path = corpus / "train-00000.tokens.npy"
+    data = bytearray(path.read_bytes())
+    data[-2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(RunError, match=r"tokens\.npy is damaged .* prepare it again"):
+        train.main(["--data.corpus", str(corpus), "--run-dir", str(tmp_path / "run"), *TINY])
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_teacher_of_other_text_in_the_same_word_pieces(home: Path, tmp_path: Path) -> None:
+    """May teach, by its probabilities, as is said nowhere on the command line."""
+    student = tmp_path / "student"
+    others = ("--data.corpus", str(home / "same-pieces"), "--run-dir", str(student))
+    taught = ("--teacher", str(home / "teacher"), "--schedule", "one-shot")
+    distill.main([*others, *TINY, *taught])
+    config = json.loads((student / "config.json").read_text())
+    assert config["config"]["loss"]["labels"] == "soft"
+    assert RunDirectory(student).finished

@@ -1,0 +1,156 @@
+"""Tokenisers of text: trained alike everywhere, given, and asked by the chunk."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+from common.base.errors import UserError
+from mlm.corpus import SPECIAL_TOKENS, vocabulary_of
+from mlm.prepare import tokeniser
+from mlm.prepare.encoding import NUM_CODE_POINTS, Encoder
+from tests.commands import REPOSITORY
+from tests.made_up_text import documents
+
+TEXTS = [*documents(60), "Straße [MASK] 東京 ##x x", "naïve façade"]
+
+
+def trained(size: int = 400) -> str:
+    points = np.frombuffer("".join(TEXTS).encode("utf-32-le"), np.uint32)
+    return tokeniser.trained(iter(TEXTS), np.bincount(points, minlength=NUM_CODE_POINTS), size)
+
+
+@pytest.fixture(scope="module")
+def ours() -> str:
+    return trained()
+
+
+def test_trained_alike_in_another_process(ours: str) -> None:
+    """The library alone is not: its hash tables differ from one process to the next."""
+    code = "import sys; from tests.test_tokeniser import trained; sys.stdout.write(trained())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, check=True
+    )
+    assert done.stdout.decode() == ours
+
+
+def test_the_trained_tokeniser(ours: str) -> None:
+    tokenizer = Tokenizer.from_str(ours)
+    vocabulary = tokenizer.get_vocab()
+    assert len(vocabulary) <= 400
+    assert [vocabulary[token] for token in SPECIAL_TOKENS.values()] == [0, 1, 2, 3, 4]
+    assert tokenizer.encode("Ba").tokens == ["[CLS]", "ba", "[SEP]"]
+    assert tokenizer.decode(tokenizer.encode("koriba shalo").ids) == "koriba shalo"
+    longest = max(vocabulary, key=len)
+    assert len(longest) > 5
+    assert "##." not in vocabulary
+
+
+def test_rare_letters_are_unknown() -> None:
+    """A small vocabulary has few letters, the most frequent ones."""
+    vocabulary = Tokenizer.from_str(trained(160)).get_vocab()
+    letters = {piece for piece in vocabulary if len(piece) == 1}
+    assert len(letters) == 10
+    assert "東" not in letters
+    assert "a" in letters
+
+
+@pytest.mark.parametrize("case", ["ours", "cased", "by white space"])
+@hypothesis.given(
+    text=st.text(
+        st.one_of(
+            st.sampled_from("abko   \n\t\r.,-É東\x00\x1c\x85\xa0\u2028\u0301\u017f"),
+            st.characters(),
+        )
+    )
+)
+def test_chunks_have_the_ids_of_the_whole(case: str, text: str, ours: str) -> None:
+    """For every tokeniser that is not refused."""
+    tokenizer = Tokenizer.from_str(ours)
+    if case == "cased":
+        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
+    if case == "by white space":
+        tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    text = text.encode(errors="ignore").decode()
+    whole = tokenizer.encode(text, add_special_tokens=False).ids
+    assert Encoder(tokenizer).ids(text).tolist() == whole
+
+
+def test_special_tokens_in_a_text_are_words(ours: str) -> None:
+    ids = Encoder(Tokenizer.from_str(ours)).ids("[MASK] [SEP]").tolist()
+    assert not {0, 2, 3, 4} & set(ids)
+
+
+def test_nothing_is_cut_or_padded(ours: str) -> None:
+    """As the tokenizer.json of sentence encoders would have it."""
+    tokenizer = Tokenizer.from_str(ours)
+    plain = Encoder(Tokenizer.from_str(ours)).ids(TEXTS[0]).tolist()
+    tokenizer.enable_truncation(8)
+    tokenizer.enable_padding(length=16)
+    assert Encoder(tokenizer).ids(TEXTS[0]).tolist() == plain
+    assert len(plain) > 16
+
+
+def test_a_long_chunk_is_cut(ours: str) -> None:
+    text = "東" * 25_000
+    encoder = Encoder(Tokenizer.from_str(ours))
+    assert len(encoder.ids(text)) == 25_000
+
+
+def test_a_given_vocabulary(tmp_path: Path) -> None:
+    path = tmp_path / "vocab.txt"
+    pieces = ["[PAD]", "[unused0]", *list(SPECIAL_TOKENS.values())[1:], "ca", "##fe", "."]
+    path.write_text("\n".join(pieces) + "\n")
+    text = tokeniser.given(path)
+    assert Encoder(Tokenizer.from_str(text)).ids("Café. Tea").tolist() == [6, 7, 8, 2]
+    (tmp_path / "tokenizer.json").write_text(text)
+    vocabulary = vocabulary_of(tmp_path / "tokenizer.json")
+    assert vocabulary.size == len(pieces)
+    assert vocabulary.is_special_V.tolist() == [True, True, False, *3 * [True], *3 * [False]]
+    assert vocabulary.is_first_piece_V.tolist() == [
+        *(False, False, True, False, False, False),
+        *(True, False, True),
+    ]
+
+
+def byte_level() -> str:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
+    return tokenizer.to_str()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("tokenizer.json", "{}", "no tokeniser that `tokenizers` can read"),
+        ("tokenizer.json", byte_level(), "has the pre-tokeniser ByteLevel; give one that cuts"),
+        ("vocab.txt", "a\nb\n", r"has no \[PAD\], \[UNK\], \[CLS\], \[SEP\], \[MASK\]"),
+        ("vocab.txt", "a\na\n", "has a piece twice"),
+        ("vocab.txt", "\udcff", "is no text"),
+        ("vocab.txt", None, "does not exist"),
+    ],
+)
+def test_given_tokenisers_that_are_refused(
+    name: str, content: str | None, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(UserError, match=message):
+        tokeniser.given(path)
+
+
+def test_other_models_are_refused(tmp_path: Path, ours: str) -> None:
+    path = tmp_path / "tokenizer.json"
+    values = json.loads(ours)
+    values["model"] = {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}
+    path.write_text(json.dumps(values))
+    with pytest.raises(UserError, match="is no WordPiece tokeniser"):
+        vocabulary_of(path)

@@ -36,6 +36,7 @@ def overrides_of(config: ReferenceConfig) -> Overrides:
         "training.steps": config.steps,
         "training.eval_every": config.eval_every,
         "training.checkpoint_every": 0,
+        "training.parts": config.parts,
         "model.positions": None,
     }
 

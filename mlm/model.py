@@ -1,6 +1,6 @@
 """The models of text: BERT, and references that see less of a row than it does.
 
-A bag of words is BERT without places (`BERTConfig.ordered`). A window is BERT on the n tokens
+A bag of words is BERT without places. A window is BERT on the n tokens
 around each position that it is asked about, and on nothing else: they are cut out of the masked
 row, so that however many layers there are, none sees what lies outside.
 
@@ -28,6 +28,8 @@ class TextModel(BERTConfig):
 
     positions: PositiveInt | None = None
     """Learned positions (BERT's: 512); None: as many as a row has tokens."""
+    ordered: bool = True
+    """Whether it knows where a token stands; False: a row is a bag of words to it."""
     window: PositiveInt | None = None
     """Of a row, a prediction sees so many tokens around its own position, and nothing else; None:
     all of it."""
@@ -36,6 +38,11 @@ class TextModel(BERTConfig):
         if self.window is not None and self.positions is not None:
             raise ValueError(
                 f"model.window = {self.window}: it has so many positions; leave out model.positions"
+            )
+        if not self.ordered and (self.window or self.positions):
+            raise ValueError(
+                "model.ordered = False: a bag of words has no positions; leave out model.window and"
+                " model.positions"
             )
 
     @property
@@ -52,6 +59,8 @@ def model_of(config: TextModel, vocabulary: int, length: int) -> Functional:
     """
     if config.window is not None:
         return functional_window(config, vocabulary, config.window)
+    if not config.ordered:
+        return functional_bert(config, vocabulary, None)
     if config.positions is not None and config.positions < length:
         raise UserError(
             f"--model.positions {config.positions}: rows have {length} tokens, [CLS] and [SEP]"

@@ -149,7 +149,8 @@ QUICK_NOTE = (
     " layer with 4 heads of 32, batches of 256 rows, 30% of the words masked, Adam (0.9, 0.95) at"
     " 5e-3 with 6% warm-up and cosine over 500 steps, one seed; of the references the bag of words"
     " and a window of 3 tokens, 200 steps each. A drop of a twentieth of the loss counts, not of a"
-    " tenth. Explored with the same seed. Command: python -m mlm.experiment --preset quick."
+    " tenth. With one teacher nothing is judged. Explored with the same seed. Command: python -m"
+    " mlm.experiment --preset quick."
 )
 LAPTOP_NOTE = (
     "Text of your own: python -m mlm.prepare wikipedia.jsonl.xz books.jsonl.xz --vocabulary-size"

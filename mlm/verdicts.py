@@ -1,4 +1,5 @@
-"""The claims about teachers of masked text, judged from run files by criteria fixed beforehand.
+"""The claims about teachers of masked text, judged from run files by criteria fixed beforehand,
+where there are eight teachers or more.
 
 T1 is about the phases of their loss, T2m, T2v and T3 about the windows that they predict from,
 with the token at the position masked (m) or visible (v). Reads metrics and probe tables; loads no
@@ -7,6 +8,7 @@ model.
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +41,8 @@ from mlm.token_kinds import CONTENT, CONTINUATION, FIRST, FUNCTION, WORDS
 
 MASKED, VISIBLE = "robust_masked", "robust_visible"
 """M_robust with the token masked, and with it visible."""
+NUM_TEACHERS = 8
+"""Of fewer nothing is judged."""
 RISE = 0.3
 """Total variation, of T2m."""
 PASSING = (2, 3)
@@ -104,7 +108,17 @@ def judge(home: Path, experiment: Experiment) -> Judgement:
         LATE_GAINS: gains,
         HALF_WAY: half_way,
     }
-    return Judgement(verdicts, tables)
+    return Judgement([of_enough(verdict, len(phases)) for verdict in verdicts], tables)
+
+
+def of_enough(verdict: Verdict, num_teachers: int) -> Verdict:
+    """A verdict on so many teachers, which are measured and not judged where they are few."""
+    if num_teachers >= NUM_TEACHERS:
+        return verdict
+    why = (
+        f"measured, not judged: of {NUM_TEACHERS} teachers that it takes, these are {num_teachers}"
+    )
+    return replace(verdict, holds=None, undecided=False, notes=(why, *verdict.notes))
 
 
 def phases_claim(home: Path, phases: Phases, further: Sequence[Measurement] = ()) -> Verdict:

@@ -25,6 +25,7 @@ from mlm.verdicts import (
     half_way_table,
     late_claim,
     late_table,
+    of_enough,
     passes,
     passing_claim,
     phases_claim,
@@ -302,6 +303,17 @@ def test_where_the_plateau_lies_beside_references(made_up: Callable[[Curves], Pa
 
 def values_of(measurements: Sequence[Measurement]) -> list[tuple[str, float]]:
     return [(measurement.name, measurement.estimate.value) for measurement in measurements]
+
+
+def test_few_teachers_are_not_judged() -> None:
+    verdict = Verdict("T2m", True, (), ("seed 7: flat",))
+    assert of_enough(verdict, 8) is verdict
+    few = of_enough(verdict, 7)
+    assert few.holds is None and not few.undecided
+    assert few.notes == (
+        "measured, not judged: of 8 teachers that it takes, these are 7",
+        "seed 7: flat",
+    )
 
 
 def test_all_are_judged() -> None:

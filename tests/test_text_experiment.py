@@ -82,6 +82,7 @@ def test_a_tiny_experiment_end_to_end(
     ]
     judged = json.loads((home / "claims.json").read_text())["claims"]
     assert [claim["claim"] for claim in judged] == ["T1", "T2m", "T2v", "T3"]
+    assert all("of 8 teachers that it takes, these are 2" in claim["notes"][0] for claim in judged)
     distances = pd.read_csv(home / "teacher" / "probes" / "ngram.csv")
     # Steps 0, 8, 16 and 24, seeds, kinds, sizes.
     assert len(distances) == 4 * 2 * 4 * 2

@@ -39,26 +39,26 @@ class BERTConfig(TransformerConfig):
     token_types: PositiveInt | None = None
     """Kinds of tokens, each with a vector of its own that is added to those of token and place (as
     published: 2, of which a single sentence has the first); None: without them."""
-    ordered: bool = True
-    """Whether it knows where a token stands. False: places have no vectors, so that a sequence is a
-    bag of tokens to it."""
 
 
 class BERT(nnx.Module):
     """Tokens to logits over the tokens, with learned absolute positions; initialised as BERT is."""
 
-    def __init__(self, config: BERTConfig, vocabulary: int, length: int, *, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self, config: BERTConfig, vocabulary: int, length: int | None, *, rngs: nnx.Rngs
+    ) -> None:
         """Untrained weights.
 
         Args:
             config: its shape.
             vocabulary: number of tokens.
-            length: the longest sequence.
+            length: the longest sequence; None: places have no vectors, so that a sequence is a bag
+                of tokens to it.
             rngs: the stream `params`.
         """
         self.dtype = config.activation_dtype
         self.token = embedding(config, vocabulary, rngs)
-        self.position = embedding(config, length, rngs) if config.ordered else None
+        self.position = None if length is None else embedding(config, length, rngs)
         token_type = None
         if config.token_types is not None:
             token_type = embedding(config, config.token_types, rngs)
@@ -170,8 +170,9 @@ class TiedHead(nnx.Module):
 
 
 @functools.cache
-def functional_bert(config: BERTConfig, vocabulary: int, length: int) -> Functional:
-    """BERT as pure functions; `apply` takes `TokenInputs` to logits `(B, P, V)` or `(B, T, V)`."""
+def functional_bert(config: BERTConfig, vocabulary: int, length: int | None) -> Functional:
+    """BERT as pure functions; `apply` takes `TokenInputs` to logits `(B, P, V)` or `(B, T, V)`. The
+    length is that of the longest sequence; without one, it knows no order."""
     return functional(
         lambda rngs: BERT(config, vocabulary, length, rngs=rngs),
         lambda model, inputs, rngs: model(inputs, rngs=rngs),

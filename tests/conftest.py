@@ -32,6 +32,8 @@ from common.base.mesh import keep_compiled
 from common.train import problem
 
 keep_compiled()
+gc.freeze()  # what has been imported stays
+gc.set_threshold(20_000, 50, 50)  # `forget_programs` collects what lives longer
 jax.config.update("jax_numpy_rank_promotion", "raise")
 hypothesis.settings.register_profile("default", deadline=None, max_examples=60, derandomize=True)
 hypothesis.settings.load_profile("default")
@@ -128,7 +130,7 @@ def same_run(a: Path, b: Path) -> None:
 @pytest.fixture(scope="module", autouse=True)
 def forget_programs() -> Iterator[None]:
     """Traced and compiled programs outlive their tests: those of all files took 7 GB, and a tenth
-    of the time went into looking through them for garbage."""
+    of the time went into looking through them for garbage again and again."""
     yield
     problem._without_lanes.cache_clear()
     jax.clear_caches()

@@ -183,7 +183,8 @@ def disturb(stage: Stage, rng: random.Random, tally: Tally) -> None:
     """Start a command and stop it at a random moment; most kills wait for a checkpoint that is
     being written."""
     scatter(stage.run, rng)
-    how = rng.choice(SIGNALS)
+    # What nohup or a shell's background has told this process to ignore stops no child either.
+    how = rng.choice([name for name in SIGNALS if signal.getsignal(name) != signal.SIG_IGN])
     at_checkpoint = how == signal.SIGKILL and rng.random() < 0.9
     wanted = amount(stage.progress) + rng.randint(1, 3)
     process = start_module(*stage.command)

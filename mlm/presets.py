@@ -9,7 +9,7 @@ from pydantic import Field
 from common.base.config import PositiveInt, Preset, Seed, TrainingConfig, configuration
 from common.judge.phases import PhaseConfig
 from common.sequence.windows import WindowConfig
-from common.train.optim import OptimConfig
+from common.train.optim import published_adam
 from common.train.schedule import ScheduleConfig
 from mlm.config import StudentConfig, TrainConfig
 from mlm.data import TextConfig
@@ -53,19 +53,6 @@ class Experiment:
     """Words of `python -m mlm.prepare` that make the corpus; None: the user makes it."""
 
 
-def _adam(rates: tuple[float, ...], warmup_fraction: float = 0.06) -> OptimConfig:
-    # Published: Adam (0.9, 0.95) without decay, cosine. The clip of 1 is that of Hugging Face's
-    # trainer, which the published runs of the other settings have.
-    return OptimConfig(
-        rates,
-        decay="cosine",
-        warmup_fraction=warmup_fraction,
-        kind="adam",
-        betas=(0.9, 0.95),
-        clip_norm=1.0,
-    )
-
-
 def _quick() -> Experiment:
     data = TextConfig(SAMPLE, length=24)
     # One layer, whose plateau is short, and more than BERT's initial 0.02, from which a narrow
@@ -75,11 +62,13 @@ def _quick() -> Experiment:
         steps=500, batch_size=256, eval_every=10, eval_examples=512, seed=950, num_seeds=1
     )
     return Experiment(
-        teacher=TrainConfig(data, model, _adam((5e-3,)), replace(budget, checkpoint_every=20)),
+        teacher=TrainConfig(
+            data, model, published_adam((5e-3,)), replace(budget, checkpoint_every=20)
+        ),
         student=StudentConfig(
             data,
             replace(model, heads=1),
-            _adam((1.2e-2,)),
+            published_adam((1.2e-2,)),
             replace(budget, steps=120),
             supervision=ScheduleConfig(
                 interval=20, speed=4, first_steps=40, without_transition="final"
@@ -101,11 +90,13 @@ def _laptop() -> Experiment:
         steps=4000, batch_size=128, eval_every=50, eval_examples=1024, seed=960, num_seeds=8
     )
     return Experiment(
-        teacher=TrainConfig(data, model, _adam((2e-3,)), replace(budget, checkpoint_every=100)),
+        teacher=TrainConfig(
+            data, model, published_adam((2e-3,)), replace(budget, checkpoint_every=100)
+        ),
         student=StudentConfig(
             data,
             replace(model, heads=1),
-            _adam((1.2e-2,)),
+            published_adam((1.2e-2,)),
             replace(budget, steps=800),
             supervision=ScheduleConfig(
                 interval=100, speed=5, first_steps=300, without_transition="final"
@@ -123,7 +114,7 @@ def _paper() -> Experiment:
     budget = TrainingConfig(
         steps=120_000, batch_size=512, eval_every=1000, eval_examples=4096, seed=0, num_seeds=1
     )
-    optim = _adam((1e-4,))
+    optim = published_adam((1e-4,))
     return Experiment(
         teacher=TrainConfig(data, model, optim, replace(budget, checkpoint_every=2000)),
         student=StudentConfig(
@@ -144,7 +135,7 @@ def _paper() -> Experiment:
 
 
 QUICK_NOTE = (
-    "The sample (Wikipedia and plays of Shakespeare, 3.7 million tokens, which the experiment"
+    "The sample (Wikipedia and plays of Shakespeare, 4.2 million tokens, which the experiment"
     " downloads from the package index once), 1024 word pieces, rows of 24 tokens, BERT of one"
     " layer with 4 heads of 32, batches of 256 rows, 30% of the words masked, Adam (0.9, 0.95) at"
     " 5e-3 with 6% warm-up and cosine over 500 steps, one seed; of the references the bag of words"

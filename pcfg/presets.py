@@ -7,7 +7,7 @@ from common.base.config import NonNegativeInt, PositiveInt, Preset, TrainingConf
 from common.runs.tuning import SweepConfig
 from common.sequence.students import BudgetConfig, FirstCheckpointConfig, StudentRuns
 from common.sequence.windows import WindowConfig
-from common.train.optim import OptimConfig
+from common.train.optim import published_adam
 from common.train.schedule import ScheduleConfig
 from pcfg.config import StudentConfig, TrainConfig, bert
 from pcfg.data import PCFGData
@@ -42,26 +42,13 @@ class Experiment(StudentRuns):
     is also that of the ceiling."""
 
 
-def _adam(rates: tuple[float, ...], warmup_fraction: float = 0.06) -> OptimConfig:
-    # The gradient clip of 1 is what Hugging Face's trainer does unless told otherwise, as in the
-    # published runs.
-    return OptimConfig(
-        rates,
-        decay="cosine",
-        warmup_fraction=warmup_fraction,
-        kind="adam",
-        betas=(0.9, 0.95),
-        clip_norm=1.0,
-    )
-
-
 def _quick() -> Experiment:
     data = PCFGData(start_level=3)
     budget = TrainingConfig(
         steps=1600, batch_size=64, eval_every=40, eval_examples=1024, seed=702, num_seeds=2
     )
     # A long warm-up, 400 steps, because at the full rate the plateau is over after some fifty.
-    optim = _adam((3e-3,), warmup_fraction=0.25)
+    optim = published_adam((3e-3,), warmup_fraction=0.25)
     return Experiment(
         teacher=TrainConfig(
             data, bert(8, layers=3, dropout=0.0), optim, replace(budget, checkpoint_every=40)
@@ -69,7 +56,7 @@ def _quick() -> Experiment:
         student=StudentConfig(
             data,
             bert(2, layers=3, dropout=0.0),
-            _adam((0.03,), warmup_fraction=0.2),
+            published_adam((0.03,), warmup_fraction=0.2),
             replace(budget, steps=250, eval_every=50),
             supervision=ScheduleConfig(
                 interval=25, speed=8, first_steps=150, without_transition="final"
@@ -90,7 +77,7 @@ def _laptop() -> Experiment:
         quick,
         teacher=replace(
             quick.teacher,
-            optim=_adam((3e-3,), warmup_fraction=0.2),
+            optim=published_adam((3e-3,), warmup_fraction=0.2),
             training=replace(
                 quick.teacher.training, steps=2000, eval_every=20, checkpoint_every=20, **seeds
             ),
@@ -122,8 +109,12 @@ def _paper() -> Experiment:
         steps=8000, batch_size=512, eval_every=200, eval_examples=1024, seed=0, num_seeds=1
     )
     return Experiment(
-        teacher=TrainConfig(data, bert(32), _adam((5e-3,)), replace(budget, checkpoint_every=200)),
-        student=StudentConfig(data, bert(8), _adam((5e-3,)), budget, supervision=supervision),
+        teacher=TrainConfig(
+            data, bert(32), published_adam((5e-3,)), replace(budget, checkpoint_every=200)
+        ),
+        student=StudentConfig(
+            data, bert(8), published_adam((5e-3,)), budget, supervision=supervision
+        ),
         probe=WindowConfig((2, 3, 4, 5, 7, 9), spacing=30, num_sentences=1024),
         probe_every=1,
         nonterminal=AncestorConfig(every=5, num_train=10_240, num_eval=4096),

@@ -49,6 +49,24 @@ class OptimConfig:
             )
 
 
+def published_adam(rates: tuple[float, ...], warmup_fraction: float = 0.06) -> OptimConfig:
+    """The optimiser of the published runs on sequences: Adam (0.9, 0.95), cosine, and gradients
+    clipped at 1, which Hugging Face's trainer does unless told otherwise.
+
+    Args:
+        rates: peak learning rates, which are not published.
+        warmup_fraction: see `OptimConfig`.
+    """
+    return OptimConfig(
+        rates,
+        decay="cosine",
+        warmup_fraction=warmup_fraction,
+        kind="adam",
+        betas=(0.9, 0.95),
+        clip_norm=1.0,
+    )
+
+
 def learning_rate_shape(config: OptimConfig, total_steps: int) -> optax.Schedule:
     """The learning rate of an update, divided by the peak, as a function of the updates completed
     before it; in (0, 1].

@@ -9,7 +9,7 @@ from common.judge.phases import PhaseConfig
 from common.runs.tuning import SweepConfig
 from common.sequence.students import BudgetConfig, FirstCheckpointConfig, StudentRuns
 from common.sequence.windows import WindowConfig
-from common.train.optim import OptimConfig
+from common.train.optim import published_adam
 from common.train.schedule import ScheduleConfig
 from pcfg.data import PCFGData
 from pcfg.next_token.config import StudentConfig, TrainConfig, gpt2
@@ -59,19 +59,6 @@ class Experiment(StudentRuns):
         return {name: ARMS[name] for name in self.compared}
 
 
-def _adam(rates: tuple[float, ...], warmup_fraction: float = 0.06) -> OptimConfig:
-    # The gradient clip of 1 is what Hugging Face's trainer does unless told otherwise, as in the
-    # published runs.
-    return OptimConfig(
-        rates,
-        decay="cosine",
-        warmup_fraction=warmup_fraction,
-        kind="adam",
-        betas=(0.9, 0.95),
-        clip_norm=1.0,
-    )
-
-
 def _quick() -> Experiment:
     data = PCFGData("cfg3f", start_level=3)
     supervised = NextTokenConfig(level=4)
@@ -82,14 +69,14 @@ def _quick() -> Experiment:
         teacher=TrainConfig(
             data,
             gpt2(8, layers=3, dropout=0.0),
-            _adam((1e-3,), warmup_fraction=0.25),
+            published_adam((1e-3,), warmup_fraction=0.25),
             replace(budget, checkpoint_every=20),
             supervised,
         ),
         student=StudentConfig(
             data,
             gpt2(4, layers=3, dropout=0.0),
-            _adam((0.01,), warmup_fraction=0.1),
+            published_adam((0.01,), warmup_fraction=0.1),
             replace(budget, steps=150, eval_every=30),
             supervised,
             supervision=ScheduleConfig(
@@ -116,14 +103,14 @@ def _laptop() -> Experiment:
             data,
             gpt2(8, layers=3, dropout=0.0),
             # A long warm-up, 500 steps, which stretches the plateau.
-            _adam((1e-3,), warmup_fraction=0.25),
+            published_adam((1e-3,), warmup_fraction=0.25),
             replace(budget, checkpoint_every=20),
             supervised,
         ),
         student=StudentConfig(
             data,
             gpt2(4, layers=3, dropout=0.0),
-            _adam((0.01,), warmup_fraction=0.1),
+            published_adam((0.01,), warmup_fraction=0.1),
             replace(budget, steps=500, eval_every=25),
             supervised,
             supervision=ScheduleConfig(
@@ -153,7 +140,7 @@ def _tokens_laptop() -> Experiment:
         laptop,
         teacher=replace(
             laptop.teacher,
-            optim=_adam((3e-3,), warmup_fraction=0.25),
+            optim=published_adam((3e-3,), warmup_fraction=0.25),
             training=replace(laptop.teacher.training, seed=840),
             supervised=every_token,
         ),
@@ -177,7 +164,7 @@ def _paper() -> Experiment:
     budget = TrainingConfig(
         steps=4000, batch_size=512, eval_every=100, eval_examples=4096, seed=0, num_seeds=1
     )
-    optim = _adam((5e-3,))
+    optim = published_adam((5e-3,))
     windows = WindowConfig((1, 2, 3, 5, 7), spacing=1, num_sentences=1024)
     return Experiment(
         teacher=TrainConfig(

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -302,3 +302,20 @@ def contents(home: Path) -> dict[str, bytes | None]:
     probes."""
     files = [path for path in home.rglob("*") if path.is_file() and "lock" not in path.name]
     return {str(path.relative_to(home)): path.read_bytes() for path in files}
+
+
+def refused_in(
+    home: Path,
+    refused: Callable[..., str],
+    module: str,
+    args: Sequence[str],
+    words: Sequence[str],
+) -> None:
+    """A command is refused in these words, and changes nothing in a folder; of arguments and words,
+    `{home}` stands for that folder."""
+    before = contents(home)
+    main = importlib.import_module(module).main
+    said = refused(main, *(arg.replace("{home}", str(home)) for arg in args))
+    for part in words:
+        assert part.replace("{home}", str(home)) in said, said
+    assert contents(home) == before

@@ -1,7 +1,6 @@
 """Bad input to the commands of next-token prediction: refused with what is wrong, where, and what
 to do, before anything is written."""
 
-import importlib
 import json
 import shutil
 from collections.abc import Callable
@@ -13,7 +12,7 @@ import pytest
 
 from pcfg import train as masked_train
 from pcfg.next_token import data, distill, train
-from tests.test_bad_input import contents
+from tests.test_bad_input import refused_in
 
 GRAMMAR = "S -> A B | B A | A A\nA -> x y x | y y\nB -> y x x | x x y\n"
 TINY = (
@@ -154,12 +153,7 @@ CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 def test_bad_input(what: str, home: Path, refused: Callable[..., str]) -> None:
     (module, *args), words = CASES[what]
     args = ("--data.grammar", "{home}/grammar.txt", *TINY, *args, "--run-dir", "{home}/new")
-    before = contents(home)
-    main = importlib.import_module(module).main
-    said = refused(main, *(arg.replace("{home}", str(home)) for arg in args))
-    for part in words:
-        assert part.replace("{home}", str(home)) in said, said
-    assert contents(home) == before
+    refused_in(home, refused, module, args, words)
     assert not (home / "new").exists()
 
 

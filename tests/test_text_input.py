@@ -1,7 +1,6 @@
 """Bad input to the commands of text: refused with what is wrong, where, and what to do, before
 anything is written; and what a run records of its corpus."""
 
-import importlib
 import json
 import shutil
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from mlm import distill, train
 from mlm.config import config_of
 from mlm.corpus import TOKENIZER, file_hash, open_corpus
 from tests.corpora import random_documents, write_corpus
-from tests.test_bad_input import contents
+from tests.test_bad_input import refused_in
 
 LENGTH = 12
 TINY = (
@@ -108,12 +107,7 @@ CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 def test_bad_input(what: str, home: Path, refused: Callable[..., str]) -> None:
     (module, *args), words = CASES[what]
     args = ("--data.corpus", "{home}/corpus", *TINY, *args, "--run-dir", "{home}/new")
-    before = contents(home)
-    main = importlib.import_module(module).main
-    said = refused(main, *(arg.replace("{home}", str(home)) for arg in args))
-    for part in words:
-        assert part.replace("{home}", str(home)) in said, said
-    assert contents(home) == before
+    refused_in(home, refused, module, args, words)
 
 
 def test_a_run_says_what_it_has_read(home: Path) -> None:

@@ -120,7 +120,8 @@ def test_references_are_lines(tmp_path: Path) -> None:
     draw_references(axes, tmp_path)
     found = ends(axes)
     assert found == {"frequencies of words": 6.2, "bag of words": 5.6, "window of n tokens": 4.4}
-    assert [line.get_ydata()[0] for line in axes.lines] == [6.2, 5.6, 4.4, 3.9]  # type: ignore[index]
+    heights = [np.asarray(line.get_ydata())[0] for line in axes.lines]
+    assert heights == [6.2, 5.6, 4.4, 3.9]
     places = {text.get_text(): text.xy[1] for text in axes.texts}  # type: ignore[attr-defined]
     assert places == pytest.approx({"n=3": 4.4, "n=11": 3.9})
 

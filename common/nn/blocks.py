@@ -202,19 +202,10 @@ def through(
 ) -> jax.Array:
     """What leaves a `Block` of either architecture, `(B, P, M)` or `(B, T, M)`; see
     `TransformerConfig.remat`."""
-
-    def call(
-        block: Any,
-        x_BxTxM: jax.Array,
-        mask_Bx1x1xT: jax.Array | None,
-        at_BxP: jax.Array | None,
-        rngs: nnx.Rngs | None,
-    ) -> jax.Array:
+    if block.config.remat is None:
         return block(x_BxTxM, mask_Bx1x1xT, at_BxP, rngs=rngs)
-
-    if block.config.remat is not None:
-        call = nnx.remat(call)
-    return call(block, x_BxTxM, mask_Bx1x1xT, at_BxP, rngs)
+    again = nnx.remat(lambda block, x, mask, at, rngs: block(x, mask, at, rngs=rngs))
+    return again(block, x_BxTxM, mask_Bx1x1xT, at_BxP, rngs)
 
 
 def gelu(x: jax.Array, *, approximate: bool) -> jax.Array:

@@ -1,6 +1,5 @@
 """`python -m mlm.prepare`: turns text into a prepared corpus."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from rich.table import Column, Table
 
 from common.base.config import PositiveInt, parse, validate
 from common.base.errors import run_command
+from common.base.mesh import num_cores
 from common.runs.files import bytes_text, size_bytes
 from mlm.corpus import SPLITS, Corpus
 from mlm.prepare.build import PrepareConfig, prepare
@@ -35,13 +35,6 @@ is; default files), config=NAME, split=NAME, revision=NAME (hub). For example
 python -m mlm.prepare hub:wikimedia/wikipedia,config=20231101.en books/,weight=2 --out corpora/all
 
 The disk needs room for about one and a half times the text."""
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not everywhere
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

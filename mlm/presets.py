@@ -22,13 +22,13 @@ SAMPLE = CORPORA / "sample"
 
 @configuration
 class ReferenceConfig:
-    """Models that see less of a row than the teacher: a bag of words, and windows of n tokens. In
-    all else they are built and trained as it is."""
+    """Models that see less of a row than the teacher: a bag of words, and windows of n tokens. They
+    are built as it is, and trained until their loss is flat (`mlm.references`)."""
 
     windows: tuple[PositiveInt, ...]
     """Every n."""
     steps: PositiveInt
-    """Optimiser updates of each."""
+    """The most optimiser updates of each; it ends sooner once its loss is flat."""
     eval_every: PositiveInt
     """Steps between evaluations."""
     seed: Seed
@@ -102,7 +102,7 @@ def _laptop() -> Experiment:
                 interval=100, speed=5, first_steps=300, without_transition="final"
             ),
         ),
-        references=ReferenceConfig(windows=(3, 5, 7, 11), steps=4000, eval_every=50, seed=970),
+        references=ReferenceConfig(windows=(3, 5, 7, 11), steps=12_000, eval_every=50, seed=970),
         probe=WindowConfig((2, 3, 5, 7, 11, 15), spacing=8, num_sentences=2048),
         probe_every=2,
     )
@@ -139,8 +139,8 @@ QUICK_NOTE = (
     " downloads from the package index once), 1024 word pieces, rows of 24 tokens, BERT of one"
     " layer with 4 heads of 32, batches of 256 rows, 30% of the words masked, Adam (0.9, 0.95) at"
     " 5e-3 with 6% warm-up and cosine over 500 steps, one seed; of the references the bag of words"
-    " and a window of 3 tokens, 200 steps each. A drop of a twentieth of the loss counts, not of a"
-    " tenth. With one teacher nothing is judged. Explored with the same seed. Command: python -m"
+    " and a window of 3 tokens, 200 steps each at most. A drop of a twentieth of the loss counts,"
+    " not of a tenth. With one teacher nothing is judged. Explored with the same seed. Command: python -m"
     " mlm.experiment --preset quick."
 )
 LAPTOP_NOTE = (
@@ -148,8 +148,8 @@ LAPTOP_NOTE = (
     " 2048 --out corpora/laptop, with files of Wikipedia and of books, a document a line; or any"
     " other. Rows of 32 tokens, BERT of 3 layers with 4 heads of 32 (students: one head), batches"
     " of 128 rows, 30% of the words masked, Adam (0.9, 0.95) at 2e-3 with 6% warm-up and cosine"
-    " over 4000 steps, 8 seeds; references of 4000 steps, one seed. Rate, initial scale, size and"
-    " row length are choices, by a pilot with another seed; nothing of them is published. Not run"
+    " over 4000 steps, 8 seeds; references of one seed, with the root of the steps, until their loss"
+    " is flat, 12,000 steps at most. Rate, initial scale, size and row length are choices, by a pilot with another seed; nothing of them is published. Not run"
     " yet. Command: python -m mlm.experiment --preset laptop."
 )
 PAPER_NOTE = (

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from common.base.config import Overrides
+from common.judge.flatness import recent_fall
 from common.runs.directory import RunDirectory, finished_run
 from common.sequence.students import TEACHER
 from mlm.presets import Experiment, ReferenceConfig
@@ -17,10 +18,11 @@ REFERENCES, PASSED = "references.csv", "passed.csv"
 UNIGRAM, BAG, WINDOW = "unigram", "bag", "window"
 """The kinds of references."""
 BAG_RUN = "reference/bag"
-LAST_PART = 0.25
-"""Of a reference's steps, in which its loss must have fallen by less than `FLAT`."""
 FLAT = 0.005
-"""Nats."""
+"""Nats. A reference trains until its loss falls by less from one quarter of its steps to the next,
+and so at a rate that does not depend on when that is."""
+WARMUP = 0.05
+"""Part of the most steps of a reference."""
 
 
 def window_run(n: int) -> str:
@@ -34,9 +36,12 @@ def overrides_of(config: ReferenceConfig) -> Overrides:
         "training.seed": config.seed,
         "training.num_seeds": 1,
         "training.steps": config.steps,
+        "training.stop_when_flat": FLAT,
         "training.eval_every": config.eval_every,
         "training.checkpoint_every": 0,
         "training.parts": config.parts,
+        "optim.decay": "inverse-sqrt",
+        "optim.warmup_fraction": WARMUP,
         "model.positions": None,
     }
 
@@ -45,12 +50,13 @@ def reference_table(home: Path, experiment: Experiment) -> pd.DataFrame:
     """What every reference came to, and the loss of the frequencies of words.
 
     Columns: reference (unigram, bag, window), n (of a window), loss (on validation documents,
-    nats), fell (by how much in the last quarter of its steps), is_flat (by less than 0.005, so that
-    more steps would change little; frequencies are not trained).
+    nats), steps (of its training), fell (by how much in the last quarter of them, see
+    `recent_fall`), is_flat (by less than 0.005, so that more steps would change little; frequencies
+    are not trained).
     """
     rows: list[dict[str, Any]] = [
         {"reference": UNIGRAM, "n": None, "loss": unigram_loss(home / TEACHER)}
-        | {"fell": 0.0, "is_flat": True},
+        | {"steps": 0, "fell": 0.0, "is_flat": True},
         {"reference": BAG, "n": None, **_end_of(home / BAG_RUN)},
     ]
     for n in experiment.references.windows:
@@ -96,6 +102,6 @@ def below_for_good(steps: Sequence[int], losses: Sequence[float], level: float) 
 def _end_of(run: Path) -> dict[str, Any]:
     """The last columns of a trained reference."""
     steps_E, loss_E = loss_curve(finished_run(run), lane=0)
-    before = np.flatnonzero(steps_E <= (1 - LAST_PART) * steps_E[-1])[-1]
-    fell = float(loss_E[before] - loss_E[-1])
-    return {"loss": float(loss_E[-1]), "fell": fell, "is_flat": fell < FLAT}
+    fell = float(recent_fall(steps_E.tolist(), loss_E.tolist()))
+    last = {"loss": float(loss_E[-1]), "steps": int(steps_E[-1])}
+    return last | {"fell": fell, "is_flat": fell < FLAT}

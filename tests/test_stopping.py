@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from common.base.config import TrainingConfig
 from common.experiment.requests import RunRequest, student_run, teacher_run
+from common.judge.flatness import recent_fall
 from common.judge.stats import median
 from common.judge.transition import DetectorConfig, Watch
 from common.runs.directory import RunDirectory
 from common.runs.trajectory import Trajectory
 from common.runs.tuning import SWEEP_STOP_AFTER
-from common.train.stopping import Stopping
+from common.train.stopping import stopping
 from parity import train
 from parity.data import ParityData
 from parity.presets import PRESETS
@@ -52,11 +53,11 @@ def test_the_end_is_a_multiple_of_the_slowest_lanes_step(
         {"step": i * eval_every, "accuracy": values_L} for i, values_L in enumerate(curves_ExL)
     ]
     # Interrupted at `cut`: what was evaluated before is read back from the file.
-    stopping = Stopping(config, Watch(), [0.1] * 2, records[:cut])
+    ending = stopping(config, Watch(), [0.1] * 2, records[:cut])
     for record in records[cut:]:
-        before = stopping.last_step
-        stopping.observe(record["step"], record["accuracy"])
-        assert stopping.last_step >= min(record["step"], 200) or stopping.last_step == before
+        before = ending.last_step
+        ending.observe(record["step"], record["accuracy"])
+        assert ending.last_step >= min(record["step"], 200) or ending.last_step == before
     # An evaluation counts if the two after it, too, are above the level.
     is_done_ExL = np.asarray(curves_ExL) > 0.995
     learnt = [
@@ -66,12 +67,12 @@ def test_the_end_is_a_multiple_of_the_slowest_lanes_step(
     if all(learnt):
         first = max(min(indices) for indices in learnt) * eval_every
         earliest, grid = max(factor * first, first + 2 * eval_every), checkpoint_every or eval_every
-        assert stopping.last_step == 200 or (
-            stopping.last_step % grid == 0 and earliest <= stopping.last_step < earliest + grid
+        assert ending.last_step == 200 or (
+            ending.last_step % grid == 0 and earliest <= ending.last_step < earliest + grid
         )
-        assert stopping.last_step <= 200
+        assert ending.last_step <= 200
     else:
-        assert stopping.last_step == 200
+        assert ending.last_step == 200
 
 
 @given(
@@ -91,10 +92,10 @@ def test_a_sweep_ends_when_its_choice_cannot_change(learnt_at_SxN: list[list[int
         {"step": step, "accuracy": np.where(learnt_at_L <= step, 1.0, 0.5).tolist()}
         for step in range(budget + 3)
     ]
-    stopping = Stopping(config, Watch(), rates_L, ())
+    ending = stopping(config, Watch(), rates_L, ())
     for record in records:
-        if record["step"] <= stopping.last_step:
-            stopping.observe(record["step"], record["accuracy"])
+        if record["step"] <= ending.last_step:
+            ending.observe(record["step"], record["accuracy"])
 
     def medians(end: int) -> dict[float, float]:
         times_L = [float(at) if at <= end else math.inf for at in learnt_at_L]
@@ -105,26 +106,26 @@ def test_a_sweep_ends_when_its_choice_cannot_change(learnt_at_SxN: list[list[int
             for rate in (0.1, 0.2, 0.3)
         }
 
-    whole, shortened = medians(budget), medians(stopping.last_step)
+    whole, shortened = medians(budget), medians(ending.last_step)
     assert min(shortened.values()) == min(whole.values())
     assert min(shortened, key=shortened.__getitem__) == min(whole, key=whole.__getitem__)
     if math.isinf(min(whole.values())):
-        assert stopping.last_step == budget + 2
+        assert ending.last_step == budget + 2
 
 
 def test_a_blip_does_not_end_a_run() -> None:
     """One evaluation without errors, or two, then chance again: it has not learnt."""
     config = TrainingConfig(steps=400, batch_size=1, eval_every=10, stop_after=2.0)
     curve = [0.5, 1.0, 0.5, 1.0, 1.0, 0.5, 0.7, 1.0, 1.0, 1.0]
-    stopping = Stopping(
+    ending = stopping(
         config,
         Watch(),
         [0.1],
         [{"step": 10 * i, "accuracy": [value]} for i, value in enumerate(curve[:-1])],
     )
-    assert stopping.last_step == 400
-    stopping.observe(90, [curve[-1]])
-    assert stopping.last_step == 140
+    assert ending.last_step == 400
+    ending.observe(90, [curve[-1]])
+    assert ending.last_step == 140
 
 
 @pytest.mark.parametrize(
@@ -167,9 +168,81 @@ def test_a_falling_metric_ends_a_run_too() -> None:
         {"step": 10 * i, "accuracy": [1.0] * 3, "eval_loss": list(values_L)}
         for i, values_L in enumerate(zip(*curves, strict=True))
     ]
-    assert Stopping(config, watch, [0.1] * 3, records).last_step == 200
+    assert stopping(config, watch, [0.1] * 3, records).last_step == 200
     two = [record | {"eval_loss": record["eval_loss"][:2]} for record in records]
-    assert Stopping(config, watch, [0.1] * 2, two).last_step == 60
+    assert stopping(config, watch, [0.1] * 2, two).last_step == 60
+
+
+@given(
+    curves_ExL=st.lists(
+        st.lists(st.sampled_from([1.0, 1.004, 1.1, None]), min_size=2, max_size=2),
+        min_size=1,
+        max_size=60,
+    ),
+    checkpoint_every=st.sampled_from([0, 70]),
+    cut=st.integers(0, 60),
+)
+def test_a_flat_loss_ends_a_run(
+    curves_ExL: list[list[float | None]], checkpoint_every: int, cut: int
+) -> None:
+    """At the first evaluation, a quarter of the budget done, at which it is flat in every lane."""
+    config = TrainingConfig(
+        steps=400,
+        batch_size=1,
+        eval_every=10,
+        checkpoint_every=checkpoint_every,
+        stop_when_flat=0.005,
+    )
+    records = [
+        {"step": 10 * i, "eval_loss": values_L} for i, values_L in enumerate(curves_ExL[:41])
+    ]
+    ending = stopping(config, Watch(), [0.1] * 2, records[:cut])
+    for record in records[cut:]:
+        ending.observe(record["step"], record["eval_loss"])
+
+    def quarter(step: int, number: int, lane: int) -> list[float]:
+        first, last = (number - 1) * step / 4, number * step / 4
+        inside = [record for record in records if first < record["step"] <= last]
+        return [
+            math.nan if record["eval_loss"][lane] is None else record["eval_loss"][lane]
+            for record in inside
+        ]
+
+    def is_flat(step: int) -> bool:
+        falls = [
+            np.mean(quarter(step, 3, lane)) - np.mean(quarter(step, 4, lane)) for lane in range(2)
+        ]
+        return all(fall < 0.005 for fall in falls)
+
+    flat = [record["step"] for record in records if record["step"] >= 100]
+    first = next((step for step in flat if is_flat(step)), 400)
+    grid = checkpoint_every or 10
+    assert ending.last_step == min(math.ceil(first / grid) * grid, 400)
+
+
+def test_a_fall_of_the_mean_from_quarter_to_quarter() -> None:
+    assert recent_fall([0, 1, 2, 3, 4], [9.0, 8.0, 7.0, 5.0, 4.0]) == 1.0
+    lanes_ExL = [[9.0, 1.0], [8.0, 1.0], [7.0, 1.0], [5.0, 1.0], [4.0, 3.0]]
+    assert recent_fall([0, 1, 2, 3, 4], lanes_ExL).tolist() == [1.0, -2.0]
+    assert np.isnan(recent_fall([0, 10], [1.0, 1.0]))
+
+
+def test_a_run_ends_for_one_reason() -> None:
+    with pytest.raises(ValueError, match="both say when the run ends"):
+        TrainingConfig(steps=10, batch_size=1, eval_every=1, stop_after=2.0, stop_when_flat=0.1)
+
+
+def test_a_run_that_learns_nothing_ends_after_a_quarter(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = [*TINY_TEACHER, "--optim.learning-rate", "1e-9", "--training.stop-when-flat", "0.005"]
+    train.main(["--run-dir", str(tmp_path), *words, "--dry-run"])
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "once the loss of a quarter of the steps lies by less than 0.005 below" in said
+    train.main(["--run-dir", str(tmp_path), *words])
+    run = RunDirectory(tmp_path)
+    steps = run.record["config"]["training"]["steps"]
+    assert run.metrics()[-1]["step"] == Trajectory(run).steps()[-1] == steps / 4
 
 
 def test_students_of_a_tree_start_from_its_chance() -> None:

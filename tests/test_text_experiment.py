@@ -115,7 +115,7 @@ def test_a_tiny_experiment_end_to_end(
 
 
 def test_what_a_reference_came_to(tiny: Experiment, tmp_path: Path) -> None:
-    """Its fall in the last quarter is read off its own curve."""
+    """Its fall from the quarter before to the last is read off its own curve."""
     for run, losses in (("bag", [5.0, 4.0, 3.0, 2.999]), ("window-3", [5.0, 4.0, 3.0, 2.9])):
         made_up_run(tmp_path / "reference" / run, losses)
     made_up_run(tmp_path / "teacher", [5.0, 4.0, 3.0, 2.0])

@@ -78,6 +78,10 @@ class TrainingConfig:
     """End before `steps`, at this multiple of the step by which every lane has learnt (its
     transition is done); in a sweep over learning rates, by which the median lane of the best one
     has. None: train for all `steps`."""
+    stop_when_flat: PositiveFloat | None = None
+    """End before `steps`, once the mean evaluation loss of the last quarter of the steps so far
+    lies by less than this (nats) below that of the quarter before, in every lane; not before a
+    quarter of `steps`. None: train for all `steps`."""
     seed: Annotated[Seed, tyro.conf.arg(aliases=("--seed",))] = 0
     """First seed; each seed has its own initial weights and its own data stream."""
     num_seeds: PositiveInt = 1
@@ -98,6 +102,16 @@ class TrainingConfig:
                 f"training.ring_every = {self.ring_every} must be a multiple of training.eval_every"
                 f" = {self.eval_every}"
             )
+        if self.stop_after is not None and self.stop_when_flat is not None:
+            raise ValueError(
+                "training.stop_after and training.stop_when_flat both say when the run ends; give"
+                " one of them"
+            )
+
+    @property
+    def may_end_sooner(self) -> bool:
+        """Whether `steps` is only the most that the run takes."""
+        return self.stop_after is not None or self.stop_when_flat is not None
 
     @property
     def watches(self) -> bool:

@@ -284,7 +284,7 @@ class RunToDo:
             memory=max(one.memory for one in measured),
             checkpoints=checkpoints * measured[0].checkpoint,
             resume=resume_states * measured[0].resume,
-            may_end_sooner=training.stop_after is not None,
+            may_end_sooner=training.may_end_sooner,
             is_scaled=any(one.is_scaled for one in measured),
         )
 

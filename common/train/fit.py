@@ -34,7 +34,7 @@ from common.train.engine import Engine, Metrics, TrainState
 from common.train.lanes import Lane
 from common.train.problem import Problem
 from common.train.schedule import Schedule, State
-from common.train.stopping import Stopping
+from common.train.stopping import Stopping, stopping
 
 
 class TeacherSource(Protocol):
@@ -174,7 +174,7 @@ class _Fit:
             schedules_L = self.supervision.schedules_L
             self.schedule_states_L = [schedule.initial_state() for schedule in schedules_L]
             self.ring_state = ring.initial_state(len(self.problem.lanes))
-            self.stopping = Stopping(self.config, self.watch, rates_L, ())
+            self.stopping = stopping(self.config, self.watch, rates_L, ())
             return False
         saved, host_state = loaded
         self.state, self.step = self.engine.place(saved), host_state["step"]
@@ -182,7 +182,7 @@ class _Fit:
         self.ring_state = host_state["ring"]
         self.wall_seconds_before = host_state["wall_seconds"]
         self._truncate_metrics(host_state["metrics_bytes"])
-        self.stopping = Stopping(self.config, self.watch, rates_L, self.run.metrics())
+        self.stopping = stopping(self.config, self.watch, rates_L, self.run.metrics())
         return True
 
     def _progress_bar(self) -> AbstractContextManager[Callable[[int], None]]:
@@ -272,8 +272,8 @@ class _Fit:
         self.pending = (self.step, teacher_steps_L, metrics)
         if self.config.watches:
             self.watched_L = np.asarray(metrics[self.watch.metric]).tolist()
-        if self.stopping.watches:
-            self.stopping.observe(self.step, self.watched_L)
+        if self.stopping.metric is not None:
+            self.stopping.observe(self.step, np.asarray(metrics[self.stopping.metric]).tolist())
         if any(schedule.adaptive for schedule in self.supervision.schedules_L):
             self._observe(self.step, np.asarray(metrics["accuracy"]))
 

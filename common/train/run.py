@@ -190,6 +190,12 @@ class TrainingRun:
             plan.add_row(
                 "", f"sooner, at {training.stop_after:g} times the steps by which {who} has learnt"
             )
+        if training.stop_when_flat is not None:
+            plan.add_row(
+                "",
+                "sooner, once the loss of a quarter of the steps lies by less than"
+                f" {training.stop_when_flat:g} below that of the quarter before",
+            )
         plan.add_row("lanes", f"{len(self.problem.lanes)}: {describe_lanes(self.problem.lanes)}")
         plan.add_row(
             "evaluation",

@@ -85,7 +85,7 @@ def _quick() -> Experiment:
 
 def _laptop() -> Experiment:
     data = TextConfig(CORPORA / "laptop", length=32)
-    model = TextModel(heads=4, head_size=32, layers=3, init_std=0.06)
+    model = TextModel(heads=4, head_size=32, layers=3, init_std=0.06, dtype="float32")
     budget = TrainingConfig(
         steps=4000, batch_size=128, eval_every=50, eval_examples=1024, seed=960, num_seeds=8
     )
@@ -140,17 +140,18 @@ QUICK_NOTE = (
     " layer with 4 heads of 32, batches of 256 rows, 30% of the words masked, Adam (0.9, 0.95) at"
     " 5e-3 with 6% warm-up and cosine over 500 steps, one seed; of the references the bag of words"
     " and a window of 3 tokens, 200 steps each at most. A drop of a twentieth of the loss counts,"
-    " not of a tenth. With one teacher nothing is judged. Explored with the same seed. Command: python -m"
-    " mlm.experiment --preset quick."
+    " not of a tenth. With one teacher nothing is judged. Explored with the same seed. Command:"
+    " python -m mlm.experiment --preset quick."
 )
 LAPTOP_NOTE = (
     "Text of your own: python -m mlm.prepare wikipedia.jsonl.xz books.jsonl.xz --vocabulary-size"
     " 2048 --out corpora/laptop, with files of Wikipedia and of books, a document a line; or any"
     " other. Rows of 32 tokens, BERT of 3 layers with 4 heads of 32 (students: one head), batches"
     " of 128 rows, 30% of the words masked, Adam (0.9, 0.95) at 2e-3 with 6% warm-up and cosine"
-    " over 4000 steps, 8 seeds; references of one seed, with the root of the steps, until their loss"
-    " is flat, 12,000 steps at most. Rate, initial scale, size and row length are choices, by a pilot with another seed; nothing of them is published. Not run"
-    " yet. Command: python -m mlm.experiment --preset laptop."
+    " over 4000 steps, float32 on every machine, 8 seeds; references of one seed, whose rate falls"
+    " with the root of the steps, until their loss is flat, 12,000 steps at most. Rate, initial"
+    " scale, size and row length are choices, by a pilot with another seed; nothing of them is"
+    " published. Not run yet. Command: python -m mlm.experiment --preset laptop."
 )
 PAPER_NOTE = (
     "The published scale: batches of 512 rows, Adam (0.9, 0.95) without decay, cosine over 120,000"

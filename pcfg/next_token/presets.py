@@ -95,13 +95,16 @@ def _quick() -> Experiment:
 def _laptop() -> Experiment:
     data = PCFGData("cfg3f", start_level=2)
     supervised = NextTokenConfig(level=3)
+    teacher, student = (
+        replace(gpt2(heads, layers=3, dropout=0.0), dtype="float32") for heads in (8, 4)
+    )
     budget = TrainingConfig(
         steps=2000, batch_size=64, eval_every=20, eval_examples=1024, seed=820, num_seeds=8
     )
     return Experiment(
         teacher=TrainConfig(
             data,
-            gpt2(8, layers=3, dropout=0.0),
+            teacher,
             # A long warm-up, 500 steps, which stretches the plateau.
             published_adam((1e-3,), warmup_fraction=0.25),
             replace(budget, checkpoint_every=20),
@@ -109,7 +112,7 @@ def _laptop() -> Experiment:
         ),
         student=StudentConfig(
             data,
-            gpt2(4, layers=3, dropout=0.0),
+            student,
             published_adam((0.01,), warmup_fraction=0.1),
             replace(budget, steps=500, eval_every=25),
             supervised,
@@ -209,10 +212,10 @@ QUICK_NOTE = (
 LAPTOP_NOTE = (
     "cfg3f from its third level down (sentences of up to 81 tokens), the last token below each"
     " symbol of level 3, GPT-2 of 3 layers, 8 heads to 4, batch 64, 2000 steps with a warm-up over"
-    " 500 (students 500), 8 seeds; the rate of each arm chosen from four, and the best first"
-    " checkpoint from seven, on 4 seeds of their own. Grammar, level, rates and budgets were"
-    " explored on a GPU with seeds 900, 901, 910 to 913 and 1910 to 1913. Not run yet. Command:"
-    " python -m pcfg.next_token.experiment --preset laptop."
+    " 500 (students 500), float32 on every machine, 8 seeds; the rate of each arm chosen from four,"
+    " and the best first checkpoint from seven, on 4 seeds of their own. Grammar, level, rates and"
+    " budgets were explored on a GPU with seeds 900, 901, 910 to 913 and 1910 to 1913. Not run yet."
+    " Command: python -m pcfg.next_token.experiment --preset laptop."
 )
 TOKENS_LAPTOP_NOTE = (
     "laptop with every token and the end of the sentence predicted, so that teachers can generate"

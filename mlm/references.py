@@ -19,10 +19,7 @@ UNIGRAM, BAG, WINDOW = "unigram", "bag", "window"
 """The kinds of references."""
 BAG_RUN = "reference/bag"
 FLAT = 0.005
-"""Nats. A reference trains until its loss falls by less from one quarter of its steps to the next,
-and so at a rate that does not depend on when that is."""
-WARMUP = 0.05
-"""Part of the most steps of a reference."""
+"""Nats. A reference ends once its loss falls by less from one quarter of its steps to the next."""
 
 
 def window_run(n: int) -> str:
@@ -40,8 +37,6 @@ def overrides_of(config: ReferenceConfig) -> Overrides:
         "training.eval_every": config.eval_every,
         "training.checkpoint_every": 0,
         "training.parts": config.parts,
-        "optim.decay": "inverse-sqrt",
-        "optim.warmup_fraction": WARMUP,
         "model.positions": None,
     }
 

@@ -73,14 +73,3 @@ def test_a_linear_decay_is_two_lines(steps: int, warmup: float) -> None:
     falling = [1 - (step + 1) / (steps - top + 1) for step in range(steps - top)]
     np.testing.assert_allclose(found, [*rising, *falling], rtol=1e-5, atol=1e-6)
     assert (found > 0).all()
-
-
-@given(steps=st.integers(1, 60), warmup=st.floats(0, 1))
-def test_an_inverse_root_goes_on_from_the_warm_up(steps: int, warmup: float) -> None:
-    config = OptimConfig((1.0,), decay="inverse-sqrt", warmup_fraction=warmup)
-    shape = learning_rate_shape(config, steps)
-    found = np.asarray([float(np.asarray(shape(step))) for step in range(steps)])
-    top = max(round(warmup * steps), 1)
-    rising = [update / top for update in range(1, top + 1)]
-    falling = [(top / update) ** 0.5 for update in range(top + 1, steps + 1)]
-    np.testing.assert_allclose(found, [*rising, *falling], rtol=1e-5)

@@ -1,6 +1,5 @@
 """Optimisers and the decay of the learning rate (optax). Both count optimiser updates."""
 
-import functools
 from typing import Annotated, Any, Literal
 
 import jax
@@ -20,11 +19,10 @@ class OptimConfig:
 
     learning_rate: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
     """Peak learning rate; several values train side by side as a sweep."""
-    decay: Literal["constant", "cosine", "linear", "inverse-sqrt"] = "constant"
-    """How the learning rate changes. All others: a linear warm-up from a positive rate at the first
-    update to the peak. Then, cosine, linear: a cosine or a line that would reach zero one update
-    after the last; inverse-sqrt: the peak times the root of the warm-up's updates over the updates
-    so far (Vaswani et al. 2017), which does not depend on when the run ends."""
+    decay: Literal["constant", "cosine", "linear"] = "constant"
+    """How the learning rate changes. cosine, linear: a linear warm-up from a positive rate at the
+    first update to the peak, then a cosine or a line that would reach zero one update after the
+    last."""
     warmup_fraction: Fraction = 0.06
     """Part of the updates spent warming up (not with a constant rate)."""
     kind: Literal["sgd", "adam"] = "sgd"
@@ -83,14 +81,7 @@ def learning_rate_shape(config: OptimConfig, total_steps: int) -> optax.Schedule
         warmup = optax.linear_schedule(1 / warmup_steps, 1.0, warmup_steps - 1)
         line = optax.linear_schedule(1.0, 0.0, total_steps - warmup_steps + 1)
         return optax.join_schedules([warmup, line], [warmup_steps - 1])
-    if config.decay == "inverse-sqrt":
-        return functools.partial(_inverse_sqrt, warmup_steps)
     return optax.warmup_cosine_decay_schedule(1 / warmup_steps, 1.0, warmup_steps - 1, total_steps)
-
-
-def _inverse_sqrt(warmup_steps: int, count: jax.typing.ArrayLike) -> jax.Array:
-    update = jnp.asarray(count) + 1.0
-    return jnp.minimum(update / warmup_steps, jnp.sqrt(warmup_steps / update))
 
 
 def make_optimizer(

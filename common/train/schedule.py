@@ -31,9 +31,11 @@ class ScheduleConfig:
     """Parameters of the schedules. The text of each says which schedules read it."""
 
     interval: PositiveInt = 1
-    """progressive, till-saturate: teacher steps from one supervising checkpoint to the next."""
+    """progressive: student steps from one supervising checkpoint to the next. till-saturate passes
+    through the same checkpoints."""
     speed: PositiveInt = 1
-    """progressive: teacher steps covered by one student step (paper: 1; appendix: 2)."""
+    """progressive, till-saturate: teacher steps from one supervising checkpoint to the next, over
+    `interval` (paper: 1; appendix: 2)."""
     first_steps: PositiveInt | None = None
     """two-shot, required: student steps on the first checkpoint before the final one takes over
     (the paper's T)."""
@@ -226,9 +228,10 @@ def projections(total_steps: int, last: int, num_layers: int, steps_each: int) -
 
 
 def till_saturate(total_steps: int, last: int, config: ScheduleConfig) -> TillSaturate:
-    """Every `interval`-th checkpoint and the final one, in order, each until the student saturates
+    """The checkpoints of `progressive`, in order to the final one, each until the student saturates
     on it."""
-    teacher_steps = (*range(config.interval, last, config.interval), last)
+    apart = config.speed * config.interval
+    teacher_steps = (*range(apart, last, apart), last)
     return TillSaturate(
         teacher_steps, total_steps, config.averaged, config.threshold, config.patience
     )

@@ -41,9 +41,21 @@ def test_a_plan_names_runs_that_it_has(planner: Planner) -> None:
 
 
 def test_a_field_that_is_not_there_is_named(planner: Planner) -> None:
-    planner.distill("student", {"schedul": "one-shot"}, teacher="teacher")
-    with pytest.raises(UserError, match=r"StudentConfig has no field schedul; it has .*schedule"):
+    named = r"Config has no field schedul; it has .*schedule"
+    with pytest.raises(UserError, match=named):
+        planner.distill("student", {"schedul": "one-shot"}, teacher="teacher")
+    planner.train("another", {"schedul": "one-shot"})
+    with pytest.raises(UserError, match=r"TrainConfig has no field schedul"):
         _ = planner.stages[-1].needs, planner.stages[-1].why_stale()
+
+
+@pytest.mark.parametrize("schedule", ["progressive", "till-saturate"])
+def test_students_ask_for_checkpoints_that_are_planned(planner: Planner, schedule: str) -> None:
+    """Of every eighth step."""
+    asks = {"schedule": schedule, "supervision.interval": 6, "supervision.speed": 2}
+    with pytest.raises(UserError, match="step 12, of which teacher keeps no checkpoint"):
+        planner.distill("student", asks, teacher="teacher")
+    planner.distill("student", {**asks, "supervision.speed": 4}, teacher="teacher")
 
 
 def test_a_verdict_is_on_a_claim_of_the_experiment(tmp_path: Path) -> None:

@@ -202,7 +202,7 @@ def test_a_generated_sentence_costs_a_forward_pass_of_the_teacher() -> None:
 
 
 def test_till_saturate_and_shared_streams(teacher: Path, tiny: list[str], tmp_path: Path) -> None:
-    more = "--schedule till-saturate --sentences teacher --supervision.interval 64"
+    more = "--schedule till-saturate --sentences teacher --supervision.interval 16"
     more += " --supervision.patience 16 --teacher-seed 1 --shared-stream"
     distill.main(student(tmp_path / "run", tiny, teacher, *more.split()))
     records = RunDirectory(tmp_path / "run").metrics()

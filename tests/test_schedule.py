@@ -73,6 +73,15 @@ def saturate(accuracies: list[float], patience: int = 10**9, averaged: int = 3) 
     return used
 
 
+@given(last=st.integers(1, 400), interval=st.integers(1, 60), speed=st.integers(1, 4))
+def test_till_saturate_has_the_checkpoints_of_progressive(
+    last: int, interval: int, speed: int
+) -> None:
+    config = ScheduleConfig(interval=interval, speed=speed)
+    every = schedule.progressive(50_000, last, interval, speed).possible_teacher_steps()
+    assert schedule.till_saturate(100, last, config).possible_teacher_steps() == every
+
+
 def test_till_saturate_waits_for_a_rise() -> None:
     assert saturate([0.5] * 30) == [100] * 30
 

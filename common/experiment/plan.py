@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from common.base.config import Overrides, Runtime
+from common.base.config import Overrides, Runtime, TrainingConfig
 from common.base.errors import UserError
 from common.base.interruption import telling
 from common.base.mesh import set_up_devices
@@ -24,6 +24,7 @@ from common.experiment.costs import Cost, describe_total, known_costs, projected
 from common.experiment.spec import ExperimentSpec, Part, Probe
 from common.experiment.stages import DataStage, JudgementStage, ProbeStage, RunStage, Stage, shell
 from common.runs.files import bytes_text
+from common.train import schedule
 
 WIDTH_OF_FILES = 100
 """Letters in a line of a table where there is no terminal whose width would count."""
@@ -130,7 +131,33 @@ class Planner:
             tuned_by=None if tuned_by is None else self.home / tuned_by,
             data=tuple(s.output for s in self.stages if isinstance(s, DataStage)),
         )
+        if teacher is not None:
+            self._check_checkpoints(run, teacher)
         self.stages.append(run)
+
+    def _check_checkpoints(self, run: RunStage, teacher: str) -> None:
+        """Raise a UserError if students ask for checkpoints that their teacher is not planned to
+        keep, which else they would find out when it is trained. (Where two-shot's first one lies is
+        not known before.)"""
+        student = run.config
+        training: TrainingConfig = self._planned_run(teacher).config.training
+        asked = schedule.build(
+            student.schedule, student.supervision, student.training.steps, training.steps, 0
+        )
+        kept = training.checkpoint_steps()
+        missing = sorted(set(asked.possible_teacher_steps()) - set(kept))
+        if missing:
+            raise UserError(
+                f"{self.spec.name}: {run.name} learns under {student.schedule} from its teacher's"
+                f" step {missing[0]}, of which {teacher} keeps no checkpoint (one every"
+                f" {training.checkpoint_every} steps); see supervision.interval and"
+                " supervision.speed, and training.checkpoint_every of the teacher"
+            )
+
+    def _planned_run(self, name: str) -> RunStage:
+        return next(
+            stage for stage in self.stages if isinstance(stage, RunStage) and stage.name == name
+        )
 
     def _runs(self) -> list[str]:
         return [stage.name for stage in self.stages if isinstance(stage, RunStage)]

@@ -27,6 +27,8 @@ class Context:
     """The tokens of which accuracy is measured."""
     held_out: str = "held-out sentences"
     """What the loss is measured on, for captions."""
+    examples: str = "sentences"
+    """What is trained on."""
     highest: float | None = 0.8
     """Where the axes of distances end; None: a little above the curves of each panel."""
 
@@ -60,6 +62,7 @@ TEXT = Context(
     best="the best model of all",
     scored="selected tokens",
     held_out="validation documents",
+    examples="rows",
     highest=None,
 )
 CAUSAL = Context(

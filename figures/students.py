@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 
 from common.base.size import size_of
 from common.sequence.student_claims import CHOICE, best_first
+from common.sequence.students import C1
 from figures import loaders, style
 from figures.contexts import Context
 
@@ -28,10 +29,18 @@ class Published(NamedTuple):
     batch_size: int
     lengths: tuple[str, str]
     """Figure and panel, in `targets.csv`, of their final accuracy by the length of the run."""
-    firsts: tuple[str, str]
-    """The same of 2-shot by the first checkpoint."""
+    firsts: tuple[str, str] | None
+    """The same of 2-shot by the first checkpoint; None: not published."""
     source: str
     """Of `lengths`, for the caption: "the paper's Figure 1 (right)"."""
+
+
+class PublishedFirsts(NamedTuple):
+    """Final accuracies of the paper's 2-shot students."""
+
+    models: str
+    points: pd.DataFrame
+    """x: step of the first checkpoint; y: accuracy."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +69,14 @@ class Students:
         if exact is not None:
             draw_plateaus(training, exact)
         if has_lengths(final):
-            draw_lengths(ends, final)
+            draw_lengths(ends, final, self.context.examples)
         else:
             draw_arms(ends, final)
         swept = firsts_of(home)
         has_transition = bool(swept.in_drop.any())
         if has_transition:
-            draw_firsts(firsts, swept, choice_of(home), self.published)
+            theirs = None if self.published is None else published_firsts(self.published)
+            draw_firsts(firsts, swept, choice_of(home), theirs)
         else:
             firsts.set_title("No teacher has a transition,\nso that there is no first checkpoint")
             firsts.set_axis_off()
@@ -91,8 +101,8 @@ class Students:
         has_margin = final[final.strategy != "teacher"].seed.nunique() >= MIN_SEEDS_OF_MEAN
         margin = " with its 95% interval" if has_margin else ""
         sentences = [
-            f"From the left: accuracy on the {self.context.scored} of held-out sentences, mean over"
-            " seeds and the middle half of them"
+            f"From the left: accuracy on the {self.context.scored} of {self.context.held_out}, mean"
+            " over seeds and the middle half of them"
         ]
         if has_exact:
             sentences[0] += (
@@ -133,7 +143,7 @@ def choice_of(home: Path) -> pd.DataFrame | None:
 
 
 def _sweep_of(path: Path) -> pd.DataFrame:
-    return loaders.table_of(path, "offset", "seed", "first_step", "in_drop", "accuracy")
+    return loaders.table_of(path, "first", "seed", "first_step", "in_drop", "accuracy")
 
 
 def arms_of(final: pd.DataFrame) -> list[str]:
@@ -218,7 +228,7 @@ def draw_ceiling_across(axes: Axes, accuracy: float) -> None:
     )
 
 
-def draw_lengths(axes: Axes, final: pd.DataFrame) -> None:
+def draw_lengths(axes: Axes, final: pd.DataFrame, examples: str) -> None:
     """Final accuracy against the length of the run, mean over seeds with Student's 95% interval;
     every point is a run of its own.
 
@@ -249,7 +259,7 @@ def draw_lengths(axes: Axes, final: pd.DataFrame) -> None:
     axes.set_xticks(lengths, [f"{length / 1000:g}" for length in lengths])
     axes.minorticks_off()
     axes.set_xlim(lengths[0] / 1.3, lengths[-1] * 1.3)
-    axes.set_xlabel("sentences of the run (thousands)")
+    axes.set_xlabel(f"{examples} of the run (thousands)")
     axes.set_ylabel("final accuracy")
     axes.set_title("By the length of the run")
 
@@ -281,17 +291,17 @@ def draw_arms(axes: Axes, final: pd.DataFrame) -> None:
 
 
 def draw_firsts(
-    axes: Axes, table: pd.DataFrame, choice: pd.DataFrame | None, published: Published | None
+    axes: Axes, table: pd.DataFrame, choice: pd.DataFrame | None, published: PublishedFirsts | None
 ) -> None:
     """Final accuracy of 2-shot students against the teacher step of their first checkpoint, in
     units of C1, and that of the students by whom the best is chosen, and published, where there are
     such."""
-    mean, margin = mean_and_margin(table, "offset", "accuracy")
+    mean, margin = mean_and_margin(table, "first", "accuracy")
     steps = in_units_of_c1(table)
     axes.errorbar(
         steps, mean, margin, fmt="o-", color=style.RED, capsize=3, markersize=6, label="ours"
     )
-    in_drop = table.groupby("offset").in_drop.mean() > 0.5
+    in_drop = table.groupby("first", sort=False).in_drop.mean() > 0.5
     axes.plot(
         steps[in_drop],
         mean[in_drop],
@@ -322,14 +332,14 @@ def draw_firsts(
 
 
 def in_units_of_c1(table: pd.DataFrame) -> pd.Series:
-    """The first step of every offset, as a multiple of the teacher's C1; mean over teachers."""
-    c1_of = table[table.offset == 0].set_index("seed").first_step
-    return (table.first_step / table.seed.map(c1_of)).groupby(table.offset).mean()
+    """The step of every first checkpoint, as a multiple of the teacher's C1; mean over teachers."""
+    c1_of = table[table["first"] == C1.label].set_index("seed").first_step
+    return (table.first_step / table.seed.map(c1_of)).groupby(table["first"], sort=False).mean()
 
 
 def draw_choice(axes: Axes, choice: pd.DataFrame) -> None:
     """The mean of the students by whom the best first checkpoint is chosen, and a star at it."""
-    mean, steps = choice.groupby("offset").accuracy.mean(), in_units_of_c1(choice)
+    mean, steps = choice.groupby("first", sort=False).accuracy.mean(), in_units_of_c1(choice)
     axes.plot(steps, mean, "s-", color=style.GREY, markersize=4, linewidth=1.2, label="other seeds")
     best = best_first(choice)
     axes.plot(
@@ -342,9 +352,16 @@ def draw_choice(axes: Axes, choice: pd.DataFrame) -> None:
     )
 
 
-def draw_published_firsts(axes: Axes, published: Published) -> None:
+def published_firsts(published: Published) -> PublishedFirsts | None:
+    """The paper's 2-shot students by first checkpoint, where there are any."""
+    if published.firsts is None:
+        return None
+    return PublishedFirsts(published.models, loaders.targets(*published.firsts))
+
+
+def draw_published_firsts(axes: Axes, published: PublishedFirsts) -> None:
     """The paper's, in units of its C1."""
-    theirs = loaders.targets(*published.firsts)
+    theirs = published.points
     c1 = float(theirs.x.iloc[int(theirs.y.argmax())])  # the best one, as its note says
     axes.plot(
         theirs.x / c1,
@@ -360,7 +377,7 @@ def draw_published_firsts(axes: Axes, published: Published) -> None:
 def mean_and_margin(table: pd.DataFrame, by: str, column: str) -> tuple[pd.Series, np.ndarray]:
     """Mean of a column for each value of another, and half the width of Student's 95% interval; 0
     for fewer than `MIN_SEEDS_OF_MEAN` values."""
-    groups = table.groupby(by)[column]
+    groups = table.groupby(by, sort=False)[column]
     count = groups.size().to_numpy()
     quantile = scipy.special.stdtrit(np.maximum(count - 1, 1), 0.975)
     return groups.mean(), np.where(

@@ -37,10 +37,14 @@ STRATEGY = {
     "till-saturate": SKY,
     "generations": ORANGE,
     "generations-two-shot": RED,
+    "progressive-untrained": GREEN,
 }
 """Colors of the teacher and of the arms. Those that learn from generated sentences have the color
-of the arm that learns in the same order from the grammar's, and are told apart by `LINE`."""
-LINE = dict.fromkeys(STRATEGY, "-") | {"generations": "--", "generations-two-shot": "--"}
+of the arm that learns in the same order from the grammar's, and are told apart by `LINE`, as those
+are that begin with another checkpoint."""
+LINE = dict.fromkeys(STRATEGY, "-") | dict.fromkeys(
+    ("generations", "generations-two-shot", "progressive-untrained"), "--"
+)
 HATCH = {name: "" if line == "-" else "///" for name, line in LINE.items()}
 CANDIDATE = {"before": SKY, "during": RED, "after": PURPLE}
 LABEL = {
@@ -53,6 +57,7 @@ LABEL = {
     "till-saturate": "till-saturate",
     "generations": "generations",
     "generations-two-shot": "generations (C1 first)",
+    "progressive-untrained": "progressive (from the first)",
 }
 
 # In force while panels are made and saved. What matplotlib looks up in between, for legends, lines

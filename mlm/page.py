@@ -3,11 +3,15 @@
 from pathlib import Path
 
 from common.judge.phases import PhaseConfig
-from figures import loaders
+from common.sequence.student_claims import CHOICE
+from common.sequence.students import student
+from figures import loaders, tables
 from figures.contexts import TEXT
 from figures.neighbours import LATE_GAINS, Neighbours, TokenKinds
 from figures.page import Page
 from figures.phases import REFERENCES, Phases, PublishedTeacher
+from figures.student_windows import HALF_WAY, StudentWindows
+from figures.students import Published, Students
 from mlm.presets import PRESETS
 from mlm.token_kinds import WORDS
 
@@ -15,7 +19,10 @@ DATA = {
     REFERENCES: "what models reach that see less of a row than the teacher",
     "passed.csv": "when every teacher's loss passes those",
     LATE_GAINS: "what part of the final M_robust(n) every teacher gains after its drop",
-    "half_way.csv": "when M_robust(3), token masked, is half-way up for each kind of token",
+    HALF_WAY: "when M_robust(3), token masked, is half-way up for each kind of token",
+    "final_accuracy.csv": "how far every run came within its length",
+    tables.FIRST: "every two-shot student of the sweep over first checkpoints",
+    CHOICE: "the same on the seeds on which the best first checkpoint was chosen",
     "teacher/probes/ngram.csv": "M_robust and M_close of every checkpoint",
     "teacher/probes/ngram_by_token.csv": "the same by kind of token",
 }
@@ -24,6 +31,15 @@ RULE = (
     " (mlm/token_kinds.py), a content word if it begins with a letter and does not; numbers and"
     " punctuation are neither. A word's pieces are of its kind; the first one and all others are"
     " drawn apart, too."
+)
+
+
+PUBLISHED = Published(
+    models="Wikipedia and Books",
+    batch_size=512,
+    lengths=("curr_real", "student_accuracy"),
+    firsts=None,
+    source="the paper's figure `curr_real` (right)",
 )
 
 
@@ -59,8 +75,27 @@ PAGE = Page(
             RULE,
             detector_of,
         ),
+        "students": Students(loaders.corpus_of, TEXT, PUBLISHED),
+        "student_windows": StudentWindows(
+            {
+                "robust_masked": "Token masked: $M_{robust}$, 3 tokens",
+                "robust_visible": "Token visible: $M_{robust}$, 3 tokens",
+            },
+            WORDS,
+            student,
+        ),
     },
-    figure_of={"T1": "phases", "T2m": "phases", "T2v": "phases", "T3": "neighbours"},
+    figure_of={
+        "T1": "phases",
+        "T2m": "phases",
+        "T2v": "phases",
+        "T3": "neighbours",
+        "T4": "students",
+        "T5": "students",
+        "T6": "students",
+        "T7": "students",
+    },
+    absent=lambda experiment, _: set() if experiment.probes_students else {"student_windows"},
     data=lambda _: DATA,
     published=(*DATA, "teacher/probes/ngram.json"),
     footnote=lambda _: (

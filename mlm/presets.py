@@ -1,13 +1,24 @@
 """The named experiments on text, one lab note each."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated
 
 from pydantic import Field
 
-from common.base.config import PositiveInt, Preset, Seed, TrainingConfig, configuration
+from common.base.config import (
+    Overrides,
+    PositiveInt,
+    Preset,
+    Seed,
+    TrainingConfig,
+    configuration,
+)
 from common.judge.phases import PhaseConfig
+from common.runs.tuning import SweepConfig
+from common.sequence.students import BudgetConfig, FirstPhaseConfig, StudentRuns
 from common.sequence.windows import WindowConfig
 from common.train.optim import published_adam
 from common.train.schedule import ScheduleConfig
@@ -15,6 +26,21 @@ from mlm.config import StudentConfig, TrainConfig
 from mlm.data import TextConfig
 from mlm.model import TextModel
 
+ARMS: Mapping[str, Overrides] = MappingProxyType(
+    {
+        "ce": {"schedule": "ce"},
+        "one-shot": {"schedule": "one-shot"},
+        "progressive": {"schedule": "progressive", "supervision.begin": "transition"},
+        "two-shot": {"schedule": "two-shot"},
+        "projections": {"schedule": "projections"},
+        "progressive-untrained": {"schedule": "progressive", "supervision.begin": "untrained"},
+    }
+)
+"""What students are compared under. Progressive distillation begins at C1, as published, or, the
+last, at the teacher's first checkpoint."""
+PUBLISHED = ("ce", "one-shot", "progressive", "two-shot")
+"""Those that the paper has."""
+EVERY_PLACE = FirstPhaseConfig(before=("before", "start"), after=("end", "after"))
 CORPORA = Path("corpora")
 """Where the corpora of presets lie: corpora/sample, or a folder of the preset's name."""
 SAMPLE = CORPORA / "sample"
@@ -39,18 +65,32 @@ class ReferenceConfig:
 
 
 @configuration
-class Experiment:
+class Experiment(StudentRuns):
     """Teacher, references and students of one preset."""
 
     teacher: TrainConfig
     student: StudentConfig
     """Defaults of `python -m mlm.distill`."""
+    compared: tuple[str, ...]
+    """Names of the arms (`ARMS`) that students are compared under."""
     references: ReferenceConfig
     probe: WindowConfig
     probe_every: PositiveInt
     """Checkpoints from one that the probe of windows looks at to the next."""
     sources: tuple[str, ...] | None = None
     """Words of `python -m mlm.prepare` that make the corpus; None: the user makes it."""
+    probes_students: bool = True
+    """Whether the probe of windows looks at all checkpoints of the students of every arm."""
+
+    @property
+    def arms(self) -> Mapping[str, Overrides]:
+        """How the students of each arm differ from the experiment's."""
+        return {name: ARMS[name] for name in self.compared}
+
+    @property
+    def lengthened(self) -> tuple[str, ...]:
+        """Those that the paper has."""
+        return PUBLISHED
 
 
 def _quick() -> Experiment:
@@ -69,17 +109,20 @@ def _quick() -> Experiment:
             data,
             replace(model, heads=1),
             published_adam((1.2e-2,)),
-            replace(budget, steps=120),
+            replace(budget, steps=120, eval_every=20),
             supervision=ScheduleConfig(
                 interval=20, speed=4, first_steps=40, without_transition="final"
             ),
             # A shallow model has a shallow drop.
             detector=PhaseConfig(depth=0.05),
         ),
+        compared=PUBLISHED,
         references=ReferenceConfig(windows=(3,), steps=200, eval_every=10, seed=951),
         probe=WindowConfig((2, 3, 11), spacing=4, num_sentences=768),
         probe_every=3,
         sources=("sample", "--vocabulary-size", "1024"),
+        probes_students=False,
+        first=FirstPhaseConfig(before=("before",), after=("after",)),
     )
 
 
@@ -97,14 +140,26 @@ def _laptop() -> Experiment:
             data,
             replace(model, heads=1),
             published_adam((1.2e-2,)),
-            replace(budget, steps=800),
+            replace(budget, steps=800, eval_every=100, checkpoint_every=100),
             supervision=ScheduleConfig(
-                interval=100, speed=5, first_steps=300, without_transition="final"
+                interval=100,
+                speed=5,
+                first_steps=300,
+                without_transition="final",
+                projection_steps=100,
             ),
         ),
+        compared=tuple(ARMS),
         references=ReferenceConfig(windows=(3, 5, 7, 11), steps=4000, eval_every=50, seed=970),
         probe=WindowConfig((2, 3, 5, 7, 11, 15), spacing=8, num_sentences=2048),
         probe_every=2,
+        first=EVERY_PLACE,
+        tuning=SweepConfig((3e-3, 6e-3, 1.2e-2, 2.4e-2, 4.8e-2), seed=1960, num_seeds=2),
+        budgets=tuple(
+            BudgetConfig(steps, interval=100, speed=5, first_steps=3 * steps // 8)
+            for steps in (1600, 3200)
+        ),
+        tunes_lengths=True,
     )
 
 
@@ -123,14 +178,23 @@ def _paper() -> Experiment:
             optim,
             budget,
             supervision=ScheduleConfig(
-                interval=8000, first_steps=24_000, without_transition="final"
+                interval=8000,
+                first_steps=24_000,
+                without_transition="final",
+                projection_steps=2000,
             ),
         ),
+        compared=PUBLISHED,
         references=ReferenceConfig(
             windows=(3, 5, 7, 11), steps=120_000, eval_every=1000, seed=1, parts=4
         ),
         probe=WindowConfig((2, 3, 5, 7, 11, 15), spacing=30, num_sentences=1024),
         probe_every=1,
+        first=EVERY_PLACE,
+        budgets=tuple(
+            BudgetConfig(steps, interval=8000, speed=1, first_steps=steps // 5)
+            for steps in (24_000, 60_000)
+        ),
     )
 
 

@@ -1,11 +1,12 @@
-"""The claims about teachers of masked text, judged from run files by criteria fixed beforehand,
-where there are eight teachers or more.
+"""The claims about masked text, judged from run files by criteria fixed beforehand: those about
+teachers where there are eight of them or more, those about students where their rates are tuned.
 
 T1 is about the phases of their loss, T2m, T2v and T3 about the windows that they predict from,
-with the token at the position masked (m) or visible (v). Reads metrics and probe tables; loads no
-model.
+with the token at the position masked (m) or visible (v). T4 to T7 compare students. Reads metrics
+and probe tables; loads no model.
 """
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -23,7 +24,28 @@ from common.judge.verdict import Claim, Measurement, Verdict, every, most
 from common.runs.directory import RunDirectory, finished_run
 from common.runs.probing import FOLDER
 from common.runs.transitions import transitions
-from common.sequence.students import TEACHER
+from common.sequence import student_claims
+from common.sequence.contrast_claims import (
+    PAIRED,
+    compare,
+    first_claim,
+    first_criterion,
+    further_claim,
+    further_criterion,
+    measured,
+    said,
+)
+from common.sequence.student_claims import (
+    BASELINES,
+    Evidence,
+    choice_table,
+    final_accuracies,
+    final_table,
+    first_table,
+    label,
+    means_note,
+)
+from common.sequence.students import TEACHER, TUNED_TEACHER, student
 from common.sequence.teacher_claims import (
     MOST,
     STEEPEST_AT_C1,
@@ -49,6 +71,8 @@ PASSING = (2, 3)
 """n of the windows of T2v."""
 FALL = 0.25
 """Part of its peak, of T2v."""
+EARLY = ("progressive", "two-shot")
+"""Arms that learn from checkpoints before the final one, of T4 and T7."""
 NEAR, FAR = 2, 11
 """n of the windows of T3."""
 LATE_GAINS = "late_gains.csv"
@@ -87,28 +111,72 @@ CLAIMS: Mapping[str, Claim] = {
         " the claim holds if Student's 95% interval lies above 0, does not if it lies below, and is"
         " undecided otherwise.",
     ),
+    "T4": Claim(
+        "Progressive distillation from C1 on, and 2-shot, bring a student further",
+        further_criterion("progressive from C1 on and 2-shot"),
+    ),
+    "T5": Claim(
+        "The best first checkpoint of 2-shot, chosen on other seeds, lies in the teacher's drop",
+        first_criterion(
+            "by its place in the phases (half of the plateau, start of the drop, C1,"
+            " end of the drop, half of the tail)"
+        ),
+    ),
+    "T6": Claim(
+        "Projections of the final teacher's layers are a curriculum too",
+        f"{PAIRED} two contrasts: projections against one-shot, and against 2-shot. Each is better"
+        " or worse with p < 0.05, undecided otherwise. The claim holds if both are better, does not"
+        " if one is worse, and is undecided otherwise.",
+    ),
+    "T7": Claim(
+        "The gain lasts at twice and at four times the length",
+        f"{PAIRED} eight contrasts, those of T4 at each of the two lengths, with rates tuned for"
+        " it: each better with p < 0.05.",
+    ),
 }
 
 
 def judge(home: Path, experiment: Experiment) -> Judgement:
     """All claims on the runs of an experiment."""
-    phases = transitions(finished_run(home / TEACHER), experiment.student.detector)
+    detector = experiment.student.detector
+    phases = transitions(finished_run(home / TEACHER), detector)
     references = reference_table(home, experiment)
     passed = passed_table(home, references)
-    gains, half_way = late_table(home, phases), half_way_table(home)
-    verdicts = [
+    arms = experiment.arms if experiment.probes_students else ()
+    probed = [TEACHER, *map(student, arms)]
+    gains, half_way = late_table(home, phases), half_way_table(home, probed)
+    of_teachers = half_way[half_way.run == TEACHER]
+    on_teachers = [
         phases_claim(home, phases, reference_measurements(home, phases, references, passed)),
-        rise_claim(home, phases, half_way),
+        rise_claim(home, phases, of_teachers),
         passing_claim(home, phases),
         late_claim(home, phases, gains),
     ]
+    evidence = Evidence(home, experiment, phases)
+    firsts, choice = first_table(evidence), None
+    if experiment.tuning is not None:
+        (tuned,) = transitions(finished_run(home / TUNED_TEACHER), detector)
+        choice = choice_table(evidence, tuned)
+    on_students = [
+        accuracy_claim(evidence, half_way),
+        first_claim(evidence, "T5", firsts, choice),
+    ]
+    if "projections" in experiment.arms:
+        on_students.append(projections_claim(evidence))
+    if experiment.budgets:
+        on_students.append(lengths_claim(evidence))
     tables = {
         REFERENCES: references,
         PASSED: passed,
         LATE_GAINS: gains,
         HALF_WAY: half_way,
+        student_claims.FINAL: final_table(evidence),
+        student_claims.FIRST: firsts,
     }
-    return Judgement([of_enough(verdict, len(phases)) for verdict in verdicts], tables)
+    if choice is not None:
+        tables[student_claims.CHOICE] = choice
+    enough = [of_enough(verdict, len(phases)) for verdict in on_teachers]
+    return Judgement([*enough, *on_students], tables)
 
 
 def of_enough(verdict: Verdict, num_teachers: int) -> Verdict:
@@ -166,7 +234,7 @@ def rise_claim(home: Path, phases: Phases, half_way: pd.DataFrame) -> Verdict:
     Args:
         home: the folder of an experiment's runs.
         phases: of every teacher.
-        half_way: `half_way_table` of them.
+        half_way: `half_way_table` of these teachers.
     """
     curves = distance_curves(home, MASKED)
     rises = [rise_within(curve, phase) for curve, phase in zip(curves, phases, strict=True)]
@@ -279,22 +347,26 @@ def late_table(home: Path, phases: Phases) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["seed", "n", "at_end", "final", "gain"])
 
 
-def half_way_table(home: Path) -> pd.DataFrame:
+def half_way_table(home: Path, runs: Sequence[str]) -> pd.DataFrame:
     """When the median of M_robust(3), with the token masked, first reaches half its highest value,
-    for each kind of token: tokens, num_pairs, seed, step (between probed checkpoints in
-    proportion)."""
-    path = home / TEACHER / FOLDER / BY_TOKEN
-    columns = ("tokens", "num_pairs", "seed", "step", "kind", "n", "median")
-    table = read_table(path, columns, "the probe's command")
-    table = table[(table.kind == MASKED) & (table.n == 3)]
-    rows = [
-        {"tokens": tokens, "num_pairs": num_pairs, "seed": seed}
-        | {"step": half_way_step(curve.step.tolist(), curve["median"].tolist())}
-        for (tokens, num_pairs, seed), curve in table.groupby(
-            ["tokens", "num_pairs", "seed"], sort=False
-        )
-    ]
-    return pd.DataFrame(rows, columns=["tokens", "num_pairs", "seed", "step"])
+    for each kind of token: run, tokens, num_pairs, seed, step (between probed checkpoints in
+    proportion).
+
+    Args:
+        home: the folder of an experiment's runs.
+        runs: those that were probed.
+    """
+    rows = []
+    for run in runs:
+        columns = ("tokens", "num_pairs", "seed", "step", "kind", "n", "median")
+        table = read_table(home / run / FOLDER / BY_TOKEN, columns, "the probe's command")
+        table = table[(table.kind == MASKED) & (table.n == 3)]
+        groups = table.groupby(["tokens", "num_pairs", "seed"], sort=False)
+        for (tokens, num_pairs, seed), curve in groups:
+            step = half_way_step(curve.step.tolist(), curve["median"].tolist())
+            row = {"run": run, "tokens": tokens, "num_pairs": num_pairs, "seed": seed}
+            rows.append(row | {"step": step})
+    return pd.DataFrame(rows, columns=["run", "tokens", "num_pairs", "seed", "step"])
 
 
 def half_way_step(steps: Sequence[int], values: Sequence[float]) -> float:
@@ -310,7 +382,7 @@ def half_way_measurements(table: pd.DataFrame) -> list[Measurement]:
     """Which tokens' neighbours come to matter first; nothing of it is judged.
 
     Args:
-        table: `half_way_table` of the teachers.
+        table: `half_way_table` of one run.
     """
     steps_of = {str(tokens): own.step.tolist() for tokens, own in table.groupby("tokens")}
     what = "step at which M_robust(3) is half-way up"
@@ -325,6 +397,47 @@ def half_way_measurements(table: pd.DataFrame) -> list[Measurement]:
             difference = paired_difference(steps_of[earlier], steps_of[later])
             measurements.append(Measurement(name, difference, "steps"))
     return measurements
+
+
+def accuracy_claim(evidence: Evidence, half_way: pd.DataFrame) -> Verdict:
+    """T4: checkpoints from C1 on bring a student further. Beside it, by which words its students
+    leave the plateau.
+
+    Args:
+        evidence: the runs.
+        half_way: `half_way_table` of them.
+    """
+    verdict = further_claim(evidence, "T4", EARLY)
+    further = [
+        Measurement(f"{label(arm)}: {measurement.name}", measurement.estimate, measurement.unit)
+        for arm in evidence.students.arms
+        for measurement in half_way_measurements(half_way[half_way.run == student(arm)])
+    ]
+    return replace(verdict, measurements=(*verdict.measurements, *further))
+
+
+def projections_claim(evidence: Evidence) -> Verdict:
+    """T6: a curriculum that needs no checkpoint but the final one."""
+    final = final_accuracies(evidence)
+    found = compare(final, [("projections", base) for base in ("one-shot", "two-shot")])
+    holds = every(contrast.is_better for contrast in found.values())
+    return evidence.verdict("T6", holds, measured(found), (*said(found), means_note(final)))
+
+
+def lengths_claim(evidence: Evidence) -> Verdict:
+    """T7: the same contrasts as T4 at other lengths."""
+    pairs, notes = {}, []
+    for budget in evidence.students.budgets:
+        final = {
+            arm: evidence.accuracy(student(arm, budget)) for arm in evidence.students.lengthened
+        }
+        notes.append(f"{budget.steps:,} steps: {means_note(final)}")
+        for arm, base in itertools.product(EARLY, BASELINES):
+            name = f"{label(arm)} less {label(base)}, {budget.steps:,} steps"
+            pairs[name] = (final[base], final[arm])
+    found = contrasts(pairs)
+    holds = all(contrast.is_better is True for contrast in found.values())
+    return evidence.verdict("T7", holds, measured(found), (*said(found), *notes))
 
 
 def value_at(curve: pd.Series, step: int) -> float:

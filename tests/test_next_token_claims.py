@@ -16,16 +16,15 @@ import scipy.stats
 from common.judge.transition import NoTransition, Transition
 from common.judge.verdict import Verdict
 from common.sequence import teacher_claims
+from common.sequence.contrast_claims import first_claim, further_claim
 from common.sequence.student_claims import choice_table
 from common.sequence.students import TEACHER, TUNED_TEACHER, student
 from pcfg.next_token import verdicts
 from pcfg.next_token.plateau import Optimum, Stretch, optima_of, stretch
 from pcfg.next_token.presets import ARMS, PRESETS, Experiment
 from pcfg.next_token.verdicts import (
-    accuracy_claim,
     departure_claim,
     departure_step,
-    first_claim,
     phases_claim,
     plateau_claim,
     plateau_table,
@@ -53,6 +52,11 @@ def gains(mean: float, p_value: float) -> np.ndarray:
     """Eight differences of this mean, of which Student's test has this p value."""
     statistic = scipy.stats.t.isf(p_value / 2, 7)
     return mean + SPREAD * abs(mean) * np.sqrt(8) / statistic
+
+
+def further(evidence: MadeUp) -> Verdict:
+    """G4."""
+    return further_claim(evidence, "G4", ("progressive", "two-shot"))
 
 
 def evidence_of(experiment: Experiment = TUNED, **better_by: Any) -> MadeUp:
@@ -306,7 +310,7 @@ def test_four_contrasts_hold_together() -> None:
     multiplied by two, two of p = 0.03 too."""
     for p_value, holds in ((0.02, True), (0.03, False)):
         gain = gains(0.01, p_value)
-        verdict = accuracy_claim(evidence_of(ce=-0.2, progressive=gain, two_shot=gain))
+        verdict = further(evidence_of(ce=-0.2, progressive=gain, two_shot=gain))
         assert verdict.holds is holds and not verdict.undecided
         found = values(verdict)
         assert found["accuracy, progressive less one-shot"] == pytest.approx(0.01)
@@ -314,23 +318,24 @@ def test_four_contrasts_hold_together() -> None:
         assert found["adjusted p of progressive less one-shot"] == pytest.approx(2 * p_value)
     # One alone of p = 0.03 is the largest and stays as it is.
     mixed = evidence_of(ce=-0.2, progressive=gains(0.01, 0.03), two_shot=gains(0.01, 1e-6))
-    assert accuracy_claim(mixed).holds
+    assert further(mixed).holds
     # Each of the four has to be better.
     for worse in ("progressive", "two_shot"):
         better = {"ce": -0.2, "progressive": gains(0.01, 1e-6), "two_shot": gains(0.01, 1e-6)}
-        assert accuracy_claim(evidence_of(**better)).holds
+        assert further(evidence_of(**better)).holds
         better[worse] = gains(-0.01, 1e-6)
-        assert accuracy_claim(evidence_of(**better)).holds is False
-    assert accuracy_claim(evidence_of(progressive=0.1, two_shot=0.1, ce=0.2)).holds is False
+        assert further(evidence_of(**better)).holds is False
+    assert further(evidence_of(progressive=0.1, two_shot=0.1, ce=0.2)).holds is False
 
 
 def firsts_of(**of_offset: np.ndarray) -> pd.DataFrame:
     """Eight students of each first checkpoint before, at and after C1; the one after it lies in no
     drop."""
     offsets = {"early": -100, "middle": 0, "late": 100}
+    label_of = {-100: "-100", 0: "C1", 100: "+100"}
     return pd.DataFrame(
         [
-            {"offset": offset, "seed": seed, "first_step": 300 + offset}
+            {"first": label_of[offset], "seed": seed, "first_step": 300 + offset}
             | {"in_drop": name != "late" and seed < SEEDS[5], "accuracy": accuracy}
             for name, offset in offsets.items()
             for seed, accuracy in zip(SEEDS, of_offset[name], strict=True)
@@ -345,7 +350,7 @@ def test_a_first_checkpoint_that_was_chosen_elsewhere() -> None:
             middle=ORDINARY,
             late=ORDINARY - gains(0.02, p_values[1]),
         )
-        return first_claim(evidence_of(), firsts, chosen)
+        return first_claim(evidence_of(), "G5", firsts, chosen)
 
     chosen = firsts_of(early=ORDINARY, middle=ORDINARY + 0.1, late=ORDINARY)
     holds = judged(chosen)
@@ -363,9 +368,9 @@ def test_a_first_checkpoint_that_was_chosen_elsewhere() -> None:
 
 def test_a_best_first_checkpoint_outside_of_the_drop() -> None:
     firsts = firsts_of(early=ORDINARY - 0.1, middle=ORDINARY, late=ORDINARY - 0.1)
-    assert first_claim(evidence_of(), firsts, None).holds
+    assert first_claim(evidence_of(), "G5", firsts, None).holds
     outside = firsts.assign(in_drop=firsts.seed < SEEDS[4])  # of four teachers of eight
-    assert first_claim(evidence_of(), outside, None).holds is False
+    assert first_claim(evidence_of(), "G5", outside, None).holds is False
 
 
 @pytest.mark.parametrize(
@@ -422,8 +427,8 @@ def test_untuned_students_are_measured_and_not_judged() -> None:
         evidence = evidence_of(
             experiment, **better, till_saturate=0.2 + BETTER, generations_two_shot=BETTER
         )
-        judged = [claim(evidence) for claim in (accuracy_claim, saturation_claim)]
-        return [*judged, substitutes_claim(evidence), first_claim(evidence, firsts, None)]
+        judged = [claim(evidence) for claim in (further, saturation_claim)]
+        return [*judged, substitutes_claim(evidence), first_claim(evidence, "G5", firsts, None)]
 
     for tuned, untuned in zip(verdicts_on(TUNED), verdicts_on(UNTUNED), strict=True):
         assert tuned.holds
@@ -434,7 +439,7 @@ def test_untuned_students_are_measured_and_not_judged() -> None:
 
 def test_students_by_whom_a_first_checkpoint_is_chosen() -> None:
     """They have one teacher, whose phase tells whether their first checkpoints lie in its drop."""
-    first_of = {"choose/at-100": 180, "choose/at+0": 400, "choose/at+200": 600}
+    first_of = {"choose/at-100": 180, "choose/C1": 400, "choose/at+200": 600}
 
     class OfRuns(MadeUp):
         def run(self, name: str) -> Any:
@@ -444,7 +449,7 @@ def test_students_by_whom_a_first_checkpoint_is_chosen() -> None:
 
     final = {name: np.asarray([0.7, 0.8]) for name in first_of}
     table = choice_table(OfRuns(Path(), TUNED, (), final), drop(400))
-    assert table.offset.tolist() == [-100, -100, 0, 0, 200, 200]
+    assert table["first"].tolist() == ["-100", "-100", "C1", "C1", "+200", "+200"]
     assert table.first_step.tolist() == [180, 180, 400, 400, 600, 600]
     assert table.in_drop.tolist() == [False] * 2 + [True] * 4
     assert table.accuracy.tolist() == [0.7, 0.8] * 3

@@ -103,7 +103,8 @@ def sweep(best: int) -> pd.DataFrame:
     """Students of three first checkpoints, of which one is best."""
     return pd.DataFrame(
         [
-            {"offset": offset, "seed": seed, "first_step": 400 + offset, "in_drop": offset == 0}
+            {"first": "C1" if offset == 0 else f"{offset:+d}", "seed": seed}
+            | {"first_step": 400 + offset, "in_drop": offset == 0}
             | {"accuracy": 0.7 + (0.05 if offset == best else 0.0)}
             for offset in (-200, 0, 400)
             for seed in (7, 8, 9)

@@ -2,6 +2,7 @@
 line."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.base.config import TrainingConfig
+from common.judge.transition import DetectorConfig
 from common.nn.blocks import TokenInputs
 from common.nn.gpt2 import GPT2Config, functional_gpt2
 from common.nn.mlp import MLPConfig
@@ -20,13 +22,16 @@ from common.nn.projections import projection_loss, random_projection
 from common.nn.torch_names import mlp_to_torch
 from common.runs.directory import RunDirectory
 from common.runs.trajectory import Trajectory
+from common.teach.teacher import TeacherRun, supervise
 from common.train import schedule
 from common.train.engine import ScanEngine, lane_key
 from common.train.optim import OptimConfig
+from common.train.schedule import Candidate, ScheduleConfig
 from parity import distill, train
 from parity.blocked import BlockedEngine
 from parity.config import StudentConfig, TrainConfig
 from parity.data import ParityData
+from parity.presets import PRESETS
 from parity.spec import SPEC
 from tests.conftest import TINY, TINY_STUDENT, same_run
 
@@ -218,6 +223,26 @@ def test_first_checkpoint_may_be_moved(tiny_teacher: Path, tmp_path: Path) -> No
     assert first_steps(16) == [step + 16 for step in detected]
     assert first_steps(-7) == detected, "the nearest checkpoint"
     assert first_steps(-10_000) == [0, 0]
+
+
+def test_schedules_begin_at_a_place_of_the_transition(tiny_teacher: Path) -> None:
+    run, detector = RunDirectory(tiny_teacher), DetectorConfig()
+    teacher = TeacherRun(run, run.manifest["seeds"], None)
+    found = teacher.transitions(detector)
+    places: dict[Candidate, str] = {
+        "before": "before",
+        "start": "start",
+        "during": "chosen",
+        "end": "end",
+        "after": "after",
+    }
+    for candidate, field in places.items():
+        config = ScheduleConfig(candidate=candidate, begin="transition", interval=8)
+        expected = tuple(getattr(transition, field) for transition in found)
+        assert teacher.first_steps(config, detector) == expected
+        student = replace(PRESETS["quick"].config.student, detector=detector, supervision=config)
+        supervision = supervise(replace(student, schedule="progressive"), teacher, 1)
+        assert tuple(each.teacher_step(0, {}) for each in supervision.schedules_L) == expected
 
 
 def test_the_teacher_may_be_a_transformer(

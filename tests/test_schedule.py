@@ -1,6 +1,7 @@
 """Supervision schedules against the formulas that define them."""
 
 import json
+from typing import Literal
 
 import pytest
 from hypothesis import example, given
@@ -28,13 +29,36 @@ def check_cover(built: FixedSchedule, total: int) -> None:
         assert change == total or built.teacher_step(change, {}) != built.teacher_step(t, {})
 
 
-@given(total=steps, last=st.integers(1, 400), interval=st.integers(1, 60), speed=st.integers(1, 4))
-def test_progressive(total: int, last: int, interval: int, speed: int) -> None:
-    built = schedule.progressive(total, last, interval, speed)
+@given(
+    total=steps,
+    last=st.integers(1, 400),
+    interval=st.integers(1, 60),
+    speed=st.integers(1, 4),
+    first=st.none() | st.integers(0, 500),
+)
+def test_progressive(total: int, last: int, interval: int, speed: int, first: int | None) -> None:
+    built = schedule.progressive(total, last, interval, speed, first)
     check_cover(built, total)
+    begin = speed * interval if first is None else first
     assert expand(built, total) == [
-        min(speed * (t // interval + 1) * interval, last) for t in range(total)
+        min(begin + speed * (t // interval) * interval, last) for t in range(total)
     ]
+
+
+def test_progressive_begins_where_it_is_told_to() -> None:
+    expected_of: dict[Literal["untrained", "transition"], list[int]] = {
+        "untrained": [20, 40, 60],
+        "transition": [50, 70, 90],
+    }
+    for begin, expected in expected_of.items():
+        config = ScheduleConfig(interval=10, speed=2, begin=begin)
+        assert schedule.reads_transition("progressive", config) == (begin == "transition")
+        built = schedule.build("progressive", config, 30, 100, 50)
+        assert [built.teacher_step(t, {}) for t in (0, 10, 20)] == expected
+    with pytest.raises(ValueError, match="progressive needs its first teacher checkpoint"):
+        schedule.build("progressive", ScheduleConfig(begin="transition"), 30, 100, None)
+    assert schedule.reads_transition("two-shot", ScheduleConfig())
+    assert not schedule.reads_transition("one-shot", ScheduleConfig(begin="transition"))
 
 
 @given(total=steps, last=st.integers(1, 400))

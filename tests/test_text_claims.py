@@ -254,8 +254,8 @@ def test_which_tokens_come_first(made_up: Callable[[Curves], Path]) -> None:
         for step, median in zip(STEPS, medians, strict=True)
     ]
     pd.DataFrame(rows).to_csv(home / "teacher" / "probes" / BY_TOKEN, index=False)
-    table = half_way_table(home)
-    assert table.columns.tolist() == ["tokens", "num_pairs", "seed", "step"]
+    table = half_way_table(home, ["teacher"])
+    assert table.columns.tolist() == ["run", "tokens", "num_pairs", "seed", "step"]
     assert len(table) == 3 * 8
     found = values(rise_claim(home, [DROP] * 8, table))
     what = "step at which M_robust(3) is half-way up"
@@ -317,7 +317,7 @@ def test_few_teachers_are_not_judged() -> None:
 
 
 def test_all_are_judged() -> None:
-    assert list(CLAIMS) == ["T1", "T2m", "T2v", "T3"]
+    assert list(CLAIMS) == ["T1", "T2m", "T2v", "T3", "T4", "T5", "T6", "T7"]
     assert CLAIMS["T1"].criterion.startswith(teacher_claims.STEEPEST_AT_C1.criterion)
 
 

@@ -14,6 +14,8 @@ import pytest
 from common.base.config import Preset, TrainingConfig
 from common.experiment.plan import plan_preset
 from common.runs.directory import RunDirectory
+from common.runs.tuning import SweepConfig
+from common.sequence.students import BudgetConfig
 from common.sequence.windows import WindowConfig
 from common.train.optim import OptimConfig
 from common.train.schedule import ScheduleConfig
@@ -23,7 +25,7 @@ from mlm.config import StudentConfig, TrainConfig
 from mlm.corpus import open_corpus
 from mlm.data import TextConfig
 from mlm.model import TextModel
-from mlm.presets import PRESETS, Experiment, ReferenceConfig
+from mlm.presets import ARMS, EVERY_PLACE, PRESETS, Experiment, ReferenceConfig
 from mlm.references import below_for_good, reference_table
 from mlm.spec import SPEC
 from tests.looking import look_at_stages
@@ -39,14 +41,27 @@ def tiny_experiment(corpus: Path, texts: Path) -> Experiment:
     optim = OptimConfig((1e-2,), kind="adam", clip_norm=1.0)
     model = TextModel(heads=1, head_size=8, layers=1)
     teacher = TrainConfig(data, model, optim, replace(budget, checkpoint_every=4))
-    supervision = ScheduleConfig(interval=4, first_steps=4, without_transition="final")
+    supervision = ScheduleConfig(
+        interval=4, first_steps=4, without_transition="final", projection_steps=4
+    )
     return Experiment(
         teacher=teacher,
-        student=StudentConfig(data, model, optim, budget, supervision=supervision),
+        student=StudentConfig(
+            data,
+            model,
+            optim,
+            replace(budget, steps=8, checkpoint_every=4),
+            supervision=supervision,
+        ),
+        compared=tuple(ARMS),
         references=ReferenceConfig(windows=(3,), steps=16, eval_every=4, seed=7),
         probe=WindowConfig((2, 3), spacing=4, num_sentences=32),
         probe_every=2,
         sources=(str(texts), "--vocabulary-size", "200", "--workers", "1"),
+        first=EVERY_PLACE,
+        tuning=SweepConfig((1e-3, 3e-3, 1e-2, 3e-2), seed=9, num_seeds=1),
+        budgets=(BudgetConfig(12, interval=4, speed=1, first_steps=4),),
+        tunes_lengths=True,
     )
 
 
@@ -81,8 +96,11 @@ def test_a_tiny_experiment_end_to_end(
         (reference, seed) for reference in references.reference for seed in (5, 6)
     ]
     judged = json.loads((home / "claims.json").read_text())["claims"]
-    assert [claim["claim"] for claim in judged] == ["T1", "T2m", "T2v", "T3"]
-    assert all("of 8 teachers that it takes, these are 2" in claim["notes"][0] for claim in judged)
+    assert [claim["claim"] for claim in judged] == [
+        f"T{name}" for name in ("1", "2m", "2v", "3", "4", "5", "6", "7")
+    ]
+    why = "of 8 teachers that it takes, these are 2"
+    assert all(why in claim["notes"][0] for claim in judged[:4])
     distances = pd.read_csv(home / "teacher" / "probes" / "ngram.csv")
     # Steps 0, 8, 16 and 24, seeds, kinds, sizes.
     assert len(distances) == 4 * 2 * 4 * 2
@@ -90,9 +108,10 @@ def test_a_tiny_experiment_end_to_end(
     out = ["--root", str(root), "--site", str(tmp_path / "site"), "--out", str(tmp_path / "out")]
     publish.main(["--experiment", "mlm", *out])
     page = (tmp_path / "site" / "mlm" / "quick" / "report.html").read_text()
-    assert page.count("<img") == 3 and page.count('class="verdict') == 4
+    assert page.count("<img") == 5 and page.count('class="verdict') == 8
     published = {path.name for path in (tmp_path / "out" / "mlm" / "quick").iterdir()}
     assert published >= {"claims.json", "phases.png", "neighbours.png", "token_kinds.png"}
+    assert published >= {"students.png", "student_windows.png", "first_checkpoints.csv"}
     assert published >= {"references.csv", "passed.csv", "ngram.csv", "ngram_by_token.csv"}
 
     texts = hashlib.sha256((tmp_path / "texts.jsonl").read_bytes()).hexdigest()

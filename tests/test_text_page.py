@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from common.judge.phases import PhaseConfig
+from common.sequence import student_claims
 from common.sequence.windows import BY_TOKEN, TABLE
 from figures import loaders, phases, registry, style
 from figures.neighbours import LATE_GAINS, Neighbours, TokenKinds
@@ -90,6 +91,7 @@ def test_every_claim_has_a_figure(monkeypatch: pytest.MonkeyPatch) -> None:
     assert registry.page_of("mlm") is PAGE
     assert PAGE.figure_of.keys() == verdicts.CLAIMS.keys()
     tables = {REFERENCES, references.PASSED, verdicts.LATE_GAINS, verdicts.HALF_WAY}
+    tables |= {student_claims.FINAL, student_claims.FIRST, student_claims.CHOICE}
     assert set(PAGE.data(Path())) == tables | {
         f"teacher/probes/{name}" for name in (TABLE, BY_TOKEN)
     }

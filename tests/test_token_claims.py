@@ -84,7 +84,7 @@ def test_the_best_first_checkpoint(
 ) -> None:
     rows = [
         {
-            "offset": offset,
+            "first": "C1" if offset == 0 else f"{offset:+d}",
             "seed": seed,
             "first_step": 300 + offset,
             "in_drop": offset in in_drop,
@@ -103,7 +103,7 @@ def test_the_best_first_checkpoint(
 
 
 def test_first_checkpoints_are_those_that_taught(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two teachers, one of which has no drop, and students of three offsets."""
+    """Two teachers, one of which has no drop, and students of three first checkpoints."""
     drop = Transition(start=200, middle=300, end=500, chosen=300, before=100, after=900)
     first_of = {
         student("two-shot"): (300, 2000),
@@ -123,6 +123,7 @@ def test_first_checkpoints_are_those_that_taught(monkeypatch: pytest.MonkeyPatch
 
     final = {name: np.asarray([0.7, 0.8]) for name in first_of}
     table = first_table(OfRuns(Path(), JUDGED, (drop, NoTransition("flat")), final))
+    assert table[table.seed == 7]["first"].tolist() == ["-50", "C1", "+400"]
     assert table[table.seed == 7].first_step.tolist() == [250, 300, 700]
     assert table[table.seed == 7].in_drop.tolist() == [True, True, False]
     assert (

@@ -132,13 +132,13 @@ def run_without_teacher(spec: ExperimentSpec, request: RunRequest, teacher: Any)
     teacher of this configuration, of which every checkpoint is missing.
 
     Raises:
-        UserError: two-shot, which reads its first checkpoint off the teacher's transition.
+        UserError: the schedule reads its first checkpoint off the teacher's transition.
     """
     config = spec.complete(validate(request.config))
-    if config.schedule == "two-shot":
+    if schedule.reads_transition(config.schedule, config.supervision):
         raise UserError(
-            f"the teacher {request.teacher} does not exist, and two-shot reads its first checkpoint"
-            " off the teacher's transition; train it first"
+            f"the teacher {request.teacher} does not exist, and {config.schedule} reads its first"
+            " checkpoint off the teacher's transition; train it first"
         )
     problem = spec.student_problem(config, teacher)
     built = schedule.build(

@@ -11,12 +11,14 @@ HOME/choose/...     the same under the tuned teacher, where the best is chosen o
 An experiment plans its probes and further stages between these.
 """
 
+import itertools
 from typing import Any
 
 from common.base.config import Overrides
 from common.experiment.plan import Planner
 from common.runs.tuning import SweepConfig
 from common.sequence.students import (
+    C1,
     TEACHER,
     TUNED_TEACHER,
     BudgetConfig,
@@ -25,6 +27,7 @@ from common.sequence.students import (
     first_run,
     further_students,
     student,
+    sweep,
 )
 
 
@@ -40,40 +43,45 @@ def plan_choice(planner: Planner, runs: StudentRuns) -> None:
     seeds: by them the best one is chosen. None where there are no sweeps."""
     if runs.tuning is None:
         return
-    sweep = "tune/two-shot"
-    for offset in sorted((0, *runs.first.offsets)):
+    for first in runs.first.firsts:
         overrides = {
             **runs.arms["two-shot"],
             **_tuning_seeds(runs.tuning),
             "teacher_seed": runs.tuning.seed,
-            "supervision.offset": offset,
+            **first.overrides,
         }
-        planner.distill(chosen_run(offset), overrides, TUNED_TEACHER, sweep)
+        planner.distill(chosen_run(first), overrides, TUNED_TEACHER, sweep("two-shot"))
 
 
 def plan_strategy(planner: Planner, runs: StudentRuns, strategy: str) -> None:
     """The students of one strategy, of their own length and size."""
-    _student(planner, runs, student(strategy), strategy, {})
+    _student(planner, runs, student(strategy), strategy, {}, sweep(strategy))
 
 
 def plan_further_students(planner: Planner, runs: StudentRuns) -> None:
     """Those of further first checkpoints, then those of further lengths and sizes."""
-    for offset in runs.first.offsets:
-        earlier_or_later = {"supervision.offset": offset}
-        _student(planner, runs, first_run(offset), "two-shot", earlier_or_later)
+    for first in runs.first.firsts:
+        if first != C1:
+            name = first_run(first)
+            _student(planner, runs, name, "two-shot", first.overrides, sweep("two-shot"))
     for name, strategy, heads, budget in further_students(runs):
         size = {} if heads is None else {"model.heads": heads}
         length = {} if budget is None else _length(budget, strategy)
-        _student(planner, runs, name, strategy, {**size, **length})
+        tuned_by = sweep(strategy, budget if runs.tunes_lengths else None)
+        _student(planner, runs, name, strategy, {**size, **length}, tuned_by)
 
 
 def _tune(planner: Planner, runs: StudentRuns, tuning: SweepConfig) -> None:
     """One teacher for all students, who see the same examples: it answers once for the sweep."""
     one_seed = {"training.seed": tuning.seed, "training.num_seeds": 1}
     planner.train(TUNED_TEACHER, one_seed)
-    for strategy, differences in runs.arms.items():
+    sweeps: list[tuple[str, BudgetConfig | None]] = [(arm, None) for arm in runs.arms]
+    if runs.tunes_lengths:
+        sweeps += itertools.product(runs.lengthened, runs.budgets)
+    for strategy, budget in sweeps:
         overrides: dict[str, Any] = {
-            **differences,
+            **runs.arms[strategy],
+            **({} if budget is None else _length(budget, strategy)),
             "optim.learning_rate": tuning.learning_rate,
             **_tuning_seeds(tuning),
         }
@@ -81,7 +89,7 @@ def _tune(planner: Planner, runs: StudentRuns, tuning: SweepConfig) -> None:
         if strategy != "ce":
             teacher = TUNED_TEACHER
             overrides["teacher_seed"] = tuning.seed
-        planner.distill(f"tune/{strategy}", overrides, teacher)
+        planner.distill(sweep(strategy, budget), overrides, teacher)
 
 
 def _tuning_seeds(tuning: SweepConfig) -> dict[str, Any]:
@@ -94,11 +102,16 @@ def _tuning_seeds(tuning: SweepConfig) -> dict[str, Any]:
 
 
 def _student(
-    planner: Planner, runs: StudentRuns, name: str, strategy: str, overrides: Overrides
+    planner: Planner,
+    runs: StudentRuns,
+    name: str,
+    strategy: str,
+    overrides: Overrides,
+    tuned_by: str,
 ) -> None:
     teacher = None if strategy == "ce" else TEACHER
-    sweep = None if runs.tuning is None else f"tune/{strategy}"
-    planner.distill(name, {**runs.arms[strategy], **overrides}, teacher, sweep)
+    chooses_rate = None if runs.tuning is None else tuned_by
+    planner.distill(name, {**runs.arms[strategy], **overrides}, teacher, chooses_rate)
 
 
 def _length(budget: BudgetConfig, strategy: str) -> dict[str, Any]:

@@ -15,7 +15,9 @@ from common.judge.transition import NoTransition, Transition
 from common.judge.verdict import Claim, Measurement, Verdict
 from common.runs.directory import RunDirectory, finished_run
 from common.sequence.students import (
+    C1,
     TEACHER,
+    First,
     StudentRuns,
     chosen_run,
     first_run,
@@ -124,42 +126,44 @@ def sweep_claim(evidence: Evidence) -> Verdict:
         measurements.append(
             Measurement(
                 f"accuracy, C1 less the {name} (not judged)",
-                paired_difference(final[end], final[0]),
+                paired_difference(final[end], final[C1.label]),
             )
         )
     where = "inside" if inside[best] else "outside"
-    notes = [f"best: {best:+d} steps from C1, {where} the drop; {firsts_note(table)}"]
+    notes = [f"best: {best}, {where} the drop; {firsts_note(table)}"]
     notes += first_steps_notes(table, evidence.phases)
     return evidence.verdict(
         "B5", inside[best] and all(map(positive, gains.values())), measurements, notes
     )
 
 
-def by_first(table: pd.DataFrame) -> dict[int, list[float]]:
-    """The accuracies of every offset of `first_table`, in the order of the seeds."""
-    return {int(str(offset)): own.accuracy.tolist() for offset, own in table.groupby("offset")}
+def by_first(table: pd.DataFrame) -> dict[str, list[float]]:
+    """The accuracies of every first checkpoint of `first_table`, in the order of the seeds; by its
+    label, from the earliest."""
+    groups = table.groupby("first", sort=False)
+    return {str(first): own.accuracy.tolist() for first, own in groups}
 
 
-def best_first(table: pd.DataFrame) -> int:
-    """The offset with the best mean accuracy; of equals the earliest."""
+def best_first(table: pd.DataFrame) -> str:
+    """The first checkpoint with the best mean accuracy; of equals the earliest."""
     final = by_first(table)
-    return max(sorted(final), key=lambda offset: np.mean(final[offset]))
+    return max(final, key=lambda first: np.mean(final[first]))
 
 
-def in_drops(table: pd.DataFrame) -> dict[int, bool]:
-    """Whether the first checkpoint of an offset lies in the drop of most teachers."""
-    share = table.groupby("offset").in_drop.mean()
-    return {int(str(offset)): bool(of_teachers > 0.5) for offset, of_teachers in share.items()}
+def in_drops(table: pd.DataFrame) -> dict[str, bool]:
+    """Whether a first checkpoint lies in the drop of most teachers."""
+    share = table.groupby("first").in_drop.mean()
+    return {str(first): bool(of_teachers > 0.5) for first, of_teachers in share.items()}
 
 
-def ends_of(table: pd.DataFrame) -> dict[str, int]:
-    """The offsets of the earliest and of the latest first checkpoint."""
-    return {"earliest": int(table.offset.min()), "latest": int(table.offset.max())}
+def ends_of(table: pd.DataFrame) -> dict[str, str]:
+    """The earliest and the latest first checkpoint."""
+    return {"earliest": table["first"].iloc[0], "latest": table["first"].iloc[-1]}
 
 
 def firsts_note(table: pd.DataFrame) -> str:
     """The mean accuracy of every first checkpoint."""
-    return means_note({f"{offset:+d}": values for offset, values in by_first(table).items()})
+    return means_note(by_first(table))
 
 
 def first_steps_notes(
@@ -169,19 +173,19 @@ def first_steps_notes(
     have no drop."""
     notes = []
     for name, end in ends_of(table).items():
-        steps = table[table.offset == end].first_step
+        steps = table[table["first"] == end].first_step
         notes.append(f"the {name} is step {steps.min()} to {steps.max()}")
     if absent := sum(isinstance(phase, NoTransition) for phase in phases):
         notes.append(
             f"{absent} teachers have no drop; their final checkpoint teaches alone, whatever the"
-            " offset"
+            " first one"
         )
     return notes
 
 
 def first_table(evidence: Evidence) -> pd.DataFrame:
-    """One row for each two-shot student: offset (asked for), seed, first_step (of the teacher),
-    in_drop, accuracy (at the end)."""
+    """One row for each two-shot student, from the earliest first checkpoint to the latest: first
+    (its label), seed, first_step (of the teacher), in_drop, accuracy (at the end)."""
     seeds = evidence.run(TEACHER).manifest["seeds"]
     return _first_table(evidence, first_run, dict(zip(seeds, evidence.phases, strict=True)))
 
@@ -193,38 +197,38 @@ def choice_table(evidence: Evidence, phase: Transition | NoTransition) -> pd.Dat
         evidence: the runs.
         phase: of the one teacher of them all.
     """
-    seeds = evidence.run(chosen_run(0)).manifest["seeds"]
+    seeds = evidence.run(chosen_run(C1)).manifest["seeds"]
     return _first_table(evidence, chosen_run, dict.fromkeys(seeds, phase))
 
 
 def _first_table(
     evidence: Evidence,
-    run_of: Callable[[int], str],
+    run_of: Callable[[First], str],
     phase_of: Mapping[int, Transition | NoTransition],
 ) -> pd.DataFrame:
     """As `first_table`.
 
     Args:
         evidence: the runs.
-        run_of: the run of an offset.
+        run_of: the run of a first checkpoint.
         phase_of: that of the teacher of each seed.
     """
     rows = []
-    for offset in sorted((0, *evidence.students.first.offsets)):
-        name = run_of(offset)
+    for first in evidence.students.first.firsts:
+        name = run_of(first)
         run = evidence.run(name)
         schedules = run.manifest["schedules"]
         for lane, (seed, accuracy) in enumerate(
             zip(run.manifest["seeds"], evidence.accuracy(name), strict=True)
         ):
-            first = schedules["distinct"][schedules["of_lane"][lane]]["segments"][0]["teacher_step"]
-            phase = phase_of[seed]
-            in_drop = isinstance(phase, Transition) and phase.start <= first <= phase.end
+            segments = schedules["distinct"][schedules["of_lane"][lane]]["segments"]
+            first_step, phase = segments[0]["teacher_step"], phase_of[seed]
+            in_drop = isinstance(phase, Transition) and phase.start <= first_step <= phase.end
             rows.append(
                 {
-                    "offset": offset,
+                    "first": first.label,
                     "seed": seed,
-                    "first_step": first,
+                    "first_step": first_step,
                     "in_drop": in_drop,
                     "accuracy": accuracy,
                 }
@@ -296,5 +300,10 @@ def means_note(values: Mapping[str, Sequence[float]]) -> str:
 
 def label(arm: str) -> str:
     """An arm in words."""
-    words = {"ce": "labels", "two-shot": "2-shot", "generations-two-shot": "generations (C1 first)"}
+    words = {
+        "ce": "labels",
+        "two-shot": "2-shot",
+        "generations-two-shot": "generations (C1 first)",
+        "progressive-untrained": "progressive from the first checkpoint",
+    }
     return words.get(arm, arm)

@@ -16,7 +16,7 @@ from common.runs.trajectory import Trajectory
 from common.runs.transitions import transitions
 from common.teach.settings import Student
 from common.train.fit import Supervision
-from common.train.schedule import ScheduleConfig, build
+from common.train.schedule import ScheduleConfig, build, reads_transition
 
 
 class TeacherRun:
@@ -90,7 +90,7 @@ class TeacherRun:
             self._loading[step] = self._loader.submit(self.trajectory.restore, step)
 
     def first_steps(self, config: ScheduleConfig, detector: Detector) -> tuple[int, ...]:
-        """The first checkpoint of two-shot for every student lane, read off its teacher's curve.
+        """The first checkpoint for every student lane, read off its teacher's curve.
 
         Args:
             config: which candidate, and how far from it.
@@ -113,8 +113,10 @@ class TeacherRun:
                     f" {transition.reason}"
                 )
             candidate = {
-                "during": transition.chosen,
                 "before": transition.before,
+                "start": transition.start,
+                "during": transition.chosen,
+                "end": transition.end,
                 "after": transition.after,
             }[config.candidate]
             steps_L.append(
@@ -138,11 +140,11 @@ def supervise(config: Student, teacher: TeacherRun, num_layers: int) -> Supervis
         num_layers: hidden layers of student and teacher, for projections.
 
     Raises:
-        UserError: two-shot, and a teacher has no transition.
+        UserError: the schedule reads a teacher's transition, and there is none.
     """
     firsts_L = (
         teacher.first_steps(config.supervision, config.detector)
-        if config.schedule == "two-shot"
+        if reads_transition(config.schedule, config.supervision)
         else (None,) * len(teacher.lane_L)
     )
     arguments = config.schedule, config.supervision, config.training.steps, teacher.last_step()

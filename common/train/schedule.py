@@ -16,7 +16,9 @@ from common.base.config import PositiveInt, configuration
 from common.base.errors import UserError
 
 ScheduleName = Literal["ce", "one-shot", "progressive", "two-shot", "till-saturate", "projections"]
-Candidate = Literal["during", "before", "after"]
+Candidate = Literal["before", "start", "during", "end", "after"]
+"""A checkpoint by its place in the teacher's transition, see `common.judge.transition.Transition`;
+during: the chosen one (C1)."""
 State = dict[str, Any]
 """What a schedule remembers between evaluations; JSON values only."""
 NEEDED: dict[ScheduleName, str] = {
@@ -39,9 +41,12 @@ class ScheduleConfig:
     first_steps: PositiveInt | None = None
     """two-shot, required: student steps on the first checkpoint before the final one takes over
     (the paper's T)."""
+    begin: Literal["untrained", "transition"] = "untrained"
+    """progressive: the teacher's checkpoints from the beginning of its training on, or (as
+    published for text) from the first checkpoint of two-shot on."""
     candidate: Candidate = "during"
-    """two-shot: the first checkpoint is the one detected inside the teacher's transition, or a
-    control before or after it."""
+    """two-shot: the first checkpoint is the one detected inside the teacher's transition, or that
+    at its start or its end, or a control before or after it."""
     offset: int = 0
     """two-shot: teacher steps from the candidate to the first checkpoint (negative: before it); the
     nearest checkpoint is taken."""
@@ -179,12 +184,24 @@ def one_shot(total_steps: int, last: int) -> FixedSchedule:
     return FixedSchedule((Segment(0, total_steps, last),))
 
 
-def progressive(total_steps: int, last: int, interval: int, speed: int = 1) -> FixedSchedule:
-    """Teacher checkpoint min(speed * (floor(t / interval) + 1) * interval, last) at student step
-    t."""
+def progressive(
+    total_steps: int, last: int, interval: int, speed: int = 1, first_step: int | None = None
+) -> FixedSchedule:
+    """Teacher checkpoint min(first + speed * floor(t / interval) * interval, last) at student step
+    t.
+
+    Args:
+        total_steps: student steps in all.
+        last: step of the teacher's final checkpoint.
+        interval: student steps on each checkpoint.
+        speed: teacher steps in each of them.
+        first_step: of the first checkpoint; None: speed * interval.
+    """
+    apart = speed * interval
+    first = apart if first_step is None else first_step
     pieces = []
     for start in range(0, total_steps, interval):
-        teacher_step = min(speed * (start // interval + 1) * interval, last)
+        teacher_step = min(first + apart * (start // interval), last)
         if teacher_step == last:
             return FixedSchedule((*pieces, Segment(start, total_steps, last)))
         pieces.append(Segment(start, min(start + interval, total_steps), teacher_step))
@@ -237,6 +254,11 @@ def till_saturate(total_steps: int, last: int, config: ScheduleConfig) -> TillSa
     )
 
 
+def reads_transition(name: ScheduleName, config: ScheduleConfig) -> bool:
+    """Whether the first checkpoint of a schedule is read off the teacher's transition."""
+    return name == "two-shot" or (name == "progressive" and config.begin == "transition")
+
+
 def build(
     name: ScheduleName,
     config: ScheduleConfig,
@@ -252,8 +274,8 @@ def build(
         config: its parameters.
         total_steps: student steps in all.
         last: step of the teacher's final checkpoint; None only with ce.
-        first_teacher_step: the first checkpoint of two-shot, read off the teacher's transition;
-            None otherwise.
+        first_teacher_step: the first checkpoint, where it is read off the teacher's transition
+            (`reads_transition`); None otherwise.
         num_layers: hidden layers of student and teacher, for projections.
 
     Raises:
@@ -265,11 +287,15 @@ def build(
         return ce(total_steps)
     if last is None:
         raise ValueError(f"schedule {name} needs a teacher")
-    if name == "two-shot" and first_teacher_step is None:
-        raise ValueError("schedule two-shot needs its first teacher checkpoint")
+    if not reads_transition(name, config):
+        first_teacher_step = None
+    elif first_teacher_step is None:
+        raise ValueError(f"schedule {name} needs its first teacher checkpoint")
     builders: dict[ScheduleName, Callable[[], Schedule]] = {
         "one-shot": lambda: one_shot(total_steps, last),
-        "progressive": lambda: progressive(total_steps, last, config.interval, config.speed),
+        "progressive": lambda: progressive(
+            total_steps, last, config.interval, config.speed, first_teacher_step
+        ),
         "two-shot": lambda: two_shot(
             total_steps, last, cast(int, first_teacher_step), cast(int, config.first_steps)
         ),

@@ -14,30 +14,32 @@ import pandas as pd
 
 from common.base.reading import read_table
 from common.experiment.spec import Judgement
-from common.judge.contrasts import Contrast, beyond_margin, contrasts, direction
-from common.judge.stats import Estimate, median_over_seeds, paired_difference, proportion
+from common.judge.contrasts import beyond_margin, direction
+from common.judge.stats import median_over_seeds, paired_difference, proportion
 from common.judge.transition import NoTransition, Transition, lasting
 from common.judge.verdict import Claim, Measurement, Verdict, every, most
 from common.runs.directory import finished_run
 from common.runs.probing import FOLDER
 from common.runs.transitions import transitions
 from common.sequence import student_claims
+from common.sequence.contrast_claims import (
+    PAIRED,
+    compare,
+    first_claim,
+    first_criterion,
+    further_claim,
+    further_criterion,
+    measured,
+    said,
+)
 from common.sequence.student_claims import (
-    BASELINES,
     Evidence,
-    best_first,
-    by_first,
     choice_table,
-    ends_of,
     final_accuracies,
     final_table,
-    first_steps_notes,
     first_table,
-    firsts_note,
-    in_drops,
     label,
     means_note,
-    rates_note,
 )
 from common.sequence.students import TEACHER, TUNED_TEACHER, student
 from common.sequence.teacher_claims import (
@@ -66,10 +68,6 @@ DEPARTED = 0.05
 """The total variation above which n tokens do not suffice any more."""
 MARGIN = 0.01
 """In accuracy, of G6."""
-PAIRED = (
-    "Accuracy at the end, paired over seeds; two-sided paired t tests, with p values adjusted by"
-    " Holm's method over"
-)
 CLAIMS: Mapping[str, Claim] = {
     "G1": STEEPEST_AT_C1,
     "G2": Claim(
@@ -94,15 +92,11 @@ CLAIMS: Mapping[str, Claim] = {
     ),
     "G4": Claim(
         "Progressive and 2-shot distillation bring a student further",
-        f"{PAIRED} four contrasts: progressive and 2-shot are each better than one-shot and than"
-        " labels, each with p < 0.05.",
+        further_criterion("progressive and 2-shot"),
     ),
     "G5": Claim(
         "The best first checkpoint of 2-shot, chosen on other seeds, lies in the teacher's drop",
-        "The first checkpoint with the best mean accuracy of the students on the tuning seeds, by"
-        " its distance from C1, lies in the drop of most teachers of the report seeds, and the"
-        f" students there beat those of the earliest and of the latest. {PAIRED} these two"
-        " contrasts: each better with p < 0.05.",
+        first_criterion("by its distance from C1"),
     ),
     "G6": Claim(
         "Till-saturate brings a student further than progressive",
@@ -141,8 +135,8 @@ def judge(home: Path, experiment: Experiment) -> Judgement:
         phases_claim(home, phases),
         plateau_claim(evidence, plateaus),
         departure_claim(home),
-        accuracy_claim(evidence),
-        first_claim(evidence, firsts, choice),
+        further_claim(evidence, "G4", ("progressive", "two-shot")),
+        first_claim(evidence, "G5", firsts, choice),
     ]
     if "till-saturate" in experiment.arms:
         verdicts.append(saturation_claim(evidence))
@@ -291,55 +285,6 @@ def exact_note(home: Path) -> tuple[str]:
     )
 
 
-def accuracy_claim(evidence: Evidence) -> Verdict:
-    """G4: checkpoints before the final one bring a student further."""
-    final = final_accuracies(evidence)
-    found = compare(
-        final, [(arm, base) for arm in ("progressive", "two-shot") for base in BASELINES]
-    )
-    measurements = measured(found)
-    measurements.append(
-        Measurement(
-            "accuracy, one-shot less labels (not judged)",
-            paired_difference(final["ce"], final["one-shot"]),
-        )
-    )
-    holds = all(contrast.is_better is True for contrast in found.values())
-    notes = (*said(found), means_note(final), rates_note(evidence))
-    return evidence.verdict("G4", holds, measurements, notes)
-
-
-def first_claim(evidence: Evidence, firsts: pd.DataFrame, choice: pd.DataFrame | None) -> Verdict:
-    """G5: the best first checkpoint.
-
-    Args:
-        evidence: the runs.
-        firsts: `first_table` of them.
-        choice: `choice_table`, by which the best is chosen; None: it is the best of `firsts`.
-    """
-    best = best_first(firsts if choice is None else choice)
-    final, ends = by_first(firsts), ends_of(firsts)
-    found = contrasts(
-        {
-            f"best first checkpoint less the {name}": (final[end], final[best])
-            for name, end in ends.items()
-        }
-    )
-    in_drop = firsts[firsts.offset == best].in_drop
-    measurements = measured(found)
-    share = proportion(int(in_drop.sum()), len(in_drop))
-    measurements.append(Measurement("teachers in whose drop it lies", share))
-    for name, end in ends.items():
-        gain = paired_difference(final[end], final[0])
-        measurements.append(Measurement(f"accuracy, C1 less the {name} (not judged)", gain))
-    beats = all(contrast.is_better is True for contrast in found.values())
-    notes = [f"best on these seeds: {best_first(firsts):+d} steps from C1; {firsts_note(firsts)}"]
-    if choice is not None:
-        notes.append(f"chosen on the tuning seeds: {best:+d}; {firsts_note(choice)}")
-    notes += [*said(found), *first_steps_notes(firsts, evidence.phases)]
-    return evidence.verdict("G5", in_drops(firsts)[best] and beats, measurements, notes)
-
-
 def saturation_claim(evidence: Evidence) -> Verdict:
     """G6: when the next checkpoint comes, by the student or by the clock."""
     final = {name: evidence.accuracy(student(name)) for name in ("progressive", "till-saturate")}
@@ -370,28 +315,3 @@ def substitutes_claim(evidence: Evidence) -> Verdict:
         return Verdict("G7", None, tuple(measurements), (why, *notes))
     holds = every(contrast.is_better for contrast in found.values())
     return evidence.verdict("G7", holds, measurements, notes)
-
-
-def compare(
-    final: Mapping[str, Sequence[float]], pairs: Sequence[tuple[str, str]]
-) -> dict[str, Contrast]:
-    """The contrasts of one claim: each arm less what it is compared with, by name."""
-    return contrasts(
-        {f"{label(arm)} less {label(base)}": (final[base], final[arm]) for arm, base in pairs}
-    )
-
-
-def measured(found: Mapping[str, Contrast]) -> list[Measurement]:
-    """Difference and adjusted p value of each contrast."""
-    measurements = []
-    for name, contrast in found.items():
-        difference = contrast.difference
-        p_value = Estimate(contrast.p_value, math.nan, math.nan, difference.num_seeds)
-        measurements.append(Measurement(f"accuracy, {name}", difference))
-        measurements.append(Measurement(f"adjusted p of {name}", p_value))
-    return measurements
-
-
-def said(found: Mapping[str, Contrast]) -> list[str]:
-    """What each contrast shows."""
-    return [f"{name}: {direction(contrast.is_better)}" for name, contrast in found.items()]

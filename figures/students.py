@@ -17,6 +17,8 @@ from common.sequence.students import C1
 from figures import loaders, style
 from figures.contexts import Context
 
+LOW = 0.5
+"""Curves that stay below this accuracy have an axis of their own height."""
 MIN_SEEDS_OF_MEAN = 3
 """Fewer values say little of how far their mean may be off: no interval is drawn."""
 
@@ -64,7 +66,7 @@ class Students:
         drawing, (training, ends, firsts, *published) = style.figure(num_panels, width=width)
         exact = loaders.exact_of(home)
         final = final_of(home)
-        draw_training(training, home, arms_of(final), self.context.scored)
+        draw_training(training, home, arms_of(final), self.context)
         training.set_title(f"Over training ({self.data_of(home / 'teacher')})")
         if exact is not None:
             draw_plateaus(training, exact)
@@ -89,7 +91,11 @@ class Students:
                 draw_ceiling(ends, accuracy)
             else:
                 draw_ceiling_across(ends, accuracy)
-        training.legend(loc="lower right", fontsize=9 if len(arms_of(final)) > 4 else None)
+        is_low = training.get_ylim()[1] < 1
+        training.legend(
+            loc="upper left" if is_low else "lower right",
+            fontsize=9 if len(arms_of(final)) > 4 else None,
+        )
         if self.published is not None:
             draw_published(published[0], self.published)
         return style.save(drawing, folder, "students")
@@ -157,12 +163,13 @@ def has_lengths(final: pd.DataFrame) -> bool:
     return students.examples.nunique() > 1 or students.heads.nunique() > 1
 
 
-def draw_training(axes: Axes, home: Path, arms: Sequence[str], scored: str) -> None:
+def draw_training(axes: Axes, home: Path, arms: Sequence[str], context: Context) -> None:
     """Accuracy over training, of the teacher and of every arm, on what is scored."""
     runs = {"teacher": home / "teacher", **{name: home / "student" / name for name in arms}}
-    longest = 0.0
-    for name, run in runs.items():
-        examples, accuracy_SxE = loaders.curves(run)
+    curves = {name: loaders.curves(run) for name, run in runs.items()}
+    # Of a student: its teacher's training may be much longer.
+    longest = float(curves[arms[-1]][0][-1])
+    for name, (examples, accuracy_SxE) in curves.items():
         style.curve_with_band(
             axes,
             examples,
@@ -171,11 +178,13 @@ def draw_training(axes: Axes, home: Path, arms: Sequence[str], scored: str) -> N
             f"{style.LABEL[name]} ({len(accuracy_SxE)} seeds)",
             style.LINE[name],
         )
-        longest = float(examples[-1])  # of a student: its teacher's training may be much longer
     style.examples_axis(axes, longest)
-    axes.set_xlabel(axes.get_xlabel().replace("examples", "sentences"))
-    axes.set_ylim(0, 1.02)
-    axes.set_ylabel(f"accuracy on {scored}")
+    axes.set_xlabel(axes.get_xlabel().replace("examples", context.examples))
+    shown = [accuracy_SxE[:, examples <= longest] for examples, accuracy_SxE in curves.values()]
+    highest = max(float(np.nanmax(accuracy_SxE)) for accuracy_SxE in shown)
+    # Low curves fill the panel, with room for the legend above them.
+    axes.set_ylim(0, 1.02 if highest > LOW else 2 * highest)
+    axes.set_ylabel(f"accuracy on {context.scored}")
 
 
 def draw_plateaus(axes: Axes, exact: dict) -> None:

@@ -112,15 +112,23 @@ def provenance_of(config: TrainConfig | StudentConfig) -> dict[str, Any]:
 
 
 def check_teacher(student: StudentConfig, teacher: TrainConfig, run: RunDirectory) -> None:
-    """Raise a UserError unless a teacher reads what its student is to read: rows of the same word
-    pieces and of a length that it has learnt, masked in the same way."""
+    """Raise a UserError unless a teacher reads what its student is to read: rows of the same corpus
+    and of a length that it has learnt, masked in the same way."""
     ours = student.data.load().corpus
-    if run.record["tokenizer"] != tokenizer_hash(ours):
+    theirs, own = run.record["tokenizer"], tokenizer_hash(ours)
+    if theirs != own:
         raise UserError(
-            f"the teacher {run.path} was trained with another tokeniser than that of {ours.path},"
-            " so that its predictions are of other word pieces; give --data.corpus the corpus of"
-            f" the teacher ({teacher.data.corpus}), or prepare one with --tokenizer"
-            f" {teacher.data.corpus / TOKENIZER}"
+            f"the teacher {run.path} was trained with another tokeniser ({short(theirs)}) than that"
+            f" of {ours.path} ({short(own)}), so that its predictions are of other word pieces;"
+            f" give --data.corpus the corpus of the teacher ({teacher.data.corpus}), or prepare one"
+            f" with --tokenizer {teacher.data.corpus / TOKENIZER}, and train a teacher on it"
+        )
+    if run.record["corpus"] != ours.hash:
+        raise UserError(
+            f"the teacher {run.path} was trained on another corpus"
+            f" ({short(run.record['corpus'])}) than {ours.path} is ({short(ours.hash)}), part of"
+            " which may be what the student is evaluated on; give --data.corpus the corpus of the"
+            f" teacher ({teacher.data.corpus}), or train a teacher on this one"
         )
     if teacher.model.is_of_one_length and teacher.data.length != student.data.length:
         raise UserError(
@@ -137,6 +145,11 @@ def check_teacher(student: StudentConfig, teacher: TrainConfig, run: RunDirector
                 f" {own}; give both the same {flag}, so that the teacher is asked about inputs of"
                 " the kind it knows"
             )
+
+
+def short(sha256: str) -> str:
+    """The beginning of a hash, enough to tell two apart."""
+    return sha256[:12]
 
 
 def watch_of(config: TrainConfig | StudentConfig) -> Watch:

@@ -83,10 +83,23 @@ CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "a teacher of another tokeniser": (
         (*DISTILL, "--data.corpus", "{home}/other-pieces"),
         (
-            "{home}/teacher was trained with another tokeniser than that of {home}/other-pieces",
+            "{home}/teacher was trained with another tokeniser ({tokenizer}) than that of",
+            "{home}/other-pieces ({other_tokenizer})",
             "--data.corpus the corpus of the teacher ({home}/corpus)",
             "--tokenizer {home}/corpus/tokenizer.json",
         ),
+    ),
+    "a teacher of another corpus": (
+        (*DISTILL, "--data.corpus", "{home}/same-pieces"),
+        (
+            "{home}/teacher was trained on another corpus ({corpus}) than {home}/same-pieces is"
+            " ({other_corpus})",
+            "give --data.corpus the corpus of the teacher ({home}/corpus)",
+        ),
+    ),
+    "soft labels at temperature 0": (
+        (*DISTILL, "--loss.temperature", "0"),
+        ("loss.temperature = 0 has no soft labels", "a temperature > 0, or --loss.labels hard"),
     ),
     "a teacher of shorter rows": (
         (*DISTILL, "--data.length", "14"),
@@ -107,7 +120,15 @@ CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 def test_bad_input(what: str, home: Path, refused: Callable[..., str]) -> None:
     (module, *args), words = CASES[what]
     args = ("--data.corpus", "{home}/corpus", *TINY, *args, "--run-dir", "{home}/new")
-    refused_in(home, refused, module, args, words)
+    hashes = {
+        "tokenizer": file_hash(home / "corpus" / TOKENIZER),
+        "other_tokenizer": file_hash(home / "other-pieces" / TOKENIZER),
+        "corpus": open_corpus(home / "corpus").hash,
+        "other_corpus": open_corpus(home / "same-pieces").hash,
+    }
+    begun = {name: sha256[:12] for name, sha256 in hashes.items()}
+    named = [word.format(home="{home}", **begun) for word in words]
+    refused_in(home, refused, module, args, named)
 
 
 def test_a_run_says_what_it_has_read(home: Path) -> None:
@@ -144,12 +165,15 @@ def test_a_corpus_whose_tokens_were_changed(home: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_a_teacher_of_other_text_in_the_same_word_pieces(home: Path, tmp_path: Path) -> None:
-    """May teach, by its probabilities, as is said nowhere on the command line."""
-    student = tmp_path / "student"
-    others = ("--data.corpus", str(home / "same-pieces"), "--run-dir", str(student))
-    taught = ("--teacher", str(home / "teacher"), "--schedule", "one-shot")
-    distill.main([*others, *TINY, *taught])
-    config = json.loads((student / "config.json").read_text())
-    assert config["config"]["loss"]["labels"] == "soft"
-    assert RunDirectory(student).finished
+def test_a_teacher_of_the_same_text_teaches_softly(home: Path, tmp_path: Path) -> None:
+    """By its probabilities, as is said nowhere on the command line; by the largest of them alone if
+    told so."""
+    own = ("--data.corpus", str(home / "corpus"), "--teacher", str(home / "teacher"))
+    for name, more in (("all", ()), ("two", ("--loss.top-k", "2"))):
+        run = tmp_path / name
+        distill.main([*own, *TINY, "--schedule", "one-shot", "--run-dir", str(run), *more])
+        loss = json.loads((run / "config.json").read_text())["config"]["loss"]
+        assert (loss["labels"], loss["temperature"]) == ("soft", 1.0)
+        assert RunDirectory(run).finished
+    all_of_them, two = (RunDirectory(tmp_path / name).metrics()[-1] for name in ("all", "two"))
+    assert all_of_them["eval_loss"] != two["eval_loss"]

@@ -22,6 +22,7 @@ bench: .venv/dev
 	$(BIN)/python -m benchmarks.pcfg_sampler
 	$(BIN)/python -m mlm.prepare sample --vocabulary-size 1024 --out corpora/sample
 	$(BIN)/python -m benchmarks.mlm_bert
+	$(BIN)/python -m benchmarks.mlm_feed --corpus corpora/sample
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -72,6 +72,7 @@ SMALLER = {
     "pcfg.next_token.probe": ("--num-sentences", "16"),
     "mlm.prepare": ("--vocabulary-size", "200", "--workers", "1"),
     "mlm.train": SENTENCES,
+    "mlm.distill": SENTENCES,
     "mlm.probe": ("--num-sentences", "16", "--sizes", "2", "3"),
 }
 """What is added to commands here, so that they are over in seconds; the last value of a flag

@@ -91,7 +91,7 @@ class Students:
                 draw_ceiling(ends, accuracy)
             else:
                 draw_ceiling_across(ends, accuracy)
-        is_low = training.get_ylim()[1] < 1
+        is_low = training.get_ylim()[1] <= 1
         training.legend(
             loc="upper left" if is_low else "lower right",
             fontsize=9 if len(arms_of(final)) > 4 else None,
@@ -258,6 +258,7 @@ def draw_lengths(axes: Axes, final: pd.DataFrame, examples: str) -> None:
                 margin,
                 fmt=marks,
                 color=style.STRATEGY[name],
+                markerfacecolor=style.STRATEGY[name] if style.LINE[name] == "-" else "white",
                 label=label,
                 capsize=3,
                 markersize=6,
@@ -305,12 +306,14 @@ def draw_firsts(
     """Final accuracy of 2-shot students against the teacher step of their first checkpoint, in
     units of C1, and that of the students by whom the best is chosen, and published, where there are
     such."""
-    mean, margin = mean_and_margin(table, "first", "accuracy")
+    # In the order of the table, from the earliest: labels are no numbers.
+    in_order = table.assign(first=pd.Categorical(table["first"], table["first"].unique()))
+    mean, margin = mean_and_margin(in_order, "first", "accuracy")
     steps = in_units_of_c1(table)
     axes.errorbar(
         steps, mean, margin, fmt="o-", color=style.RED, capsize=3, markersize=6, label="ours"
     )
-    in_drop = table.groupby("first", sort=False).in_drop.mean() > 0.5
+    in_drop = (table.groupby("first", sort=False).in_drop.mean() > 0.5).to_numpy()
     axes.plot(
         steps[in_drop],
         mean[in_drop],
@@ -386,7 +389,7 @@ def draw_published_firsts(axes: Axes, published: PublishedFirsts) -> None:
 def mean_and_margin(table: pd.DataFrame, by: str, column: str) -> tuple[pd.Series, np.ndarray]:
     """Mean of a column for each value of another, and half the width of Student's 95% interval; 0
     for fewer than `MIN_SEEDS_OF_MEAN` values."""
-    groups = table.groupby(by, sort=False)[column]
+    groups = table.groupby(by)[column]
     count = groups.size().to_numpy()
     quantile = scipy.special.stdtrit(np.maximum(count - 1, 1), 0.975)
     return groups.mean(), np.where(

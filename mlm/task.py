@@ -120,8 +120,8 @@ def check_teacher(student: StudentConfig, teacher: TrainConfig, run: RunDirector
         raise UserError(
             f"the teacher {run.path} was trained with another tokeniser ({short(theirs)}) than that"
             f" of {ours.path} ({short(own)}), so that its predictions are of other word pieces;"
-            f" give --data.corpus the corpus of the teacher ({teacher.data.corpus}), or prepare one"
-            f" with --tokenizer {teacher.data.corpus / TOKENIZER}, and train a teacher on it"
+            f" give --data.corpus the corpus of the teacher ({teacher.data.corpus}), or train a"
+            " teacher on this one"
         )
     if run.record["corpus"] != ours.hash:
         raise UserError(

@@ -148,6 +148,7 @@ def test_projection_by_hand() -> None:
     assert cost.seconds == pytest.approx(2.0 + 256 * 0.01 + 33 * 0.5)
     assert (cost.memory, cost.checkpoints, cost.resume) == (700_000_000, 33 * 10_000, 60_000)
     assert cost.time_text == "about 21 seconds"
+    assert run_to_do({"training.stop_when_flat": 0.1}).config.training.may_end_sooner
     ends_early = run_to_do({"training.stop_after": 2.0, "training.ring_every": 16})
     cost = ends_early.cost(dict.fromkeys(ends_early.kinds.values(), MEASURED))
     assert cost.checkpoints == (33 + 16) * 10_000

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.base.config import TrainingConfig
+from common.base.errors import UserError
 from common.judge.transition import DetectorConfig
 from common.nn.blocks import TokenInputs
 from common.nn.gpt2 import GPT2Config, functional_gpt2
@@ -243,6 +244,19 @@ def test_schedules_begin_at_a_place_of_the_transition(tiny_teacher: Path) -> Non
         student = replace(PRESETS["quick"].config.student, detector=detector, supervision=config)
         supervision = supervise(replace(student, schedule="progressive"), teacher, 1)
         assert tuple(each.teacher_step(0, {}) for each in supervision.schedules_L) == expected
+    flat = replace(detector, begin=0.98, enter=0.98, leave=0.985, done=0.999999)
+    nowhere = ScheduleConfig(begin="transition", interval=8)
+    student = replace(
+        PRESETS["quick"].config.student,
+        detector=flat,
+        schedule="progressive",
+        supervision=nowhere,
+    )
+    with pytest.raises(UserError, match="has no transition to teach from"):
+        supervise(student, teacher, 1)
+    alone = replace(student, supervision=replace(nowhere, without_transition="final"))
+    for each in supervise(alone, teacher, 1).schedules_L:
+        assert each.possible_teacher_steps() == (teacher.last_step(),)
 
 
 def test_the_teacher_may_be_a_transformer(

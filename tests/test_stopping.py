@@ -175,7 +175,7 @@ def test_a_falling_metric_ends_a_run_too() -> None:
 
 @given(
     curves_ExL=st.lists(
-        st.lists(st.sampled_from([1.0, 1.004, 1.1, None]), min_size=2, max_size=2),
+        st.lists(st.sampled_from([1.0, 1.004, 1.1, None, math.inf]), min_size=2, max_size=2),
         min_size=1,
         max_size=60,
     ),
@@ -204,7 +204,7 @@ def test_a_flat_loss_ends_a_run(
         first, last = (number - 1) * step / 4, number * step / 4
         inside = [record for record in records if first < record["step"] <= last]
         return [
-            math.nan if record["eval_loss"][lane] is None else record["eval_loss"][lane]
+            math.nan if record["eval_loss"][lane] in (None, math.inf) else record["eval_loss"][lane]
             for record in inside
         ]
 

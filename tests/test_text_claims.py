@@ -39,7 +39,7 @@ SEEDS = list(range(60, 68))
 STEPS = (0, 100, 200, 300, 400, 600, 800, 1000)
 DROP = Transition(start=150, middle=220, end=300, chosen=200, before=50, after=600)
 FLAT = NoTransition("flat")
-NONE = pd.DataFrame({"tokens": [], "step": []})
+NONE = pd.DataFrame({"tokens": [], "seed": [], "step": []})
 METRICS = [
     {"step": step, "eval_loss": [6.0 - step / 100 + 0.1 * (seed == SEEDS[0]) for seed in SEEDS]}
     for step in (0, 150, 300, 450)
@@ -238,7 +238,7 @@ def test_the_steepest_fall_is_at_c1(
 def test_half_way_up() -> None:
     assert half_way_step([0, 100, 200, 300], [0.0, 0.1, 0.5, 0.4]) == pytest.approx(137.5)
     assert half_way_step([0, 100, 200], [0.3, 0.1, 0.6]) == 0
-    assert half_way_step([0, 100], [0.0, 0.0]) == 0
+    assert math.isnan(half_way_step([0, 100], [0.0, 0.049]))
 
 
 def test_which_tokens_come_first(made_up: Callable[[Curves], Path]) -> None:

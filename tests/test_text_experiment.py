@@ -13,6 +13,7 @@ import pytest
 
 from common.base.config import Preset, TrainingConfig
 from common.experiment.plan import plan_preset
+from common.experiment.stages import RunStage
 from common.runs.directory import RunDirectory
 from common.runs.tuning import SweepConfig
 from common.sequence.students import BudgetConfig
@@ -176,6 +177,26 @@ def test_a_level_is_passed_for_good() -> None:
     assert below_for_good(steps, [5.0, 3.0, 4.5, 2.0], 4.0) == 30
     assert below_for_good(steps, [5.0, 3.0, 2.0, 4.0], 4.0) is None
     assert below_for_good(steps, [3.0, 3.0, 2.0, 1.0], 4.0) == 0
+
+
+def test_every_length_has_rates_of_its_own() -> None:
+    """And two-shot students of other first checkpoints have those of two-shot."""
+    home = Path("runs") / "mlm" / "laptop"
+    stages = {stage.name: stage for stage in plan_preset(SPEC, "laptop", Path("runs"))}
+
+    def tuned_by(name: str) -> Path | None:
+        stage = stages[name]
+        assert isinstance(stage, RunStage)
+        return stage.tuned_by
+
+    assert tuned_by("student/ce") == home / "tune" / "ce"
+    assert tuned_by("budget/1600/ce") == home / "tune" / "1600" / "ce"
+    assert tuned_by("first/plateau") == home / "tune" / "two-shot"
+    assert tuned_by("choose/C1") == home / "tune" / "two-shot"
+    sweep = stages["tune/1600/two-shot"]
+    assert isinstance(sweep, RunStage)
+    assert sweep.config.training.steps == 1600
+    assert "tune/1600/projections" not in stages
 
 
 @pytest.mark.usefixtures("preset_corpora")

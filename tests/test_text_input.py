@@ -86,7 +86,6 @@ CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "{home}/teacher was trained with another tokeniser ({tokenizer}) than that of",
             "{home}/other-pieces ({other_tokenizer})",
             "--data.corpus the corpus of the teacher ({home}/corpus)",
-            "--tokenizer {home}/corpus/tokenizer.json",
         ),
     ),
     "a teacher of another corpus": (

@@ -60,7 +60,7 @@ class Cost:
     resume: int
     """Further bytes, as long as it runs."""
     may_end_sooner: bool
-    """It ends when it has learnt; this is the cost of all its steps."""
+    """It ends when it has learnt, or when its loss is flat; this is the cost of all its steps."""
     is_scaled: bool
     """It was not measured as it is: of the memory the least is known."""
 

@@ -137,8 +137,8 @@ class Planner:
 
     def _check_checkpoints(self, run: RunStage, teacher: str) -> None:
         """Raise a UserError if students ask for checkpoints that their teacher is not planned to
-        keep, which else they would find out when it is trained. (Where two-shot's first one lies is
-        not known before.)"""
+        keep, which else they would find out when it is trained. (Where a first one that is read
+        off its transition lies is not known before; zero stands for it.)"""
         student = run.config
         training: TrainingConfig = self._planned_run(teacher).config.training
         asked = schedule.build(

@@ -300,6 +300,6 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     rows = [
         f"  {key}: {a.get(key, '(absent)')} there, {b.get(key, '(absent)')} asked for"
         for key in sorted(a.keys() | b.keys())
-        if a.get(key) != b.get(key)
+        if key not in a or key not in b or a[key] != b[key]
     ]
     return "\n".join(rows)

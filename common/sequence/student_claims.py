@@ -17,6 +17,7 @@ from common.runs.directory import RunDirectory, finished_run
 from common.sequence.students import (
     C1,
     TEACHER,
+    BudgetConfig,
     First,
     StudentRuns,
     chosen_run,
@@ -272,13 +273,14 @@ def final_accuracies(evidence: Evidence) -> dict[str, list[float]]:
     return {arm: evidence.accuracy(student(arm)) for arm in evidence.students.arms}
 
 
-def rates_note(evidence: Evidence) -> str:
-    """The chosen rates, and which of them the sweep's grid may have cut short."""
+def rates_note(evidence: Evidence, budget: BudgetConfig | None = None) -> str:
+    """The chosen rates, and which of them the sweep's grid may have cut short; of the student's own
+    length or of another."""
     tuning = evidence.students.tuning
     ends = () if tuning is None else (min(tuning.learning_rate), max(tuning.learning_rate))
     rates = {
-        strategy: evidence.run(student(strategy)).manifest["learning_rates"][0]
-        for strategy in evidence.students.arms
+        arm: evidence.run(student(arm, budget)).manifest["learning_rates"][0]
+        for arm in (evidence.students.arms if budget is None else evidence.students.lengthened)
     }
     return "rates: " + ", ".join(
         f"{label(name)} {rate:g}{' (an end of the grid)' if rate in ends else ''}"

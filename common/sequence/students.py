@@ -89,6 +89,16 @@ class FirstPhaseConfig:
     after: Annotated[tuple[Literal["end", "after"], ...], Field(min_length=1)]
     """end: that of the drop; after: half-way through the tail."""
 
+    def __post_init__(self) -> None:
+        for name, places, order in (
+            ("before", self.before, ("before", "start")),
+            ("after", self.after, ("end", "after")),
+        ):
+            if list(places) != [place for place in order if place in places]:
+                raise ValueError(
+                    f"first.{name} = {places}: each place once, in the order {', '.join(order)}"
+                )
+
     @property
     def firsts(self) -> tuple[First, ...]:
         """All of them in order, C1 among them."""

@@ -34,7 +34,7 @@ class ScheduleConfig:
 
     interval: PositiveInt = 1
     """progressive: student steps from one supervising checkpoint to the next. till-saturate passes
-    through the same checkpoints."""
+    through the same checkpoints as one that begins with the untrained teacher."""
     speed: PositiveInt = 1
     """progressive, till-saturate: teacher steps from one supervising checkpoint to the next, over
     `interval` (paper: 1; appendix: 2)."""
@@ -45,14 +45,15 @@ class ScheduleConfig:
     """progressive: the teacher's checkpoints from the beginning of its training on, or (as
     published for text) from the first checkpoint of two-shot on."""
     candidate: Candidate = "during"
-    """two-shot: the first checkpoint is the one detected inside the teacher's transition, or that
-    at its start or its end, or a control before or after it."""
+    """two-shot, and progressive that begins in the transition: the first checkpoint is the one
+    detected inside the teacher's transition, or that at its start or its end, or a control before
+    or after it."""
     offset: int = 0
-    """two-shot: teacher steps from the candidate to the first checkpoint (negative: before it); the
+    """The same: teacher steps from the candidate to the first checkpoint (negative: before it); the
     nearest checkpoint is taken."""
     without_transition: Literal["refuse", "final"] = "refuse"
-    """two-shot, if a teacher's accuracy has no transition: refuse to train, or learn from its final
-    checkpoint alone."""
+    """The same, if a teacher has no transition: refuse to train, or learn from its final checkpoint
+    alone."""
     projection_steps: PositiveInt | None = None
     """projections, required: student steps on each hidden layer before the final outputs take
     over."""
@@ -245,8 +246,8 @@ def projections(total_steps: int, last: int, num_layers: int, steps_each: int) -
 
 
 def till_saturate(total_steps: int, last: int, config: ScheduleConfig) -> TillSaturate:
-    """The checkpoints of `progressive`, in order to the final one, each until the student saturates
-    on it."""
+    """The checkpoints of `progressive` from the untrained teacher on, in order to the final one,
+    each until the student saturates on it."""
     apart = config.speed * config.interval
     teacher_steps = (*range(apart, last, apart), last)
     return TillSaturate(

@@ -110,7 +110,9 @@ class WhenFlat(Stopping):
     def observe(self, step: int, metric_L: Sequence[float | None]) -> None:
         """Take an evaluation into account. A diverged lane is not flat."""
         self._steps.append(step)
-        self._losses_ExL.append(np.asarray(metric_L, np.float64).tolist())
+        loss_L = np.asarray(metric_L, np.float64)
+        # As the file of metrics has it.
+        self._losses_ExL.append(np.where(np.isfinite(loss_L), loss_L, np.nan).tolist())
         if step < SOONEST * self._config.steps or self._last_step < self._config.steps:
             return
         if np.all(recent_fall(self._steps, self._losses_ExL) < self._least_fall):

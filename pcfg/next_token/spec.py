@@ -23,5 +23,6 @@ SPEC = ExperimentSpec(
     identity=lambda config: {"grammar": identity(config.data.load())},
     tuned_by=TUNED_BY,
     tells_speed=True,
+    version=2,  # 2: till-saturate passes through the checkpoints of progressive
     flags=NextTokenFlags(),
 )

@@ -24,7 +24,6 @@ from common.judge.verdict import Claim, Measurement, Verdict, every, most
 from common.runs.directory import RunDirectory, finished_run
 from common.runs.probing import FOLDER
 from common.runs.transitions import transitions
-from common.sequence import student_claims
 from common.sequence.contrast_claims import (
     PAIRED,
     compare,
@@ -38,15 +37,14 @@ from common.sequence.contrast_claims import (
 from common.sequence.student_claims import (
     BASELINES,
     Evidence,
-    choice_table,
     final_accuracies,
-    final_table,
-    first_table,
     label,
     means_note,
     rates_note,
+    student_tables,
+    tuned_phase,
 )
-from common.sequence.students import TEACHER, TUNED_TEACHER, student
+from common.sequence.students import TEACHER, student
 from common.sequence.teacher_claims import (
     MOST,
     STEEPEST_AT_C1,
@@ -157,13 +155,10 @@ def judge(home: Path, experiment: Experiment) -> Judgement:
         late_claim(home, phases, gains),
     ]
     evidence = Evidence(home, experiment, phases)
-    firsts, choice = first_table(evidence), None
-    if experiment.tuning is not None:
-        (tuned,) = transitions(finished_run(home / TUNED_TEACHER), detector)
-        choice = choice_table(evidence, tuned)
+    of_students = student_tables(evidence, tuned_phase(evidence, detector))
     on_students = [
         accuracy_claim(evidence, half_way),
-        first_claim(evidence, "T5", firsts, choice),
+        first_claim(evidence, "T5", of_students),
     ]
     if "projections" in experiment.arms:
         on_students.append(projections_claim(evidence))
@@ -174,11 +169,8 @@ def judge(home: Path, experiment: Experiment) -> Judgement:
         PASSED: passed,
         LATE_GAINS: gains,
         HALF_WAY: half_way,
-        student_claims.FINAL: final_table(evidence),
-        student_claims.FIRST: firsts,
+        **of_students,
     }
-    if choice is not None:
-        tables[student_claims.CHOICE] = choice
     enough = [of_enough(verdict, len(phases)) for verdict in on_teachers]
     return Judgement([*enough, *on_students], tables)
 

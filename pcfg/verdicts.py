@@ -47,8 +47,7 @@ def judge(home: Path, experiment: Experiment) -> Judgement:
         structure_claim(evidence),
     ]
     tables = {
-        student_claims.FINAL: student_claims.final_table(evidence),
-        student_claims.FIRST: student_claims.first_table(evidence),
+        **student_claims.student_tables(evidence),
         STRUCTURE: structure_table(evidence),
     }
     return Judgement(verdicts, tables)

@@ -17,7 +17,7 @@ from common.judge.transition import NoTransition, Transition
 from common.judge.verdict import Verdict
 from common.sequence import teacher_claims
 from common.sequence.contrast_claims import first_claim, further_claim
-from common.sequence.student_claims import choice_table
+from common.sequence.student_claims import CHOICE, FIRST, choice_table
 from common.sequence.students import TEACHER, TUNED_TEACHER, student
 from pcfg.next_token import verdicts
 from pcfg.next_token.plateau import Optimum, Stretch, optima_of, stretch
@@ -350,7 +350,7 @@ def test_a_first_checkpoint_that_was_chosen_elsewhere() -> None:
             middle=ORDINARY,
             late=ORDINARY - gains(0.02, p_values[1]),
         )
-        return first_claim(evidence_of(), "G5", firsts, chosen)
+        return first_claim(evidence_of(), "G5", {FIRST: firsts, CHOICE: chosen})
 
     chosen = firsts_of(early=ORDINARY, middle=ORDINARY + 0.1, late=ORDINARY)
     holds = judged(chosen)
@@ -368,9 +368,9 @@ def test_a_first_checkpoint_that_was_chosen_elsewhere() -> None:
 
 def test_a_best_first_checkpoint_outside_of_the_drop() -> None:
     firsts = firsts_of(early=ORDINARY - 0.1, middle=ORDINARY, late=ORDINARY - 0.1)
-    assert first_claim(evidence_of(), "G5", firsts, None).holds
+    assert first_claim(evidence_of(), "G5", {FIRST: firsts}).holds
     outside = firsts.assign(in_drop=firsts.seed < SEEDS[4])  # of four teachers of eight
-    assert first_claim(evidence_of(), "G5", outside, None).holds is False
+    assert first_claim(evidence_of(), "G5", {FIRST: outside}).holds is False
 
 
 @pytest.mark.parametrize(
@@ -428,7 +428,7 @@ def test_untuned_students_are_measured_and_not_judged() -> None:
             experiment, **better, till_saturate=0.2 + BETTER, generations_two_shot=BETTER
         )
         judged = [claim(evidence) for claim in (further, saturation_claim)]
-        return [*judged, substitutes_claim(evidence), first_claim(evidence, "G5", firsts, None)]
+        return [*judged, substitutes_claim(evidence), first_claim(evidence, "G5", {FIRST: firsts})]
 
     for tuned, untuned in zip(verdicts_on(TUNED), verdicts_on(UNTUNED), strict=True):
         assert tuned.holds

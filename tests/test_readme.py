@@ -20,6 +20,7 @@ import pytest
 from common.base.errors import UserError
 from common.experiment.plan import plan_preset
 from common.experiment.stages import shell
+from common.judge.flatness import recent_fall
 from common.judge.stats import INTERVALS
 from common.judge.verdict import outcome_in_table
 from figures import law as figures_law
@@ -522,3 +523,26 @@ def test_notes_tell_settings_and_not_results() -> None:
         assert not re.search(r"Expect|t90|\bholds?\b|\bfails?\b|d\^\d", preset.note), name
         is_published = (RESULTS / experiment / name).exists()
         assert is_published == (f"Results: results/{experiment}/{name}." in preset.note)
+
+
+def test_what_is_said_of_runs_on_a_gpu_is_in_their_file() -> None:
+    """Times of stages, and how far the losses of references still fell."""
+    without_flags, with_flags = json.loads((SPEED / "gpu_experiments.json").read_text())["calls"]
+    said = " ".join((SPEED.parent / "README.md").read_text().split())
+    teacher = without_flags["stages"]["pcfg.next_token/laptop/teacher"]["seconds"]
+    assert f"a teacher of next tokens took {teacher:.0f} s" in said
+    for stages, model in ((without_flags["stages"], "after"), (with_flags["stages"], "in")):
+        seconds = int(stages["mlm/laptop/teacher"]["seconds"])
+        assert f"{model} {seconds} s" in said
+    words = " ".join(RESULTS_README.split())
+    told = {
+        "window-3": (12_000, "windows of 3 tokens still fell by {} at 12,000 steps"),
+        "window-5": (8000, "of 5 by {} at 8000"),
+        "window-11": (5000, "of 11 by {} at 5000"),
+        "bag": (10_000, "bags of words by {} at 10,000"),
+    }
+    for name, (end, sentence) in told.items():
+        curve = with_flags["losses_of_references"][name]
+        until = curve["steps"].index(end) + 1
+        fell = recent_fall(curve["steps"][:until], curve["eval_loss"][:until])
+        assert sentence.format(f"{float(fell):.3f}") in words

@@ -11,6 +11,8 @@ from common.judge.stats import Estimate, paired_difference, proportion
 from common.judge.verdict import Measurement, Verdict
 from common.sequence.student_claims import (
     BASELINES,
+    CHOICE,
+    FIRST,
     Evidence,
     best_first,
     by_first,
@@ -75,17 +77,16 @@ def further_claim(evidence: Evidence, claim: str, arms: Sequence[str]) -> Verdic
     return evidence.verdict(claim, holds, measurements, notes)
 
 
-def first_claim(
-    evidence: Evidence, claim: str, firsts: pd.DataFrame, choice: pd.DataFrame | None
-) -> Verdict:
+def first_claim(evidence: Evidence, claim: str, tables: Mapping[str, pd.DataFrame]) -> Verdict:
     """Whether the best first checkpoint lies in the drop and beats the earliest and the latest.
 
     Args:
         evidence: the runs.
         claim: its name.
-        firsts: `first_table` of them.
-        choice: `choice_table`, by which the best is chosen; None: it is the best of `firsts`.
+        tables: `student_tables` of them. Without one of a choice the best first checkpoint is that
+            of these same students.
     """
+    firsts, choice = tables[FIRST], tables.get(CHOICE)
     best = best_first(firsts if choice is None else choice)
     final, ends = by_first(firsts), ends_of(firsts)
     found = contrasts(

@@ -11,12 +11,14 @@ import numpy as np
 import pandas as pd
 
 from common.judge.stats import Estimate, paired_difference
-from common.judge.transition import NoTransition, Transition
+from common.judge.transition import Detector, NoTransition, Transition
 from common.judge.verdict import Claim, Measurement, Verdict
 from common.runs.directory import RunDirectory, finished_run
+from common.runs.transitions import transitions
 from common.sequence.students import (
     C1,
     TEACHER,
+    TUNED_TEACHER,
     BudgetConfig,
     First,
     StudentRuns,
@@ -182,6 +184,30 @@ def first_steps_notes(
             " first one"
         )
     return notes
+
+
+def tuned_phase(evidence: Evidence, detector: Detector) -> Transition | NoTransition | None:
+    """The phases of the teacher by whose students rates and first checkpoints are chosen; None
+    where there are no sweeps."""
+    if evidence.students.tuning is None:
+        return None
+    (phase,) = transitions(evidence.run(TUNED_TEACHER), detector)
+    return phase
+
+
+def student_tables(
+    evidence: Evidence, tuned: Transition | NoTransition | None = None
+) -> dict[str, pd.DataFrame]:
+    """How far all students came, by the names of their files.
+
+    Args:
+        evidence: the runs.
+        tuned: `tuned_phase` of them, where the best first checkpoint is chosen on other seeds.
+    """
+    tables = {FINAL: final_table(evidence), FIRST: first_table(evidence)}
+    if tuned is not None:
+        tables[CHOICE] = choice_table(evidence, tuned)
+    return tables
 
 
 def first_table(evidence: Evidence) -> pd.DataFrame:

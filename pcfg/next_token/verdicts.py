@@ -21,7 +21,6 @@ from common.judge.verdict import Claim, Measurement, Verdict, every, most
 from common.runs.directory import finished_run
 from common.runs.probing import FOLDER
 from common.runs.transitions import transitions
-from common.sequence import student_claims
 from common.sequence.contrast_claims import (
     PAIRED,
     compare,
@@ -34,12 +33,11 @@ from common.sequence.contrast_claims import (
 )
 from common.sequence.student_claims import (
     Evidence,
-    choice_table,
     final_accuracies,
-    final_table,
-    first_table,
     label,
     means_note,
+    student_tables,
+    tuned_phase,
 )
 from common.sequence.students import TEACHER, TUNED_TEACHER, student
 from common.sequence.teacher_claims import (
@@ -122,13 +120,8 @@ def judge(home: Path, experiment: Experiment) -> Judgement:
     detector = experiment.student.detector
     phases = transitions(finished_run(home / TEACHER), detector)
     evidence = Evidence(home, experiment, phases)
-    firsts = first_table(evidence)
-    tables = {student_claims.FINAL: final_table(evidence), student_claims.FIRST: firsts}
-    tuned = choice = None
-    if experiment.tuning is not None:
-        (tuned,) = transitions(finished_run(home / TUNED_TEACHER), detector)
-        choice = choice_table(evidence, tuned)
-        tables[student_claims.CHOICE] = choice
+    tuned = tuned_phase(evidence, detector)
+    tables = student_tables(evidence, tuned)
     plateaus = plateau_table(evidence, tuned)
     tables |= {PLATEAUS: plateaus, STRUCTURE: structure_table(evidence)}
     verdicts = [
@@ -136,7 +129,7 @@ def judge(home: Path, experiment: Experiment) -> Judgement:
         plateau_claim(evidence, plateaus),
         departure_claim(home),
         further_claim(evidence, "G4", ("progressive", "two-shot")),
-        first_claim(evidence, "G5", firsts, choice),
+        first_claim(evidence, "G5", tables),
     ]
     if "till-saturate" in experiment.arms:
         verdicts.append(saturation_claim(evidence))

@@ -94,9 +94,9 @@ def draw_half_way(
     _name_rows(axes, list(run_of))
     axes.set_xlabel(f"half-way step / that of {words[first]}")
     axes.set_title("Which words leave the plateau first")
-    axes.legend(loc="lower right", fontsize=9)
+    axes.legend(loc="lower center", ncols=3, fontsize=9)
 
 
 def _name_rows(axes: Axes, arms: Sequence[str]) -> None:
     axes.set_yticks(range(len(arms)), [style.LABEL[arm] for arm in arms])
-    axes.set_ylim(len(arms) - 0.4, -0.6)  # the first at the top
+    axes.set_ylim(len(arms) + 0.3, -0.6)  # the first at the top, room for the legend below

@@ -19,7 +19,7 @@ from common.sequence.students import TEACHER, student
 from mlm import probe, unigram
 from mlm.corpus import MANIFEST, MODULE
 from mlm.prepare.__main__ import main as prepare
-from mlm.presets import Experiment
+from mlm.presets import Experiment, ReferenceConfig
 from mlm.references import BAG_RUN, overrides_of, window_run
 
 
@@ -33,7 +33,8 @@ def plan_paper(planner: Planner, experiment: Experiment) -> None:
     every = {"every": experiment.probe_every}
     planner.probe("ngrams", probe.PROBE, TEACHER, {**experiment.probe.overrides, **every})
     planner.probe("unigram", unigram.PROBE, TEACHER, {})
-    plan_references(planner, experiment)
+    if experiment.references is not None:
+        plan_references(planner, experiment.references)
     plan_choice(planner, experiment)
     for arm in experiment.arms:
         plan_strategy(planner, experiment, arm)
@@ -42,9 +43,9 @@ def plan_paper(planner: Planner, experiment: Experiment) -> None:
     plan_further_students(planner, experiment)
 
 
-def plan_references(planner: Planner, experiment: Experiment) -> None:
+def plan_references(planner: Planner, references: ReferenceConfig) -> None:
     """A bag of words, and windows."""
-    overrides = overrides_of(experiment.references)
+    overrides = overrides_of(references)
     planner.train(BAG_RUN, {**overrides, "model.ordered": False})
-    for n in experiment.references.windows:
+    for n in references.windows:
         planner.train(window_run(n), {**overrides, "model.window": n})

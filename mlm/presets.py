@@ -73,7 +73,8 @@ class Experiment(StudentRuns):
     """Defaults of `python -m mlm.distill`."""
     compared: tuple[str, ...]
     """Names of the arms (`ARMS`) that students are compared under."""
-    references: ReferenceConfig
+    references: ReferenceConfig | None
+    """None: the loss of the frequencies of words alone."""
     probe: WindowConfig
     probe_every: PositiveInt
     """Checkpoints from one that the probe of windows looks at to the next."""
@@ -161,6 +162,25 @@ def _laptop() -> Experiment:
     )
 
 
+def _lengths_laptop() -> Experiment:
+    laptop = _laptop()
+    training = replace(laptop.student.training, seed=1000)
+    return replace(
+        laptop,
+        teacher=replace(laptop.teacher, training=replace(laptop.teacher.training, seed=1000)),
+        student=replace(laptop.student, training=training),
+        compared=LENGTHENED,
+        references=None,
+        probes_students=False,
+        first=FirstPhaseConfig(before=("before",), after=("after",)),
+        budgets=tuple(
+            BudgetConfig(steps, interval=100, speed=3, first_steps=steps // 2)
+            for steps in (2 * training.steps, 4 * training.steps)
+        ),
+        tunes_lengths=True,
+    )
+
+
 def _paper() -> Experiment:
     data = TextConfig(CORPORA / "paper", length=128)
     model = TextModel(heads=12, head_size=64, layers=12, dropout=0.1, positions=512)
@@ -220,6 +240,14 @@ LAPTOP_NOTE = (
     " with the tuning seed: with one layer one-shot came as far as 2-shot did, with two it did not"
     " in 600 steps, and did in 800. Not run yet. Command: python -m mlm.experiment --preset laptop."
 )
+LENGTHS_LAPTOP_NOTE = (
+    "laptop with eight other teachers, to judge again, and with students of 600, 1200 and 2400"
+    " steps under four of its arms, each with rates of its own at every length: where does the gain"
+    " end? With the length grows what 2-shot learns from C1, and not the pace of progressive, which"
+    " comes to the final checkpoint after some 600 steps. No references, no probe of students,"
+    " three first checkpoints. The corpus is that of laptop. Not run yet. Command: python -m"
+    " mlm.experiment --preset lengths-laptop."
+)
 PAPER_NOTE = (
     "The published scale: batches of 512 rows, Adam (0.9, 0.95) without decay, cosine over 120,000"
     " steps, students at temperature 1, progressive each 8000 steps; a checkpoint each 2000. Not"
@@ -238,5 +266,6 @@ PAPER_NOTE = (
 PRESETS: dict[str, Preset[Experiment]] = {
     "quick": Preset("quick", QUICK_NOTE, _quick()),
     "laptop": Preset("laptop", LAPTOP_NOTE, _laptop()),
+    "lengths-laptop": Preset("lengths-laptop", LENGTHS_LAPTOP_NOTE, _lengths_laptop()),
     "paper": Preset("paper", PAPER_NOTE, _paper()),
 }

@@ -52,10 +52,11 @@ def reference_table(home: Path, experiment: Experiment) -> pd.DataFrame:
     rows: list[dict[str, Any]] = [
         {"reference": UNIGRAM, "n": None, "loss": unigram_loss(home / TEACHER)}
         | {"steps": 0, "fell": 0.0, "is_flat": True},
-        {"reference": BAG, "n": None, **_end_of(home / BAG_RUN)},
     ]
-    for n in experiment.references.windows:
-        rows.append({"reference": WINDOW, "n": n, **_end_of(home / window_run(n))})
+    if experiment.references is not None:
+        rows.append({"reference": BAG, "n": None, **_end_of(home / BAG_RUN)})
+        for n in experiment.references.windows:
+            rows.append({"reference": WINDOW, "n": n, **_end_of(home / window_run(n))})
     return pd.DataFrame(rows).astype({"n": "Int64"})
 
 

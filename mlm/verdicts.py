@@ -132,8 +132,8 @@ CLAIMS: Mapping[str, Claim] = {
     ),
     "T7": Claim(
         "The gain lasts in longer runs",
-        f"{PAIRED} the contrasts of T4 at every further length (laptop: two and four times the"
-        " first), with rates tuned for it: each better with p < 0.05.",
+        f"{PAIRED} the contrasts of T4 at every further length (lengths-laptop: two and four"
+        " times the first), with rates tuned for it: each better with p < 0.05.",
     ),
 }
 

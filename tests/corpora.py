@@ -112,6 +112,7 @@ def write_preset_corpora(folder: Path) -> None:
     """Where presets look for their corpora, below the folder that commands are typed in: next to no
     text."""
     documents = random_documents(3, 40, 400)
-    for preset in PRESETS.values():
-        path = folder / preset.config.teacher.data.corpus
-        write_corpus(path, {"train": [(1.0, documents)], "validation": [(1.0, documents[:10])]})
+    for corpus in {preset.config.teacher.data.corpus for preset in PRESETS.values()}:
+        write_corpus(
+            folder / corpus, {"train": [(1.0, documents)], "validation": [(1.0, documents[:10])]}
+        )

@@ -145,6 +145,8 @@ def test_what_a_reference_came_to(tiny: Experiment, tmp_path: Path) -> None:
     assert table.loss.to_dict() == {"unigram": 4.5, "bag": 2.999, "window": 2.9}
     np.testing.assert_allclose(table.fell.loc[["bag", "window"]], [0.001, 0.1])
     assert table.is_flat.to_dict() == {"unigram": True, "bag": True, "window": False}
+    without = reference_table(tmp_path, replace(tiny, references=None))
+    assert without.reference.tolist() == ["unigram"]
 
 
 def made_up_run(path: Path, losses: list[float]) -> None:
@@ -181,8 +183,8 @@ def test_a_level_is_passed_for_good() -> None:
 
 def test_every_length_has_rates_of_its_own() -> None:
     """And two-shot students of other first checkpoints have those of two-shot."""
-    home = Path("runs") / "mlm" / "laptop"
-    stages = {stage.name: stage for stage in plan_preset(SPEC, "laptop", Path("runs"))}
+    home = Path("runs") / "mlm" / "lengths-laptop"
+    stages = {stage.name: stage for stage in plan_preset(SPEC, "lengths-laptop", Path("runs"))}
 
     def tuned_by(name: str) -> Path | None:
         stage = stages[name]
@@ -190,13 +192,13 @@ def test_every_length_has_rates_of_its_own() -> None:
         return stage.tuned_by
 
     assert tuned_by("student/ce") == home / "tune" / "ce"
-    assert tuned_by("budget/1600/ce") == home / "tune" / "1600" / "ce"
+    assert tuned_by("budget/1200/ce") == home / "tune" / "1200" / "ce"
     assert tuned_by("first/plateau") == home / "tune" / "two-shot"
     assert tuned_by("choose/C1") == home / "tune" / "two-shot"
-    sweep = stages["tune/1600/two-shot"]
+    sweep = stages["tune/1200/two-shot"]
     assert isinstance(sweep, RunStage)
-    assert sweep.config.training.steps == 1600
-    assert "tune/1600/projections" not in stages
+    assert sweep.config.training.steps == 1200
+    assert "tune/1200/projections" not in stages
 
 
 @pytest.mark.usefixtures("preset_corpora")

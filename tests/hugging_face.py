@@ -7,9 +7,9 @@ import torch
 from transformers import GPT2Config as TheirConfig
 from transformers import GPT2LMHeadModel
 
+from common.formats.torch_names import to_torch
 from common.nn.functional import Params
 from common.nn.gpt2 import GPT2Config
-from common.nn.torch_names import to_torch
 
 
 def gpt2(params: Params, config: GPT2Config) -> GPT2LMHeadModel:

@@ -13,7 +13,7 @@ class NumpyBERT:
     """One row at a time."""
 
     def __init__(self, tensors: Mapping[str, np.ndarray], heads: int) -> None:
-        """Weights under Hugging Face's names (`common.nn.torch_names`)."""
+        """Weights under Hugging Face's names (`common.formats.torch_names`)."""
         self.tensors = {name: np.asarray(leaf, np.float64) for name, leaf in tensors.items()}
         self.heads = heads
         self.layers = len([name for name in tensors if name.endswith("intermediate.dense.bias")])

@@ -9,12 +9,12 @@ import pytest
 import torch
 from transformers import BertConfig, BertForMaskedLM
 
+from common.formats.torch_names import BERT_POSITIONS, ties_embeddings, to_torch
 from common.nn import attention
 from common.nn.bert import BERTConfig, functional_bert
 from common.nn.blocks import TokenInputs
 from common.nn.functional import Functional, Params
 from common.nn.gpt2 import GPT2Config, functional_gpt2
-from common.nn.torch_names import BERT_POSITIONS, ties_embeddings, to_torch
 from tests.conftest import random_params
 
 VOCABULARY, LENGTH = 11, 30

@@ -15,7 +15,7 @@ ALLOWED = {
     "figures": {"common", "figures"} | EXPERIMENTS,
     **{name: {"common", name} for name in EXPERIMENTS},
 }
-ROOMS = ("base", "nn", "judge", "runs", "sequence", "train", "teach", "experiment")
+ROOMS = ("base", "nn", "formats", "judge", "runs", "sequence", "train", "teach", "experiment")
 """Of `common`, from the lowest up: a room imports from itself and from rooms below it."""
 MODULES = [
     path for package in sorted(ALLOWED) for path in sorted((REPOSITORY / package).rglob("*.py"))

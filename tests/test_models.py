@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from common.base.config import TrainingConfig
 from common.base.keys import seed_key
+from common.formats.torch_names import mlp_to_torch
 from common.nn.mlp import MLPConfig, functional_mlp
-from common.nn.torch_names import mlp_to_torch
 from common.train import schedule
 from common.train.engine import ScanEngine
 from common.train.fit import Supervision

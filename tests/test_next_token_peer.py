@@ -13,8 +13,8 @@ from transformers import get_cosine_schedule_with_warmup
 
 from common.base.config import TrainingConfig
 from common.base.keys import purpose_key, seed_key
+from common.formats.torch_names import to_torch
 from common.nn.functional import Batch, Params
-from common.nn.torch_names import to_torch
 from common.train.engine import ScanEngine
 from common.train.losses import label_cross_entropy, masked_mean
 from common.train.optim import OptimConfig

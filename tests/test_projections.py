@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from common.base.config import TrainingConfig
 from common.base.errors import UserError
+from common.formats.torch_names import mlp_to_torch
 from common.judge.transition import DetectorConfig
 from common.nn.blocks import TokenInputs
 from common.nn.gpt2 import GPT2Config, functional_gpt2
 from common.nn.mlp import MLPConfig
 from common.nn.projections import projection_loss, random_projection
-from common.nn.torch_names import mlp_to_torch
 from common.runs.directory import RunDirectory
 from common.runs.trajectory import Trajectory
 from common.teach.teacher import TeacherRun, supervise

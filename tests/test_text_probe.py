@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from common.base.errors import UserError
-from common.nn.torch_names import to_torch
+from common.formats.torch_names import to_torch
 from common.runs.directory import RunDirectory
 from common.runs.trajectory import Trajectory
 from common.sequence.ngram import window

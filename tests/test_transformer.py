@@ -20,11 +20,11 @@ from transformers import GPT2LMHeadModel
 from common.base.config import TrainingConfig, from_dict, to_dict, validate
 from common.base.errors import UserError
 from common.base.keys import seed_key
+from common.formats.torch_names import to_torch
 from common.nn.blocks import INIT_STD, TokenInputs
 from common.nn.functional import Params, functional
 from common.nn.gpt2 import GPT2, GPT2Config, functional_gpt2
 from common.nn.mlp import MLPConfig
-from common.nn.torch_names import to_torch
 from common.runs import export
 from common.runs.directory import RunDirectory
 from common.runs.trajectory import Trajectory

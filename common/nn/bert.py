@@ -1,5 +1,5 @@
 """BERT (Devlin et al. 2019): a bidirectional Transformer with its normalisations after the
-sublayers, exact GELU, and a head for masked prediction that is tied to the token embeddings.
+sublayers, exact GELU, and a head for masked prediction, tied to the token embeddings or not.
 
 Shapes: B sequences of T tokens out of V; layers of width M = H heads x K; logits over the
 vocabulary at P positions of each sequence.
@@ -39,6 +39,8 @@ class BERTConfig(TransformerConfig):
     token_types: PositiveInt | None = None
     """Kinds of tokens, each with a vector of its own that is added to those of token and place (as
     published: 2, of which a single sentence has the first); None: without them."""
+    tied: bool = True
+    """Whether the last layer's weights are the token embeddings, as published."""
 
 
 class BERT(nnx.Module):
@@ -65,7 +67,8 @@ class BERT(nnx.Module):
         self.token_type = token_type
         self.blocks = nnx.Dict({str(i): BERTBlock(config, rngs=rngs) for i in range(config.layers)})
         self.norm_first = layer_norm(config, EPSILON, rngs)
-        self.head = TiedHead(config, vocabulary, rngs=rngs)
+        self.head = MaskedHead(config, vocabulary, rngs=rngs)
+        self.output = None if config.tied else embedding(config, vocabulary, rngs)
         self.drop = nnx.Dropout(config.dropout)
 
     def __call__(self, inputs: TokenInputs, *, rngs: nnx.Rngs | None = None) -> jax.Array:
@@ -105,7 +108,8 @@ class BERT(nnx.Module):
         for block in others:
             x_BxTxM = through(block, x_BxTxM, mask_Bx1x1xT, None, rngs)
         y_BxPxM = through(last, x_BxTxM, mask_Bx1x1xT, at_BxP, rngs)
-        return self.head(y_BxPxM, self.token).astype(jnp.float32)
+        output = self.token if self.output is None else self.output
+        return self.head(y_BxPxM, output).astype(jnp.float32)
 
     def activations(self, inputs: TokenInputs, layer: int) -> jax.Array:
         """What leaves a block at all positions, `(B, T, M)`, in evaluation."""
@@ -153,19 +157,20 @@ class BERTBlock(Block):
         return self.norm_mlp(y_BxPxM + self.transform(y_BxPxM, rngs))
 
 
-class TiedHead(nnx.Module):
+class MaskedHead(nnx.Module):
     """BERT's head for masked prediction: a layer with GELU and normalisation, then the product with
-    the token embeddings, and a bias."""
+    a vector for each token, and a bias."""
 
     def __init__(self, config: BERTConfig, vocabulary: int, *, rngs: nnx.Rngs) -> None:
         self.transform = linear(config, config.width, config.width, config.init_std, rngs)
         self.norm = layer_norm(config, EPSILON, rngs)
         self.bias = nnx.Param(jnp.zeros(vocabulary))
 
-    def __call__(self, x_BxPxM: jax.Array, token: nnx.Embed) -> jax.Array:
-        """`(B, P, M)` to `(B, P, V)`."""
+    def __call__(self, x_BxPxM: jax.Array, output: nnx.Embed) -> jax.Array:
+        """`(B, P, M)` to `(B, P, V)`, by the vectors of `output`: the token embeddings, where the
+        model ties them."""
         y_BxPxM = self.norm(gelu(self.transform(x_BxPxM), approximate=False))
-        kernel_MxV = token.embedding[...].T.astype(y_BxPxM.dtype)
+        kernel_MxV = output.embedding[...].T.astype(y_BxPxM.dtype)
         return y_BxPxM @ kernel_MxV + self.bias[...][None, None]
 
 

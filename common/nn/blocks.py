@@ -147,6 +147,7 @@ class Block(nnx.Module):
         *,
         is_causal: bool,
         rngs: nnx.Rngs | None,
+        at_BxQ: jax.Array | None = None,
     ) -> jax.Array:
         """What each reader gathers from the positions that it sees, `(B, Q, M)`.
 
@@ -156,10 +157,12 @@ class Block(nnx.Module):
             mask_Bx1xQxT: by whom; a dimension of one is that of all.
             is_causal: the readers are all positions, and see none that come later than they do.
             rngs: as everywhere the stream `dropout` in training, None in evaluation.
+            at_BxQ: where the readers stand; None: each in its place, as the sources do.
         """
         q_BxQxHxK, k_BxTxHxK, v_BxTxHxK = (
             self.project(y, i) for i, y in enumerate((reader_BxQxM, source_BxTxM, source_BxTxM))
         )
+        q_BxQxHxK, k_BxTxHxK = self.placed(q_BxQxHxK, at_BxQ), self.placed(k_BxTxHxK, None)
         drop = (self.drop, rngs) if rngs is not None and self.config.dropout else None
         y_BxQxHxK = gather_in_slices(q_BxQxHxK, k_BxTxHxK, v_BxTxHxK, mask_Bx1xQxT, is_causal, drop)
         return self.drop(
@@ -186,6 +189,12 @@ class Block(nnx.Module):
         else:
             y_BxTxM = x_BxTxM @ kernel_MxM + bias_M[None, None]
         return y_BxTxM.reshape(*x_BxTxM.shape[:2], self.config.heads, self.config.head_size)
+
+    def placed(self, y_BxQxHxK: jax.Array, at_BxQ: jax.Array | None) -> jax.Array:
+        """Queries or keys with the mark of their places (None: each in its own), where attention
+        itself knows places. Learned ones are in the embeddings."""
+        del at_BxQ
+        return y_BxQxHxK
 
     def transform(self, x_BxQxM: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
         """The two-layer network at every position."""

@@ -14,8 +14,8 @@ from safetensors.numpy import save
 
 from common.base.config import parse
 from common.base.errors import UserError, run_command
+from common.formats.torch_names import ties_embeddings, to_torch
 from common.nn.functional import Params
-from common.nn.torch_names import ties_embeddings, to_torch
 from common.runs.directory import RunDirectory
 from common.runs.files import check_replaceable, write_bytes
 from common.runs.trajectory import Trajectory

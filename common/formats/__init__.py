@@ -1,0 +1,1 @@
+"""Models as others keep them: PyTorch's names, and Hugging Face's folders."""

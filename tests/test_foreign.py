@@ -1,0 +1,276 @@
+"""Models of others in Hugging Face's folders, against `transformers` on the same files."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+import transformers
+from safetensors.numpy import load_file, save_file
+
+from common.base.errors import UserError
+from common.formats.folder import CONFIG, INDEX, WEIGHTS, open_folder
+from common.formats.foreign import ForeignModel, read_model
+from common.formats.torch_names import to_torch
+from common.nn.blocks import TokenInputs
+from common.nn.neox import NeoXConfig, functional_neox
+
+VOCABULARY, LENGTH = 19, 12
+SIZES = {"vocab_size": VOCABULARY, "bos_token_id": None, "eos_token_id": None, "pad_token_id": 0}
+
+
+def bert(**changes: Any) -> transformers.PreTrainedModel:
+    """A small BERT with random weights, which are tied."""
+    config = transformers.BertConfig(
+        hidden_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        intermediate_size=96,
+        max_position_embeddings=LENGTH,
+        initializer_range=0.3,
+        **SIZES | changes,
+    )
+    return transformers.BertForMaskedLM(config)
+
+
+def gpt2(**changes: Any) -> transformers.PreTrainedModel:
+    """A small GPT-2 with random weights, which are tied."""
+    config = transformers.GPT2Config(
+        n_embd=24,
+        n_layer=2,
+        n_head=3,
+        n_positions=LENGTH,
+        initializer_range=0.3,
+        **SIZES | changes,
+    )
+    return transformers.GPT2LMHeadModel(config)
+
+
+def neox(**changes: Any) -> transformers.PreTrainedModel:
+    """A small Pythia with random weights."""
+    config = transformers.GPTNeoXConfig(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=128,
+        max_position_embeddings=LENGTH,
+        initializer_range=0.3,
+        **SIZES | changes,
+    )
+    return transformers.GPTNeoXForCausalLM(config)
+
+
+MAKERS = {
+    "bert": bert,
+    "bert, untied": lambda: bert(tie_word_embeddings=False),
+    "bert, one type": lambda: bert(type_vocab_size=1),
+    "gpt2": gpt2,
+    "gpt2, untied": lambda: gpt2(tie_word_embeddings=False),
+    "neox": neox,
+    "neox, all rotated, in sequence": lambda: neox(
+        use_parallel_residual=False,
+        rope_parameters={"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 1.0},
+    ),
+}
+
+
+def saved(make: Callable[[], transformers.PreTrainedModel], folder: Path, **how: Any) -> Any:
+    """A model of theirs, whose biases are random too, and its folder."""
+    torch.manual_seed(0)
+    model = make().eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_(std=0.3)
+    model.save_pretrained(folder, **how)
+    return model
+
+
+def read(folder: Path) -> ForeignModel:
+    return read_model(open_folder(folder))
+
+
+def padded() -> tuple[np.ndarray, np.ndarray]:
+    """Sequences, and where they have tokens."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(LENGTH // 2, LENGTH + 1, 5)
+    visible = np.arange(LENGTH) < lengths[:, None]
+    return np.where(visible, rng.integers(1, VOCABULARY, visible.shape), 0), visible
+
+
+def relative(ours: np.ndarray, theirs: np.ndarray) -> float:
+    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_logits_are_those_of_transformers(kind: str, tmp_path: Path) -> None:
+    """Of a padded batch, wherever there is a token, to 1e-5; also at asked positions alone."""
+    theirs = saved(MAKERS[kind], tmp_path)
+    model = read(tmp_path)
+    # An untied decoder has a bias of its own, beside one that is not used.
+    assert model.unused == (("cls.predictions.bias",) if kind == "bert, untied" else ())
+    assert model.has_head
+    tokens, visible = padded()
+    with torch.no_grad():
+        mask = torch.from_numpy(visible.astype(int))
+        expected = theirs(torch.from_numpy(tokens), attention_mask=mask).logits.numpy()
+    inputs = TokenInputs(jnp.asarray(tokens), jnp.asarray(visible))
+    apply = jax.jit(model.functional.apply)
+    ours = np.asarray(apply(model.params, inputs))
+    assert relative(ours[visible], expected[visible]) < 1e-5
+    at = np.stack([np.zeros(5, int), visible.sum(1) - 1], axis=1)
+    asked = np.asarray(apply(model.params, inputs._replace(at_BxP=jnp.asarray(at))))
+    assert relative(asked, np.take_along_axis(expected, at[..., None], 1)) < 1e-5
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_tensors_come_back_to_the_bit(kind: str, tmp_path: Path) -> None:
+    """What is read and written again is what the file holds; what it leaves out, because it is tied
+    to something, is written too."""
+    saved(MAKERS[kind], tmp_path)
+    written = to_torch(read(tmp_path).params)
+    in_file = load_file(tmp_path / WEIGHTS)
+    if kind == "bert, untied":
+        del in_file["cls.predictions.bias"]  # not used
+    for name, tensor in in_file.items():
+        np.testing.assert_array_equal(written[name], tensor)
+    copies = {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias"}
+    copies |= {"cls.predictions.bias", "lm_head.weight"}
+    assert written.keys() - in_file.keys() <= copies
+
+
+def test_shards_and_half_precision_are_read(tmp_path: Path) -> None:
+    theirs = saved(lambda: bert().to(torch.bfloat16), tmp_path, max_shard_size="5KB")
+    assert not (tmp_path / WEIGHTS).exists()
+    written = to_torch(read(tmp_path).params)
+    for name, tensor in theirs.state_dict().items():
+        np.testing.assert_array_equal(written[name], tensor.float().numpy())
+    shard = next(tmp_path.glob("model-00002*"))
+    shard.unlink()
+    with pytest.raises(UserError, match=f"lacks {shard.name}"):
+        open_folder(tmp_path)
+
+
+def test_old_names_and_an_encoder_by_itself(tmp_path: Path) -> None:
+    """Normalisations were called gamma and beta; an encoder has no prefix and no head, and gives
+    the hidden states that it gives there."""
+    config = transformers.BertConfig(**bert().config.to_dict())
+    theirs = saved(lambda: transformers.BertModel(config), tmp_path)
+    tensors = load_file(tmp_path / WEIGHTS)
+    old = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
+            "LayerNorm.bias", "LayerNorm.beta"
+        ): tensor
+        for name, tensor in tensors.items()
+    }
+    position_ids = np.arange(LENGTH)[None]
+    save_file(old | {"embeddings.position_ids": position_ids}, tmp_path / WEIGHTS)
+    model = read(tmp_path)
+    assert not model.has_head
+    assert model.unused == ("bert.pooler.dense.bias", "bert.pooler.dense.weight")
+    tokens, visible = padded()
+    with torch.no_grad():
+        mask = torch.from_numpy(visible.astype(int))
+        expected = theirs(torch.from_numpy(tokens), attention_mask=mask).last_hidden_state.numpy()
+    inputs = TokenInputs(jnp.asarray(tokens), jnp.asarray(visible))
+    ours = np.asarray(model.functional.hidden(model.params, inputs, 1))
+    assert relative(ours[visible], expected[visible]) < 1e-5
+
+
+def changed(folder: Path, **values: Any) -> None:
+    """Other values in a folder's configuration."""
+    config = json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(json.dumps(config | values))
+
+
+def without(folder: Path, name: str) -> None:
+    """A folder's weights without one tensor."""
+    tensors = load_file(folder / WEIGHTS)
+    del tensors[name]
+    save_file(tensors, folder / WEIGHTS)
+
+
+MISSING = "bert.encoder.layer.1.output.dense.bias"
+BAD: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a tensor missing": (lambda folder: without(folder, MISSING), f"lacks the tensor {MISSING}, "),
+    "another width": (
+        lambda folder: changed(folder, hidden_size=48, intermediate_size=192),
+        r"is of shape .*; by its config.json it is of",
+    ),
+    "a wider network": (
+        lambda folder: changed(folder, intermediate_size=95),
+        "intermediate_size = 95; what is read here has 96",
+    ),
+    "another activation": (lambda folder: changed(folder, hidden_act="relu"), "hidden_act = 'relu"),
+    "no size": (lambda folder: changed(folder, num_hidden_layers=None), "num_hidden_layers = None"),
+    "uneven heads": (lambda folder: changed(folder, num_attention_heads=5), "cannot be divided by"),
+    "another architecture": (
+        lambda folder: changed(folder, model_type="llama", architectures=["LlamaForCausalLM"]),
+        r"type llama \(LlamaForCausalLM\); what is read here: bert, gpt2, gpt_neox",
+    ),
+    "cut off": (
+        lambda folder: (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-100]),
+        "model.safetensors is damaged or cut off",
+    ),
+    "a pickle": (
+        lambda folder: (folder / WEIGHTS).rename(folder / "pytorch_model.bin"),
+        r"runs the code in it; .*\n.*weights_only=True\)\n.*save_file",
+    ),
+    "no weights": (lambda folder: (folder / WEIGHTS).unlink(), "has no weights"),
+    "an index of nothing": (
+        lambda folder: (
+            (folder / WEIGHTS).rename(folder / "x") and (folder / INDEX).write_text("{}")
+        ),
+        "says of no tensor where it is",
+    ),
+    "no configuration": (lambda folder: (folder / CONFIG).unlink(), "config.json does not exist"),
+    "a damaged configuration": (
+        lambda folder: (folder / CONFIG).write_text("{"),
+        "config.json is damaged",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", BAD)
+def test_a_bad_folder_is_refused_in_one_message(fault: str, tmp_path: Path) -> None:
+    spoil, message = BAD[fault]
+    saved(bert, tmp_path)
+    spoil(tmp_path)
+    with pytest.raises(UserError, match=message):
+        read(tmp_path)
+
+
+def test_other_rotary_positions_are_refused(tmp_path: Path) -> None:
+    saved(neox, tmp_path)
+    changed(tmp_path, rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 10.0})
+    with pytest.raises(UserError, match="rotary positions of type 'linear'"):
+        read(tmp_path)
+
+
+def test_the_configuration_of_old_pythias_is_read(tmp_path: Path) -> None:
+    """Whose rotary positions have names of their own."""
+    saved(neox, tmp_path)
+    changed(tmp_path, rope_parameters=None, rotary_pct=0.5, rotary_emb_base=123)
+    config = read(tmp_path).config
+    assert isinstance(config, NeoXConfig)
+    assert (config.rotary, config.rotary_base) == (0.5, 123)
+
+
+def test_no_position_of_neox_sees_a_later_one() -> None:
+    model = functional_neox(NeoXConfig(2, 16, 2), VOCABULARY)
+    params = model.init(jax.random.key(0))
+    tokens = jnp.ones((1, 6), jnp.int32)
+    other = tokens.at[0, 4].set(2)
+    ours, changed = (model.apply(params, TokenInputs(row)) for row in (tokens, other))
+    np.testing.assert_array_equal(ours[:, :4], changed[:, :4])
+    assert (ours[:, 4:] != changed[:, 4:]).any()
+
+
+def test_heads_are_rotated_in_pairs() -> None:
+    with pytest.raises(ValueError, match="rotated in pairs"):
+        NeoXConfig(2, 6, 2, rotary=0.5)

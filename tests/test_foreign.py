@@ -145,7 +145,7 @@ def test_tensors_come_back_to_the_bit(kind: str, tmp_path: Path) -> None:
 
 
 def test_shards_and_half_precision_are_read(tmp_path: Path) -> None:
-    theirs = saved(lambda: bert().to(torch.bfloat16), tmp_path, max_shard_size="5KB")
+    theirs = saved(lambda: bert().bfloat16(), tmp_path, max_shard_size="5KB")
     assert not (tmp_path / WEIGHTS).exists()
     written = to_torch(read(tmp_path).params)
     for name, tensor in theirs.state_dict().items():

@@ -19,6 +19,8 @@ from common.formats.torch_names import (
     COPIES,
     DECODER,
     DECODER_BIAS,
+    PLACES,
+    TYPES,
     WORDS,
     Places,
     architecture_of,
@@ -166,14 +168,22 @@ def _read_bert(values: _Values, tensors: Tensors) -> _Model:
     values.refuse_other("is_decoder", False)
     # Tied or not as the file says, whatever the configuration does.
     is_tied = DECODER not in tensors or np.array_equal(tensors[DECODER], tensors.get(WORDS, 0))
+    num_types, num_places = values.size("type_vocab_size"), values.positions
+    # One type, or places, that are all zero: our models that have none are exported like that.
+    has_types = num_types > 1 or np.any(tensors.get(TYPES, 1))
+    has_places = bool(np.any(tensors.get(PLACES, 1)))
+    absent = {name for name, is_there in ((TYPES, has_types), (PLACES, has_places)) if not is_there}
+    tensors = {name: tensor for name, tensor in tensors.items() if name not in absent}
     config = BERTConfig(
         heads,
         width // heads,
         values.size("num_hidden_layers"),
-        token_types=values.size("type_vocab_size"),
+        token_types=num_types if has_types else None,
         tied=is_tied,
     )
-    functional = functional_bert(config, values.size("vocab_size"), values.positions)
+    functional = functional_bert(
+        config, values.size("vocab_size"), num_places if has_places else None
+    )
     # The head's bias has two names. Where both are in a file and differ, the decoder's is added.
     bias = COPIES[DECODER_BIAS]
     if DECODER_BIAS not in tensors:

@@ -1,12 +1,14 @@
-"""`python -m common.export RUN --step N --out FILE`: a checkpoint as safetensors, with PyTorch's
-parameter names and layouts.
+"""`python -m common.export RUN --step N --out PATH`: a checkpoint as safetensors, with PyTorch's
+parameter names and layouts, by itself or in a folder that Hugging Face's `transformers` opens.
 
 The file's own metadata say where it comes from (experiment, stage, the hash of the run, step, seed,
 learning rate), and of a Transformer whether its token embeddings are tied to its last layer.
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import jax
 import tyro
@@ -14,10 +16,11 @@ from safetensors.numpy import save
 
 from common.base.config import parse
 from common.base.errors import UserError, run_command
+from common.formats.hub import TOKENIZER, Checkpoint, files_of
 from common.formats.torch_names import ties_embeddings, to_torch
 from common.nn.functional import Params
 from common.runs.directory import RunDirectory
-from common.runs.files import check_replaceable, write_bytes
+from common.runs.files import check_replaceable, write_bytes, write_folder
 from common.runs.trajectory import Trajectory
 
 
@@ -30,11 +33,14 @@ class ExportCommand:
     step: int
     """Which checkpoint, in optimiser updates."""
     out: Path
-    """The safetensors file to write."""
+    """The safetensors file to write, or the folder."""
+    format: Literal["safetensors", "hf"] = "safetensors"
+    """hf: a folder with the weights, `config.json`, a card and the tokeniser, for
+    `AutoModelForMaskedLM.from_pretrained` or `AutoModelForCausalLM.from_pretrained`."""
     seed_index: int = 0
     """Which lane of the run: seeds in order, and within a seed the learning rates of a sweep."""
     overwrite: bool = False
-    """Replace the file if it is there."""
+    """Replace the file if it is there. A folder is never replaced."""
 
 
 def main(args: list[str]) -> None:
@@ -51,28 +57,59 @@ def main(args: list[str]) -> None:
         raise UserError(
             f"--seed-index {command.seed_index}: {command.run_dir} has lanes 0 to {num_lanes - 1}"
         )
-    check_target(command.out, command.overwrite)
+    check_target(command)
     params = jax.tree.map(
         lambda leaf: leaf[command.seed_index], Trajectory(run).restore(command.step)
     )
-    data = save(to_torch(params), metadata(run, params, command.step, command.seed_index))
-    check_target(command.out, command.overwrite)  # again: reading takes a while
-    write_bytes(command.out, data)
+    known = metadata(run, params, command.step, command.seed_index)
+    if command.format == "hf":
+        model = run.record["config"]["model"]
+        files = files_of(Checkpoint(params, model, known, tokenizer_of(run)))
+        check_target(command)  # again: reading takes a while
+        write_folder(command.out, files)
+    else:
+        data = save(to_torch(params), known)
+        check_target(command)
+        write_bytes(command.out, data)
     print(command.out)
 
 
-def check_target(out: Path, overwrite: bool) -> None:
-    """Refuse a file that cannot be written, or is there already.
+def tokenizer_of(run: RunDirectory) -> bytes | None:
+    """The tokeniser of a run on text, which lies in its corpus; None: the run has none.
 
     Raises:
-        UserError: it lies in no folder, is one, or is there and not to be overwritten.
+        UserError: it is not there any more, or another one is.
     """
+    wanted = run.record.get("tokenizer")
+    if wanted is None:
+        return None
+    path = Path(run.record["config"]["data"]["corpus"]) / TOKENIZER
+    found = path.read_bytes() if path.is_file() else None
+    if found is None or hashlib.sha256(found).hexdigest() != wanted:
+        raise UserError(
+            f"{path} is not the tokeniser that {run.path} was trained with ({wanted[:12]}); put the"
+            " corpus back as it was"
+        )
+    return found
+
+
+def check_target(command: ExportCommand) -> None:
+    """Refuse a file or folder that cannot be written, or is there already.
+
+    Raises:
+        UserError: it lies in no folder; or it is a folder, or there and not to be overwritten.
+    """
+    out = command.out
     if not out.absolute().parent.is_dir():
         raise UserError(
             f"{out.absolute().parent} does not exist; create it or choose another --out"
         )
+    if command.format == "hf":
+        if out.exists():
+            raise UserError(f"{out} is there already; choose another --out for the folder")
+        return
     check_replaceable(out)
-    if out.exists() and not overwrite:
+    if out.exists() and not command.overwrite:
         raise UserError(f"{out} is there already; choose another --out, or give --overwrite")
 
 

@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -65,6 +65,19 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write a file atomically."""
     with replacing(path) as file:
         file.write(data)
+
+
+def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
+    """Write a folder of files, all or none; there must be nothing of its name."""
+    temporary = path.with_name(temporary_name())
+    try:
+        temporary.mkdir()
+        for name, data in files.items():
+            write_bytes(temporary / name, data)
+        temporary.rename(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:

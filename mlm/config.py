@@ -1,6 +1,12 @@
 """Configurations of runs on masked text."""
 
-from common.base.config import TrainingConfig, configuration
+from common.base.config import (
+    NonNegativeInt,
+    PositiveInt,
+    Seed,
+    TrainingConfig,
+    configuration,
+)
 from common.base.errors import UserError
 from common.judge.phases import PhaseConfig
 from common.runs.directory import RunDirectory
@@ -41,13 +47,38 @@ class StudentConfig(StudentSettings, TrainConfig):
     detector: PhaseConfig = DETECTOR
 
 
-def config_of(run: RunDirectory) -> TrainConfig | StudentConfig:
-    """The configuration of a run of either stage.
+@configuration
+class LoadedTraining:
+    """What is known of how others have trained a model."""
+
+    steps: NonNegativeInt
+    """Of the last checkpoint."""
+    batch_size: PositiveInt = 1
+    """Sequences that an update has seen."""
+    eval_examples: PositiveInt = 1024
+    """Rows that every checkpoint is evaluated on here."""
+    seed: Seed = 0
+    """What to call its seed."""
+
+
+@configuration
+class LoadedConfig:
+    """A model of others, and the text that it is evaluated on."""
+
+    data: TextConfig
+    model: TextModel
+    training: LoadedTraining
+    masking: CountedMaskingConfig = CountedMaskingConfig()
+
+
+def config_of(run: RunDirectory) -> TrainConfig | StudentConfig | LoadedConfig:
+    """The configuration of a run of any stage.
 
     Raises:
         UserError: its corpus is not the one that the run learnt: it was prepared again since.
     """
-    config = run.config(TrainConfig if run.record["stage"] == "train" else StudentConfig)
+    config_types = {"train": TrainConfig, "distill": StudentConfig, "load": LoadedConfig}
+    config = run.config(config_types[run.record["stage"]])
     refuse_changed(run, config.data)
     return config
 

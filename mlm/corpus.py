@@ -276,6 +276,13 @@ def vocabulary_of(path: Path) -> Vocabulary:
         UserError: it is no WordPiece tokeniser with BERT's special tokens.
         RunError: it is missing or damaged.
     """
+    ids, continuing = pieces_of(path)
+    return vocabulary_from(ids, continuing, path)
+
+
+def pieces_of(path: Path) -> tuple[dict[str, int], str]:
+    """The ids of the pieces in a `tokenizer.json`, and what pieces begin with that go on with a
+    word; raises as `vocabulary_of` does."""
     values = read_object(path, ("model",), COMMAND)
     model = values["model"]
     if not isinstance(model, Mapping) or model.get("type") != "WordPiece":
@@ -285,7 +292,7 @@ def vocabulary_of(path: Path) -> Vocabulary:
         )
     ids = dict(model["vocab"])
     ids |= {token["content"]: token["id"] for token in values.get("added_tokens", [])}
-    return vocabulary_from(ids, model["continuing_subword_prefix"], path)
+    return ids, model["continuing_subword_prefix"]
 
 
 def vocabulary_from(ids: Mapping[str, int], continuing: str, path: Path) -> Vocabulary:

@@ -2,7 +2,7 @@
 
 from common.experiment.spec import ExperimentSpec, Part
 from mlm import plan, probe, task, unigram, verdicts
-from mlm.config import TUNED_BY, StudentConfig, TrainConfig
+from mlm.config import TUNED_BY, LoadedConfig, StudentConfig, TrainConfig
 from mlm.presets import PRESETS
 
 SPEC = ExperimentSpec(
@@ -21,4 +21,5 @@ SPEC = ExperimentSpec(
     provenance=task.provenance_of,
     tuned_by=TUNED_BY,
     tells_speed=True,
+    loaded_config=LoadedConfig,
 )

@@ -14,7 +14,7 @@ from common.sequence.masked_batches import visible_mean
 from common.sequence.masking import CountedMaskingConfig
 from common.train.problem import Data, Part, Task
 from common.train.speed import Work, training_work
-from mlm.config import StudentConfig, TrainConfig
+from mlm.config import LoadedConfig, StudentConfig, TrainConfig
 from mlm.corpus import TOKENIZER, Corpus
 from mlm.data import Text, TextConfig, TextData, data_of, eval_batch, num_asked, sample
 from mlm.model import TextModel, model_flops, model_of
@@ -77,7 +77,7 @@ def task_of(config: TextConfig, masking: CountedMaskingConfig) -> MaskedText:
     return MaskedText(config, masking, config.load())
 
 
-def identity_of(config: TrainConfig | StudentConfig) -> dict[str, str]:
+def identity_of(config: TrainConfig | StudentConfig | LoadedConfig) -> dict[str, str]:
     """What identifies a run besides its configuration: the hash of its corpus, and of the tokeniser
     in that."""
     corpus = config.data.load().corpus
@@ -89,7 +89,7 @@ def tokenizer_hash(corpus: Corpus) -> str:
     return corpus.manifest.files[TOKENIZER]
 
 
-def provenance_of(config: TrainConfig | StudentConfig) -> dict[str, Any]:
+def provenance_of(config: TrainConfig | StudentConfig | LoadedConfig) -> dict[str, Any]:
     """What is recorded of a run besides: what its corpus is made from, every file of which is what
     it was when it was prepared.
 
@@ -111,7 +111,9 @@ def provenance_of(config: TrainConfig | StudentConfig) -> dict[str, Any]:
     return {"text": {"corpus": corpus.hash, "sources": sources}}
 
 
-def check_teacher(student: StudentConfig, teacher: TrainConfig, run: RunDirectory) -> None:
+def check_teacher(
+    student: StudentConfig, teacher: TrainConfig | LoadedConfig, run: RunDirectory
+) -> None:
     """Raise a UserError unless a teacher reads what its student is to read: rows of the same corpus
     and of a length that it has learnt, masked in the same way."""
     ours = student.data.load().corpus

@@ -166,12 +166,12 @@ def teacher_config_of(spec: ExperimentSpec, student: Any, run: RunDirectory) -> 
             f"the teacher {run.path} is a run of `python -m {experiment}.{stage}`, which has not"
             f" learnt what these students are to learn: {spec.subject}; {advice}"
         )
-    if stage != "train":
+    if stage not in ("train", "load"):
         raise UserError(
             f"the teacher {run.path} is itself a run of students, `python -m {experiment}.{stage}`;"
             f" {advice}"
         )
-    teacher = run.config(spec.train_config)
+    teacher = spec.config_of(run)
     spec.check_teacher(student, teacher, run)
     return teacher
 

@@ -116,6 +116,8 @@ class ExperimentSpec:
     """A student's configuration with what it leaves open."""
     engine: Callable[[Any], Callable[[Problem, int], Engine]] = lambda _: ScanEngine
     """What makes the engine of a run of this configuration, from its problem and group size."""
+    loaded_config: type | None = None
+    """Of a run that holds models of others, of the stage `load`; None: there are none."""
     tuned_by: TunedBy = "time"
     """What the best rate of a sweep is best at."""
     tells_speed: bool = False
@@ -149,10 +151,10 @@ class ExperimentSpec:
         return student_problem(self.task(config), config, loss, model, shared_stream=shared_stream)
 
     def config_of(self, run: RunDirectory) -> Any:
-        """The configuration of a run of either stage.
+        """The configuration of a run of any stage.
 
         Raises:
             RunError: its file does not hold one of this version.
         """
-        is_teacher = run.record["stage"] == "train"
-        return run.config(self.train_config if is_teacher else self.student_config)
+        config_types = {"distill": self.student_config, "load": self.loaded_config}
+        return run.config(config_types.get(run.record["stage"]) or self.train_config)

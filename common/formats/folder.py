@@ -13,6 +13,9 @@ from safetensors import SafetensorError, safe_open
 from common.base.errors import UserError
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+TOKENIZER = "tokenizer.json"
+WEIGHTS_FILES = "*.safetensors"
+"""All files of weights, by a pattern."""
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 AGAIN = "get it again from where it is from"
 

@@ -10,7 +10,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from common.base.errors import UserError
-from common.formats.folder import CONFIG, WEIGHTS
+from common.formats.folder import CONFIG, TOKENIZER, WEIGHTS
 from common.formats.torch_names import (
     PLACES,
     TYPES,
@@ -22,7 +22,7 @@ from common.formats.torch_names import (
 from common.nn import bert, gpt2, neox
 from common.nn.functional import Params
 
-CARD, TOKENIZER, TOKENIZER_CONFIG = "README.md", "tokenizer.json", "tokenizer_config.json"
+CARD, TOKENIZER_CONFIG = "README.md", "tokenizer_config.json"
 _ROLES = {
     "[PAD]": "pad_token",
     "[UNK]": "unk_token",

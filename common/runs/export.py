@@ -16,7 +16,8 @@ from safetensors.numpy import save
 
 from common.base.config import parse
 from common.base.errors import UserError, run_command
-from common.formats.hub import TOKENIZER, Checkpoint, files_of
+from common.formats.folder import TOKENIZER
+from common.formats.hub import Checkpoint, files_of
 from common.formats.torch_names import ties_embeddings, to_torch
 from common.nn.functional import Params
 from common.runs.directory import RunDirectory

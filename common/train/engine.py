@@ -25,11 +25,11 @@ from jax.sharding import NamedSharding, PartitionSpec
 from common.base.keys import purpose_key
 from common.base.mesh import BATCH, LANE, compiler_options, training_mesh
 from common.base.parts import in_parts, part_size
-from common.nn.functional import Batch, Params
+from common.nn.functional import Batch, Functional, Params
 from common.train.feed import Feed
 from common.train.lanes import LaneArrays
 from common.train.losses import label_cross_entropy, masked_mean
-from common.train.problem import Data, Problem
+from common.train.problem import Data, Problem, Task
 
 LONG_STEP = 2e8
 """Floating-point operations from which a step of one lane is long on a CPU: it keeps a core busy by
@@ -523,14 +523,38 @@ def record_lane(
     problem: Problem, split: Split, state: TrainState, batch: Batch
 ) -> tuple[TrainState, Metrics]:
     """Evaluation metrics and the mean training loss since the last record, which starts over."""
+    metrics = {
+        **evaluated(problem.task, problem.model, state.params, batch, split),
+        # NaN before the first update: there is none.
+        "train_loss": state.loss_sum / state.loss_count,
+        "diverged_at": state.diverged_at,
+    }
+    started_over = state._replace(
+        loss_sum=jnp.zeros_like(state.loss_sum), loss_count=jnp.zeros_like(state.loss_count)
+    )
+    return started_over, metrics
+
+
+def evaluated(
+    task: Task, model: Functional, params: Params, batch: Batch, split: Split = lambda part: part
+) -> Metrics:
+    """Accuracy, loss and what else a task measures, means over all positions of a batch that count.
+
+    Args:
+        task: of the model.
+        model: which it is.
+        params: its parameters.
+        batch: the evaluation set.
+        split: spreads the examples of a part over devices.
+    """
 
     def sums(part: Batch) -> tuple[Metrics, jax.Array]:
         part = split(part)
-        logits = problem.model.apply(state.params, part.inputs)
+        logits = model.apply(params, part.inputs)
         values = {
             "accuracy": jnp.argmax(logits, axis=-1) == part.labels,
             "eval_loss": label_cross_entropy(logits, part.labels),
-            **problem.task.correct(logits, part.labels),
+            **task.correct(logits, part.labels),
         }
         totals = {name: jnp.sum(value * part.mask) for name, value in values.items()}
         return totals, jnp.sum(part.mask)
@@ -540,16 +564,7 @@ def record_lane(
     size = part_size(len(batch.labels), EVAL_PART)
     parts = in_parts(batch, size)._replace(mask=in_parts(batch.mask, size, "zeros"))
     totals, count = jax.tree.map(jnp.sum, jax.lax.map(sums, parts))
-    metrics = {
-        **{name: total / count for name, total in totals.items()},
-        # NaN before the first update: there is none.
-        "train_loss": state.loss_sum / state.loss_count,
-        "diverged_at": state.diverged_at,
-    }
-    started_over = state._replace(
-        loss_sum=jnp.zeros_like(state.loss_sum), loss_count=jnp.zeros_like(state.loss_count)
-    )
-    return started_over, metrics
+    return {name: total / count for name, total in totals.items()}
 
 
 def lane_key(problem: Problem, seed: jax.Array, purpose: str) -> jax.Array:

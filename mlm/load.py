@@ -1,0 +1,326 @@
+"""`python -m mlm.load`: checkpoints of a BERT that others have trained, as a run that every probe
+reads and that can teach.
+
+Each is evaluated on rows of a corpus that was prepared with the model's own tokeniser.
+"""
+
+import functools
+import itertools
+import json
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.markup import escape
+
+from common.base.config import NonNegativeInt, fingerprint, parse, to_dict, validate
+from common.base.errors import UserError, run_command
+from common.base.mesh import set_up_devices
+from common.base.progress import progress_bar
+from common.formats.folder import WEIGHTS_FILES, ModelFolder, open_folder
+from common.formats.foreign import ForeignModel, read_model
+from common.judge.transition import NoTransition, Transition
+from common.nn.bert import BERTConfig
+from common.nn.functional import Params
+from common.runs.directory import RunDirectory, opened
+from common.runs.trajectory import Trajectory, describe_steps
+from common.runs.transitions import transitions
+from common.sequence.masking import CountedMaskingConfig
+from common.train.engine import evaluated
+from mlm.config import DETECTOR, LoadedConfig, LoadedTraining
+from mlm.corpus import TOKENIZER, Corpus, file_hash, pieces_of
+from mlm.data import TextConfig
+from mlm.model import TextModel
+from mlm.task import identity_of, provenance_of, task_of
+
+DESCRIPTION = """\
+Load checkpoints of a BERT that others have trained as a run, which every probe reads and which \
+can teach (python -m mlm.distill --teacher). Start it again to go on.
+
+A checkpoint is a folder with config.json and safetensors files, as save_pretrained of \
+transformers writes it. The corpus is one that was prepared with its tokeniser: python -m \
+mlm.prepare my-texts --tokenizer FOLDER/tokenizer.json --out corpora/theirs."""
+STEP = re.compile(r"(?:step|checkpoint|ckpt)[-_]?(\d+)(k?)(?![a-z\d])|^(\d+)$")
+"""How folders of checkpoints tell their steps: step20, checkpoint-20, a-model-step_20k, 20."""
+
+
+class Source(NamedTuple):
+    """A checkpoint of others."""
+
+    step: int
+    folder: Path
+
+
+@dataclass(frozen=True)
+class LoadCommand:
+    """Arguments of `python -m mlm.load`."""
+
+    folders: tyro.conf.Positional[tuple[Path, ...]]
+    """The checkpoints of one model."""
+    run_dir: Path
+    data: TextConfig
+    steps: tuple[NonNegativeInt, ...] | None = None
+    """The step of each; None: as the folders' names say (step20, checkpoint-20, 20), 0 for a single
+    one that says nothing."""
+    batch_size: int = 1
+    """Sequences that each of their updates has seen."""
+    seed: int = 0
+    """What to call their seed: students are paired with teachers by it."""
+    eval_examples: int = 1024
+    """Rows that every checkpoint is evaluated on."""
+    masking: CountedMaskingConfig = CountedMaskingConfig()
+
+
+def main(args: list[str]) -> None:
+    """Load checkpoints, and say what came out."""
+    set_up_devices()
+    command = parse(LoadCommand, args, prog="mlm.load", description=DESCRIPTION)
+    sources = sources_of(command.folders, command.steps)
+    training = LoadedTraining(
+        sources[-1].step, command.batch_size, command.eval_examples, command.seed
+    )
+    load(sources, command.run_dir, validate(command.data), validate(training), command.masking)
+
+
+def sources_of(folders: Sequence[Path], steps: Sequence[int] | None) -> list[Source]:
+    """Checkpoints in the order of their steps.
+
+    Raises:
+        UserError: a step is not known, or is that of two of them.
+    """
+    if not folders:
+        raise UserError("give the folder of a checkpoint, or of several")
+    if steps is not None and len(steps) != len(folders):
+        raise UserError(f"--steps: {len(steps)} steps of {len(folders)} folders")
+    if steps is None:
+        is_single = len(folders) == 1
+        steps = [step_of(folder.name, 0 if is_single else None) for folder in folders]
+    sources = sorted(map(Source, steps, folders))
+    for one, other in itertools.pairwise(sources):
+        if one.step == other.step:
+            raise UserError(f"{one.folder} and {other.folder} are both of step {one.step}")
+    return sources
+
+
+def step_of(name: str, otherwise: int | None = None) -> int:
+    """The step that a name tells.
+
+    Raises:
+        UserError: it tells none, and there is no other.
+    """
+    found = STEP.search(name)
+    if found is not None:
+        return int(found[1] or found[3]) * (1000 if found[2] else 1)
+    if otherwise is None:
+        raise UserError(f"{name}: this name tells no step (step20, checkpoint-20); give --steps")
+    return otherwise
+
+
+def load(
+    sources: Sequence[Source],
+    run_dir: Path,
+    data: TextConfig,
+    training: LoadedTraining,
+    masking: CountedMaskingConfig,
+) -> None:
+    """Make a run of checkpoints of one model; one that is there already goes on.
+
+    Raises:
+        UserError: a folder cannot be read; the models differ; or the corpus is of another
+            tokeniser, or has longer rows than the model has positions.
+    """
+    began = time.monotonic()
+    first = open_folder(sources[0].folder)
+    corpus = data.load().corpus
+    refuse_other_tokenizer(first, corpus)
+    model = read_bert(first)
+    config = LoadedConfig(data, text_model_of(model), training, masking)
+    refuse_other_vocabulary(model, corpus, first)
+    task_of(data, masking).model(config.model)  # refuses rows longer than its positions
+    record = {
+        "experiment": "mlm",
+        "stage": "load",
+        "config": to_dict(config),
+        **identity_of(config),
+        "weights": {str(step): weights_hash(folder) for step, folder in sources},
+        "paths": {str(step): str(folder) for step, folder in sources},
+    }
+    # Of neither is anything known.
+    entries = {"seeds": [training.seed], "learning_rates": [0.0], "unused": list(model.unused)}
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    with opened(run_dir, record, **entries, **provenance_of(config)) as run:
+        if run.finished:
+            run.mark_done()
+            console.print(f"{escape(str(run_dir))}: already finished, nothing to do")
+            return
+        add_checkpoints(run, config, sources)
+        run.finish(time.monotonic() - began)
+        run.mark_done()
+    console.print(escape(last_words(run)))
+
+
+def read_bert(folder: ModelFolder) -> ForeignModel:
+    """A folder's model, which predicts masked tokens.
+
+    Raises:
+        UserError: it is another, or an encoder without a head.
+    """
+    model = read_model(folder)
+    if not isinstance(model.config, BERTConfig):
+        raise UserError(
+            f"{folder.path} holds a {folder.config['model_type']}, which predicts the next token;"
+            " masked text takes a BERT"
+        )
+    if not model.has_head:
+        raise UserError(
+            f"{folder.path} holds an encoder without a head for masked prediction, so that there is"
+            " nothing to evaluate or to learn from it"
+        )
+    return model
+
+
+def text_model_of(model: ForeignModel) -> TextModel:
+    """Its configuration here."""
+    is_ordered = "position" in model.params
+    return TextModel(
+        **to_dict(model.config),
+        positions=model.positions if is_ordered else None,
+        ordered=is_ordered,
+    )
+
+
+def refuse_other_tokenizer(folder: ModelFolder, corpus: Corpus) -> None:
+    """Raise a UserError unless a model's tokeniser, where its folder has one, gives every piece the
+    id that it has in a corpus."""
+    theirs = their_pieces(folder.path)
+    ours, _ = pieces_of(corpus.path / TOKENIZER)
+    if theirs is not None and theirs != ours:
+        raise UserError(
+            f"the tokeniser of {folder.path} ({fingerprint(theirs)[:12]}) is another than that of"
+            f" {corpus.path} ({fingerprint(ours)[:12]}): the same ids are other pieces; prepare the"
+            f" corpus with --tokenizer {folder.path}"
+        )
+
+
+def their_pieces(folder: Path) -> dict[str, int] | None:
+    """The ids of the pieces of a model's tokeniser; None: its folder has none."""
+    if (folder / TOKENIZER).is_file():
+        return pieces_of(folder / TOKENIZER)[0]
+    if (folder / "vocab.txt").is_file():
+        lines = (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
+        return {piece: id_ for id_, piece in enumerate(lines)}
+    return None
+
+
+def refuse_other_vocabulary(model: ForeignModel, corpus: Corpus, folder: ModelFolder) -> None:
+    """Raise a UserError unless a model knows as many tokens as a corpus has."""
+    if model.vocabulary != corpus.vocabulary.size:
+        raise UserError(
+            f"{folder.path} knows {model.vocabulary:,} tokens, {corpus.path} has"
+            f" {corpus.vocabulary.size:,}; prepare the corpus with the model's own tokeniser"
+        )
+
+
+def weights_hash(folder: Path) -> str:
+    """Of all files of weights of a checkpoint."""
+    files = sorted(folder.glob(WEIGHTS_FILES))
+    return fingerprint({path.name: file_hash(path) for path in files})
+
+
+def add_checkpoints(run: RunDirectory, config: LoadedConfig, sources: Sequence[Source]) -> None:
+    """Read, evaluate and save every checkpoint that the run does not have yet.
+
+    Raises:
+        UserError: one cannot be read, or is of another model.
+    """
+    task = task_of(config.data, config.masking)
+    batch = task.evaluation(task.data(), config.training.eval_examples)
+    functional = task.model(config.model)
+    evaluate = jax.jit(functools.partial(evaluated, task, functional))
+    trajectory = Trajectory(run)
+    known = {record["step"] for record in run.metrics()} & set(trajectory.steps())
+    to_do = [source for source in sources if source.step not in known]
+    done = len(sources) - len(to_do)
+    with progress_bar(str(run.path), len(sources), done, "checkpoints") as update:
+        for number, (step, folder) in enumerate(to_do, start=done + 1):
+            params = params_of(folder, config.model)
+            metrics = {name: float(value) for name, value in evaluate(params, batch).items()}
+            trajectory.save(step, jax.tree.map(lambda leaf: leaf[None], params))
+            append_record(run, step, config.training.batch_size, metrics)
+            update(number)
+
+
+def params_of(folder: Path, expected: TextModel) -> Params:
+    """The parameters of one checkpoint.
+
+    Raises:
+        UserError: it is of another model than the first one.
+    """
+    model = read_bert(open_folder(folder))
+    if text_model_of(model) != expected:
+        raise UserError(f"{folder} is a checkpoint of another model than the first one")
+    return model.params
+
+
+def append_record(
+    run: RunDirectory, step: int, batch_size: int, metrics: Mapping[str, float]
+) -> None:
+    """Add a line to the metrics of a run, as training writes it."""
+    others: dict[str, Any] = {name: [value] for name, value in metrics.items()}
+    record = {"step": step, "examples": step * batch_size, "teacher_step": [None], **others}
+    with (run.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def last_words(run: RunDirectory) -> str:
+    """What came out: checkpoints, equal ones among them, losses, and where the drop is."""
+    losses = {record["step"]: record["eval_loss"][0] for record in run.metrics()}
+    first, *_, last = losses.values() if len(losses) > 1 else [*losses.values()] * 2
+    lines = [
+        f"{run.path}: {len(losses)} checkpoints ({describe_steps(tuple(losses))}), loss"
+        f" {first:.3f} to {last:.3f}"
+    ]
+    if unused := run.manifest["unused"]:
+        lines.append(f"not used: {', '.join(unused)}")
+    lines += [
+        f"steps {' and '.join(map(str, steps))} have equal weights" for steps in equal_steps(run)
+    ]
+    if len(losses) > 1:
+        lines.append(resolution(transitions(run, DETECTOR)[0], losses))
+    return "\n".join(lines)
+
+
+def equal_steps(run: RunDirectory) -> list[list[int]]:
+    """Steps whose checkpoints are the same to the bit."""
+    steps_of: dict[str, list[int]] = {}
+    for step in Trajectory(run).steps():
+        steps_of.setdefault(run.manifest["checkpoints"][str(step)], []).append(step)
+    return [steps for steps in steps_of.values() if len(steps) > 1]
+
+
+def resolution(found: Transition | NoTransition, losses: Mapping[int, float]) -> str:
+    """Where the drop of a loss is, or between which checkpoints, where none lies in it."""
+    if isinstance(found, Transition):
+        inside = [step for step in losses if found.start < step < found.end]
+        if inside:
+            return f"its loss drops from step {found.start} to {found.end}, C1 is {found.chosen}"
+        return f"not resolved: its loss drops between steps {found.start} and {found.end}"
+    steps = list(losses)
+    falls = {pair: losses[pair[0]] - losses[pair[1]] for pair in itertools.pairwise(steps)}
+    before, after = max(falls, key=lambda pair: falls[pair])
+    part = falls[before, after] / max(sum(falls.values()), np.finfo(float).tiny)
+    return (
+        f"no drop is found ({found.reason}); {part:.0%} of what its loss falls lies between steps"
+        f" {before} and {after}: not resolved, if a drop is there"
+    )
+
+
+if __name__ == "__main__":
+    run_command(main)

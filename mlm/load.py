@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -24,8 +24,10 @@ from common.base.config import NonNegativeInt, fingerprint, parse, to_dict, vali
 from common.base.errors import UserError, run_command
 from common.base.mesh import set_up_devices
 from common.base.progress import progress_bar
+from common.formats.fetch import folder_of
 from common.formats.folder import WEIGHTS_FILES, ModelFolder, open_folder
 from common.formats.foreign import ForeignModel, read_model
+from common.formats.suites import Snapshot, refuse_twice
 from common.judge.transition import NoTransition, Transition
 from common.nn.bert import BERTConfig
 from common.nn.functional import Params
@@ -51,19 +53,12 @@ STEP = re.compile(r"(?:step|checkpoint|ckpt)[-_]?(\d+)(k?)(?![a-z\d])|^(\d+)$")
 """How folders of checkpoints tell their steps: step20, checkpoint-20, a-model-step_20k, 20."""
 
 
-class Source(NamedTuple):
-    """A checkpoint of others."""
-
-    step: int
-    folder: Path
-
-
 @dataclass(frozen=True)
 class LoadCommand:
     """Arguments of `python -m mlm.load`."""
 
-    folders: tyro.conf.Positional[tuple[Path, ...]]
-    """The checkpoints of one model."""
+    folders: tyro.conf.Positional[tuple[str, ...]]
+    """The checkpoints of one model: folders, hub:NAME or hub:NAME,revision=R."""
     run_dir: Path
     data: TextConfig
     steps: tuple[NonNegativeInt, ...] | None = None
@@ -82,14 +77,14 @@ def main(args: list[str]) -> None:
     """Load checkpoints, and say what came out."""
     set_up_devices()
     command = parse(LoadCommand, args, prog="mlm.load", description=DESCRIPTION)
-    sources = sources_of(command.folders, command.steps)
+    sources = sources_of([folder_of(word) for word in command.folders], command.steps)
     training = LoadedTraining(
         sources[-1].step, command.batch_size, command.eval_examples, command.seed
     )
     load(sources, command.run_dir, validate(command.data), validate(training), command.masking)
 
 
-def sources_of(folders: Sequence[Path], steps: Sequence[int] | None) -> list[Source]:
+def sources_of(folders: Sequence[Path], steps: Sequence[int] | None) -> list[Snapshot]:
     """Checkpoints in the order of their steps.
 
     Raises:
@@ -102,10 +97,8 @@ def sources_of(folders: Sequence[Path], steps: Sequence[int] | None) -> list[Sou
     if steps is None:
         is_single = len(folders) == 1
         steps = [step_of(folder.name, 0 if is_single else None) for folder in folders]
-    sources = sorted(map(Source, steps, folders))
-    for one, other in itertools.pairwise(sources):
-        if one.step == other.step:
-            raise UserError(f"{one.folder} and {other.folder} are both of step {one.step}")
+    sources = sorted(map(Snapshot, steps, folders))
+    refuse_twice(sources)
     return sources
 
 
@@ -124,7 +117,7 @@ def step_of(name: str, otherwise: int | None = None) -> int:
 
 
 def load(
-    sources: Sequence[Source],
+    sources: Sequence[Snapshot],
     run_dir: Path,
     data: TextConfig,
     training: LoadedTraining,
@@ -234,7 +227,7 @@ def weights_hash(folder: Path) -> str:
     return fingerprint({path.name: file_hash(path) for path in files})
 
 
-def add_checkpoints(run: RunDirectory, config: LoadedConfig, sources: Sequence[Source]) -> None:
+def add_checkpoints(run: RunDirectory, config: LoadedConfig, sources: Sequence[Snapshot]) -> None:
     """Read, evaluate and save every checkpoint that the run does not have yet.
 
     Raises:

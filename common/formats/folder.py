@@ -58,19 +58,34 @@ def _object(path: Path) -> dict[str, Any]:
     return values
 
 
+def has_weights(path: Path) -> bool:
+    """Whether a folder has weights that can be read."""
+    return (path / WEIGHTS).is_file() or (path / INDEX).is_file()
+
+
+def has_pickle(path: Path) -> bool:
+    """Whether a folder has weights as a pickle."""
+    return any((path / name).is_file() for name in PICKLES)
+
+
+def conversion(path: Path) -> str:
+    """What to do about weights that are a pickle, to be read after the folder's name."""
+    return (
+        "has its weights as a pickle, which is not opened here, because to open one runs the code"
+        " in it; make a safetensors file of it, where you trust it:\n"
+        f'  weights = torch.load("{path / PICKLES[0]}", weights_only=True)\n'
+        f"  safetensors.torch.save_file({{name: w.clone() for name, w in weights.items()}},"
+        f' "{path / WEIGHTS}")'
+    )
+
+
 def _tensors_of(path: Path) -> dict[str, np.ndarray]:
     if (path / WEIGHTS).is_file():
         return _read(path / WEIGHTS)
     if (path / INDEX).is_file():
         return _sharded(path)
-    if any((path / name).is_file() for name in PICKLES):
-        raise UserError(
-            f"{path} has its weights as a pickle, which is not opened here, because to open one"
-            " runs the code in it; make a safetensors file of it, where you trust it:\n"
-            f'  weights = torch.load("{path / PICKLES[0]}", weights_only=True)\n'
-            f"  safetensors.torch.save_file({{name: w.clone() for name, w in weights.items()}},"
-            f' "{path / WEIGHTS}")'
-        )
+    if has_pickle(path):
+        raise UserError(f"{path} {conversion(path)}")
     raise UserError(f"{path} has no weights: neither {WEIGHTS} nor {INDEX}")
 
 

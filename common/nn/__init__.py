@@ -1,1 +1,1 @@
-"""Models as pure functions of their parameters, and their names elsewhere."""
+"""Models as pure functions of their parameters."""

@@ -29,7 +29,6 @@ from common.formats.folder import WEIGHTS_FILES, ModelFolder, open_folder
 from common.formats.foreign import ForeignModel, read_model
 from common.formats.suites import Snapshot, refuse_twice
 from common.judge.transition import NoTransition, Transition
-from common.nn.bert import BERTConfig
 from common.nn.functional import Params
 from common.runs.directory import RunDirectory, opened
 from common.runs.trajectory import Trajectory, describe_steps
@@ -166,15 +165,15 @@ def read_bert(folder: ModelFolder) -> ForeignModel:
         UserError: it is another, or an encoder without a head.
     """
     model = read_model(folder)
-    if not isinstance(model.config, BERTConfig):
+    if model.kind == "causal":
         raise UserError(
             f"{folder.path} holds a {folder.config['model_type']}, which predicts the next token;"
             " masked text takes a BERT"
         )
-    if not model.has_head:
+    if model.kind != "masked":
         raise UserError(
-            f"{folder.path} holds an encoder without a head for masked prediction, so that there is"
-            " nothing to evaluate or to learn from it"
+            f"{folder.path} holds a BERT without a head for masked prediction ({model.kind}), so"
+            " that there is nothing to evaluate or to learn from it"
         )
     return model
 

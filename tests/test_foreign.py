@@ -114,7 +114,7 @@ def test_logits_are_those_of_transformers(kind: str, tmp_path: Path) -> None:
     model = read(tmp_path)
     # An untied decoder has a bias of its own, beside one that is not used.
     assert model.unused == (("cls.predictions.bias",) if kind == "bert, untied" else ())
-    assert model.has_head
+    assert model.kind == ("masked" if "bert" in kind else "causal")
     tokens, visible = padded()
     with torch.no_grad():
         mask = torch.from_numpy(visible.astype(int))
@@ -171,7 +171,7 @@ def test_old_names_and_an_encoder_by_itself(tmp_path: Path) -> None:
     position_ids = np.arange(LENGTH)[None]
     save_file(old | {"embeddings.position_ids": position_ids}, tmp_path / WEIGHTS)
     model = read(tmp_path)
-    assert not model.has_head
+    assert model.kind == "encoder"
     assert model.unused == ("bert.pooler.dense.bias", "bert.pooler.dense.weight")
     tokens, visible = padded()
     with torch.no_grad():
@@ -180,6 +180,29 @@ def test_old_names_and_an_encoder_by_itself(tmp_path: Path) -> None:
     inputs = TokenInputs(jnp.asarray(tokens), jnp.asarray(visible))
     ours = np.asarray(model.functional.hidden(model.params, inputs, 1))
     assert relative(ours[visible], expected[visible]) < 1e-5
+
+
+def test_a_classifier_answers_as_there(tmp_path: Path) -> None:
+    """Of three classes, on padded sequences of two types."""
+    config = transformers.BertConfig(**bert(num_labels=3).config.to_dict())
+    theirs = saved(lambda: transformers.BertForSequenceClassification(config), tmp_path)
+    model = read(tmp_path)
+    assert model.kind == "classifier" and model.unused == ()
+    tokens, visible = padded()
+    types = np.arange(LENGTH) > np.arange(5)[:, None]
+    with torch.no_grad():
+        expected = theirs(
+            torch.from_numpy(tokens),
+            attention_mask=torch.from_numpy(visible.astype(int)),
+            token_type_ids=torch.from_numpy(types.astype(int)),
+        ).logits.numpy()
+    inputs = TokenInputs(*map(jnp.asarray, (tokens, visible)), types_BxT=jnp.asarray(types, int))
+    ours = np.asarray(jax.jit(model.functional.apply)(model.params, inputs))
+    assert ours.shape == (5, 3)
+    assert relative(ours, expected) < 1e-5
+    written = to_torch(model.params)
+    for name, tensor in load_file(tmp_path / WEIGHTS).items():
+        np.testing.assert_array_equal(written[name], tensor)
 
 
 def changed(folder: Path, **values: Any) -> None:

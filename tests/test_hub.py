@@ -10,14 +10,19 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 
 from common.base.config import to_dict
 from common.base.errors import UserError
 from common.formats.folder import WEIGHTS, open_folder
 from common.formats.foreign import read_model
 from common.formats.hub import CARD, Checkpoint, files_of
-from common.nn.bert import BERTConfig, functional_bert
+from common.nn.bert import BERTConfig, functional_bert, functional_classifier
 from common.nn.blocks import TokenInputs, TransformerConfig
 from common.nn.functional import Functional, Params
 from common.nn.gpt2 import GPT2Config, functional_gpt2
@@ -72,6 +77,20 @@ def test_a_model_comes_back_and_answers_there_as_here(kind: str, tmp_path: Path)
     architecture = AutoModelForMaskedLM if is_masked else AutoModelForCausalLM
     theirs = architecture.from_pretrained(tmp_path / "model").eval()
     tokens = np.random.default_rng(0).integers(0, VOCABULARY, (3, LENGTH))
+    with torch.no_grad():
+        expected = theirs(torch.from_numpy(tokens)).logits.numpy()
+    ours = np.asarray(jax.jit(model.apply)(params, TokenInputs(jnp.asarray(tokens))))
+    assert np.abs(ours - expected).max() / np.abs(expected).max() < 1e-5
+
+
+def test_a_classifier_comes_back_and_answers_there_as_here(tmp_path: Path) -> None:
+    config = BERTConfig(3, 8, 2)
+    model = functional_classifier(config, VOCABULARY, LENGTH, 3)
+    params = jax.tree.map(np.asarray, random_params(model.init, 0.3))
+    write_folder(tmp_path / "model", files_of(checkpoint_of(config, params)))
+    same_bits(read_model(open_folder(tmp_path / "model")).params, params)
+    theirs = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").eval()
+    tokens = np.random.default_rng(0).integers(0, VOCABULARY, (4, LENGTH))
     with torch.no_grad():
         expected = theirs(torch.from_numpy(tokens)).logits.numpy()
     ours = np.asarray(jax.jit(model.apply)(params, TokenInputs(jnp.asarray(tokens))))

@@ -150,7 +150,7 @@ def spoilt(home: Path, folder: Path, fault: str) -> Path:
     [
         ("permuted pieces", "the same ids are other pieces; prepare the corpus with --tokenizer"),
         ("more tokens", "prepare the corpus with the model's own tokeniser"),
-        ("no head", "an encoder without a head for masked prediction"),
+        ("no head", "a BERT without a head for masked prediction (encoder)"),
     ],
 )
 def test_what_does_not_fit_the_corpus_is_refused(

@@ -7,7 +7,7 @@ another shape, is refused by name; one that it has no place for is listed.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -16,6 +16,7 @@ from common.base.errors import UserError
 from common.formats.folder import CONFIG, ModelFolder
 from common.formats.torch_names import (
     BERT_HEAD,
+    CLASSIFIER,
     COPIES,
     DECODER,
     DECODER_BIAS,
@@ -29,11 +30,12 @@ from common.formats.torch_names import (
     their_shape,
 )
 from common.nn import bert, gpt2, neox
-from common.nn.bert import BERTConfig, functional_bert
+from common.nn.bert import BERTConfig, functional_bert, functional_classifier
 from common.nn.functional import Functional, Params
 from common.nn.gpt2 import GPT2Config, functional_gpt2
 from common.nn.neox import NeoXConfig, functional_neox
 
+Kind = Literal["masked", "causal", "classifier", "encoder"]
 ForeignConfig = BERTConfig | GPT2Config | NeoXConfig
 Tensors = Mapping[str, np.ndarray]
 
@@ -58,8 +60,9 @@ class ForeignModel:
     params: Params
     unused: tuple[str, ...]
     """Tensors of the folder that the model has no place for."""
-    has_head: bool
-    """Whether it predicts tokens; False: it is an encoder alone, and its head untrained."""
+    kind: Kind
+    """masked, causal: it predicts tokens. classifier: classes of sequences. encoder: nothing, and
+    its head is untrained."""
 
 
 def read_model(folder: ModelFolder) -> ForeignModel:
@@ -79,9 +82,8 @@ def read_model(folder: ModelFolder) -> ForeignModel:
     model = reader.read(values, named)
     untrained = model.functional.init(jax.random.key(0))
     places = places_of(architecture_of(untrained), untrained)
-    has_head = reader.head is None or any(name.startswith(reader.head) for name in model.tensors)
-    if not has_head:
-        places = {name: place for name, place in places.items() if not _is_of(reader.head, name)}
+    if model.kind == "encoder":
+        places = {name: at for name, at in places.items() if not name.startswith(BERT_HEAD)}
     _check(model.tensors, places, untrained, folder)
     params = read(model.tensors, places, untrained)
     unused = sorted({*model.overruled} | model.tensors.keys() - places.keys() - COPIES.keys())
@@ -92,7 +94,7 @@ def read_model(folder: ModelFolder) -> ForeignModel:
         model.functional,
         params,
         tuple(unused),
-        has_head,
+        model.kind,
     )
 
 
@@ -140,6 +142,7 @@ class _Model(NamedTuple):
     """What a reader makes of a folder."""
 
     config: ForeignConfig
+    kind: Kind
     functional: Functional
     tensors: Tensors
     """With those that a file may leave out."""
@@ -155,8 +158,6 @@ class _Reader(NamedTuple):
     """Of the names in whole models."""
     bare: str
     """What the names of an encoder by itself, which have no prefix, match."""
-    head: str | None
-    """How the names of a head begin that an encoder by itself lacks; None: there is always one."""
 
 
 def _read_bert(values: _Values, tensors: Tensors) -> _Model:
@@ -181,16 +182,22 @@ def _read_bert(values: _Values, tensors: Tensors) -> _Model:
         token_types=num_types if has_types else None,
         tied=is_tied,
     )
-    functional = functional_bert(
-        config, values.size("vocab_size"), num_places if has_places else None
-    )
+    length, vocabulary = num_places if has_places else None, values.size("vocab_size")
+    if f"{CLASSIFIER}.weight" in tensors:
+        num_classes = len(tensors[f"{CLASSIFIER}.weight"])
+        functional = functional_classifier(config, vocabulary, length, num_classes)
+        return _Model(config, "classifier", functional, tensors)
+    functional = functional_bert(config, vocabulary, length)
+    if not any(name.startswith(BERT_HEAD) for name in tensors):
+        return _Model(config, "encoder", functional, tensors)
     # The head's bias has two names. Where both are in a file and differ, the decoder's is added.
     bias = COPIES[DECODER_BIAS]
     if DECODER_BIAS not in tensors:
-        return _Model(config, functional, tensors)
+        return _Model(config, "masked", functional, tensors)
     of_decoder = tensors[DECODER_BIAS]
     is_other = not np.array_equal(of_decoder, tensors.get(bias, of_decoder))
-    return _Model(config, functional, {**tensors, bias: of_decoder}, (bias,) if is_other else ())
+    overruled = (bias,) if is_other else ()
+    return _Model(config, "masked", functional, {**tensors, bias: of_decoder}, overruled)
 
 
 def _read_gpt2(values: _Values, tensors: Tensors) -> _Model:
@@ -207,7 +214,7 @@ def _read_gpt2(values: _Values, tensors: Tensors) -> _Model:
     # The published models tie their head to the embeddings, and their files have no head.
     if head not in tensors and words in tensors and values.values.get("tie_word_embeddings", True):
         tensors = {**tensors, head: tensors[words]}
-    return _Model(config, functional, tensors)
+    return _Model(config, "causal", functional, tensors)
 
 
 def _read_neox(values: _Values, tensors: Tensors) -> _Model:
@@ -233,13 +240,14 @@ def _read_neox(values: _Values, tensors: Tensors) -> _Model:
     head, words = "embed_out.weight", "gpt_neox.embed_in.weight"
     if head not in tensors and words in tensors and values.values.get("tie_word_embeddings"):
         tensors = {**tensors, head: tensors[words]}
-    return _Model(config, functional_neox(config, values.size("vocab_size")), tensors)
+    functional = functional_neox(config, values.size("vocab_size"))
+    return _Model(config, "causal", functional, tensors)
 
 
 _READERS: Mapping[str, _Reader] = {
-    "bert": _Reader(_read_bert, "bert.", r"(embeddings|encoder|pooler)\.", BERT_HEAD),
-    "gpt2": _Reader(_read_gpt2, "transformer.", r"(wte|wpe|h|ln_f)\.", None),
-    "gpt_neox": _Reader(_read_neox, "gpt_neox.", r"(embed_in|layers|final_layer_norm)\.", None),
+    "bert": _Reader(_read_bert, "bert.", r"(embeddings|encoder|pooler)\."),
+    "gpt2": _Reader(_read_gpt2, "transformer.", r"(wte|wpe|h|ln_f)\."),
+    "gpt_neox": _Reader(_read_neox, "gpt_neox.", r"(embed_in|layers|final_layer_norm)\."),
 }
 """By the `model_type` of their configurations."""
 
@@ -261,10 +269,6 @@ def _name_today(name: str, reader: _Reader) -> str:
         if name.endswith(old):
             name = name.removesuffix(old) + new
     return f"{reader.prefix}{name}" if re.match(reader.bare, name) else name
-
-
-def _is_of(head: str | None, name: str) -> bool:
-    return head is not None and name.startswith(head)
 
 
 def _check(tensors: Tensors, places: Places, template: Params, folder: ModelFolder) -> None:

@@ -12,6 +12,7 @@ from safetensors.numpy import save
 from common.base.errors import UserError
 from common.formats.folder import CONFIG, TOKENIZER, WEIGHTS
 from common.formats.torch_names import (
+    CLASSIFIER,
     PLACES,
     TYPES,
     WORDS,
@@ -22,6 +23,7 @@ from common.formats.torch_names import (
 from common.nn import bert, gpt2, neox
 from common.nn.functional import Params
 
+CLASSES = f"{CLASSIFIER}.weight"
 CARD, TOKENIZER_CONFIG = "README.md", "tokenizer_config.json"
 _ROLES = {
     "[PAD]": "pad_token",
@@ -87,8 +89,13 @@ def _config(checkpoint: Checkpoint, tensors: Mapping[str, np.ndarray]) -> dict[s
 
 def _bert(model: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     vocabulary, width = tensors[WORDS].shape
+    kind = {"architectures": ["BertForMaskedLM"]}
+    if CLASSES in tensors:
+        names = {i: f"LABEL_{i}" for i in range(len(tensors[CLASSES]))}
+        labels = {"id2label": names, "label2id": {name: i for i, name in names.items()}}
+        kind = {"architectures": ["BertForSequenceClassification"], **labels}
     return {
-        "architectures": ["BertForMaskedLM"],
+        **kind,
         "model_type": "bert",
         "vocab_size": vocabulary,
         "hidden_size": width,

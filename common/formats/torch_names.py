@@ -21,6 +21,7 @@ WORDS, PLACES, TYPES = (
     f"bert.embeddings.{part}_embeddings.weight" for part in ("word", "position", "token_type")
 )
 BERT_HEAD = "cls.predictions"
+CLASSIFIER = "classifier"
 DECODER, DECODER_BIAS = (f"{BERT_HEAD}.decoder.{part}" for part in ("weight", "bias"))
 COPIES: Mapping[str, str] = {DECODER: WORDS, DECODER_BIAS: f"{BERT_HEAD}.bias"}
 """Tensors of BERT that repeat others, the first one where its head is tied."""
@@ -89,20 +90,19 @@ def mlp_places() -> Places:
 
 
 def bert_places(params: Params) -> Places:
-    """Of BERT, as Hugging Face's `BertForMaskedLM`. Types, places and an output of its own are only
-    in the table of a model that has them."""
+    """Of BERT, as Hugging Face's `BertForMaskedLM` or `BertForSequenceClassification`. Types,
+    places and an output of its own are only in the table of a model that has them."""
     embedded = {"token": WORDS, "position": PLACES, "token_type": TYPES, "output": DECODER}
     places = {
         theirs: Place((ours, "embedding")) for ours, theirs in embedded.items() if ours in params
     }
-    places |= norms(
-        {
-            "bert.embeddings.LayerNorm": ("norm_first",),
-            f"{BERT_HEAD}.transform.LayerNorm": ("head", "norm"),
-        }
-    )
-    places |= linears({f"{BERT_HEAD}.transform.dense": ("head", "transform")})
-    places[f"{BERT_HEAD}.bias"] = Place(("head", "bias"))
+    places |= norms({"bert.embeddings.LayerNorm": ("norm_first",)})
+    if "head" in params:
+        places |= norms({f"{BERT_HEAD}.transform.LayerNorm": ("head", "norm")})
+        places |= linears({f"{BERT_HEAD}.transform.dense": ("head", "transform")})
+        places[f"{BERT_HEAD}.bias"] = Place(("head", "bias"))
+    if "classifier" in params:
+        places |= linears({"bert.pooler.dense": ("pooler",), CLASSIFIER: ("classifier",)})
     for i in params["blocks"]:
         theirs, ours = f"bert.encoder.layer.{i}", ("blocks", i)
         places |= norms(
@@ -259,11 +259,13 @@ def _of_third(leaf: np.ndarray, third: int | None) -> np.ndarray:
 
 def _as_bert_has_them(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The tensors that BERT always has: without types, one that is zero, and without places, as
-    many as BERT has that are; and its copies."""
+    many as BERT has that are; and the copies of its head."""
     width = tensors[WORDS].shape[1]
     absent = {
         PLACES: np.zeros((BERT_POSITIONS, width), np.float32),
         TYPES: np.zeros((1, width), np.float32),
     }
     whole = absent | tensors
+    if COPIES[DECODER_BIAS] not in tensors:
+        return whole
     return {copy: whole[original] for copy, original in COPIES.items()} | whole

@@ -43,8 +43,8 @@ class BERTConfig(TransformerConfig):
     """Whether the last layer's weights are the token embeddings, as published."""
 
 
-class BERT(nnx.Module):
-    """Tokens to logits over the tokens, with learned absolute positions; initialised as BERT is."""
+class BERTEncoder(nnx.Module):
+    """Tokens to vectors, with learned absolute positions; initialised as BERT is."""
 
     def __init__(
         self, config: BERTConfig, vocabulary: int, length: int | None, *, rngs: nnx.Rngs
@@ -67,17 +67,7 @@ class BERT(nnx.Module):
         self.token_type = token_type
         self.blocks = nnx.Dict({str(i): BERTBlock(config, rngs=rngs) for i in range(config.layers)})
         self.norm_first = layer_norm(config, EPSILON, rngs)
-        self.head = MaskedHead(config, vocabulary, rngs=rngs)
-        self.output = None if config.tied else embedding(config, vocabulary, rngs)
         self.drop = nnx.Dropout(config.dropout)
-
-    def __call__(self, inputs: TokenInputs, *, rngs: nnx.Rngs | None = None) -> jax.Array:
-        """Logits in float32, `(B, P, V)` at the positions asked for, or `(B, T, V)`.
-
-        Here and below, `rngs` has the stream `dropout` while training and is None in evaluation.
-        """
-        x_BxTxM = self.embed(inputs.tokens_BxT, inputs.types_BxT, rngs=rngs)
-        return self.read(x_BxTxM, inputs.mask_Bx1x1xT, inputs.at_BxP, rngs=rngs)
 
     def embed(
         self,
@@ -86,7 +76,10 @@ class BERT(nnx.Module):
         *,
         rngs: nnx.Rngs | None = None,
     ) -> jax.Array:
-        """What enters the first block, `(B, T, M)`."""
+        """What enters the first block, `(B, T, M)`.
+
+        Here and below, `rngs` has the stream `dropout` while training and is None in evaluation.
+        """
         if self.token_type is None:
             x_BxTxM = embed(self.token, self.position, tokens_BxT, self.dtype)
         else:
@@ -94,6 +87,45 @@ class BERT(nnx.Module):
             x_BxTxM = embed(self.token, self.position, tokens_BxT, jnp.dtype("float32"))
             x_BxTxM = (x_BxTxM + vectors_of(self.token_type, types_BxT)).astype(self.dtype)
         return self.drop(self.norm_first(x_BxTxM), deterministic=rngs is None, rngs=rngs)
+
+    def encode(
+        self,
+        x_BxTxM: jax.Array,
+        mask_Bx1x1xT: jax.Array | None = None,
+        at_BxP: jax.Array | None = None,
+        *,
+        rngs: nnx.Rngs | None = None,
+    ) -> jax.Array:
+        """What leaves the last block at the positions asked for, `(B, P, M)`, or `(B, T, M)`."""
+        *others, last = (self.blocks[str(i)] for i in range(len(self.blocks)))
+        for block in others:
+            x_BxTxM = through(block, x_BxTxM, mask_Bx1x1xT, None, rngs)
+        return through(last, x_BxTxM, mask_Bx1x1xT, at_BxP, rngs)
+
+    def activations(self, inputs: TokenInputs, layer: int) -> jax.Array:
+        """What leaves a block at all positions, `(B, T, M)`, in evaluation."""
+        x_BxTxM = self.embed(inputs.tokens_BxT, inputs.types_BxT)
+        for i in range(layer + 1):
+            block = self.blocks[str(i)]
+            x_BxTxM = through(block, x_BxTxM, inputs.mask_Bx1x1xT, None, None)
+        return x_BxTxM
+
+
+class BERT(BERTEncoder):
+    """Tokens to logits over the tokens."""
+
+    def __init__(
+        self, config: BERTConfig, vocabulary: int, length: int | None, *, rngs: nnx.Rngs
+    ) -> None:
+        """Untrained weights; see `BERTEncoder`."""
+        super().__init__(config, vocabulary, length, rngs=rngs)
+        self.head = MaskedHead(config, vocabulary, rngs=rngs)
+        self.output = None if config.tied else embedding(config, vocabulary, rngs)
+
+    def __call__(self, inputs: TokenInputs, *, rngs: nnx.Rngs | None = None) -> jax.Array:
+        """Logits in float32, `(B, P, V)` at the positions asked for, or `(B, T, V)`."""
+        x_BxTxM = self.embed(inputs.tokens_BxT, inputs.types_BxT, rngs=rngs)
+        return self.read(x_BxTxM, inputs.mask_Bx1x1xT, inputs.at_BxP, rngs=rngs)
 
     def read(
         self,
@@ -104,20 +136,37 @@ class BERT(nnx.Module):
         rngs: nnx.Rngs | None = None,
     ) -> jax.Array:
         """Logits of embedded tokens, `(B, P, V)` or `(B, T, V)`."""
-        *others, last = (self.blocks[str(i)] for i in range(len(self.blocks)))
-        for block in others:
-            x_BxTxM = through(block, x_BxTxM, mask_Bx1x1xT, None, rngs)
-        y_BxPxM = through(last, x_BxTxM, mask_Bx1x1xT, at_BxP, rngs)
+        y_BxPxM = self.encode(x_BxTxM, mask_Bx1x1xT, at_BxP, rngs=rngs)
         output = self.token if self.output is None else self.output
         return self.head(y_BxPxM, output).astype(jnp.float32)
 
-    def activations(self, inputs: TokenInputs, layer: int) -> jax.Array:
-        """What leaves a block at all positions, `(B, T, M)`, in evaluation."""
-        x_BxTxM = self.embed(inputs.tokens_BxT, inputs.types_BxT)
-        for i in range(layer + 1):
-            block = self.blocks[str(i)]
-            x_BxTxM = through(block, x_BxTxM, inputs.mask_Bx1x1xT, None, None)
-        return x_BxTxM
+
+class BERTClassifier(BERTEncoder):
+    """A sequence to logits over C classes, read off its first token by BERT's pooler, a layer with
+    tanh, and a linear layer."""
+
+    def __init__(
+        self,
+        config: BERTConfig,
+        vocabulary: int,
+        length: int | None,
+        num_classes: int,
+        *,
+        rngs: nnx.Rngs,
+    ) -> None:
+        """Untrained weights; see `BERTEncoder`."""
+        super().__init__(config, vocabulary, length, rngs=rngs)
+        self.pooler = linear(config, config.width, config.width, config.init_std, rngs)
+        self.classifier = linear(config, config.width, num_classes, config.init_std, rngs)
+
+    def __call__(self, inputs: TokenInputs, *, rngs: nnx.Rngs | None = None) -> jax.Array:
+        """Logits in float32, `(B, C)`."""
+        x_BxTxM = self.embed(inputs.tokens_BxT, inputs.types_BxT, rngs=rngs)
+        first_Bx1 = jnp.zeros((len(x_BxTxM), 1), jnp.int32)
+        y_Bx1xM = self.encode(x_BxTxM, inputs.mask_Bx1x1xT, first_Bx1, rngs=rngs)
+        pooled_BxM = jnp.tanh(self.pooler(y_Bx1xM[:, 0]))
+        pooled_BxM = self.drop(pooled_BxM, deterministic=rngs is None, rngs=rngs)
+        return self.classifier(pooled_BxM).astype(jnp.float32)
 
 
 class BERTBlock(Block):
@@ -180,6 +229,19 @@ def functional_bert(config: BERTConfig, vocabulary: int, length: int | None) -> 
     length is that of the longest sequence; without one, it knows no order."""
     return functional(
         lambda rngs: BERT(config, vocabulary, length, rngs=rngs),
+        lambda model, inputs, rngs: model(inputs, rngs=rngs),
+        lambda model, inputs, layer: model.activations(inputs, layer),
+        config.layers,
+    )
+
+
+@functools.cache
+def functional_classifier(
+    config: BERTConfig, vocabulary: int, length: int | None, num_classes: int
+) -> Functional:
+    """A classifier as pure functions; `apply` takes `TokenInputs` to logits `(B, C)`."""
+    return functional(
+        lambda rngs: BERTClassifier(config, vocabulary, length, num_classes, rngs=rngs),
         lambda model, inputs, rngs: model(inputs, rngs=rngs),
         lambda model, inputs, layer: model.activations(inputs, layer),
         config.layers,

@@ -13,7 +13,6 @@ A shard holds documents of one source. A source has a weight, which is carried o
 drawn: a row of a source with weight 2 is drawn twice as often as a row of a source with weight 1.
 """
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from common.base.config import (
 )
 from common.base.errors import RunError, UserError
 from common.base.reading import read_object
+from common.runs.files import file_hash
 
 FORMAT = 1
 """Version of the folder's format."""
@@ -53,7 +53,6 @@ SPECIAL_TOKENS = {
 }
 """The special tokens, by the name of their id."""
 _UNUSED = re.compile(r"\[unused\d+\]")
-_READ_BYTES = 2**20
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 SplitName = Literal["train", "validation"]
@@ -335,15 +334,6 @@ def corpus_hash(files: Mapping[str, str], weights: Mapping[str, float]) -> str:
         weights: of the sources of the shards, by the shard's name.
     """
     return fingerprint({"format": FORMAT, "files": dict(files), "weights": dict(weights)})
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_READ_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def tokens_file(shard: str) -> str:

@@ -31,12 +31,13 @@ from common.formats.suites import Snapshot, refuse_twice
 from common.judge.transition import NoTransition, Transition
 from common.nn.functional import Params
 from common.runs.directory import RunDirectory, opened
+from common.runs.files import file_hash
 from common.runs.trajectory import Trajectory, describe_steps
 from common.runs.transitions import transitions
 from common.sequence.masking import CountedMaskingConfig
 from common.train.engine import evaluated
 from mlm.config import DETECTOR, LoadedConfig, LoadedTraining
-from mlm.corpus import TOKENIZER, Corpus, file_hash, pieces_of
+from mlm.corpus import TOKENIZER, Corpus, pieces_of
 from mlm.data import TextConfig
 from mlm.model import TextModel
 from mlm.task import identity_of, provenance_of, task_of

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from common.runs.files import file_hash
 from mlm.corpus import (
     MANIFEST,
     SPECIAL_TOKENS,
     TOKENIZER,
     SplitName,
     corpus_hash,
-    file_hash,
     offsets_file,
     tokens_file,
 )

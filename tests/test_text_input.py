@@ -10,9 +10,10 @@ import pytest
 
 from common.base.errors import RunError, UserError
 from common.runs.directory import RunDirectory, finished_run
+from common.runs.files import file_hash
 from mlm import distill, train
 from mlm.config import config_of
-from mlm.corpus import TOKENIZER, file_hash, open_corpus
+from mlm.corpus import TOKENIZER, open_corpus
 from tests.corpora import random_documents, write_corpus
 from tests.test_bad_input import refused_in
 

@@ -5,6 +5,7 @@ Also tells which files in a folder were left by file managers and file systems: 
 work.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -88,6 +89,12 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, values: object) -> None:
     """Write a JSON file atomically."""
     write_text(path, json.dumps(values, indent=1, allow_nan=False) + "\n")
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def copy_file(source: Path, target: Path) -> None:

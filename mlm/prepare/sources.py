@@ -200,7 +200,7 @@ def _refuse_others(word: str, options: Options, known: tuple[str, ...]) -> None:
 
 
 def _sample(weight: float) -> Source:
-    paths = [sample.fetched(wheel) for wheel in sample.WHEELS]
+    paths = sample.fetched_wheels()
     inputs = tuple(Input(path.name, path) for path in paths)
 
     def records(_: IO[bytes], path: Path) -> Iterator[str]:

@@ -9,8 +9,8 @@ import numpy as np
 from common.base.config import fingerprint
 from common.base.progress import progress_bar
 from common.base.reading import read_object
-from common.runs.files import replacing, write_json
-from mlm.corpus import COMMAND, InputRecord, file_hash
+from common.runs.files import file_hash, replacing, write_json
+from mlm.corpus import COMMAND, InputRecord
 from mlm.prepare.cleaning import Block, Raw, clean
 from mlm.prepare.encoding import DROP, TRAIN, VALIDATION
 from mlm.prepare.parts import Summary, TextPart, read_summary, write_text

@@ -154,8 +154,8 @@ def _laptop() -> Experiment:
         ),
         compared=tuple(ARMS),
         references=ReferenceConfig(windows=(3, 5, 7, 11), steps=2400, eval_every=25, seed=990),
-        probe=WindowConfig((2, 3, 5, 7, 11, 15), spacing=4, num_sentences=2048),
-        probe_every=2,
+        probe=WindowConfig((2, 3, 5, 7, 11, 15), spacing=4, num_sentences=1024),
+        probe_every=3,
         first=EVERY_PLACE,
         tuning=SweepConfig((4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2), seed=1960, num_seeds=2),
     )

@@ -94,6 +94,23 @@ def claims_of(root: Path, experiment: str, preset: str) -> dict[str, dict[str, A
     return {claim["claim"]: claim for claim in claims}
 
 
+def verdicts_table(root: Path, experiment: str, preset: str) -> str:
+    """Which claims of a preset hold, and which do not, by their short names.
+
+    Args:
+        root: of the repository.
+        experiment: its name.
+        preset: of whose published results.
+    """
+    names_of: dict[str, list[str]] = {}
+    for name, claim in claims_of(root, experiment, preset).items():
+        names_of.setdefault(outcome_in_table(claim), []).append(name)
+    link = f"[`{experiment}/{preset}`](results/{experiment}/{preset}/table.md)"
+    columns = {"claims": link} | {outcome: ", ".join(names) for outcome, names in names_of.items()}
+    rows = (columns.keys(), ["---"] * len(columns), columns.values())
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
 def outcome_and_headline(claim: Mapping[str, Any], link: str) -> str:
     """A cell of the table of claims."""
     return f"[{outcome_in_table(claim)}]({link}), {headline(claim)}"
@@ -274,6 +291,8 @@ TABLES: dict[str, Callable[[Path], str]] = {
     ),
     "law": lambda root: claims_table(root, "law", {"quick": "exponents of the learning time in d"}),
     "pcfg": lambda root: claims_table(root, "pcfg", {"laptop": "BERT"}),
+    "mlm": lambda root: claims_table(root, "mlm", {"laptop": "BERT on text"}),
+    "verdicts on mlm": lambda root: verdicts_table(root, "mlm", "laptop"),
     "pcfg/laptop beside the published students": lambda root: published_students_table(
         root / "results" / "pcfg" / "laptop"
     ),

@@ -63,7 +63,9 @@ def render(text: str, root: Path) -> str:
     return _TABLE.sub(table, text)
 
 
-def claims_table(root: Path, experiment: str, presets: Mapping[str, str]) -> str:
+def claims_table(
+    root: Path, experiment: str, presets: Mapping[str, str], results: str = "results/"
+) -> str:
     """A line for each claim of an experiment: for each of some published presets the verdict, which
     links all measurements, and the first of them.
 
@@ -71,6 +73,7 @@ def claims_table(root: Path, experiment: str, presets: Mapping[str, str]) -> str
         root: the folder of the repository.
         experiment: whose claims.
         presets: by their names, what they are called in the head of the table.
+        results: where the results lie, seen from the page.
     """
     judged = {preset: claims_of(root, experiment, preset) for preset in presets}
     titles = {name: claim["title"] for claims in judged.values() for name, claim in claims.items()}
@@ -78,7 +81,7 @@ def claims_table(root: Path, experiment: str, presets: Mapping[str, str]) -> str
     rows = [("claim", *heads), ("---",) * (1 + len(heads))]
     for name, title in titles.items():
         cells = [
-            outcome_and_headline(claims[name], f"results/{experiment}/{preset}/{publish.TABLE}")
+            outcome_and_headline(claims[name], f"{results}{experiment}/{preset}/{publish.TABLE}")
             if name in claims
             else "not run"
             for preset, claims in judged.items()
@@ -289,9 +292,11 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "parity": lambda root: claims_table(
         root, "parity", {"quick": "MLP", "transformer-quick": "Transformer"}
     ),
-    "law": lambda root: claims_table(root, "law", {"quick": "exponents of the learning time in d"}),
+    "law": lambda root: claims_table(
+        root, "law", {"quick": "exponents of the learning time in d"}, results=""
+    ),
     "pcfg": lambda root: claims_table(root, "pcfg", {"laptop": "BERT"}),
-    "mlm": lambda root: claims_table(root, "mlm", {"laptop": "BERT on text"}),
+    "mlm": lambda root: claims_table(root, "mlm", {"laptop": "BERT on text"}, results=""),
     "verdicts on mlm": lambda root: verdicts_table(root, "mlm", "laptop"),
     "pcfg/laptop beside the published students": lambda root: published_students_table(
         root / "results" / "pcfg" / "laptop"

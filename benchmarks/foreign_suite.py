@@ -18,6 +18,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from transformers import BertConfig, BertForMaskedLM, get_cosine_schedule_with_warmup
+from transformers.utils.logging import disable_progress_bar
 
 from common.base.config import PositiveInt, parse
 from common.base.errors import UserError, run_command
@@ -63,6 +64,7 @@ def main(args: list[str]) -> None:
     if command.out.exists():
         raise UserError(f"{command.out} is there already; choose another --out")
     set_up_devices()
+    disable_progress_bar()
     quick = PRESETS["quick"].config.teacher
     config = replace(
         quick,

@@ -7,8 +7,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,10 +19,11 @@ import pytest
 from tokenizers import Tokenizer
 
 from common.base.errors import RunError, UserError, run_command
+from common.base.interruption import Preempted, ending
 from mlm.corpus import MANIFEST, SPECIAL_TOKENS, SPLITS, WORK, Corpus, Split, SplitName, open_corpus
 from mlm.prepare import build, texts, tokens
 from mlm.prepare.__main__ import main
-from mlm.prepare.pool import Task, worker_pool
+from mlm.prepare.pool import Pool, Task, worker_pool
 from tests.commands import REPOSITORY
 from tests.made_up_text import documents, write_jsonl
 
@@ -197,6 +200,27 @@ def test_killed_at_once_and_started_again(tmp_path: Path) -> None:
 def children(pid: int) -> list[int]:
     tasks = Path(f"/proc/{pid}/task").iterdir()
     return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+
+
+def test_a_worker_is_started_whole_before_a_signal_ends_the_command() -> None:
+    """Whichever thread takes the signal: a process that is half started would show a traceback."""
+    started: list[str] = []
+
+    class Executor:
+        """In which a signal arrives while it starts a process."""
+
+        def submit(self, function: object, *args: object) -> Future[None]:
+            signal.raise_signal(signal.SIGTERM)
+            sender = threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGUSR1))
+            sender.start()
+            sender.join()
+            started.append("whole")
+            return Future()
+
+    executor: Any = Executor()
+    with ending(), pytest.raises(Preempted, match=r"SIG(TERM|USR1)"):
+        next(Pool(executor, 1).results([Task("a", len, ("b",))]))
+    assert started == ["whole"]
 
 
 def test_sigterm_says_what_is_kept(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from multiprocessing import resource_tracker
 from typing import Any, NamedTuple
 
 from common.base.errors import RunError, UserError
-from common.base.interruption import STOP_SIGNALS
+from common.base.interruption import STOP_SIGNALS, noting
 from mlm.prepare.cleaning import BadInput
 from mlm.prepare.worker import begin
 
@@ -56,14 +56,17 @@ class Pool:
                 yield key, _result(done)
 
     def _submit(self, task: Task) -> Future[Any]:
-        # A new process must not answer a Ctrl-C before it ignores it: it inherits this mask.
-        earlier = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-        try:
-            return self._executor.submit(task.function, *task.args)
-        except BrokenProcessPool:
-            raise _killed() from None
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
+        # A process that is half started when this one ends would show a traceback. The mask of a
+        # thread is not enough, because another one takes the signal.
+        with noting(second_interrupt_ends=False):
+            # A new process must not answer a Ctrl-C before it ignores it: it inherits this mask.
+            earlier = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+            try:
+                return self._executor.submit(task.function, *task.args)
+            except BrokenProcessPool:
+                raise _killed() from None
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
 
 
 @contextmanager

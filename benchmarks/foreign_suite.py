@@ -46,8 +46,8 @@ class SuiteCommand:
     """A new folder for checkpoints and runs."""
     corpus: Path = SAMPLE
     """A folder that `python -m mlm.prepare` has made."""
-    layers: PositiveInt = 2
-    steps: PositiveInt = 1200
+    layers: PositiveInt = 1
+    steps: PositiveInt = 1600
     every: PositiveInt = 50
     """Steps from one checkpoint to the next."""
     batch_size: PositiveInt = 128

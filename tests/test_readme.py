@@ -463,6 +463,17 @@ def of_speed() -> Iterator[tuple[str, str]]:
     )
 
 
+def of_models_of_others() -> Iterator[tuple[str, str]]:
+    """A suite that `transformers` trained and saved."""
+    found = json.loads((SPEED / "foreign_suite.json").read_text())
+    losses, transition = found["losses"], found["transition"]
+    yield SPEED_README, f"save {len(losses)} checkpoints"
+    off = max(abs(loss["ours"] - loss["theirs"]) for loss in losses)
+    yield SPEED_README, f"to {off:.6f} nats"
+    where = f"from step {transition['start']} to {transition['end']}, with C1 at step"
+    yield SPEED_README, f"{where} {transition['chosen']}"
+
+
 def of_costs() -> Iterator[tuple[str, str]]:
     minutes = pd.read_csv(SPEED / "costs.csv").set_index("what").minutes
     whole = f"{minutes['make figures in a fresh clone']:g} minutes on two CPU cores"
@@ -502,7 +513,9 @@ def judged(experiment: str, preset: str) -> list[dict[str, Any]]:
     return json.loads((RESULTS / experiment / preset / "claims.json").read_text())["claims"]
 
 
-@pytest.mark.parametrize("sentences", [of_results, of_earlier_results, of_speed, of_costs])
+@pytest.mark.parametrize(
+    "sentences", [of_results, of_earlier_results, of_speed, of_costs, of_models_of_others]
+)
 def test_numbers_in_sentences_come_from_the_results(
     sentences: Callable[[], Iterator[tuple[str, str]]],
 ) -> None:

@@ -81,7 +81,7 @@ def main(args: list[str]) -> None:
     training = LoadedTraining(
         sources[-1].step, command.batch_size, command.eval_examples, command.seed
     )
-    load(sources, command.run_dir, validate(command.data), validate(training), command.masking)
+    load(sources, command.run_dir, validate(command.data), training, command.masking)
 
 
 def sources_of(folders: Sequence[Path], steps: Sequence[int] | None) -> list[Snapshot]:
@@ -134,7 +134,7 @@ def load(
     corpus = data.load().corpus
     refuse_other_tokenizer(first, corpus)
     model = read_bert(first)
-    config = LoadedConfig(data, text_model_of(model), training, masking)
+    config = validate(LoadedConfig(data, text_model_of(model), training, masking))
     refuse_other_vocabulary(model, corpus, first)
     task_of(data, masking).model(config.model)  # refuses rows longer than its positions
     record = {

@@ -238,8 +238,8 @@ LAPTOP_NOTE = (
     " initial scales, vocabulary, row length and the students' schedules are choices; nothing of"
     " them is published. They were made by some thirty runs of one teacher and of its students, all"
     " with the tuning seed: with one layer one-shot came as far as 2-shot did, with two it did not"
-    " in 600 steps, and did in 800. An hour and a half on two cores with two stages at a time, one"
-    " on each. Command: python -m mlm.experiment --preset laptop. Results: results/mlm/laptop."
+    " in 600 steps, and did in 800. Training took 139 minutes of one core, probes apart. Command:"
+    " python -m mlm.experiment --preset laptop. Results: results/mlm/laptop."
 )
 LENGTHS_LAPTOP_NOTE = (
     "laptop with eight other teachers, to judge again, and with students of 600, 1200 and 2400"

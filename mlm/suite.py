@@ -75,7 +75,7 @@ def main(args: list[str]) -> None:
     if not snapshots:
         raise UserError(f"{command.folder}: none of its checkpoints can be read")
     training = LoadedTraining(snapshots[-1].step, batch_size, command.eval_examples, command.seed)
-    load(snapshots, command.run_dir, validate(command.data), validate(training), command.masking)
+    load(snapshots, command.run_dir, validate(command.data), training, command.masking)
 
 
 def found_of(folder: str, suite: Suite) -> Found:

@@ -177,18 +177,19 @@ class Block(nnx.Module):
         Three products, because on a CPU the gradient of slices of a common one takes longer than
         the products.
         """
-        columns = slice(part * self.config.width, (part + 1) * self.config.width)
-        kernel, bias = self.query_key_value.kernel, self.query_key_value.bias
-        assert bias is not None
-        kernel_MxM, bias_M = (
-            kernel[:, columns].astype(x_BxTxM.dtype),
-            bias[columns].astype(x_BxTxM.dtype),
-        )
+        kernel_MxM, bias_M = (leaf.astype(x_BxTxM.dtype) for leaf in self.weights_of(part))
         if on_cpu.is_meant(x_BxTxM):
             y_BxTxM = on_cpu.linear(x_BxTxM, kernel_MxM, bias_M)
         else:
             y_BxTxM = x_BxTxM @ kernel_MxM + bias_M[None, None]
         return y_BxTxM.reshape(*x_BxTxM.shape[:2], self.config.heads, self.config.head_size)
+
+    def weights_of(self, part: int) -> tuple[jax.Array, jax.Array]:
+        """Kernel `(M, M)` and bias `(M,)` of queries, keys or values."""
+        columns = slice(part * self.config.width, (part + 1) * self.config.width)
+        kernel, bias = self.query_key_value.kernel, self.query_key_value.bias
+        assert bias is not None
+        return kernel[:, columns], bias[columns]
 
     def placed(self, y_BxQxHxK: jax.Array, at_BxQ: jax.Array | None) -> jax.Array:
         """Queries or keys with the mark of their places (None: each in its own), where attention
@@ -227,6 +228,18 @@ def gelu(x: jax.Array, *, approximate: bool) -> jax.Array:
     if on_cpu.is_meant(x) and not approximate:
         return on_cpu.gelu(x)
     return nnx.gelu(x, approximate=approximate)
+
+
+def causal_mask(at_BxP: jax.Array, length: int, mask_Bx1x1xT: jax.Array | None) -> jax.Array:
+    """What positions see that are asked for, `(B, 1, P, T)`: themselves and what comes before.
+
+    Args:
+        at_BxP: the positions.
+        length: T.
+        mask_Bx1x1xT: what may be seen at all; None: everything.
+    """
+    mask_Bx1xPxT = jnp.arange(length)[None, None, None] <= at_BxP[:, None, :, None]
+    return mask_Bx1xPxT if mask_Bx1x1xT is None else mask_Bx1xPxT & mask_Bx1x1xT
 
 
 def at_positions(x_BxTxM: jax.Array, at_BxP: jax.Array) -> jax.Array:

@@ -19,6 +19,7 @@ from common.nn.blocks import (
     TransformerConfig,
     at_positions,
     blocks_flops,
+    causal_mask,
     embed,
     embedding,
     layer_norm,
@@ -153,10 +154,7 @@ class GPT2Block(Block):
                 source_BxTxM, source_BxTxM, mask_Bx1x1xT, is_causal=True, rngs=rngs
             )
             return self.add(x_BxTxM, gathered_BxTxM, rngs=rngs)
-        positions_T = jnp.arange(x_BxTxM.shape[1])
-        mask_Bx1xPxT = positions_T[None, None, None] <= at_BxP[:, None, :, None]
-        if mask_Bx1x1xT is not None:
-            mask_Bx1xPxT &= mask_Bx1x1xT
+        mask_Bx1xPxT = causal_mask(at_BxP, x_BxTxM.shape[1], mask_Bx1x1xT)
         return self.of_queries(at_positions(x_BxTxM, at_BxP), x_BxTxM, mask_Bx1xPxT, rngs=rngs)
 
     def of_queries(

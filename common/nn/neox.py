@@ -15,13 +15,13 @@ from flax import nnx
 from pydantic import Field
 
 from common.base.config import PositiveFloat, configuration
-from common.nn import on_cpu
 from common.nn.blocks import (
     Block,
     TokenInputs,
     TransformerConfig,
     at_positions,
     blocks_flops,
+    causal_mask,
     embedding,
     layer_norm,
     through,
@@ -143,10 +143,7 @@ class NeoXBlock(Block):
                 source_BxTxM, source_BxTxM, mask_Bx1x1xT, is_causal=True, rngs=rngs
             )
             return self.add(x_BxTxM, gathered_BxTxM, rngs)
-        positions_T = jnp.arange(x_BxTxM.shape[1])
-        mask_Bx1xPxT = positions_T[None, None, None] <= at_BxP[:, None, :, None]
-        if mask_Bx1x1xT is not None:
-            mask_Bx1xPxT &= mask_Bx1x1xT
+        mask_Bx1xPxT = causal_mask(at_BxP, x_BxTxM.shape[1], mask_Bx1x1xT)
         gathered_BxPxM = self.attend(
             at_positions(source_BxTxM, at_BxP),
             source_BxTxM,
@@ -165,20 +162,14 @@ class NeoXBlock(Block):
         read_BxQxM = x_BxQxM if self.config.parallel else y_BxQxM
         return y_BxQxM + self.transform(self.norm_mlp(read_BxQxM), rngs)
 
-    def project(self, x_BxTxM: jax.Array, part: int) -> jax.Array:
+    def weights_of(self, part: int) -> tuple[jax.Array, jax.Array]:
         """As in other blocks; but each head's queries, keys and values lie together here."""
         width, heads, head_size = self.config.width, self.config.heads, self.config.head_size
         kernel, bias = self.query_key_value.kernel, self.query_key_value.bias
         assert bias is not None
         kernel_MxHx3xK = kernel[...].reshape(width, heads, 3, head_size)
-        kernel_MxM = kernel_MxHx3xK[:, :, part].reshape(width, width).astype(x_BxTxM.dtype)
-        bias_M = bias[...].reshape(heads, 3, head_size)[:, part].reshape(width)
-        bias_M = bias_M.astype(x_BxTxM.dtype)
-        if on_cpu.is_meant(x_BxTxM):
-            y_BxTxM = on_cpu.linear(x_BxTxM, kernel_MxM, bias_M)
-        else:
-            y_BxTxM = x_BxTxM @ kernel_MxM + bias_M[None, None]
-        return y_BxTxM.reshape(*x_BxTxM.shape[:2], heads, head_size)
+        bias_Hx3xK = bias[...].reshape(heads, 3, head_size)
+        return kernel_MxHx3xK[:, :, part].reshape(width, width), bias_Hx3xK[:, part].reshape(width)
 
     def placed(self, y_BxQxHxK: jax.Array, at_BxQ: jax.Array | None) -> jax.Array:
         """The first R units of each head, rotated in pairs by the angles of its place."""

@@ -5,7 +5,6 @@ The file's own metadata say where it comes from (experiment, stage, the hash of 
 learning rate), and of a Transformer whether its token embeddings are tied to its last layer.
 """
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,7 +20,7 @@ from common.formats.hub import Checkpoint, files_of
 from common.formats.torch_names import ties_embeddings, to_torch
 from common.nn.functional import Params
 from common.runs.directory import RunDirectory
-from common.runs.files import check_replaceable, write_bytes, write_folder
+from common.runs.files import check_replaceable, file_hash, write_bytes, write_folder
 from common.runs.trajectory import Trajectory
 
 
@@ -85,13 +84,12 @@ def tokenizer_of(run: RunDirectory) -> bytes | None:
     if wanted is None:
         return None
     path = Path(run.record["config"]["data"]["corpus"]) / TOKENIZER
-    found = path.read_bytes() if path.is_file() else None
-    if found is None or hashlib.sha256(found).hexdigest() != wanted:
+    if not path.is_file() or file_hash(path) != wanted:
         raise UserError(
             f"{path} is not the tokeniser that {run.path} was trained with ({wanted[:12]}); put the"
             " corpus back as it was"
         )
-    return found
+    return path.read_bytes()
 
 
 def check_target(command: ExportCommand) -> None:

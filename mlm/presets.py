@@ -173,6 +173,8 @@ def _lengths_laptop() -> Experiment:
         references=None,
         probes_students=False,
         first=FirstPhaseConfig(before=("before",), after=("after",)),
+        # Without 6.4e-2, at which no arm learnt in laptop's sweeps (tuning.csv).
+        tuning=SweepConfig((4e-3, 8e-3, 1.6e-2, 3.2e-2), seed=1960, num_seeds=2),
         budgets=tuple(
             BudgetConfig(steps, interval=100, speed=3, first_steps=steps // 2)
             for steps in (2 * training.steps, 4 * training.steps)
@@ -243,11 +245,12 @@ LAPTOP_NOTE = (
 )
 LENGTHS_LAPTOP_NOTE = (
     "laptop with eight other teachers, to judge again, and with students of 600, 1200 and 2400"
-    " steps under four of its arms, each with rates of its own at every length: where does the gain"
-    " end? With the length grows what 2-shot learns from C1, and not the pace of progressive, which"
-    " comes to the final checkpoint after some 600 steps. No references, no probe of students,"
-    " three first checkpoints. The corpus is that of laptop. Not run yet. Command: python -m"
-    " mlm.experiment --preset lengths-laptop."
+    " steps under four of its arms, each with rates of its own at every length: where does the"
+    " gain end? With the length grows what 2-shot learns from C1, and not the pace of progressive,"
+    " which comes to the final checkpoint after some 600 steps. Four rates of laptop's five (at"
+    " the highest no arm learnt), no references, no probe of students, three first checkpoints."
+    " The corpus is that of laptop. Not run yet. Command: python -m mlm.experiment --preset"
+    " lengths-laptop."
 )
 PAPER_NOTE = (
     "The published scale: batches of 512 rows, Adam (0.9, 0.95) without decay, cosine over 120,000"

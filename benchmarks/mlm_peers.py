@@ -10,7 +10,8 @@ from benchmarks.gpu_timing import Attention, Logits
 from benchmarks.mlm_bert import config_of
 from benchmarks.side import Work
 from mlm.config import TrainConfig
-from mlm.data import Text, num_asked
+from mlm.data import num_asked
+from mlm.text import Text
 
 
 def steps_of_peer(
@@ -50,7 +51,7 @@ def masked(
     random_BxP = words[torch.randint(len(words), labels_BxP.shape)]
     is_random_BxP = fate_BxP < masking.mask_share + masking.random_share
     seen_BxP = torch.where(is_random_BxP, random_BxP, labels_BxP)
-    seen_BxP = torch.where(fate_BxP < masking.mask_share, text.vocabulary.ids.mask, seen_BxP)
+    seen_BxP = torch.where(fate_BxP < masking.mask_share, text.pieces.ids.mask, seen_BxP)
     return tokens_BxT.scatter(1, at_BxP, seen_BxP), at_BxP, labels_BxP
 
 

@@ -2,10 +2,10 @@
 
 `python -m mlm.prepare` writes it:
 
-    tokenizer.json             of the library `tokenizers`
+    tokenizer.json             of the library `tokenizers`: WordPiece, or BPE of bytes
     manifest.json              what the corpus is made from and what is in it; it is written last
-    train-00000.tokens.npy     ids of the documents of a shard, one after another, without [CLS] and
-                               [SEP]
+    train-00000.tokens.npy     ids of the documents of a shard, one after another, without
+                               special tokens
     train-00000.offsets.npy    where each document begins, and where the last one ends
     validation-00000...        the same of the documents that nothing is trained on
 
@@ -13,7 +13,6 @@ A shard holds documents of one source. A source has a weight, which is carried o
 drawn: a row of a source with weight 2 is drawn twice as often as a row of a source with weight 1.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,40 +32,17 @@ from common.base.config import (
 from common.base.errors import RunError, UserError
 from common.base.reading import read_object
 from common.runs.files import file_hash
+from mlm.vocabulary import COMMAND, TOKENIZER, SpecialIds, TextEnd, Vocabulary, vocabulary_of
 
 FORMAT = 1
 """Version of the folder's format."""
 MANIFEST = "manifest.json"
-TOKENIZER = "tokenizer.json"
 WORK = "unfinished"
 """The folder inside a corpus in which parts lie until it is finished."""
-MODULE = "mlm.prepare"
-"""Of the command that makes corpora."""
-COMMAND = f"python -m {MODULE}"
 TRAIN, VALIDATION = SPLITS = ("train", "validation")
-SPECIAL_TOKENS = {
-    "pad": "[PAD]",
-    "unknown": "[UNK]",
-    "cls": "[CLS]",
-    "sep": "[SEP]",
-    "mask": "[MASK]",
-}
-"""The special tokens, by the name of their id."""
-_UNUSED = re.compile(r"\[unused\d+\]")
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 SplitName = Literal["train", "validation"]
-
-
-@configuration
-class SpecialIds:
-    """The ids of the special tokens."""
-
-    pad: NonNegativeInt
-    unknown: NonNegativeInt
-    cls: NonNegativeInt
-    sep: NonNegativeInt
-    mask: NonNegativeInt
 
 
 @configuration
@@ -135,27 +111,13 @@ class Manifest:
     """Fingerprint of the settings and inputs."""
     settings: dict[str, Any]
     vocabulary_size: PositiveInt
-    special_ids: SpecialIds
+    special_ids: SpecialIds | TextEnd
     dtype: Literal["uint16", "uint32"]
     dropped: DroppedRecord
     sources: tuple[SourceRecord, ...]
     splits: dict[SplitName, SplitRecord]
     files: dict[str, Sha256]
     """Of every other file of the corpus."""
-
-
-@dataclass(frozen=True, eq=False)
-class Vocabulary:
-    """The word pieces of a tokeniser."""
-
-    size: int
-    ids: SpecialIds
-    is_special_V: np.ndarray
-    """Which ids no text has: special tokens, but not [UNK], and BERT's reserved [unused0], ..."""
-    is_first_piece_V: np.ndarray
-    """Which ids begin a word; [UNK] stands for a whole word."""
-    text_V: tuple[str, ...]
-    """What each piece is of a text: without the mark of those that go on with a word."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,64 +228,6 @@ def read_manifest(path: Path) -> Manifest:
             f" {FORMAT}; prepare it again with {COMMAND}"
         )
     return from_dict(Manifest, values, path / MANIFEST)
-
-
-def vocabulary_of(path: Path) -> Vocabulary:
-    """The word pieces of a `tokenizer.json`.
-
-    Raises:
-        UserError: it is no WordPiece tokeniser with BERT's special tokens.
-        RunError: it is missing or damaged.
-    """
-    ids, continuing = pieces_of(path)
-    return vocabulary_from(ids, continuing, path)
-
-
-def pieces_of(path: Path) -> tuple[dict[str, int], str]:
-    """The ids of the pieces in a `tokenizer.json`, and what pieces begin with that go on with a
-    word; raises as `vocabulary_of` does."""
-    values = read_object(path, ("model",), COMMAND)
-    model = values["model"]
-    if not isinstance(model, Mapping) or model.get("type") != "WordPiece":
-        raise UserError(
-            f"{path} is no WordPiece tokeniser, such as BERT has, whose pieces show where words"
-            " begin; give another"
-        )
-    ids = dict(model["vocab"])
-    ids |= {token["content"]: token["id"] for token in values.get("added_tokens", [])}
-    return ids, model["continuing_subword_prefix"]
-
-
-def vocabulary_from(ids: Mapping[str, int], continuing: str, path: Path) -> Vocabulary:
-    """The word pieces of a tokeniser.
-
-    Args:
-        ids: of the pieces.
-        continuing: what pieces begin with that go on with a word: "##".
-        path: where they are from, for the message.
-
-    Raises:
-        UserError: one of BERT's special tokens is missing, or ids are.
-    """
-    if missing := [token for token in SPECIAL_TOKENS.values() if token not in ids]:
-        raise UserError(
-            f"{path} has no {', '.join(missing)}; give a tokeniser with BERT's special tokens"
-        )
-    size = len(ids)
-    if sorted(ids.values()) != list(range(size)):
-        raise UserError(f"the ids of {path} are not 0 to {size - 1}, each once; give another")
-    special = SpecialIds(**{name: ids[token] for name, token in SPECIAL_TOKENS.items()})
-    unknown = SPECIAL_TOKENS["unknown"]
-    is_special_V = np.zeros(size, bool)
-    is_first_piece_V = np.zeros(size, bool)
-    text_of = {}
-    for piece, id_ in ids.items():
-        text_of[id_] = piece.removeprefix(continuing)
-        is_reserved = piece in SPECIAL_TOKENS.values() or _UNUSED.fullmatch(piece) is not None
-        is_special_V[id_] = is_reserved and piece != unknown
-        is_first_piece_V[id_] = not is_special_V[id_] and not piece.startswith(continuing)
-    text_V = tuple(text_of[id_] for id_ in range(size))
-    return Vocabulary(size, special, is_special_V, is_first_piece_V, text_V)
 
 
 def corpus_hash(files: Mapping[str, str], weights: Mapping[str, float]) -> str:

@@ -3,8 +3,6 @@
 Shapes: B rows of T tokens, of which P are asked about; V tokens in the vocabulary.
 """
 
-import functools
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -18,11 +16,12 @@ from common.base.keys import purpose_key, seed_key
 from common.nn.functional import Batch
 from common.sequence.masked_batches import packed_batch
 from common.sequence.masking import CountedMaskingConfig, counted_size, mask_count
-from mlm.corpus import TRAIN, VALIDATION, Corpus, Vocabulary, open_corpus
-from mlm.rows import NUM_SPECIAL, RowTable, TextRows, look_up
+from mlm.corpus import open_corpus
+from mlm.rows import Frame, RowTable, TextRows, look_up
+from mlm.text import Text, cut_text, word_pieces_of
 
-KEPT_TEXTS = 4
-"""How many cut corpora a process keeps."""
+NUM_SPECIAL = 2
+"""Tokens of a row that are no text: [CLS] and [SEP]."""
 
 
 @configuration
@@ -39,41 +38,17 @@ class TextConfig:
     seed: Seed = 0
     """Of the evaluation set."""
 
-    def load(self) -> "Text":
+    def load(self) -> Text:
         """The text, cut into rows.
 
         Raises:
-            UserError: the corpus is missing or unfinished, or has less text than one row.
+            UserError: the corpus is missing or unfinished, has less text than one row, or does not
+                consist of word pieces.
         """
         corpus = open_corpus(self.corpus)
-        return _cut(self.corpus, corpus.hash, self.length, self.across_documents)
-
-
-@dataclass(frozen=True, eq=False)
-class Text:
-    """A corpus in rows."""
-
-    corpus: Corpus
-    length: int
-    """T."""
-    train: RowTable
-    validation: RowTable
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """The tokeniser's."""
-        return self.corpus.vocabulary
-
-    @functools.cached_property
-    def is_word_V(self) -> np.ndarray:
-        """Which ids may be predicted: neither special tokens nor [UNK], which is no word."""
-        is_unknown_V = np.arange(self.vocabulary.size) == self.vocabulary.ids.unknown
-        return ~self.vocabulary.is_special_V & ~is_unknown_V
-
-    @functools.cached_property
-    def word_ids(self) -> tuple[int, ...]:
-        """Those ids, from which random words are drawn."""
-        return tuple(np.flatnonzero(self.is_word_V).tolist())
+        ids = word_pieces_of(corpus).ids
+        frame = Frame(ids.cls, ids.sep, ids.pad)
+        return cut_text(self.corpus, corpus.hash, self.length, frame, self.across_documents)
 
 
 class TextData(NamedTuple):
@@ -88,7 +63,7 @@ class TextData(NamedTuple):
 
 def data_of(text: Text) -> TextData:
     """All but the training rows."""
-    return TextData(text.is_word_V, text.vocabulary.is_first_piece_V, text.validation.whole(), None)
+    return TextData(text.is_word_V, text.pieces.is_first_piece_V, text.validation.whole(), None)
 
 
 def sample(
@@ -117,8 +92,8 @@ def _batch(
     num_rows: int,
 ) -> Batch:
     numbers_B = table.draw(key, num_rows)
-    ids = text.vocabulary.ids
-    tokens_BxT = look_up(rows, numbers_B, text.length, ids)
+    ids = text.pieces.ids
+    tokens_BxT = look_up(rows, numbers_B, text.length, text.frame)
     masked = mask_count(
         purpose_key(key, "masks"),
         tokens_BxT,
@@ -135,14 +110,3 @@ def _batch(
 def num_asked(length: int, masking: CountedMaskingConfig) -> int:
     """P: how many words are selected of a row without padding."""
     return counted_size(masking.fraction, length - NUM_SPECIAL)
-
-
-@functools.lru_cache(maxsize=KEPT_TEXTS)
-def _cut(path: Path, corpus_hash: str, length: int, across_documents: bool) -> Text:
-    """Made once for each content of a folder."""
-    corpus = open_corpus(path)
-    train, validation = (
-        RowTable(corpus.split(name), length, across_documents=across_documents)
-        for name in (TRAIN, VALIDATION)
-    )
-    return Text(corpus, length, train, validation)

@@ -1,7 +1,8 @@
-"""`python -m mlm.load`: checkpoints of a BERT that others have trained, as a run that every probe
-reads and that can teach.
+"""`python -m mlm.load`: checkpoints of a model that others have trained, as a run that every probe
+of its kind reads and that can teach.
 
-Each is evaluated on rows of a corpus that was prepared with the model's own tokeniser.
+Each is evaluated on rows of a corpus that was prepared with the model's own tokeniser: a BERT as
+runs of `mlm` are, GPT-2 and GPT-NeoX as those of `mlm.next_token`.
 """
 
 import functools
@@ -25,8 +26,8 @@ from common.base.errors import UserError, run_command
 from common.base.mesh import set_up_devices
 from common.base.progress import progress_bar
 from common.formats.fetch import folder_of
-from common.formats.folder import WEIGHTS_FILES, ModelFolder, open_folder
-from common.formats.foreign import ForeignModel, read_model
+from common.formats.folder import WEIGHTS_FILES, open_folder
+from common.formats.foreign import read_model
 from common.formats.suites import Snapshot, refuse_twice
 from common.judge.transition import NoTransition, Transition
 from common.nn.functional import Params
@@ -36,19 +37,32 @@ from common.runs.trajectory import Trajectory, describe_steps
 from common.runs.transitions import transitions
 from common.sequence.masking import CountedMaskingConfig
 from common.train.engine import evaluated
-from mlm.config import DETECTOR, LoadedConfig, LoadedTraining
-from mlm.corpus import TOKENIZER, Corpus, pieces_of
+from mlm.config import DETECTOR, LoadedTraining
+from mlm.corpus import open_corpus
 from mlm.data import TextConfig
-from mlm.model import TextModel
-from mlm.task import identity_of, provenance_of, task_of
+from mlm.loaded import (
+    AnyLoaded,
+    loaded_config,
+    model_config_of,
+    refuse_other_tokenizer,
+    refuse_other_vocabulary,
+    task_and_model,
+)
+from mlm.next_token.config import NAME as CAUSAL
+from mlm.next_token.config import LoadedConfig as CausalConfig
+from mlm.task import identity_of, provenance_of
 
 DESCRIPTION = """\
-Load checkpoints of a BERT that others have trained as a run, which every probe reads and which \
-can teach (python -m mlm.distill --teacher). Start it again to go on.
+Load checkpoints of a model that others have trained as a run, which every probe reads and which \
+can teach. Start it again to go on.
+
+A BERT predicts masked words (then: python -m mlm.probe, mlm.distill --teacher); GPT-2 and \
+GPT-NeoX, which Pythia is, predict the next token (python -m mlm.next_token.probe, \
+mlm.next_token.distill --teacher).
 
 A checkpoint is a folder with config.json and safetensors files, as save_pretrained of \
 transformers writes it. The corpus is one that was prepared with its tokeniser: python -m \
-mlm.prepare my-texts --tokenizer FOLDER/tokenizer.json --out corpora/theirs."""
+mlm.prepare my-texts --tokenizer FOLDER --out corpora/theirs."""
 STEP = re.compile(r"(?:step|checkpoint|ckpt)[-_]?(\d+)(k?)(?![a-z\d])|^(\d+)$")
 """How folders of checkpoints tell their steps: step20, checkpoint-20, a-model-step_20k, 20."""
 
@@ -71,6 +85,7 @@ class LoadCommand:
     eval_examples: int = 1024
     """Rows that every checkpoint is evaluated on."""
     masking: CountedMaskingConfig = CountedMaskingConfig()
+    """Of what a BERT is evaluated on."""
 
 
 def main(args: list[str]) -> None:
@@ -131,14 +146,15 @@ def load(
     """
     began = time.monotonic()
     first = open_folder(sources[0].folder)
-    corpus = data.load().corpus
+    model = read_model(first)
+    corpus = open_corpus(data.corpus)
     refuse_other_tokenizer(first, corpus)
-    model = read_bert(first)
-    config = validate(LoadedConfig(data, text_model_of(model), training, masking))
     refuse_other_vocabulary(model, corpus, first)
-    task_of(data, masking).model(config.model)  # refuses rows longer than its positions
+    own = model_config_of(first, model, corpus.vocabulary.size)
+    config = loaded_config(own, data, training, masking)
+    task_and_model(config)  # refuses what does not fit
     record = {
-        "experiment": "mlm",
+        "experiment": CAUSAL if isinstance(config, CausalConfig) else "mlm",
         "stage": "load",
         "config": to_dict(config),
         **identity_of(config),
@@ -159,83 +175,20 @@ def load(
     console.print(escape(last_words(run)))
 
 
-def read_bert(folder: ModelFolder) -> ForeignModel:
-    """A folder's model, which predicts masked tokens.
-
-    Raises:
-        UserError: it is another, or an encoder without a head.
-    """
-    model = read_model(folder)
-    if model.kind == "causal":
-        raise UserError(
-            f"{folder.path} holds a {folder.config['model_type']}, which predicts the next token;"
-            " masked text takes a BERT"
-        )
-    if model.kind != "masked":
-        raise UserError(
-            f"{folder.path} holds a BERT without a head for masked prediction ({model.kind}), so"
-            " that there is nothing to evaluate or to learn from it"
-        )
-    return model
-
-
-def text_model_of(model: ForeignModel) -> TextModel:
-    """Its configuration here."""
-    is_ordered = "position" in model.params
-    return TextModel(
-        **to_dict(model.config),
-        positions=model.positions if is_ordered else None,
-        ordered=is_ordered,
-    )
-
-
-def refuse_other_tokenizer(folder: ModelFolder, corpus: Corpus) -> None:
-    """Raise a UserError unless a model's tokeniser, where its folder has one, gives every piece the
-    id that it has in a corpus."""
-    theirs = their_pieces(folder.path)
-    ours, _ = pieces_of(corpus.path / TOKENIZER)
-    if theirs is not None and theirs != ours:
-        raise UserError(
-            f"the tokeniser of {folder.path} ({fingerprint(theirs)[:12]}) is another than that of"
-            f" {corpus.path} ({fingerprint(ours)[:12]}): the same ids are other pieces; prepare the"
-            f" corpus with --tokenizer {folder.path}"
-        )
-
-
-def their_pieces(folder: Path) -> dict[str, int] | None:
-    """The ids of the pieces of a model's tokeniser; None: its folder has none."""
-    if (folder / TOKENIZER).is_file():
-        return pieces_of(folder / TOKENIZER)[0]
-    if (folder / "vocab.txt").is_file():
-        lines = (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
-        return {piece: id_ for id_, piece in enumerate(lines)}
-    return None
-
-
-def refuse_other_vocabulary(model: ForeignModel, corpus: Corpus, folder: ModelFolder) -> None:
-    """Raise a UserError unless a model knows as many tokens as a corpus has."""
-    if model.vocabulary != corpus.vocabulary.size:
-        raise UserError(
-            f"{folder.path} knows {model.vocabulary:,} tokens, {corpus.path} has"
-            f" {corpus.vocabulary.size:,}; prepare the corpus with the model's own tokeniser"
-        )
-
-
 def weights_hash(folder: Path) -> str:
     """Of all files of weights of a checkpoint."""
     files = sorted(folder.glob(WEIGHTS_FILES))
     return fingerprint({path.name: file_hash(path) for path in files})
 
 
-def add_checkpoints(run: RunDirectory, config: LoadedConfig, sources: Sequence[Snapshot]) -> None:
+def add_checkpoints(run: RunDirectory, config: AnyLoaded, sources: Sequence[Snapshot]) -> None:
     """Read, evaluate and save every checkpoint that the run does not have yet.
 
     Raises:
         UserError: one cannot be read, or is of another model.
     """
-    task = task_of(config.data, config.masking)
+    task, functional = task_and_model(config)
     batch = task.evaluation(task.data(), config.training.eval_examples)
-    functional = task.model(config.model)
     evaluate = jax.jit(functools.partial(evaluated, task, functional))
     trajectory = Trajectory(run)
     known = {record["step"] for record in run.metrics()} & set(trajectory.steps())
@@ -243,22 +196,24 @@ def add_checkpoints(run: RunDirectory, config: LoadedConfig, sources: Sequence[S
     done = len(sources) - len(to_do)
     with progress_bar(str(run.path), len(sources), done, "checkpoints") as update:
         for number, (step, folder) in enumerate(to_do, start=done + 1):
-            params = params_of(folder, config.model)
+            params = params_of(folder, config)
             metrics = {name: float(value) for name, value in evaluate(params, batch).items()}
             trajectory.save(step, jax.tree.map(lambda leaf: leaf[None], params))
             append_record(run, step, config.training.batch_size, metrics)
             update(number)
 
 
-def params_of(folder: Path, expected: TextModel) -> Params:
+def params_of(path: Path, first: AnyLoaded) -> Params:
     """The parameters of one checkpoint.
 
     Raises:
-        UserError: it is of another model than the first one.
+        UserError: it is of another model than the first one, or has another tokeniser.
     """
-    model = read_bert(open_folder(folder))
-    if text_model_of(model) != expected:
-        raise UserError(f"{folder} is a checkpoint of another model than the first one")
+    folder, corpus = open_folder(path), open_corpus(first.data.corpus)
+    model = read_model(folder)
+    if model_config_of(folder, model, corpus.vocabulary.size) != first.model:
+        raise UserError(f"{path} is a checkpoint of another model than the first one")
+    refuse_other_tokenizer(folder, corpus)
     return model.params
 
 

@@ -17,10 +17,11 @@ from common.experiment.students import (
 )
 from common.sequence.students import TEACHER, student
 from mlm import probe, unigram
-from mlm.corpus import MANIFEST, MODULE
+from mlm.corpus import MANIFEST
 from mlm.prepare.__main__ import main as prepare
 from mlm.presets import Experiment, ReferenceConfig
 from mlm.references import BAG_RUN, overrides_of, window_run
+from mlm.vocabulary import MODULE
 
 
 def plan_paper(planner: Planner, experiment: Experiment) -> None:

@@ -27,9 +27,10 @@ from common.sequence import windows
 from common.sequence.ngram import Pairs, Target, probe
 from common.sequence.windows import NAME, HeldOut, Measured, ProbeConfig, probe_windows, spacing_of
 from mlm.config import config_of
-from mlm.data import Text
+from mlm.data import NUM_SPECIAL
 from mlm.model import model_of
-from mlm.rows import NUM_SPECIAL, look_up
+from mlm.rows import look_up
+from mlm.text import Text
 from mlm.token_kinds import kinds_of
 
 TARGETS: tuple[Target, ...] = ("masked", "visible")
@@ -75,7 +76,7 @@ def probe_run(path: Path, config: TextProbeConfig) -> None:
                 params,
                 pairs,
                 config.sizes,
-                text.vocabulary.ids.mask,
+                text.pieces.ids.mask,
                 hide_masked=False,
                 target=target,
             )
@@ -83,7 +84,7 @@ def probe_run(path: Path, config: TextProbeConfig) -> None:
         ]
         return jnp.concatenate(of_targets)
 
-    tokens = kinds_of(np.asarray(pairs.tokens_PxT), np.asarray(pairs.position_P), text.vocabulary)
+    tokens = kinds_of(np.asarray(pairs.tokens_PxT), np.asarray(pairs.position_P), text.pieces)
     probe_windows(run, config, pairs, distances, Measured(KINDS, tokens, "documents"))
 
 
@@ -94,13 +95,13 @@ def held_out(text: Text, config: TextProbeConfig) -> Pairs:
     Raises:
         UserError: no window fits.
     """
-    table, ids = text.validation, text.vocabulary.ids
+    table, frame = text.validation, text.frame
     drawn_B = table.draw(seed_key(config.seed, "ngram-probe"), config.num_sentences)
     number_B = np.unique(np.asarray(drawn_B))
     rows = table.part(number_B)
-    tokens_BxT = jax.jit(look_up, static_argnums=(2, 3))(rows, number_B, text.length, ids)
+    tokens_BxT = jax.jit(look_up, static_argnums=(2, 3))(rows, number_B, text.length, frame)
     words_BxT = jnp.asarray(text.is_word_V[np.asarray(tokens_BxT)])
-    of_rows = HeldOut(tokens_BxT, words_BxT, ids.pad, text.length - NUM_SPECIAL)
+    of_rows = HeldOut(tokens_BxT, words_BxT, frame.pad, text.length - NUM_SPECIAL)
     pairs = of_rows.pairs(config)
     position_P = np.asarray(pairs.position_P)
     document_P = table.document_of(number_B[pairs.sentence_P], position_P)

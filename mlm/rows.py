@@ -1,12 +1,12 @@
-"""Rows of text: pieces of documents between [CLS] and [SEP], numbered over all shards of a split.
+"""Rows of text: pieces of documents in a frame of special tokens, numbered over all shards of a
+split.
 
 A document longer than a row is cut into as few and as even pieces as can be. So every token stands
 in one row, and none in a row that is much shorter than the others of its document. Which rows a
 step sees is drawn by their numbers, with replacement, from the key of the step alone: wherever the
 tokens lie, the batch is the same.
 
-Shapes: R rows of a split, B of a batch; T tokens of a row, of which C = T - 2 are text; N tokens of
-text.
+Shapes: R rows of a split, B of a batch; T tokens of a row, of which C are text; N tokens of text.
 """
 
 import itertools
@@ -20,13 +20,26 @@ import numpy as np
 
 from common.base.errors import UserError
 from common.base.keys import purpose_key
-from mlm.corpus import SpecialIds, Split
+from mlm.corpus import Split
 
-NUM_SPECIAL = 2
-"""Tokens of a row that are no text: [CLS] and [SEP]."""
 INT32 = 2**31
 ROW_BYTES = 4 + 2 + 4
 """Of a row's start, length and number."""
+
+
+class Frame(NamedTuple):
+    """What stands around the text of a row."""
+
+    begin: int
+    """The first token."""
+    end: int | None
+    """The one behind the text; None: there is none."""
+    pad: int
+
+    @property
+    def num_tokens(self) -> int:
+        """Of a row, those that are no text."""
+        return 1 if self.end is None else 2
 
 
 class TextRows(NamedTuple):
@@ -54,18 +67,17 @@ class Group(NamedTuple):
 class RowTable:
     """Where each row of a split begins in its shard, and how long it is."""
 
-    def __init__(self, split: Split, length: int, *, across_documents: bool = False) -> None:
+    def __init__(self, split: Split, most: int, *, across_documents: bool = False) -> None:
         """Cut all documents. Of their tokens nothing is read.
 
         Args:
             split: of a prepared corpus.
-            length: T.
+            most: C.
             across_documents: cut the text of a shard as if it were one document.
 
         Raises:
             UserError: the split has less text than one row, or more rows than can be numbered.
         """
-        most = length - NUM_SPECIAL
         if split.num_tokens < most:
             raise UserError(
                 f"the corpus has {split.num_tokens:,} tokens of text where one row takes {most:,};"
@@ -122,7 +134,7 @@ class RowTable:
 
         Args:
             number_N: of the token's row.
-            position_N: of the token in its row, in which [CLS] has position 0.
+            position_N: of the token in its row, whose first one has position 0 and is no text.
         """
         first_document, document_N = 0, np.zeros(len(number_N), np.int64)
         ends = itertools.pairwise(self.first_row_S.tolist())
@@ -183,20 +195,21 @@ def cut(offsets: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
     return start_R, (shorter_R + (piece_R < num_longer_R)).astype(np.uint16)
 
 
-def look_up(rows: TextRows, numbers_B: jax.Array, length: int, ids: SpecialIds) -> jax.Array:
-    """The rows of these numbers between [CLS] and [SEP], padded, int32 `(B, T)`."""
+def look_up(rows: TextRows, numbers_B: jax.Array, length: int, frame: Frame) -> jax.Array:
+    """The rows of these numbers in their frames, padded, int32 `(B, T)`."""
     # Searched for where all rows are there, too: so that the program is the same one, but for the
     # sizes of these arrays, and rounds alike.
     at_B = _first_at_least(jnp.asarray(rows.number_R), numbers_B)
     start_B, length_B = jnp.asarray(rows.start_R)[at_B], jnp.asarray(rows.length_R)[at_B]
     places_T = jnp.arange(length)[None]
-    stop_Bx1 = length_B[:, None].astype(jnp.int32) + 1  # of the text; [CLS] has place 0
+    stop_Bx1 = length_B[:, None].astype(jnp.int32) + 1  # of the text; place 0 is not its
     # What lies outside of the row is overlooked; nor is there anything to be read after the last.
     at_BxT = start_B[:, None] + places_T - 1
     text_BxT = jnp.asarray(rows.text_N).at[at_BxT].get(mode="clip").astype(jnp.int32)
-    tokens_BxT = jnp.where(places_T < stop_Bx1, text_BxT, ids.pad)
-    tokens_BxT = jnp.where(places_T == stop_Bx1, ids.sep, tokens_BxT)
-    return jnp.where(places_T == 0, ids.cls, tokens_BxT)
+    tokens_BxT = jnp.where(places_T < stop_Bx1, text_BxT, frame.pad)
+    if frame.end is not None:
+        tokens_BxT = jnp.where(places_T == stop_Bx1, frame.end, tokens_BxT)
+    return jnp.where(places_T == 0, frame.begin, tokens_BxT)
 
 
 def _first_at_least(rising_R: jax.Array, numbers_B: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""`python -m mlm.suite`: a suite of checkpoints of a BERT, as it was published, as one run."""
+"""`python -m mlm.suite`: a suite of checkpoints, as it was published, as one run."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -2,10 +2,11 @@
 
 import functools
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 
+from common.base.config import TrainingConfig
 from common.base.errors import UserError
 from common.judge.transition import Watch
 from common.nn.functional import Batch, Functional, Inputs
@@ -15,10 +16,12 @@ from common.sequence.masking import CountedMaskingConfig
 from common.train.problem import Data, Part, Task
 from common.train.speed import Work, training_work
 from mlm.config import LoadedConfig, StudentConfig, TrainConfig
-from mlm.corpus import TOKENIZER, Corpus
-from mlm.data import Text, TextConfig, TextData, data_of, eval_batch, num_asked, sample
+from mlm.corpus import Corpus
+from mlm.data import TextConfig, TextData, data_of, eval_batch, num_asked, sample
 from mlm.model import TextModel, model_flops, model_of
 from mlm.rows import RowTable
+from mlm.text import Text
+from mlm.vocabulary import TOKENIZER
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,16 @@ def task_of(config: TextConfig, masking: CountedMaskingConfig) -> MaskedText:
     return MaskedText(config, masking, config.load())
 
 
-def identity_of(config: TrainConfig | StudentConfig | LoadedConfig) -> dict[str, str]:
+class ReadsText(Protocol):
+    """A configuration of a run on text."""
+
+    @property
+    def data(self) -> TextConfig:
+        """Which text."""
+        ...
+
+
+def identity_of(config: ReadsText) -> dict[str, str]:
     """What identifies a run besides its configuration: the hash of its corpus, and of the tokeniser
     in that."""
     corpus = config.data.load().corpus
@@ -89,7 +101,7 @@ def tokenizer_hash(corpus: Corpus) -> str:
     return corpus.manifest.files[TOKENIZER]
 
 
-def provenance_of(config: TrainConfig | StudentConfig | LoadedConfig) -> dict[str, Any]:
+def provenance_of(config: ReadsText) -> dict[str, Any]:
     """What is recorded of a run besides: what its corpus is made from, every file of which is what
     it was when it was prepared.
 
@@ -116,28 +128,7 @@ def check_teacher(
 ) -> None:
     """Raise a UserError unless a teacher reads what its student is to read: rows of the same corpus
     and of a length that it has learnt, masked in the same way."""
-    ours = student.data.load().corpus
-    theirs, own = run.record["tokenizer"], tokenizer_hash(ours)
-    if theirs != own:
-        raise UserError(
-            f"the teacher {run.path} was trained with another tokeniser ({short(theirs)}) than that"
-            f" of {ours.path} ({short(own)}), so that its predictions are of other word pieces;"
-            f" give --data.corpus the corpus of the teacher ({teacher.data.corpus}), or train a"
-            " teacher on this one"
-        )
-    if run.record["corpus"] != ours.hash:
-        raise UserError(
-            f"the teacher {run.path} was trained on another corpus"
-            f" ({short(run.record['corpus'])}) than {ours.path} is ({short(ours.hash)}), part of"
-            " which may be what the student is evaluated on; give --data.corpus the corpus of the"
-            f" teacher ({teacher.data.corpus}), or train a teacher on this one"
-        )
-    if teacher.model.is_of_one_length and teacher.data.length != student.data.length:
-        raise UserError(
-            f"the teacher {run.path} has learnt rows of --data.length {teacher.data.length} and has"
-            f" no more positions, the student is to see rows of {student.data.length}; give both"
-            " the same --data.length, or train a teacher with --model.positions"
-        )
+    refuse_other_text(student.data, teacher.data, run, teacher.model.is_of_one_length)
     for name, theirs in asdict(teacher.masking).items():
         own = getattr(student.masking, name)
         if theirs != own:
@@ -149,18 +140,58 @@ def check_teacher(
             )
 
 
+def refuse_other_text(
+    student: TextConfig, teacher: TextConfig, run: RunDirectory, is_of_one_length: bool
+) -> None:
+    """Raise a UserError unless a student reads what its teacher can teach.
+
+    Args:
+        student: what it reads.
+        teacher: what its teacher has read.
+        run: the teacher's.
+        is_of_one_length: whether the teacher knows rows of its own length alone.
+    """
+    ours = student.load().corpus
+    theirs, own = run.record["tokenizer"], tokenizer_hash(ours)
+    if theirs != own:
+        raise UserError(
+            f"the teacher {run.path} was trained with another tokeniser ({short(theirs)}) than that"
+            f" of {ours.path} ({short(own)}), so that its predictions are of other word pieces;"
+            f" give --data.corpus the corpus of the teacher ({teacher.corpus}), or train a"
+            " teacher on this one"
+        )
+    if run.record["corpus"] != ours.hash:
+        raise UserError(
+            f"the teacher {run.path} was trained on another corpus"
+            f" ({short(run.record['corpus'])}) than {ours.path} is ({short(ours.hash)}), part of"
+            " which may be what the student is evaluated on; give --data.corpus the corpus of the"
+            f" teacher ({teacher.corpus}), or train a teacher on this one"
+        )
+    if is_of_one_length and teacher.length != student.length:
+        raise UserError(
+            f"the teacher {run.path} has learnt rows of --data.length {teacher.length} and has no"
+            f" more positions, the student is to see rows of {student.length}; give both the same"
+            " --data.length, or train a teacher with --model.positions"
+        )
+
+
 def short(sha256: str) -> str:
     """The beginning of a hash, enough to tell two apart."""
     return sha256[:12]
 
 
 def watch_of(config: TrainConfig | StudentConfig) -> Watch:
-    """Nothing is watched while a run trains.
+    """Nothing is watched while a run trains; see `nothing_watched`."""
+    return nothing_watched(config.training)
+
+
+def nothing_watched(training: TrainingConfig) -> Watch:
+    """Nothing is watched while a run on text trains.
 
     Raises:
         UserError: something is to depend on it.
     """
-    if config.training.watches:
+    if training.watches:
         raise UserError(
             "--training.ring-every and --training.stop-after need the level of the plateau before a"
             " run begins, which nobody knows for text; leave them out"

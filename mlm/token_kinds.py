@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mlm.corpus import Vocabulary
+from mlm.vocabulary import WordPieces
 
 FUNCTION, CONTENT, FIRST, CONTINUATION = "function", "content", "first", "continuation"
 WORDS = {
@@ -62,7 +62,7 @@ FUNCTION_WORDS = frozenset(
 )
 
 
-def word_at(tokens_T: Sequence[int], position: int, vocabulary: Vocabulary) -> str:
+def word_at(tokens_T: Sequence[int], position: int, vocabulary: WordPieces) -> str:
     """The word that a piece is of, as far as the row holds it.
 
     Args:
@@ -89,7 +89,7 @@ def kind_of_word(word: str) -> str | None:
 
 
 def kinds_of(
-    tokens_PxT: np.ndarray, position_P: np.ndarray, vocabulary: Vocabulary
+    tokens_PxT: np.ndarray, position_P: np.ndarray, vocabulary: WordPieces
 ) -> dict[str, np.ndarray]:
     """Which of some positions are of each kind, `(P,)` bool.
 

@@ -16,8 +16,8 @@ from common.experiment.spec import Probe
 from common.runs.probing import FOLDER, opened_probe, probed_run
 from mlm.config import config_of
 from mlm.corpus import Split
-from mlm.data import Text
 from mlm.task import task_of
+from mlm.text import Text
 
 NAME = "unigram"
 _CHUNK = 2**22

@@ -9,14 +9,13 @@ import numpy as np
 from common.runs.files import file_hash
 from mlm.corpus import (
     MANIFEST,
-    SPECIAL_TOKENS,
-    TOKENIZER,
     SplitName,
     corpus_hash,
     offsets_file,
     tokens_file,
 )
 from mlm.presets import PRESETS
+from mlm.vocabulary import SPECIAL_TOKENS, TOKENIZER
 
 NUM_SPECIAL = len(SPECIAL_TOKENS)
 Documents = Sequence[Sequence[int]]

@@ -33,8 +33,8 @@ from common.runs.directory import RunDirectory
 from common.runs.files import write_folder
 from common.runs.trajectory import Trajectory
 from mlm import train
-from mlm.corpus import TOKENIZER
 from mlm.prepare.__main__ import main as prepare
+from mlm.vocabulary import TOKENIZER
 from tests.conftest import random_params
 from tests.made_up_text import documents, write_jsonl
 from tests.test_text_input import TINY

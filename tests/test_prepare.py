@@ -20,10 +20,11 @@ from tokenizers import Tokenizer
 
 from common.base.errors import RunError, UserError, run_command
 from common.base.interruption import Preempted, ending
-from mlm.corpus import MANIFEST, SPECIAL_TOKENS, SPLITS, WORK, Corpus, Split, SplitName, open_corpus
+from mlm.corpus import MANIFEST, SPLITS, WORK, Corpus, Split, SplitName, open_corpus
 from mlm.prepare import build, texts, tokens
 from mlm.prepare.__main__ import main
 from mlm.prepare.pool import Pool, Task, worker_pool
+from mlm.vocabulary import SPECIAL_TOKENS
 from tests.commands import REPOSITORY
 from tests.made_up_text import documents, write_jsonl
 

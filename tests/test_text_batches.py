@@ -65,7 +65,7 @@ def test_a_batch_is_made_of_rows_of_the_corpus(task: MaskedText) -> None:
     problem = problem_of(task, 1, 2**30)
     batch = jax.device_get(jax.jit(problem.sample)(problem.data(), jax.random.key(0)))
     inputs, visible, at = batch.inputs.tokens_BxT, batch.inputs.visible_BxT, batch.inputs.at_BxP
-    ids, text = task.text.vocabulary.ids, task.text
+    ids, text = task.text.pieces.ids, task.text
     size = round(0.3 * (LENGTH - 2))
     assert at.shape == batch.labels.shape == batch.mask.shape == (BATCH, size)
     tokens = inputs.copy()

@@ -13,7 +13,8 @@ from common.runs.directory import RunDirectory, finished_run
 from common.runs.files import file_hash
 from mlm import distill, train
 from mlm.config import config_of
-from mlm.corpus import TOKENIZER, open_corpus
+from mlm.corpus import open_corpus
+from mlm.vocabulary import TOKENIZER
 from tests.corpora import random_documents, write_corpus
 from tests.test_bad_input import refused_in
 

@@ -18,7 +18,8 @@ from common.sequence.ngram import window
 from common.sequence.windows import BY_TOKEN, TABLE, describe
 from mlm import probe, train
 from mlm.config import config_of
-from mlm.data import Text, TextConfig
+from mlm.data import TextConfig
+from mlm.text import Text
 from mlm.token_kinds import kinds_of
 from tests.corpora import NUM_SPECIAL, random_documents, write_corpus
 from tests.numpy_bert import NumpyBERT
@@ -112,7 +113,7 @@ def by_hand(run: Path, lane: int, step: int) -> np.ndarray:
     params = jax.tree.map(lambda leaf: leaf[lane], Trajectory(directory).restore(step))
     model = NumpyBERT(to_torch(params), trained.model.heads)
     text = trained.data.load()
-    pairs, ids = probe.held_out(text, CONFIG), text.vocabulary.ids
+    pairs, ids = probe.held_out(text, CONFIG), text.pieces.ids
 
     def answer(tokens_T: np.ndarray, position: int, hidden: set[int]) -> np.ndarray:
         seen_T = tokens_T.copy()

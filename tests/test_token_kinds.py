@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlm.corpus import SPECIAL_TOKENS, Vocabulary, vocabulary_from
 from mlm.token_kinds import CONTENT, FUNCTION, FUNCTION_WORDS, kind_of_word, kinds_of, word_at
+from mlm.vocabulary import SPECIAL_TOKENS, WordPieces, word_pieces
 
 PIECES = (
     *SPECIAL_TOKENS.values(),
@@ -20,27 +20,27 @@ ROW = (
 
 
 @pytest.fixture(scope="module")
-def vocabulary() -> Vocabulary:
-    return vocabulary_from({piece: i for i, piece in enumerate(PIECES)}, "##", Path("made up"))
+def vocabulary() -> WordPieces:
+    return word_pieces({piece: i for i, piece in enumerate(PIECES)}, "##", Path("made up"))
 
 
 def ids(pieces: Sequence[str]) -> list[int]:
     return [PIECES.index(piece) for piece in pieces]
 
 
-def test_pieces_have_texts_of_their_own(vocabulary: Vocabulary) -> None:
+def test_pieces_have_texts_of_their_own(vocabulary: WordPieces) -> None:
     assert vocabulary.text_V[PIECES.index("##sel")] == "sel"
     assert vocabulary.text_V[PIECES.index("cat")] == "cat"
 
 
-def test_a_word_is_a_first_piece_and_what_goes_on_with_it(vocabulary: Vocabulary) -> None:
+def test_a_word_is_a_first_piece_and_what_goes_on_with_it(vocabulary: WordPieces) -> None:
     row = ids(ROW)
     words = [word_at(row, i, vocabulary) for i in range(1, ROW.index("[SEP]"))]
     of_pieces = ["ves", "the", "cats", "cats", ",", *["themselves"] * 3, "[UNK]", *["19th"] * 2]
     assert words == [*of_pieces, "'s", "'s", "a"]
 
 
-def test_kinds_of_positions(vocabulary: Vocabulary) -> None:
+def test_kinds_of_positions(vocabulary: WordPieces) -> None:
     position_P = np.asarray([2, 3, 4, 5, 6, 7, 8, 10, 11, 14])
     tokens_PxT = np.tile(ids(ROW), (len(position_P), 1))
     found = {

@@ -1,20 +1,23 @@
 """Tokenisers of text: trained alike everywhere, given, and asked by the chunk."""
 
+import functools
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import hypothesis
 import numpy as np
 import pytest
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
 from common.base.errors import UserError
-from mlm.corpus import SPECIAL_TOKENS, vocabulary_of
 from mlm.prepare import tokeniser
 from mlm.prepare.encoding import NUM_CODE_POINTS, Encoder
+from mlm.vocabulary import SPECIAL_TOKENS, TextEnd, WordPieces, vocabulary_of
+from tests.byte_level import SIZE, byte_level, like_pythia
 from tests.commands import REPOSITORY
 from tests.made_up_text import documents
 
@@ -61,15 +64,14 @@ def test_rare_letters_are_unknown() -> None:
     assert "a" in letters
 
 
-@pytest.mark.parametrize("case", ["ours", "cased", "by white space"])
-@hypothesis.given(
-    text=st.text(
-        st.one_of(
-            st.sampled_from("abko   \n\t\r.,-É東\x00\x1c\x85\xa0\u2028\u0301\u017f"),
-            st.characters(),
-        )
-    )
+LETTERS = st.one_of(
+    st.sampled_from("abko   \n\t\r.,-'sÉ東\x00\x1c\x85\xa0\u2028\u0301\u017f"),
+    st.characters(),
 )
+
+
+@pytest.mark.parametrize("case", ["ours", "cased", "by white space"])
+@hypothesis.given(text=st.text(LETTERS))
 def test_chunks_have_the_ids_of_the_whole(case: str, text: str, ours: str) -> None:
     """For every tokeniser that is not refused."""
     tokenizer = Tokenizer.from_str(ours)
@@ -81,6 +83,36 @@ def test_chunks_have_the_ids_of_the_whole(case: str, text: str, ours: str) -> No
     text = text.encode(errors="ignore").decode()
     whole = tokenizer.encode(text, add_special_tokens=False).ids
     assert Encoder(tokenizer).ids(text).tolist() == whole
+
+
+@pytest.mark.parametrize("make", [byte_level, like_pythia])
+@hypothesis.given(text=st.text(LETTERS))
+def test_chunks_of_bytes_have_the_ids_of_the_whole(
+    make: Callable[[Sequence[str]], Tokenizer], text: str
+) -> None:
+    """Whose tokens have white space before them."""
+    tokenizer = made_of_bytes(make)
+    text = text.encode(errors="ignore").decode()
+    tokenizer.encode_special_tokens = True
+    whole = tokenizer.encode(text, add_special_tokens=False).ids
+    assert Encoder(tokenizer).ids(text).tolist() == whole
+
+
+@functools.cache
+def made_of_bytes(make: Callable[[Sequence[str]], Tokenizer]) -> Tokenizer:
+    return make([text + "  " + text for text in TEXTS])
+
+
+@pytest.mark.parametrize("make", [byte_level, like_pythia])
+def test_a_vocabulary_of_bytes(make: Callable[[Sequence[str]], Tokenizer], tmp_path: Path) -> None:
+    made_of_bytes(make).save(str(tmp_path / "tokenizer.json"))
+    vocabulary = vocabulary_of(tmp_path / "tokenizer.json")
+    assert vocabulary.size == SIZE + (7 if make is like_pythia else 0)
+    assert vocabulary.ids == TextEnd(0)
+    assert np.flatnonzero(vocabulary.is_special_V).tolist() == [0]
+    assert tokeniser.given(tmp_path) == (tmp_path / "tokenizer.json").read_text()
+    ids = Encoder(made_of_bytes(make)).ids("an <|endoftext|> in a text")
+    assert 0 not in ids
 
 
 def test_special_tokens_in_a_text_are_words(ours: str) -> None:
@@ -112,6 +144,7 @@ def test_a_given_vocabulary(tmp_path: Path) -> None:
     assert Encoder(Tokenizer.from_str(text)).ids("Café. Tea").tolist() == [6, 7, 8, 2]
     (tmp_path / "tokenizer.json").write_text(text)
     vocabulary = vocabulary_of(tmp_path / "tokenizer.json")
+    assert isinstance(vocabulary, WordPieces)
     assert vocabulary.size == len(pieces)
     assert vocabulary.is_special_V.tolist() == [True, True, False, *3 * [True], *3 * [False]]
     assert vocabulary.is_first_piece_V.tolist() == [
@@ -120,9 +153,21 @@ def test_a_given_vocabulary(tmp_path: Path) -> None:
     ]
 
 
-def byte_level() -> str:
+def of_digits() -> str:
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
+    tokenizer.pre_tokenizer = pre_tokenizers.Digits()
+    return tokenizer.to_str()
+
+
+def not_cut() -> str:
+    tokenizer = byte_level(TEXTS[:2])
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(use_regex=False)
+    return tokenizer.to_str()
+
+
+def with_token(token: AddedToken) -> str:
+    tokenizer = byte_level(TEXTS[:2])
+    tokenizer.add_tokens([token])
     return tokenizer.to_str()
 
 
@@ -130,7 +175,10 @@ def byte_level() -> str:
     ("name", "content", "message"),
     [
         ("tokenizer.json", "{}", "no tokeniser that `tokenizers` can read"),
-        ("tokenizer.json", byte_level(), "has the pre-tokeniser ByteLevel; give one that cuts"),
+        ("tokenizer.json", of_digits(), "has the pre-tokeniser Digits; give one that cuts"),
+        ("tokenizer.json", not_cut(), "does not cut texts before white space"),
+        ("tokenizer.json", with_token(AddedToken("to be")), "has the token 'to be', which takes"),
+        ("tokenizer.json", with_token(AddedToken("so", rstrip=True)), "has the token 'so', which"),
         ("vocab.txt", "a\nb\n", r"has no \[PAD\], \[UNK\], \[CLS\], \[SEP\], \[MASK\]"),
         ("vocab.txt", "a\na\n", "has a piece twice"),
         ("vocab.txt", "\udcff", "is no text"),
@@ -152,5 +200,9 @@ def test_other_models_are_refused(tmp_path: Path, ours: str) -> None:
     values = json.loads(ours)
     values["model"] = {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}
     path.write_text(json.dumps(values))
-    with pytest.raises(UserError, match="is no WordPiece tokeniser"):
+    with pytest.raises(UserError, match="is neither a WordPiece tokeniser"):
+        vocabulary_of(path)
+    tokenizer = Tokenizer(models.BPE({"a": 0}, []))
+    path.write_text(tokenizer.to_str())
+    with pytest.raises(UserError, match="which begins the rows of models of the next token"):
         vocabulary_of(path)

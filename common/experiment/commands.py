@@ -31,7 +31,7 @@ from common.experiment.requests import (
     student_run,
     teacher_run,
 )
-from common.experiment.spec import ExperimentSpec, Probe
+from common.experiment.spec import ExperimentSpec, Probe, RunSpec
 
 ConfigT = TypeVar("ConfigT")
 FlagsT = TypeVar("FlagsT")
@@ -99,7 +99,7 @@ class ProbeCommand(Generic[ConfigT]):
     settings: tyro.conf.OmitArgPrefixes[ConfigT]
 
 
-def train(spec: ExperimentSpec, args: list[str]) -> None:
+def train(spec: RunSpec, args: list[str]) -> None:
     """Train a teacher, or any model, on the data's labels, or say what would be done."""
     set_up_devices()
     command = train_command(spec, args)
@@ -110,7 +110,7 @@ def train(spec: ExperimentSpec, args: list[str]) -> None:
         run.run(validate(command.runtime))
 
 
-def distill(spec: ExperimentSpec, args: list[str]) -> None:
+def distill(spec: RunSpec, args: list[str]) -> None:
     """Train students under a supervision schedule, or say what would be done."""
     set_up_devices()
     command = distill_command(spec, args)
@@ -164,7 +164,7 @@ def probe(kind: Probe, args: list[str]) -> None:
     kind.measure(command.run_dir, validate(command.settings))
 
 
-def command(spec: ExperimentSpec, stage: str, module: str) -> Callable[[list[str]], None]:
+def command(spec: RunSpec, stage: str, module: str) -> Callable[[list[str]], None]:
     """The `main` of `python -m EXPERIMENT.STAGE`, a module of these two lines:
 
         from EXPERIMENT.spec import SPEC
@@ -172,14 +172,22 @@ def command(spec: ExperimentSpec, stage: str, module: str) -> Callable[[list[str
 
     Args:
         spec: whose command.
-        stage: train, distill, experiment or claims.
+        stage: train or distill; of an experiment, experiment or claims too.
         module: the module's own `__name__`: what was started from a shell runs at once.
     """
-    mains = {"train": train, "distill": distill, "experiment": experiment, "claims": claims}
+    mains: dict[str, Callable[[list[str]], None]] = {
+        "train": functools.partial(train, spec),
+        "distill": functools.partial(distill, spec),
+    }
+    if isinstance(spec, ExperimentSpec):
+        mains |= {
+            "experiment": functools.partial(experiment, spec),
+            "claims": functools.partial(claims, spec),
+        }
 
     def main(args: list[str]) -> None:
         _check_name(spec, stage)
-        mains[stage](spec, args)
+        mains[stage](args)
 
     return _started(main, module)
 
@@ -189,7 +197,7 @@ def probe_command(kind: Probe, module: str) -> Callable[[list[str]], None]:
     return _started(functools.partial(probe, kind), module)
 
 
-def _check_name(spec: ExperimentSpec, stage: str) -> None:
+def _check_name(spec: RunSpec, stage: str) -> None:
     """Refuse an experiment whose name is not that of its package: its plan would print commands
     that are not there."""
     wanted = f"{spec.name}.{stage}"
@@ -210,7 +218,7 @@ def _started(main: Callable[[list[str]], None], module: str) -> Callable[[list[s
     return main
 
 
-def train_command(spec: ExperimentSpec, args: list[str]) -> TrainCommand[Any, Any]:
+def train_command(spec: RunSpec, args: list[str]) -> TrainCommand[Any, Any]:
     """What was typed after `train`.
 
     Raises:
@@ -222,7 +230,7 @@ def train_command(spec: ExperimentSpec, args: list[str]) -> TrainCommand[Any, An
     return _parse(spec, TrainCommand, spec.train_config, args, "train", text, default)
 
 
-def distill_command(spec: ExperimentSpec, args: list[str]) -> DistillCommand[Any, Any]:
+def distill_command(spec: RunSpec, args: list[str]) -> DistillCommand[Any, Any]:
     """What was typed after `distill`; raises as `train_command` does."""
     preset = chosen_preset(args, spec.presets)
     text = (
@@ -269,7 +277,7 @@ def check_flags_on_labels(args: Sequence[str], config: Any) -> None:
 
 
 def _parse(
-    spec: ExperimentSpec,
+    spec: RunSpec,
     command_type: Any,
     config_type: type,
     args: list[str],

@@ -25,7 +25,7 @@ from common.base.mesh import machine_cache
 from common.base.progress import duration_text, progress_bar
 from common.experiment.requests import IDLE_ON_LABELS, shared_layers
 from common.experiment.source import source_hash
-from common.experiment.spec import ExperimentSpec
+from common.experiment.spec import RunSpec
 from common.experiment.stages import RunStage, Stage
 from common.runs.directory import RunDirectory
 from common.runs.files import bytes_text, write_json
@@ -197,7 +197,7 @@ def describe_total(costs: Collection[Cost]) -> str:
 class RunToDo:
     """A run that is to be done, as far as its costs go."""
 
-    spec: ExperimentSpec
+    spec: RunSpec
     config: Any
     teacher: Any | None
     """The teacher's configuration; None: labels supervise."""

@@ -8,7 +8,7 @@ from typing import Any
 from common.base.config import to_dict, validate
 from common.base.errors import UserError
 from common.experiment.source import source_hash
-from common.experiment.spec import ExperimentSpec
+from common.experiment.spec import RunSpec
 from common.runs.directory import RunDirectory
 from common.runs.lineage import MADE_FROM, SOURCE, VERSION, PlannedRun, source
 from common.runs.tuning import tuned_rate
@@ -35,7 +35,7 @@ class RunRequest:
     teacher: Path | None = None
     """Run directory of the teacher; students of labels have none."""
 
-    def resolved(self, spec: ExperimentSpec) -> Any:
+    def resolved(self, spec: RunSpec) -> Any:
         """The validated configuration with the tuned learning rate where it is asked for.
 
         Raises:
@@ -55,25 +55,25 @@ class RunRequest:
         return {"tuned_by": source(self.tuned_by) | {"learning_rate": rate}}
 
 
-def record_of(spec: ExperimentSpec, stage: str, config: Any) -> dict[str, Any]:
+def record_of(spec: RunSpec, stage: str, config: Any) -> dict[str, Any]:
     """What identifies a run, apart from its teacher."""
     record = {"experiment": spec.name, "stage": stage, "config": to_dict(config)}
     return record | dict(spec.identity(config))
 
 
-def planned_run(spec: ExperimentSpec, stage: str, config: Any) -> PlannedRun:
+def planned_run(spec: RunSpec, stage: str, config: Any) -> PlannedRun:
     """The run of a configuration, before a sweep has chosen its rate."""
     learns_from_labels = stage == "distill" and config.schedule == "ce"
     idle = IDLE_ON_LABELS if learns_from_labels else ()
     return PlannedRun(record_of(spec, stage, config), spec.tuned_by, version_of(spec), idle)
 
 
-def version_of(spec: ExperimentSpec) -> str:
+def version_of(spec: RunSpec) -> str:
     """What the code that trains declares: the version of the training loop, then the spec's."""
     return f"{training.VERSION}.{spec.version}"
 
 
-def teacher_run(spec: ExperimentSpec, request: RunRequest) -> TrainingRun:
+def teacher_run(spec: RunSpec, request: RunRequest) -> TrainingRun:
     """The run on labels that a request asks for.
 
     Raises:
@@ -86,7 +86,7 @@ def teacher_run(spec: ExperimentSpec, request: RunRequest) -> TrainingRun:
     return _training_run(spec, config, request, record, problem, _on_labels(problem), provenance)
 
 
-def student_run(spec: ExperimentSpec, request: RunRequest) -> TrainingRun:
+def student_run(spec: RunSpec, request: RunRequest) -> TrainingRun:
     """The student's run that a request asks for.
 
     Raises:
@@ -127,7 +127,7 @@ def student_run(spec: ExperimentSpec, request: RunRequest) -> TrainingRun:
     return replace(student, teacher_steps=teacher.trajectory.steps())
 
 
-def run_without_teacher(spec: ExperimentSpec, request: RunRequest, teacher: Any) -> TrainingRun:
+def run_without_teacher(spec: RunSpec, request: RunRequest, teacher: Any) -> TrainingRun:
     """A student's run before its teacher is there, to be looked at: the schedule is that under a
     teacher of this configuration, of which every checkpoint is missing.
 
@@ -153,7 +153,7 @@ def run_without_teacher(spec: ExperimentSpec, request: RunRequest, teacher: Any)
     return TrainingRun(request.run_dir, {}, problem, config.training, supervision, {})
 
 
-def teacher_config_of(spec: ExperimentSpec, student: Any, run: RunDirectory) -> Any:
+def teacher_config_of(spec: RunSpec, student: Any, run: RunDirectory) -> Any:
     """The configuration of a teacher that can teach a student.
 
     Raises:
@@ -176,7 +176,7 @@ def teacher_config_of(spec: ExperimentSpec, student: Any, run: RunDirectory) -> 
     return teacher
 
 
-def shared_layers(spec: ExperimentSpec, student: Any, teacher: Any) -> int:
+def shared_layers(spec: RunSpec, student: Any, teacher: Any) -> int:
     """How many hidden layers of student and teacher correspond.
 
     Raises:
@@ -195,7 +195,7 @@ def shared_layers(spec: ExperimentSpec, student: Any, teacher: Any) -> int:
 
 
 def _training_run(
-    spec: ExperimentSpec,
+    spec: RunSpec,
     config: Any,
     request: RunRequest,
     record: Mapping[str, Any],

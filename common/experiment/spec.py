@@ -1,4 +1,5 @@
-"""The contract of all experiments: what an experiment says of itself, once.
+"""The contract of all experiments: what an experiment says of itself, once. What is learnt without
+being an experiment, with no claims, says the part of it that its runs need (`RunSpec`).
 
 An experiment is its data, what is supervised, what it watches, its probes, its claims and its
 presets. Everything else (training, distilling, planning, resuming, judging) is done here for all of
@@ -79,9 +80,10 @@ class Flags:
         return config
 
 
-@dataclass(frozen=True)
-class ExperimentSpec:
-    """An experiment. Configurations are `configuration` classes of its own.
+@dataclass(frozen=True, kw_only=True)
+class RunSpec:
+    """What runs of teachers and students are. Configurations are `configuration` classes of its
+    own.
 
     A preset's configuration has a `teacher` and a `student`: with the fields `model`, `optim` and
     `training` both, and the student with those of `StudentSettings` and a `detector` besides.
@@ -99,15 +101,9 @@ class ExperimentSpec:
     watch: Callable[[Any], Watch]
     """When the transition of such a run begins and is done, told while it trains. Its detector has
     the floor of the student's `detector`: chance, one half unless told otherwise."""
-    claims: Mapping[str, Claim]
-    """All that are judged, by their short names."""
-    paper: Part
-    beyond: Part | None = None
-    """What the paper does not have."""
     check_teacher: Callable[[Any, Any, RunDirectory], None] = lambda *_: None
     """Raises a UserError if a teacher's run, of the second configuration, cannot teach a student of
     the first."""
-    probes: Sequence[Probe] = ()
     identity: Callable[[Any], Mapping[str, Any]] = lambda _: {}
     """What identifies a run besides its configuration: hashes of its data."""
     provenance: Callable[[Any], Mapping[str, Any]] = lambda _: {}
@@ -127,15 +123,6 @@ class ExperimentSpec:
     version: int = 1
     """Raised when a run of the same configuration would come out otherwise: the runs that are there
     are stale then. A change of the experiment's code alone is only told of."""
-
-    @property
-    def parts(self) -> tuple[Part, ...]:
-        """The paper's, and what goes beyond it."""
-        return (self.paper,) if self.beyond is None else (self.paper, self.beyond)
-
-    def goes_beyond(self, experiment: Any) -> bool:
-        """Whether an experiment of this configuration has stages that the paper does not have."""
-        return self.beyond is not None and self.beyond.applies(experiment)
 
     def teacher_problem(self, config: Any) -> Problem:
         """What a teacher of this configuration learns."""
@@ -158,3 +145,24 @@ class ExperimentSpec:
         """
         config_types = {"distill": self.student_config, "load": self.loaded_config}
         return run.config(config_types.get(run.record["stage"]) or self.train_config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentSpec(RunSpec):
+    """An experiment: runs, and what is judged of them."""
+
+    claims: Mapping[str, Claim]
+    """All that are judged, by their short names."""
+    paper: Part
+    beyond: Part | None = None
+    """What the paper does not have."""
+    probes: Sequence[Probe] = ()
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The paper's, and what goes beyond it."""
+        return (self.paper,) if self.beyond is None else (self.paper, self.beyond)
+
+    def goes_beyond(self, experiment: Any) -> bool:
+        """Whether an experiment of this configuration has stages that the paper does not have."""
+        return self.beyond is not None and self.beyond.applies(experiment)

@@ -25,6 +25,8 @@ from common.nn.functional import Params
 
 CLASSES = f"{CLASSIFIER}.weight"
 CARD, TOKENIZER_CONFIG = "README.md", "tokenizer_config.json"
+NEOX_POSITIONS = 2048
+"""The longest sequence that is named where a model with rotary positions has none (Pythia's)."""
 _ROLES = {
     "[PAD]": "pad_token",
     "[UNK]": "unk_token",
@@ -147,7 +149,7 @@ def _neox(model: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> dict[s
         "intermediate_size": 4 * width,
         "hidden_act": "gelu",
         "layer_norm_eps": neox.EPSILON,
-        "max_position_embeddings": model["positions"],
+        "max_position_embeddings": model["positions"] or NEOX_POSITIONS,
         "rotary_pct": model["rotary"],
         "rotary_emb_base": model["rotary_base"],
         "rope_parameters": {
@@ -173,7 +175,7 @@ def _tokenizer_config(tokenizer: bytes) -> dict[str, Any]:
 def _card(checkpoint: Checkpoint, config: Mapping[str, Any]) -> str:
     known = "\n".join(f"- {name}: {value}" for name, value in checkpoint.metadata.items())
     rows = ""
-    if checkpoint.tokenizer is not None:
+    if checkpoint.tokenizer is not None and config["model_type"] == "bert":
         rows = "\nIt has read rows that begin with [CLS] and end with [SEP].\n"
     return (
         "---\nlibrary_name: transformers\n---\n\n"

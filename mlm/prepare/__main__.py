@@ -68,7 +68,7 @@ def overview(corpus: Corpus) -> Table:
         *(Column(escape(source.name), justify="right") for source in manifest.sources),
         title=escape(f"{corpus.path}: {bytes_text(size_bytes(corpus.path))}"),
         title_justify="left",
-        caption=f"{manifest.vocabulary_size:,} word pieces, hash {corpus.hash[:16]}",
+        caption=f"{manifest.vocabulary_size:,} tokens known, hash {corpus.hash[:16]}",
         caption_justify="left",
     )
     for split in SPLITS:

@@ -25,7 +25,6 @@ from mlm.corpus import (
     FORMAT,
     MANIFEST,
     SPLITS,
-    TOKENIZER,
     WORK,
     Corpus,
     DroppedRecord,
@@ -34,14 +33,12 @@ from mlm.corpus import (
     SourceRecord,
     SplitName,
     SplitRecord,
-    Vocabulary,
     corpus_hash,
     file_hash,
     offsets_file,
     open_corpus,
     read_manifest,
     tokens_file,
-    vocabulary_of,
 )
 from mlm.prepare import tokeniser
 from mlm.prepare.encoding import TRAIN, VALIDATION
@@ -59,6 +56,7 @@ from mlm.prepare.texts import (
     reading_fingerprint,
 )
 from mlm.prepare.tokens import encode_texts, join, train_tokeniser
+from mlm.vocabulary import TOKENIZER, Vocabulary, vocabulary_of
 
 SMALL = 2**16
 """Vocabularies up to this size have ids of two bytes."""
@@ -71,8 +69,9 @@ class PrepareConfig:
     vocabulary_size: Annotated[int, Field(ge=64, le=2**31)] = 8192
     """Word pieces of the tokeniser that is trained; fewer if the text has no more."""
     tokenizer: Path | None = None
-    """A tokeniser to use instead: a tokenizer.json of the library tokenizers, or a vocab.txt of
-    lower-case text, WordPiece like BERT's."""
+    """A tokeniser to use instead, or the folder that holds it: a tokenizer.json of the library
+    tokenizers, or a vocab.txt of lower-case text; WordPiece like BERT's, or, for models of the next
+    token, BPE of bytes like GPT-2's and Pythia's."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """Share of the documents that nothing is trained on."""
 
@@ -144,10 +143,10 @@ def _recipe(sources: Sequence[Source], config: PrepareConfig, given: str | None)
 
 def _given(path: Path) -> str:
     """A given tokeniser, checked before anything is read that it is to be used for."""
-    tokenizer = tokeniser.given(path)
-    if path.suffix == ".json":
-        vocabulary_of(path)
-    return tokenizer
+    text, file = tokeniser.given(path), tokeniser.file_of(path)
+    if file.suffix == ".json":
+        vocabulary_of(file)
+    return text
 
 
 def _refuse_another(out: Path, made_by: str) -> None:

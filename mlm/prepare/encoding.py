@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, pre_tokenizers
 
 from mlm.prepare.parts import TokenPart, read_text
 
@@ -16,6 +16,9 @@ DROP, TRAIN, VALIDATION = range(3)
 """What becomes of a document."""
 NUM_CODE_POINTS = 0x110000
 _WHITE_SPACE = re.compile(r"[ \t\n\r]+")
+"""Where WordPiece's texts are cut into chunks, which have none of it."""
+_BEFORE_WHITE_SPACE = re.compile(r"(?<=\S)(?=[ \t\n\r])")
+"""Where those of BPE of bytes are: white space belongs to what follows."""
 _MOST_KNOWN = 200_000
 """Chunks that are remembered: about 40 MB."""
 _LONG = 64
@@ -67,21 +70,24 @@ def count_letters(part: Path, is_train_N: np.ndarray) -> np.ndarray:
 
 
 class Encoder:
-    """Token ids of texts by a tokeniser that cuts at white space first: it is asked once for every
-    chunk between white space, which is several times faster than to ask it for whole texts."""
+    """Token ids of texts by a tokeniser that cuts at white space, or before it, first: it is asked
+    once for every chunk in between, which is several times faster than to ask it for whole texts.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         tokenizer.no_truncation()  # a given one may cut after some hundred tokens
         tokenizer.no_padding()
         tokenizer.encode_special_tokens = True  # a text that says [MASK] masks nothing
         self._tokenizer = tokenizer
+        is_of_bytes = isinstance(tokenizer.pre_tokenizer, pre_tokenizers.ByteLevel)
+        self._cuts = _BEFORE_WHITE_SPACE if is_of_bytes else _WHITE_SPACE
         self._known: dict[str, list[int]] = {}
 
     def ids(self, text: str) -> np.ndarray:
         """Ids of a text, without [CLS] and [SEP]: int64."""
         if len(self._known) > _MOST_KNOWN:
             self._known.clear()
-        chunks = _WHITE_SPACE.split(text)
+        chunks = self._cuts.split(text)
         unknown = {chunk for chunk in chunks if chunk not in self._known and len(chunk) <= _LONG}
         for some in _batched(sorted(unknown), _AT_ONCE):
             encodings = self._tokenizer.encode_batch_fast(some, add_special_tokens=False)

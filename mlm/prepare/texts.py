@@ -10,12 +10,13 @@ from common.base.config import fingerprint
 from common.base.progress import progress_bar
 from common.base.reading import read_object
 from common.runs.files import file_hash, replacing, write_json
-from mlm.corpus import COMMAND, InputRecord
+from mlm.corpus import InputRecord
 from mlm.prepare.cleaning import Block, Raw, clean
 from mlm.prepare.encoding import DROP, TRAIN, VALIDATION
 from mlm.prepare.parts import Summary, TextPart, read_summary, write_text
 from mlm.prepare.pool import Pool, Task
 from mlm.prepare.sources import Reader, Source
+from mlm.vocabulary import COMMAND
 
 VERSION = 1
 """Of the code that makes a corpus; raised when the same sources and settings come out otherwise."""

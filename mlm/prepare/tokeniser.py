@@ -1,10 +1,15 @@
-"""Tokenisers of a corpus: WordPiece trained on its training documents, or a given one.
+"""Tokenisers of a corpus: WordPiece trained on its training documents, or a given one, which may be
+of bytes.
 
-Schuster and Nakajima (2012), Japanese and Korean voice search; as BERT has it.
+Schuster and Nakajima (2012), Japanese and Korean voice search; as BERT has it. Radford et al.
+(2019), Language models are unsupervised multitask learners; as GPT-2 and Pythia have it.
 """
 
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tokenizers import (
@@ -18,7 +23,7 @@ from tokenizers import (
 )
 
 from common.base.errors import UserError
-from mlm.corpus import SPECIAL_TOKENS
+from mlm.vocabulary import SPECIAL_TOKENS, TOKENIZER
 
 CONTINUING = "##"
 MOST_LETTERS = 1000
@@ -28,6 +33,8 @@ _LEAST_PIECES_PER_LETTER = 16
 _LEAST_TIMES = 2
 """A pair of pieces that occurs once is not joined. As in `tokenizers`."""
 _CUTS_AT_SPACE = ("BertPreTokenizer", "Whitespace", "WhitespaceSplit")
+_CUTS_BEFORE_SPACE = "ByteLevel"
+_ACROSS_SPACE = re.compile(r"\S\s")
 
 
 def trained(texts: Iterator[str], letters: np.ndarray, size: int) -> str:
@@ -59,11 +66,12 @@ def trained(texts: Iterator[str], letters: np.ndarray, size: int) -> str:
 
 def given(path: Path) -> str:
     """A given tokeniser, as JSON: a `tokenizer.json` as it is, or a `vocab.txt` with a piece a
-    line, which is taken for one of lower-case text.
+    line, which is taken for one of lower-case text; or the folder that holds one of them.
 
     Raises:
-        UserError: it cannot be read, or does not cut at white space.
+        UserError: it cannot be read, or cuts texts in another way than `Encoder` does.
     """
+    path = file_of(path)
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -77,12 +85,37 @@ def given(path: Path) -> str:
     except Exception as error:  # the library raises nothing more exact
         raise UserError(f"{path} is no tokeniser that `tokenizers` can read ({error})") from None
     kind = type(tokenizer.pre_tokenizer).__name__
-    if kind not in _CUTS_AT_SPACE:
+    if kind not in (*_CUTS_AT_SPACE, _CUTS_BEFORE_SPACE):
         raise UserError(
             f"{path} has the pre-tokeniser {kind}; give one that cuts at white space and keeps none"
-            f" of it: {', '.join(_CUTS_AT_SPACE)}"
+            f" of it: {', '.join(_CUTS_AT_SPACE)}, or one of bytes as GPT-2 has it:"
+            f" {_CUTS_BEFORE_SPACE}"
         )
+    if kind == _CUTS_BEFORE_SPACE:
+        _refuse_across_space(json.loads(text), path)
     return text
+
+
+def file_of(path: Path) -> Path:
+    """A given tokeniser's file: the path itself, or of a folder the one in it."""
+    if not path.is_dir():
+        return path
+    of_library = path / TOKENIZER
+    return of_library if of_library.exists() else path / "vocab.txt"
+
+
+def _refuse_across_space(values: dict[str, Any], path: Path) -> None:
+    """Refuse a tokeniser of bytes that joins what stands before white space to it: of such ones a
+    text's ids are not those of its chunks."""
+    if not values["pre_tokenizer"].get("use_regex", True):
+        raise UserError(f"{path} does not cut texts before white space, as GPT-2's tokeniser does")
+    for token in values.get("added_tokens", ()):
+        is_across = token["rstrip"] or _ACROSS_SPACE.search(token["content"]) is not None
+        if is_across and not token["special"]:
+            raise UserError(
+                f"{path} has the token {token['content']!r}, which takes in the white space behind"
+                " a word; give a tokeniser as GPT-2 and Pythia have it"
+            )
 
 
 def _from_vocabulary(pieces: list[str], path: Path) -> str:

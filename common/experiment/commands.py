@@ -42,7 +42,7 @@ class TrainCommand(Generic[ConfigT, FlagsT]):
     """Arguments of a command that trains."""
 
     config: Annotated[ConfigT, tyro.conf.arg(name="")]
-    flags: Annotated[FlagsT, tyro.conf.arg(name="")]
+    flags: Annotated[FlagsT, tyro.conf.arg(name=""), tyro.conf.SuppressFixed]
     preset: PresetName = "quick"
     run_dir: Path = tyro.MISSING
     """Where the run is kept. The same command on a finished run does nothing, on an interrupted one

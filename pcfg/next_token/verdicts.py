@@ -94,7 +94,7 @@ CLAIMS: Mapping[str, Claim] = {
     ),
     "G5": Claim(
         "The best first checkpoint of 2-shot, chosen on other seeds, lies in the teacher's drop",
-        first_criterion("by its distance from C1"),
+        first_criterion("by its place in the phases or its distance from C1"),
     ),
     "G6": Claim(
         "Till-saturate brings a student further than progressive",

@@ -1,5 +1,8 @@
 """Configurations of runs on masked text."""
 
+from collections.abc import Mapping
+from typing import TypeVar
+
 from common.base.config import (
     NonNegativeInt,
     PositiveInt,
@@ -15,9 +18,10 @@ from common.sequence.masking import CountedMaskingConfig
 from common.teach.settings import StudentSettings
 from common.train.losses import DistillationLoss
 from common.train.optim import OptimConfig
-from mlm.data import TextConfig
+from mlm.data import ReadsText, TextConfig
 from mlm.model import TextModel
 
+ConfigT = TypeVar("ConfigT", bound=ReadsText)
 TUNED_BY: TunedBy = "accuracy"
 """What the best rate of a sweep is best at: the question is how far a budget reaches."""
 DETECTOR = PhaseConfig(depth=0.1)
@@ -77,17 +81,19 @@ def config_of(run: RunDirectory) -> TrainConfig | StudentConfig | LoadedConfig:
     Raises:
         UserError: its corpus is not the one that the run learnt: it was prepared again since.
     """
-    config_types = {"train": TrainConfig, "distill": StudentConfig, "load": LoadedConfig}
+    return recorded(run, {"train": TrainConfig, "distill": StudentConfig, "load": LoadedConfig})
+
+
+def recorded(run: RunDirectory, config_types: Mapping[str, type[ConfigT]]) -> ConfigT:
+    """The configuration of a run on text, by the stages' types.
+
+    Raises:
+        UserError: its corpus is not the one that the run learnt: it was prepared again since.
+    """
     config = run.config(config_types[run.record["stage"]])
-    refuse_changed(run, config.data)
-    return config
-
-
-def refuse_changed(run: RunDirectory, data: TextConfig) -> None:
-    """Raise a UserError if a run of these data learnt another corpus than lies in their folder
-    now."""
-    if run.record["corpus"] != data.load().corpus.hash:
+    if run.record["corpus"] != config.data.load().corpus.hash:
         raise UserError(
-            f"{run.path} was trained on another corpus than {data.corpus} is now (it was prepared"
-            " again since, or replaced); put the corpus back as it was"
+            f"{run.path} was trained on another corpus than {config.data.corpus} is now (it was"
+            " prepared again since, or replaced); put the corpus back as it was"
         )
+    return config

@@ -4,7 +4,7 @@ Shapes: B rows of T tokens, of which P are asked about; V tokens in the vocabula
 """
 
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -49,6 +49,15 @@ class TextConfig:
         ids = word_pieces_of(corpus).ids
         frame = Frame(ids.cls, ids.sep, ids.pad)
         return cut_text(self.corpus, corpus.hash, self.length, frame, self.across_documents)
+
+
+class ReadsText(Protocol):
+    """A configuration of a run on text."""
+
+    @property
+    def data(self) -> TextConfig:
+        """Which text."""
+        ...
 
 
 class TextData(NamedTuple):

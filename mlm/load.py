@@ -25,7 +25,7 @@ from common.base.config import NonNegativeInt, fingerprint, parse, to_dict, vali
 from common.base.errors import UserError, run_command
 from common.base.mesh import set_up_devices
 from common.base.progress import progress_bar
-from common.formats.fetch import folder_of
+from common.formats.fetch import HUB, folder_of, name_and_revision
 from common.formats.folder import WEIGHTS_FILES, open_folder
 from common.formats.foreign import read_model
 from common.formats.suites import Snapshot, refuse_twice
@@ -47,6 +47,7 @@ from mlm.loaded import (
     refuse_other_tokenizer,
     refuse_other_vocabulary,
     task_and_model,
+    their_ids,
 )
 from mlm.next_token.config import NAME as CAUSAL
 from mlm.next_token.config import LoadedConfig as CausalConfig
@@ -93,29 +94,42 @@ def main(args: list[str]) -> None:
     """Load checkpoints, and say what came out."""
     set_up_devices()
     command = parse(LoadCommand, args, prog="mlm.load", description=DESCRIPTION)
-    sources = sources_of([folder_of(word) for word in command.folders], command.steps)
+    sources = sources_of(command.folders, command.steps)
     training = LoadedTraining(
         sources[-1].step, command.batch_size, command.eval_examples, command.seed
     )
     load(sources, command.run_dir, validate(command.data), training, command.masking)
 
 
-def sources_of(folders: Sequence[Path], steps: Sequence[int] | None) -> list[Snapshot]:
+def sources_of(words: Sequence[str], steps: Sequence[int] | None) -> list[Snapshot]:
     """Checkpoints in the order of their steps.
 
+    Args:
+        words: folders, or names on the hub.
+        steps: of each; None: as the words tell.
+
     Raises:
-        UserError: a step is not known, or is that of two of them.
+        UserError: a step is not known, or is that of two of them; or a name cannot be had.
     """
-    if not folders:
+    if not words:
         raise UserError("give the folder of a checkpoint, or of several")
-    if steps is not None and len(steps) != len(folders):
-        raise UserError(f"--steps: {len(steps)} steps of {len(folders)} folders")
+    if steps is not None and len(steps) != len(words):
+        raise UserError(f"--steps: {len(steps)} steps of {len(words)} folders")
     if steps is None:
-        is_single = len(folders) == 1
-        steps = [step_of(folder.name, 0 if is_single else None) for folder in folders]
-    sources = sorted(map(Snapshot, steps, folders))
+        is_single = len(words) == 1
+        steps = [step_of(told_by(word), 0 if is_single else None) for word in words]
+    sources = sorted(map(Snapshot, steps, map(folder_of, words)))
     refuse_twice(sources)
     return sources
+
+
+def told_by(word: str) -> str:
+    """The part of a word that tells a step: the last folder of a path; of a name on the hub its
+    revision, if there is one."""
+    if not word.startswith(HUB):
+        return Path(word).name
+    name, revision = name_and_revision(word)
+    return revision or name.rpartition("/")[2]
 
 
 def step_of(name: str, otherwise: int | None = None) -> int:
@@ -153,7 +167,6 @@ def load(
     refuse_other_vocabulary(model, corpus, first)
     own = model_config_of(first, model, corpus.vocabulary.size)
     config = loaded_config(own, data, training, masking)
-    task_and_model(config)  # refuses what does not fit
     record = {
         "experiment": CAUSAL if isinstance(config, CausalConfig) else "mlm",
         "stage": "load",
@@ -165,6 +178,11 @@ def load(
     # Of neither is anything known.
     entries = {"seeds": [training.seed], "learning_rates": [0.0], "unused": list(model.unused)}
     console = Console(stderr=True, soft_wrap=True, highlight=False)
+    if their_ids(first.path) is None:
+        unsure = (
+            f"{first.path} has no tokeniser: whether its ids are those of the corpus is unknown"
+        )
+        console.print(f"[yellow]warning:[/] {escape(unsure)}")
     with opened(run_dir, record, **entries, **provenance_of(config)) as run:
         if run.finished:
             run.mark_done()

@@ -3,9 +3,10 @@ whether a corpus is of their tokeniser."""
 
 from pathlib import Path
 
+from tokenizers import Tokenizer
+
 from common.base.config import fingerprint, to_dict, validate
 from common.base.errors import UserError
-from common.base.reading import read_object
 from common.formats.folder import ModelFolder
 from common.formats.foreign import ForeignModel
 from common.nn.functional import Functional
@@ -20,10 +21,14 @@ from mlm.next_token.config import LoadedConfig as CausalConfig
 from mlm.next_token.data import NextTextConfig
 from mlm.next_token.model import NextTextModel
 from mlm.next_token.task import task_of as causal_task_of
+from mlm.prepare.tokeniser import given
 from mlm.task import task_of
-from mlm.vocabulary import TOKENIZER, ids_of
+from mlm.vocabulary import BPE_VOCABULARY, TOKENIZER, ids_of
 
 AnyLoaded = LoadedConfig | CausalConfig
+PADDING = 512
+"""The most token ids that a model knows beyond its tokeniser's (of Pythia's, 27 to 411, so that the
+number is a multiple of a power of two)."""
 
 
 def loaded_config(
@@ -41,9 +46,16 @@ def loaded_config(
         masking: of what a BERT is evaluated on.
 
     Raises:
-        UserError: masks are asked for of a model that masks nothing.
+        UserError: masks are asked for of a model that masks nothing, or rows are too long for it.
     """
-    if isinstance(model, TextModel):
+    is_masked = isinstance(model, TextModel)
+    num_read = data.length if is_masked else data.length - 1
+    if model.positions is not None and model.positions < num_read:
+        raise UserError(
+            f"rows have {data.length} tokens (--data.length), and the model has {model.positions}"
+            " positions; give a smaller --data.length"
+        )
+    if is_masked:
         return validate(LoadedConfig(data, model, training, masking))
     if masking != CountedMaskingConfig():
         raise UserError(
@@ -87,11 +99,7 @@ def model_config_of(
 
 
 def task_and_model(config: AnyLoaded) -> tuple[Task, Functional]:
-    """What a loaded model has learnt, and the model.
-
-    Raises:
-        UserError: the rows are longer than it has positions.
-    """
+    """What a loaded model has learnt, and the model."""
     if isinstance(config, CausalConfig):
         next_text = causal_task_of(config.data)
         return next_text, next_text.model(config.model)
@@ -115,19 +123,19 @@ def their_ids(folder: Path) -> dict[str, int] | None:
     """The ids of the tokens of a model's tokeniser; None: its folder has none."""
     if (folder / TOKENIZER).is_file():
         return ids_of(folder / TOKENIZER)
-    if (folder / "vocab.json").is_file():
-        return read_object(folder / "vocab.json", (), "save_pretrained")
-    if (folder / "vocab.txt").is_file():
-        lines = (folder / "vocab.txt").read_text(encoding="utf-8").splitlines()
-        return {piece: id_ for id_, piece in enumerate(lines)}
+    for name in (BPE_VOCABULARY, "vocab.txt"):
+        if (folder / name).is_file():
+            tokenizer = Tokenizer.from_str(given(folder / name))
+            return tokenizer.get_vocab(with_added_tokens=True)
     return None
 
 
 def refuse_other_vocabulary(model: ForeignModel, corpus: Corpus, folder: ModelFolder) -> None:
     """Raise a UserError unless a model knows as many tokens as a corpus has; one of the next token
-    may know more, which no text has."""
+    may know some more, which no text has."""
     size = corpus.vocabulary.size
-    if model.vocabulary < size or (model.vocabulary > size and model.kind != "causal"):
+    most = size + PADDING if model.kind == "causal" else size
+    if not size <= model.vocabulary <= most:
         raise UserError(
             f"{folder.path} knows {model.vocabulary:,} tokens, {corpus.path} has"
             f" {size:,}; prepare the corpus with the model's own tokeniser"

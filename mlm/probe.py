@@ -29,8 +29,7 @@ from common.sequence.windows import NAME, HeldOut, Measured, ProbeConfig, probe_
 from mlm.config import config_of
 from mlm.data import NUM_SPECIAL
 from mlm.model import model_of
-from mlm.rows import look_up
-from mlm.text import Text
+from mlm.text import Text, held_out_rows
 from mlm.token_kinds import kinds_of
 
 TARGETS: tuple[Target, ...] = ("masked", "visible")
@@ -95,16 +94,13 @@ def held_out(text: Text, config: TextProbeConfig) -> Pairs:
     Raises:
         UserError: no window fits.
     """
-    table, frame = text.validation, text.frame
-    drawn_B = table.draw(seed_key(config.seed, "ngram-probe"), config.num_sentences)
-    number_B = np.unique(np.asarray(drawn_B))
-    rows = table.part(number_B)
-    tokens_BxT = jax.jit(look_up, static_argnums=(2, 3))(rows, number_B, text.length, frame)
+    key = seed_key(config.seed, "ngram-probe")
+    tokens_BxT, number_B = held_out_rows(text, key, config.num_sentences)
     words_BxT = jnp.asarray(text.is_word_V[np.asarray(tokens_BxT)])
-    of_rows = HeldOut(tokens_BxT, words_BxT, frame.pad, text.length - NUM_SPECIAL)
+    of_rows = HeldOut(tokens_BxT, words_BxT, text.frame.pad, text.length - NUM_SPECIAL)
     pairs = of_rows.pairs(config)
     position_P = np.asarray(pairs.position_P)
-    document_P = table.document_of(number_B[pairs.sentence_P], position_P)
+    document_P = text.validation.document_of(number_B[pairs.sentence_P], position_P)
     return pairs._replace(sentence_P=document_P)
 
 

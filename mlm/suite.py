@@ -53,6 +53,7 @@ class SuiteCommand:
     eval_examples: int = 1024
     """Rows that every checkpoint is evaluated on."""
     masking: CountedMaskingConfig = CountedMaskingConfig()
+    """Of what a BERT is evaluated on."""
 
 
 def main(args: list[str]) -> None:

@@ -2,7 +2,7 @@
 
 import functools
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 
@@ -17,7 +17,7 @@ from common.train.problem import Data, Part, Task
 from common.train.speed import Work, training_work
 from mlm.config import LoadedConfig, StudentConfig, TrainConfig
 from mlm.corpus import Corpus
-from mlm.data import TextConfig, TextData, data_of, eval_batch, num_asked, sample
+from mlm.data import ReadsText, TextConfig, TextData, data_of, eval_batch, num_asked, sample
 from mlm.model import TextModel, model_flops, model_of
 from mlm.rows import RowTable
 from mlm.text import Text
@@ -80,15 +80,6 @@ def task_of(config: TextConfig, masking: CountedMaskingConfig) -> MaskedText:
     return MaskedText(config, masking, config.load())
 
 
-class ReadsText(Protocol):
-    """A configuration of a run on text."""
-
-    @property
-    def data(self) -> TextConfig:
-        """Which text."""
-        ...
-
-
 def identity_of(config: ReadsText) -> dict[str, str]:
     """What identifies a run besides its configuration: the hash of its corpus, and of the tokeniser
     in that."""
@@ -129,6 +120,7 @@ def check_teacher(
     """Raise a UserError unless a teacher reads what its student is to read: rows of the same corpus
     and of a length that it has learnt, masked in the same way."""
     refuse_other_text(student.data, teacher.data, run, teacher.model.is_of_one_length)
+    refuse_longer_rows(run, teacher.model.positions, student.data.length)
     for name, theirs in asdict(teacher.masking).items():
         own = getattr(student.masking, name)
         if theirs != own:
@@ -172,6 +164,21 @@ def refuse_other_text(
             f"the teacher {run.path} has learnt rows of --data.length {teacher.length} and has no"
             f" more positions, the student is to see rows of {student.length}; give both the same"
             " --data.length, or train a teacher with --model.positions"
+        )
+
+
+def refuse_longer_rows(run: RunDirectory, positions: int | None, num_read: int) -> None:
+    """Raise a UserError unless a teacher can read so many tokens of a row.
+
+    Args:
+        run: the teacher's.
+        positions: that it has; None: see `refuse_other_text`.
+        num_read: by its student.
+    """
+    if positions is not None and positions < num_read:
+        raise UserError(
+            f"the teacher {run.path} has {positions} positions, the student reads {num_read} tokens"
+            " of a row; give a smaller --data.length"
         )
 
 

@@ -1,17 +1,18 @@
 """A corpus in rows, as runs on text read it.
 
-Shapes: rows of T tokens; V tokens in the vocabulary.
+Shapes: B rows of T tokens; V tokens in the vocabulary.
 """
 
 import functools
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from common.base.errors import UserError
 from mlm.corpus import TRAIN, VALIDATION, Corpus, open_corpus
-from mlm.rows import Frame, RowTable
+from mlm.rows import Frame, RowTable, look_up
 from mlm.vocabulary import SpecialIds, Vocabulary, WordPieces
 
 KEPT_TEXTS = 4
@@ -52,6 +53,15 @@ class Text:
     def word_ids(self) -> tuple[int, ...]:
         """Those ids, from which random words are drawn."""
         return tuple(np.flatnonzero(self.is_word_V).tolist())
+
+
+def held_out_rows(text: Text, key: jax.Array, num_rows: int) -> tuple[jax.Array, np.ndarray]:
+    """Rows of validation documents, `(B, T)`, and their numbers, drawn as training draws its rows;
+    one that is drawn twice counts once."""
+    number_B = np.unique(np.asarray(text.validation.draw(key, num_rows)))
+    rows = text.validation.part(number_B)
+    lookup = jax.jit(look_up, static_argnums=(2, 3))
+    return lookup(rows, number_B, text.length, text.frame), number_B
 
 
 def word_pieces_of(corpus: Corpus) -> WordPieces:

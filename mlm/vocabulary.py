@@ -19,6 +19,8 @@ MODULE = "mlm.prepare"
 COMMAND = f"python -m {MODULE}"
 TOKENIZER = "tokenizer.json"
 """The file of a tokeniser, of the library `tokenizers`."""
+BPE_VOCABULARY = "vocab.json"
+"""That of an older GPT-2, whose other one is `merges.txt`."""
 SPECIAL_TOKENS = {
     "pad": "[PAD]",
     "unknown": "[UNK]",
@@ -76,12 +78,12 @@ def vocabulary_of(path: Path) -> Vocabulary:
 
     Raises:
         UserError: it is neither a WordPiece tokeniser with BERT's special tokens, nor a BPE one
-            with GPT-2's.
-        RunError: it is missing or damaged.
+            with GPT-2's; or there is none.
+        RunError: it is damaged.
     """
     values = _read(path)
-    if values["model"]["type"] == "BPE":
-        return _byte_pairs(_ids(values), values.get("added_tokens", []), path)
+    if _kind(values["model"]) == "BPE":
+        return _byte_pairs(_ids(values), _added(values), path)
     return word_pieces(_ids(values), values["model"]["continuing_subword_prefix"], path)
 
 
@@ -121,15 +123,16 @@ def word_pieces(ids: Mapping[str, int], continuing: str, path: Path) -> WordPiec
 
 
 def _byte_pairs(ids: Mapping[str, int], added: list[Any], path: Path) -> Vocabulary:
-    if TEXT_END not in ids:
+    special = {token["content"]: token["id"] for token in added if token.get("special")}
+    if TEXT_END not in special:
         raise UserError(
-            f"{path} has no {TEXT_END}, which begins the rows of models of the next token; give a"
-            " tokeniser of the kind of GPT-2's"
+            f"{path} has no special token {TEXT_END}, which begins the rows of models of the next"
+            " token; give a tokeniser of the kind of GPT-2's"
         )
     size = _size(ids, path)
     is_special_V = np.zeros(size, bool)
-    is_special_V[[token["id"] for token in added if token.get("special")]] = True
-    return Vocabulary(size, TextEnd(ids[TEXT_END]), is_special_V)
+    is_special_V[list(special.values())] = True
+    return Vocabulary(size, TextEnd(special[TEXT_END]), is_special_V)
 
 
 def _size(ids: Mapping[str, int], path: Path) -> int:
@@ -142,7 +145,8 @@ def _size(ids: Mapping[str, int], path: Path) -> int:
 def _read(path: Path) -> dict[str, Any]:
     values = read_object(path, ("model",), COMMAND)
     model = values["model"]
-    if not isinstance(model, Mapping) or model.get("type") not in ("WordPiece", "BPE"):
+    is_known = isinstance(model, Mapping) and _kind(model) in ("WordPiece", "BPE")
+    if not is_known or not isinstance(model.get("vocab"), Mapping):
         raise UserError(
             f"{path} is neither a WordPiece tokeniser, such as BERT has, nor a BPE one, such as"
             " GPT-2 has; give another"
@@ -150,6 +154,19 @@ def _read(path: Path) -> dict[str, Any]:
     return values
 
 
+def _kind(model: Mapping[str, Any]) -> str | None:
+    """The type of a tokeniser's model, which the files of the first BERT and GPT-2 do not name."""
+    if "type" in model:
+        return model["type"]
+    if "merges" in model:
+        return "BPE"
+    return "WordPiece" if "max_input_chars_per_word" in model else None
+
+
+def _added(values: Mapping[str, Any]) -> list[Any]:
+    return values.get("added_tokens") or []
+
+
 def _ids(values: Mapping[str, Any]) -> dict[str, int]:
-    added = {token["content"]: token["id"] for token in values.get("added_tokens", [])}
+    added = {token["content"]: token["id"] for token in _added(values)}
     return {**values["model"]["vocab"], **added}

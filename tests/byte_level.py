@@ -24,8 +24,9 @@ def byte_level(texts: Sequence[str]) -> Tokenizer:
 
 
 def like_pythia(texts: Sequence[str]) -> Tokenizer:
-    """With Pythia's normalisation, and its tokens for two and more spaces."""
+    """With Pythia's normalisation, its tokens for two and more spaces, and another special one."""
     tokenizer = byte_level(texts)
     tokenizer.normalizer = normalizers.NFC()
+    tokenizer.add_special_tokens(["<|padding|>"])
     tokenizer.add_tokens([AddedToken(" " * n, normalized=True) for n in range(8, 1, -1)])
     return tokenizer

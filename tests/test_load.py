@@ -20,7 +20,7 @@ from common.runs.directory import RunDirectory
 from common.runs.trajectory import Trajectory
 from mlm import distill, probe, train
 from mlm.corpus import open_corpus
-from mlm.load import equal_steps, main, resolution, step_of
+from mlm.load import equal_steps, main, resolution, step_of, told_by
 from mlm.prepare.__main__ import main as prepare
 from mlm.vocabulary import TOKENIZER
 from tests.made_up_text import documents, write_jsonl
@@ -181,6 +181,13 @@ def test_equal_weights_are_told(
     main(words(home, tmp_path / "run", "checkpoint-0", str(tmp_path / "step1"), "checkpoint-2"))
     assert equal_steps(RunDirectory(tmp_path / "run")) == [[0, 1]]
     assert "steps 0 and 1 have equal weights" in capsys.readouterr().err
+
+
+def test_words_tell_steps() -> None:
+    """Not the folder of a download, whose name is a hash."""
+    assert told_by("hub:lab/model,revision=step1000") == "step1000"
+    assert told_by("hub:google/multiberts-seed_0-step_20k") == "multiberts-seed_0-step_20k"
+    assert told_by("models/step20") == "step20"
 
 
 @pytest.mark.parametrize(

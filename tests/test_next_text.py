@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from tokenizers import Tokenizer
 from torch.nn.functional import cross_entropy
 
 from common.nn.blocks import TokenInputs
@@ -59,10 +60,10 @@ def neox(seed: int) -> transformers.PreTrainedModel:
     return transformers.GPTNeoXForCausalLM(config)
 
 
-def gpt2(seed: int) -> transformers.PreTrainedModel:
+def gpt2(seed: int, vocab_size: int = PADDED) -> transformers.PreTrainedModel:
     torch.manual_seed(seed)
     config = transformers.GPT2Config(
-        vocab_size=PADDED,
+        vocab_size=vocab_size,
         bos_token_id=0,
         eos_token_id=0,
         n_embd=16,
@@ -120,7 +121,9 @@ def test_a_suite_is_evaluated_as_transformers_does(home: Path, loaded: Path) -> 
     batch = evaluation(task_of(config_of(run).data), 16)
     tokens = torch.from_numpy(batch.inputs.tokens_BxT)
     assert (tokens[:, 0] == 0).all()
-    asked = torch.from_numpy(batch.mask > 0)
+    # The end of a text fills up rows, too, and is never asked for.
+    asked = torch.from_numpy(batch.labels != 0)
+    assert torch.equal(asked, torch.from_numpy(batch.mask > 0)) and not asked.all()
     for record in run.metrics():
         folder = home / kind / f"step{record['step']}"
         theirs = transformers.AutoModelForCausalLM.from_pretrained(folder)
@@ -148,7 +151,9 @@ def test_its_checkpoints_are_exported_as_they_were(
     with torch.no_grad():
         assert torch.equal(before(tokens).logits, after(tokens).logits)
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
-    assert tokenizer.encode(TEXTS[0]) == byte_level(TEXTS).encode(TEXTS[0]).ids
+    assert "rows that begin with <|endoftext|>.\n" in (tmp_path / "out" / "README.md").read_text()
+    ours = Tokenizer.from_file(str(home / TOKENIZER))
+    assert tokenizer.encode(TEXTS[0]) == ours.encode(TEXTS[0]).ids
 
 
 def test_it_is_probed_and_teaches(home: Path, loaded: Path, tmp_path: Path) -> None:
@@ -187,8 +192,8 @@ def test_rows_are_pieces_of_documents(tmp_path: Path) -> None:
 
 
 def test_prefixes_know_their_documents(home: Path) -> None:
-    """They end at multiples of the spacing, with a token of the text behind them, and the number of
-    the document that holds them."""
+    """They end at multiples of the spacing with a token of the text behind them, and have the
+    number of the document that holds them."""
     text = NextTextConfig(home / "corpus", LENGTH).load()
     prefixes = held_out(text, PrefixProbeConfig(sizes=(1, 3), spacing=4, num_sentences=40))
     assert set(np.asarray(prefixes.position_P).tolist()) == {4, 8}
@@ -201,7 +206,8 @@ def test_prefixes_know_their_documents(home: Path) -> None:
     ):
         first, stop = shard.offsets[document : document + 2]
         whole = "".join(map(chr, shard.tokens[first:stop].tolist()))
-        assert "".join(map(chr, tokens_T[1 : position + 1])) in whole
+        assert tokens_T[position + 1] != 0
+        assert "".join(map(chr, tokens_T[1 : position + 2])) in whole
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "gpt-neox"])
@@ -221,11 +227,34 @@ def test_what_comes_later_changes_nothing(
 
 
 def test_a_model_is_trained(home: Path, tmp_path: Path) -> None:
-    """GPT-NeoX, at every length."""
+    """GPT-NeoX from random weights; and a student of the projections of its layers."""
     to = ("--run-dir", str(tmp_path / "neox"), "--model.architecture", "gpt-neox")
     train.main([*data_at(home), *to, *TINY, "--model.head-size", "8"])
     losses = [record["eval_loss"][0] for record in RunDirectory(tmp_path / "neox").metrics()]
     assert losses[-1] < losses[0]
+    student = ("--teacher", str(tmp_path / "neox"), "--schedule", "projections")
+    steps = ("--supervision.projection-steps", "1", "--model.head-size", "8")
+    words = [*data_at(home), *TINY, *student, *steps, "--run-dir", str(tmp_path / "student")]
+    distill.main([*words, "--model.architecture", "gpt-neox"])
+    assert RunDirectory(tmp_path / "student").finished
+
+
+def test_no_tokeniser_to_compare_is_told(
+    home: Path, tmp_path: Path, refused: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And a corpus of far fewer tokens than the model knows is refused; GPT-2's older files are a
+    tokeniser, too."""
+    shutil.copytree(home / "gpt2" / "step2", tmp_path / "step2")
+    (tmp_path / "step2" / TOKENIZER).unlink()
+    words = (str(tmp_path / "step2"), "--eval-examples", "8", *data_at(home))
+    load([*words, "--run-dir", str(tmp_path / "run")])
+    assert "has no tokeniser: whether its ids are" in capsys.readouterr().err
+    byte_level(TEXTS[:5]).model.save(str(tmp_path / "step2"))
+    said = refused(load, *words, "--run-dir", tmp_path / "other")
+    assert "is another than that of" in said
+    gpt2(0, vocab_size=SIZE + 1000).save_pretrained(tmp_path / "step4")
+    said = refused(load, tmp_path / "step4", *words[1:], "--run-dir", tmp_path / "other")
+    assert "prepare the corpus with the model's own tokeniser" in said
 
 
 def test_bad_input(home: Path, loaded: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
@@ -240,6 +269,19 @@ def test_bad_input(home: Path, loaded: Path, tmp_path: Path, refused: Callable[.
     assert f"--model.vocabulary 9: the corpus has {SIZE} token ids" in said
     said = refused(train.main, *data_at(home), *to, *TINY, "--model.positions", "4")
     assert "--model.positions 4: of rows of 12 tokens (--data.length) a model reads 11" in said
+    said = refused(train.main, *data_at(home), *to, *TINY, "--model.rotary", "0.5")
+    assert "GPT-2 has no rotary positions" in said
+    long = ("--data.corpus", home / "corpus", "--data.length", "20")
+    said = refused(load, home / "gpt2" / "step0", *long, *to)
+    assert "rows have 20 tokens (--data.length), and the model has 12 positions" in said
+    said = refused(distill.main, *TINY, *long, *to, *student)
+    assert "has 12 positions, the student reads 19 tokens of a row" in said
+    others = {"run-gpt2": "gpt-neox", "run-neox": "gpt2"}
+    layers = ("--schedule", "projections", "--supervision.projection-steps", "1")
+    kind = ("--model.architecture", others[loaded.name], "--model.head-size", "8")
+    taught = ("--teacher", loaded, "--model.vocabulary", PADDED, "--model.layers", "2")
+    said = refused(distill.main, *data_at(home), *to, *TINY, *taught, *kind, *layers)
+    assert "pairs the hidden layers of student and teacher" in said
     masks = ("--masking.fraction", "0.2")
     said = refused(load, home / "gpt2" / "step0", *data_at(home), *to, *masks)
     assert "a gpt2 predicts the next token and masks none" in said

@@ -107,12 +107,40 @@ def made_of_bytes(make: Callable[[Sequence[str]], Tokenizer]) -> Tokenizer:
 def test_a_vocabulary_of_bytes(make: Callable[[Sequence[str]], Tokenizer], tmp_path: Path) -> None:
     made_of_bytes(make).save(str(tmp_path / "tokenizer.json"))
     vocabulary = vocabulary_of(tmp_path / "tokenizer.json")
-    assert vocabulary.size == SIZE + (7 if make is like_pythia else 0)
+    assert vocabulary.size == SIZE + (8 if make is like_pythia else 0)
     assert vocabulary.ids == TextEnd(0)
-    assert np.flatnonzero(vocabulary.is_special_V).tolist() == [0]
+    special = [0, SIZE] if make is like_pythia else [0]
+    assert np.flatnonzero(vocabulary.is_special_V).tolist() == special
     assert tokeniser.given(tmp_path) == (tmp_path / "tokenizer.json").read_text()
     ids = Encoder(made_of_bytes(make)).ids("an <|endoftext|> in a text")
     assert 0 not in ids
+
+
+def test_files_of_the_first_gpt2_and_bert_name_no_type(tmp_path: Path, ours: str) -> None:
+    path = tmp_path / "tokenizer.json"
+    for text in (ours, made_of_bytes(byte_level).to_str()):
+        values = json.loads(text)
+        path.write_text(text)
+        size = vocabulary_of(path).size
+        del values["model"]["type"]
+        path.write_text(json.dumps(values))
+        assert vocabulary_of(path).size == size
+        tokeniser.given(path)
+
+
+def test_older_files_of_gpt2_are_its_tokeniser(tmp_path: Path) -> None:
+    tokenizer = made_of_bytes(byte_level)
+    tokenizer.model.save(str(tmp_path))
+    text = tokeniser.given(tmp_path)
+    read = Tokenizer.from_str(text)
+    assert read.encode(TEXTS[0]).ids == tokenizer.encode(TEXTS[0]).ids
+    path = tmp_path / "tokenizer.json"
+    path.write_text(text)
+    assert vocabulary_of(path).ids == TextEnd(0)
+    path.unlink()
+    (tmp_path / "merges.txt").unlink()
+    with pytest.raises(UserError, match=r"has no merges.txt beside it"):
+        tokeniser.given(tmp_path)
 
 
 def test_special_tokens_in_a_text_are_words(ours: str) -> None:
@@ -165,6 +193,18 @@ def not_cut() -> str:
     return tokenizer.to_str()
 
 
+def with_space() -> str:
+    tokenizer = byte_level(TEXTS[:2])
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
+    return tokenizer.to_str()
+
+
+def stripped() -> str:
+    tokenizer = byte_level(TEXTS[:2])
+    tokenizer.normalizer = normalizers.Strip()
+    return tokenizer.to_str()
+
+
 def with_token(token: AddedToken) -> str:
     tokenizer = byte_level(TEXTS[:2])
     tokenizer.add_tokens([token])
@@ -177,7 +217,10 @@ def with_token(token: AddedToken) -> str:
         ("tokenizer.json", "{}", "no tokeniser that `tokenizers` can read"),
         ("tokenizer.json", of_digits(), "has the pre-tokeniser Digits; give one that cuts"),
         ("tokenizer.json", not_cut(), "does not cut texts before white space"),
-        ("tokenizer.json", with_token(AddedToken("to be")), "has the token 'to be', which takes"),
+        ("tokenizer.json", with_space(), "puts a space before every text"),
+        ("tokenizer.json", stripped(), "has the normaliser Strip, not NFC or none"),
+        ("tokenizer.json", with_token(AddedToken("an", single_word=True)), "has the token 'an'"),
+        ("tokenizer.json", with_token(AddedToken("to be")), "has the token 'to be', which"),
         ("tokenizer.json", with_token(AddedToken("so", rstrip=True)), "has the token 'so', which"),
         ("vocab.txt", "a\nb\n", r"has no \[PAD\], \[UNK\], \[CLS\], \[SEP\], \[MASK\]"),
         ("vocab.txt", "a\na\n", "has a piece twice"),
@@ -204,5 +247,5 @@ def test_other_models_are_refused(tmp_path: Path, ours: str) -> None:
         vocabulary_of(path)
     tokenizer = Tokenizer(models.BPE({"a": 0}, []))
     path.write_text(tokenizer.to_str())
-    with pytest.raises(UserError, match="which begins the rows of models of the next token"):
+    with pytest.raises(UserError, match="which begins the rows of models of the next"):
         vocabulary_of(path)

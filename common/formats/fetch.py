@@ -8,7 +8,7 @@ from common.base.errors import UserError
 from common.formats.folder import CONFIG, PICKLES, conversion
 
 HUB = "hub:"
-_FILES = ("*.json", "*.safetensors", "vocab.txt")
+_FILES = ("*.json", "*.safetensors", "vocab.txt", "merges.txt")
 
 
 def folder_of(word: str) -> Path:

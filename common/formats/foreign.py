@@ -206,7 +206,6 @@ def _read_gpt2(values: _Values, tensors: Tensors) -> _Model:
     values.refuse_other("activation_function", "gelu_new", "gelu_pytorch_tanh")
     values.refuse_other("layer_norm_epsilon", gpt2.EPSILON)
     values.refuse_other("scale_attn_weights", True)
-    values.refuse_other("scale_attn_by_inverse_layer_idx", False)
     config = GPT2Config(heads, width // heads, values.size("n_layer"))
     vocabulary = values.size("vocab_size")
     functional = functional_gpt2(config, vocabulary, values.positions, vocabulary)
@@ -214,7 +213,22 @@ def _read_gpt2(values: _Values, tensors: Tensors) -> _Model:
     # The published models tie their head to the embeddings, and their files have no head.
     if head not in tensors and words in tensors and values.values.get("tie_word_embeddings", True):
         tensors = {**tensors, head: tensors[words]}
+    if values.values.get("scale_attn_by_inverse_layer_idx"):
+        tensors = {**tensors, **_scaled_queries(tensors, config)}
     return _Model(config, "causal", functional, tensors)
+
+
+def _scaled_queries(tensors: Tensors, config: GPT2Config) -> dict[str, np.ndarray]:
+    """Attention that divides the scores of layer i by i + 1, as Mistral's GPT-2 does: by weights of
+    the queries that are so much smaller."""
+    scaled = {}
+    for layer in range(config.layers):
+        for part in ("weight", "bias"):
+            name = f"transformer.h.{layer}.attn.c_attn.{part}"
+            if name in tensors:
+                scaled[name] = np.array(tensors[name])
+                scaled[name][..., : config.width] /= layer + 1
+    return scaled
 
 
 def _read_neox(values: _Values, tensors: Tensors) -> _Model:
@@ -229,11 +243,20 @@ def _read_neox(values: _Values, tensors: Tensors) -> _Model:
             f"{values.path}: rotary positions of type {rope['rope_type']!r}; what is read here has"
             " the default ones"
         )
+    scaling = values.values.get("rope_scaling") or {}
+    if scaling.get("rope_type", scaling.get("type", "default")) != "default":
+        raise UserError(f"{values.path}: rope_scaling = {scaling}; what is read here has none")
+    rotary = rope.get("partial_rotary_factor", values.values.get("rotary_pct", 0.25))
+    if int(rotary * (width // heads)) % 2:
+        raise UserError(
+            f"{values.path}: {rotary:g} of heads of {width // heads} are rotated, an odd number of"
+            " units; they are rotated in pairs"
+        )
     config = NeoXConfig(
         heads,
         width // heads,
         values.size("num_hidden_layers"),
-        rotary=rope.get("partial_rotary_factor", values.values.get("rotary_pct", 0.25)),
+        rotary=rotary,
         rotary_base=rope.get("rope_theta", values.values.get("rotary_emb_base", 10_000.0)),
         parallel=values.values.get("use_parallel_residual", True),
     )

@@ -166,17 +166,23 @@ def _neox(model: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> dict[s
 
 def _tokenizer_config(tokenizer: bytes) -> dict[str, Any]:
     """What the special tokens are for, of those that the tokeniser has."""
-    added = json.loads(tokenizer).get("added_tokens", ())
-    tokens = {entry["content"] for entry in added}
+    tokens = _special_tokens(tokenizer)
     roles = {role: token for token, role in _ROLES.items() if token in tokens}
     return {"tokenizer_class": "PreTrainedTokenizerFast", **roles}
+
+
+def _special_tokens(tokenizer: bytes) -> set[str]:
+    return {entry["content"] for entry in json.loads(tokenizer).get("added_tokens", ())}
 
 
 def _card(checkpoint: Checkpoint, config: Mapping[str, Any]) -> str:
     known = "\n".join(f"- {name}: {value}" for name, value in checkpoint.metadata.items())
     rows = ""
-    if checkpoint.tokenizer is not None and config["model_type"] == "bert":
-        rows = "\nIt has read rows that begin with [CLS] and end with [SEP].\n"
+    if checkpoint.tokenizer is not None:
+        tokens = _special_tokens(checkpoint.tokenizer)
+        begin = "[CLS]" if "[CLS]" in tokens else "<|endoftext|>"
+        end = " and end with [SEP]" if config["model_type"] == "bert" else ""
+        rows = f"\nIt has read rows that begin with {begin}{end}.\n"
     return (
         "---\nlibrary_name: transformers\n---\n\n"
         f"# {config['architectures'][0]} of a study of implicit curricula\n\n"

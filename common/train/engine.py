@@ -13,6 +13,7 @@ the same, and sums over the batch are added up across them.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -40,6 +41,8 @@ TIMES_ON_ACCELERATORS = 100
 """So many times as much on a GPU or TPU (not measured)."""
 EVAL_PART = 64
 """Examples evaluated at one time: their activations are to stay in a core's cache."""
+MOST_LOGITS = 2**29
+"""Bytes of logits that are evaluated at one time."""
 
 Metrics = dict[str, jax.Array]
 Split = Callable[[Any], Any]
@@ -560,8 +563,10 @@ def evaluated(
         return totals, jnp.sum(part.mask)
 
     # In parts, because the hidden activations of a whole evaluation set are far larger than the
-    # model.
-    size = part_size(len(batch.labels), EVAL_PART)
+    # model, and the logits over a large vocabulary at every position larger still.
+    most_classes = max(max(leaf.shape, default=1) for leaf in jax.tree.leaves(params))
+    logits_bytes = 4 * math.prod(batch.labels.shape[1:]) * most_classes
+    size = part_size(len(batch.labels), max(1, min(EVAL_PART, MOST_LOGITS // logits_bytes)))
     parts = in_parts(batch, size)._replace(mask=in_parts(batch.mask, size, "zeros"))
     totals, count = jax.tree.map(jnp.sum, jax.lax.map(sums, parts))
     return {name: total / count for name, total in totals.items()}

@@ -6,7 +6,7 @@ from common.runs.directory import RunDirectory
 from common.teach.settings import StudentSettings
 from common.train.losses import DistillationLoss
 from common.train.optim import OptimConfig
-from mlm.config import DETECTOR, LoadedTraining, refuse_changed
+from mlm.config import DETECTOR, LoadedTraining, recorded
 from mlm.next_token.data import NextTextConfig
 from mlm.next_token.model import NextTextModel
 
@@ -50,7 +50,4 @@ def config_of(run: RunDirectory) -> TrainConfig | StudentConfig | LoadedConfig:
     Raises:
         UserError: its corpus is not the one that the run learnt: it was prepared again since.
     """
-    config_types = {"train": TrainConfig, "distill": StudentConfig, "load": LoadedConfig}
-    config = run.config(config_types[run.record["stage"]])
-    refuse_changed(run, config.data)
-    return config
+    return recorded(run, {"train": TrainConfig, "distill": StudentConfig, "load": LoadedConfig})

@@ -1,8 +1,9 @@
 """Rows of text for prediction of the next token: batches from a prepared corpus.
 
-A row is a token that begins it ([CLS], or <|endoftext|>, behind which GPT-2 and Pythia have seen
-texts begin), and a piece of a document. Every token of the piece is predicted, but [UNK]; the end
-of the piece is none of the document's, and is not.
+A row is a token that begins it ([CLS], or <|endoftext|>, behind which GPT-2 has seen texts begin;
+whether Pythia has is disputed, EleutherAI/pythia, issues 123 and 175), and a piece of a document.
+Every token of the piece is predicted, but [UNK]; the end of the piece is none of the document's,
+and is not.
 
 Shapes: B rows of T tokens, of which a model reads T - 1; V tokens in the vocabulary.
 """

@@ -1,21 +1,19 @@
 """The causal models of text: GPT-2 and GPT-NeoX."""
 
 from dataclasses import fields
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import Field
-
-from common.base.config import PositiveFloat, PositiveInt, configuration
+from common.base.config import PositiveInt, configuration
 from common.base.errors import UserError
-from common.nn.blocks import TransformerConfig
 from common.nn.functional import Functional
 from common.nn.gpt2 import GPT2Config, functional_gpt2, gpt2_flops
 from common.nn.neox import NeoXConfig, functional_neox, neox_flops
 
 
 @configuration
-class NextTextModel(TransformerConfig):
-    """GPT-2 or GPT-NeoX over the tokens of text."""
+class NextTextModel(NeoXConfig):
+    """GPT-2 or GPT-NeoX over the tokens of text; only GPT-NeoX reads `rotary`, `rotary_base` and
+    `parallel`."""
 
     architecture: Literal["gpt2", "gpt-neox"] = "gpt2"
     positions: PositiveInt | None = None
@@ -24,34 +22,32 @@ class NextTextModel(TransformerConfig):
     vocabulary: PositiveInt | None = None
     """Token ids that it embeds and predicts (Pythia's are padded to 50,304); None: those of the
     corpus."""
-    rotary: Annotated[float, Field(gt=0, le=1)] = 0.25
-    """GPT-NeoX: part of each head that is rotated by an angle for each place."""
-    rotary_base: PositiveFloat = 10_000.0
-    """GPT-NeoX: the slowest angle is about its inverse."""
-    parallel: bool = True
-    """GPT-NeoX: whether the two-layer network reads what attention reads."""
 
     def __post_init__(self) -> None:
         if self.architecture == "gpt-neox":
-            _ = self.neox  # which refuses odd numbers of rotated units
+            super().__post_init__()
+            return
+        for name in ("rotary", "rotary_base", "parallel"):
+            if getattr(self, name) != getattr(NextTextModel, name):
+                raise ValueError(
+                    f"model.{name} = {getattr(self, name)}: GPT-2 has no rotary positions and reads"
+                    " one sublayer after the other; give --model.architecture gpt-neox, or leave it"
+                    " out"
+                )
 
     @property
     def gpt2(self) -> GPT2Config:
         """What of it is GPT-2's."""
-        return GPT2Config(**self._values_of(GPT2Config))
-
-    @property
-    def neox(self) -> NeoXConfig:
-        """What of it is GPT-NeoX's."""
-        return NeoXConfig(**self._values_of(NeoXConfig))
+        return GPT2Config(**{field.name: getattr(self, field.name) for field in fields(GPT2Config)})
 
     @property
     def is_of_one_length(self) -> bool:
         """Whether it can read rows of the length alone that it was trained on."""
         return self.architecture == "gpt2" and self.positions is None
 
-    def _values_of(self, config_type: type[TransformerConfig]) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in fields(config_type)}
+    def num_ids(self, corpus: int) -> int:
+        """Token ids that it knows, on a corpus with so many."""
+        return self.vocabulary or corpus
 
 
 def model_of(config: NextTextModel, vocabulary: int, length: int) -> Functional:
@@ -65,7 +61,7 @@ def model_of(config: NextTextModel, vocabulary: int, length: int) -> Functional:
     Raises:
         UserError: rows have more tokens than it has positions, or the corpus more than it knows.
     """
-    num_read, num_ids = length - 1, config.vocabulary or vocabulary
+    num_read, num_ids = length - 1, config.num_ids(vocabulary)
     if config.positions is not None and config.positions < num_read:
         raise UserError(
             f"--model.positions {config.positions}: of rows of {length} tokens (--data.length) a"
@@ -78,7 +74,7 @@ def model_of(config: NextTextModel, vocabulary: int, length: int) -> Functional:
         )
     if config.architecture == "gpt2":
         return functional_gpt2(config.gpt2, num_ids, config.positions or num_read, num_ids)
-    return functional_neox(config.neox, num_ids)
+    return functional_neox(config, num_ids)
 
 
 def model_flops(config: NextTextModel, vocabulary: int, num_read: int) -> float:
@@ -89,7 +85,7 @@ def model_flops(config: NextTextModel, vocabulary: int, num_read: int) -> float:
         vocabulary: tokens of the corpus.
         num_read: tokens that it reads of a row, behind each of which one is predicted.
     """
-    num_ids = config.vocabulary or vocabulary
+    num_ids = config.num_ids(vocabulary)
     if config.architecture == "gpt2":
         return gpt2_flops(config.gpt2, num_ids, num_read, num_read)
-    return neox_flops(config.neox, num_ids, num_read, num_read)
+    return neox_flops(config, num_ids, num_read, num_read)

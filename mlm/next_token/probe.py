@@ -27,8 +27,7 @@ from common.sequence.windows import NAME, Measured, ProbeConfig, probe_windows, 
 from mlm.next_token.config import NAME as EXPERIMENT
 from mlm.next_token.config import config_of
 from mlm.next_token.model import model_of
-from mlm.rows import look_up
-from mlm.text import Text
+from mlm.text import Text, held_out_rows
 
 
 @configuration
@@ -78,15 +77,14 @@ def held_out(text: Text, config: PrefixProbeConfig) -> Prefixes:
     Raises:
         UserError: no window fits.
     """
-    table = text.validation
-    drawn_B = table.draw(seed_key(config.seed, "ngram-probe"), config.num_sentences)
-    number_B = np.unique(np.asarray(drawn_B))
-    rows = table.part(number_B)
-    tokens_BxT = jax.jit(look_up, static_argnums=(2, 3))(rows, number_B, text.length, text.frame)
+    key = seed_key(config.seed, "ngram-probe")
+    tokens_BxT, number_B = held_out_rows(text, key, config.num_sentences)
     is_word_BxT = jnp.asarray(text.is_word_V)[tokens_BxT]
     assert config.spacing is not None
     prefixes = prefixes_of(tokens_BxT, is_word_BxT, config.sizes, config.spacing, by_position=True)
-    document_P = table.document_of(number_B[prefixes.sentence_P], np.asarray(prefixes.position_P))
+    document_P = text.validation.document_of(
+        number_B[prefixes.sentence_P], np.asarray(prefixes.position_P)
+    )
     # Models read all but the last token of a row.
     return prefixes._replace(tokens_PxT=prefixes.tokens_PxT[:, :-1], sentence_P=document_P)
 

@@ -15,7 +15,7 @@ from mlm.next_token.config import LoadedConfig, StudentConfig, TrainConfig
 from mlm.next_token.data import NextTextConfig, NextTextData, data_of, eval_batch, sample
 from mlm.next_token.model import NextTextModel, model_flops, model_of
 from mlm.rows import RowTable
-from mlm.task import nothing_watched, refuse_other_text
+from mlm.task import nothing_watched, refuse_longer_rows, refuse_other_text
 from mlm.text import Text
 
 
@@ -77,8 +77,16 @@ def check_teacher(
     """Raise a UserError unless a teacher reads what its student is to read, and predicts the ids
     that it does."""
     refuse_other_text(student.data, teacher.data, run, teacher.model.is_of_one_length)
+    refuse_longer_rows(run, teacher.model.positions, student.data.length - 1)
+    is_alike = teacher.model.architecture == student.model.architecture
+    if student.schedule == "projections" and not is_alike:
+        raise UserError(
+            "--schedule projections pairs the hidden layers of student and teacher, which"
+            f" must be of one kind: the student's model is {student.model.architecture}, the"
+            f" teacher's {teacher.model.architecture}"
+        )
     size = student.data.load().vocabulary.size
-    theirs, ours = (config.model.vocabulary or size for config in (teacher, student))
+    theirs, ours = (config.model.num_ids(size) for config in (teacher, student))
     if theirs != ours:
         raise UserError(
             f"the teacher {run.path} predicts {theirs:,} token ids, the student {ours:,}; give"

@@ -93,7 +93,7 @@ def prepare(
     work = out / WORK
     if not work.is_dir():
         refuse_filled(out, MANIFEST, ())
-    given = None if config.tokenizer is None else _given(config.tokenizer)
+    given = None if config.tokenizer is None else tokeniser.given(config.tokenizer)
     recipe = _recipe(sources, config, given)
     if (out / MANIFEST).exists():
         _refuse_another(out, recipe.fingerprint)
@@ -139,14 +139,6 @@ def _recipe(sources: Sequence[Source], config: PrepareConfig, given: str | None)
         settings["tokenizer"] = hashlib.sha256(given.encode()).hexdigest()
         del settings["vocabulary_size"]  # the given one has its own
     return _Recipe(sources, hash_inputs(sources), config, settings)
-
-
-def _given(path: Path) -> str:
-    """A given tokeniser, checked before anything is read that it is to be used for."""
-    text, file = tokeniser.given(path), tokeniser.file_of(path)
-    if file.suffix == ".json":
-        vocabulary_of(file)
-    return text
 
 
 def _refuse_another(out: Path, made_by: str) -> None:

@@ -1,4 +1,5 @@
-"""Data sets of the Hugging Face hub, streamed: a data set of 20 GB needs no 20 GB of memory."""
+"""Data sets of the Hugging Face hub: text is streamed, because a data set of 20 GB needs no 20 GB
+of memory; small ones are opened whole."""
 
 import importlib
 from collections.abc import Iterator
@@ -44,14 +45,7 @@ class HubReader:
             UserError: it cannot be opened, or has no such configuration or split.
         """
         self._name = name
-        datasets = _datasets()
-        datasets.disable_progress_bars()
-        try:
-            self._rows = datasets.load_dataset(
-                name, config, split=split, revision=revision, streaming=True
-            )
-        except Exception as error:
-            raise _not_opened(name, error) from None
+        self._rows = opened_split(name, config, split, revision, streaming=True)
         count = (self._rows.info.splits or {}).get(split)
         self.num_documents: int | None = count.num_examples if count else None
 
@@ -99,6 +93,31 @@ class HubReader:
                 f" {type(value).__name__}"
             )
         return value or ""
+
+
+def opened_split(
+    name: str, config: str | None, split: str, revision: str | None, *, streaming: bool = False
+) -> Any:
+    """One split of a data set, as `datasets` has it.
+
+    Args:
+        name: of a data set on the hub, or a local folder of the same form.
+        config: which of its configurations; None if it has one.
+        split: which part.
+        revision: its commit; None: the newest.
+        streaming: whether it is read as it is asked for.
+
+    Raises:
+        UserError: it cannot be opened, or has no such configuration or split.
+    """
+    datasets = _datasets()
+    datasets.disable_progress_bars()
+    try:
+        return datasets.load_dataset(
+            name, config, split=split, revision=revision, streaming=streaming
+        )
+    except Exception as error:  # libraries of several makers raise what they like
+        raise _not_opened(name, error) from None
 
 
 def _datasets() -> Any:

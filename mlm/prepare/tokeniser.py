@@ -23,7 +23,7 @@ from tokenizers import (
 )
 
 from common.base.errors import UserError
-from mlm.vocabulary import SPECIAL_TOKENS, TOKENIZER
+from mlm.vocabulary import BPE_VOCABULARY, SPECIAL_TOKENS, TEXT_END, TOKENIZER, vocabulary_of
 
 CONTINUING = "##"
 MOST_LETTERS = 1000
@@ -35,6 +35,8 @@ _LEAST_TIMES = 2
 _CUTS_AT_SPACE = ("BertPreTokenizer", "Whitespace", "WhitespaceSplit")
 _CUTS_BEFORE_SPACE = "ByteLevel"
 _ACROSS_SPACE = re.compile(r"\S\s")
+_BY_LETTER = (None, "NFC", "NFD")
+"""Normalisers that change no white space and nothing across it."""
 
 
 def trained(texts: Iterator[str], letters: np.ndarray, size: int) -> str:
@@ -65,19 +67,23 @@ def trained(texts: Iterator[str], letters: np.ndarray, size: int) -> str:
 
 
 def given(path: Path) -> str:
-    """A given tokeniser, as JSON: a `tokenizer.json` as it is, or a `vocab.txt` with a piece a
-    line, which is taken for one of lower-case text; or the folder that holds one of them.
+    """A given tokeniser, as JSON: a `tokenizer.json` as it is; a `vocab.txt` with a piece a line,
+    which is taken for one of lower-case text; a `vocab.json` with `merges.txt` beside it, as GPT-2
+    had it; or the folder that holds one of them.
 
     Raises:
-        UserError: it cannot be read, or cuts texts in another way than `Encoder` does.
+        UserError: it cannot be read, is of another kind, or cuts texts in another way than
+            `Encoder` does.
     """
     path = file_of(path)
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist; give a tokenizer.json or a vocab.txt") from None
+        raise UserError(f"{path} does not exist; give a {TOKENIZER} or a vocab.txt") from None
     except UnicodeDecodeError:
-        raise UserError(f"{path} is no text; give a tokenizer.json or a vocab.txt") from None
+        raise UserError(f"{path} is no text; give a {TOKENIZER} or a vocab.txt") from None
+    if path.name == BPE_VOCABULARY:
+        return _from_merges(path)
     if path.suffix != ".json":
         return _from_vocabulary(text.splitlines(), path)
     try:
@@ -93,6 +99,7 @@ def given(path: Path) -> str:
         )
     if kind == _CUTS_BEFORE_SPACE:
         _refuse_across_space(json.loads(text), path)
+    vocabulary_of(path)
     return text
 
 
@@ -100,22 +107,44 @@ def file_of(path: Path) -> Path:
     """A given tokeniser's file: the path itself, or of a folder the one in it."""
     if not path.is_dir():
         return path
-    of_library = path / TOKENIZER
-    return of_library if of_library.exists() else path / "vocab.txt"
+    files = [path / name for name in (TOKENIZER, BPE_VOCABULARY)]
+    return next((file for file in files if file.exists()), path / "vocab.txt")
 
 
 def _refuse_across_space(values: dict[str, Any], path: Path) -> None:
-    """Refuse a tokeniser of bytes that joins what stands before white space to it: of such ones a
-    text's ids are not those of its chunks."""
+    """Refuse a tokeniser of bytes that treats white space and what stands before it as one: of such
+    ones a text's ids are not those of its chunks."""
+    advice = "give a tokeniser as GPT-2 and Pythia have it"
     if not values["pre_tokenizer"].get("use_regex", True):
-        raise UserError(f"{path} does not cut texts before white space, as GPT-2's tokeniser does")
+        raise UserError(f"{path} does not cut texts before white space; {advice}")
+    if values["pre_tokenizer"].get("add_prefix_space"):
+        raise UserError(f"{path} puts a space before every text (add_prefix_space); {advice}")
+    normaliser = (values.get("normalizer") or {"type": None})["type"]
+    if normaliser not in _BY_LETTER:
+        raise UserError(f"{path} has the normaliser {normaliser}, not NFC or none; {advice}")
     for token in values.get("added_tokens", ()):
-        is_across = token["rstrip"] or _ACROSS_SPACE.search(token["content"]) is not None
+        takes_more = token["rstrip"] or token["single_word"]
+        is_across = takes_more or _ACROSS_SPACE.search(token["content"]) is not None
         if is_across and not token["special"]:
             raise UserError(
-                f"{path} has the token {token['content']!r}, which takes in the white space behind"
-                " a word; give a tokeniser as GPT-2 and Pythia have it"
+                f"{path} has the token {token['content']!r}, which depends on the white space"
+                f" behind it; {advice}"
             )
+
+
+def _from_merges(path: Path) -> str:
+    """GPT-2's older files, `vocab.json` and `merges.txt`, as JSON."""
+    merges = path.with_name("merges.txt")
+    if not merges.is_file():
+        raise UserError(f"{path} has no {merges.name} beside it; give a {TOKENIZER}")
+    try:
+        tokenizer = Tokenizer(models.BPE.from_file(str(path), str(merges)))
+    except Exception as error:  # the library raises nothing more exact
+        raise UserError(f"{path} and {merges.name} cannot be read ({error})") from None
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([TEXT_END])
+    return tokenizer.to_str()
 
 
 def _from_vocabulary(pieces: list[str], path: Path) -> str:

@@ -21,18 +21,17 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
-from common.base.config import NonNegativeInt, fingerprint, parse, to_dict, validate
+from common.base.config import NonNegativeInt, parse, to_dict, validate
 from common.base.errors import UserError, run_command
 from common.base.mesh import set_up_devices
 from common.base.progress import progress_bar
 from common.formats.fetch import HUB, folder_of, name_and_revision
-from common.formats.folder import WEIGHTS_FILES, open_folder
+from common.formats.folder import open_folder
 from common.formats.foreign import read_model
 from common.formats.suites import Snapshot, refuse_twice
 from common.judge.transition import NoTransition, Transition
 from common.nn.functional import Params
 from common.runs.directory import RunDirectory, opened
-from common.runs.files import file_hash
 from common.runs.trajectory import Trajectory, describe_steps
 from common.runs.transitions import transitions
 from common.sequence.masking import CountedMaskingConfig
@@ -48,6 +47,7 @@ from mlm.loaded import (
     refuse_other_vocabulary,
     task_and_model,
     their_ids,
+    weights_hash,
 )
 from mlm.next_token.config import NAME as CAUSAL
 from mlm.next_token.config import LoadedConfig as CausalConfig
@@ -192,12 +192,6 @@ def load(
         run.finish(time.monotonic() - began)
         run.mark_done()
     console.print(escape(last_words(run)))
-
-
-def weights_hash(folder: Path) -> str:
-    """Of all files of weights of a checkpoint."""
-    files = sorted(folder.glob(WEIGHTS_FILES))
-    return fingerprint({path.name: file_hash(path) for path in files})
 
 
 def add_checkpoints(run: RunDirectory, config: AnyLoaded, sources: Sequence[Snapshot]) -> None:

@@ -7,10 +7,11 @@ from tokenizers import Tokenizer
 
 from common.base.config import fingerprint, to_dict, validate
 from common.base.errors import UserError
-from common.formats.folder import ModelFolder
+from common.formats.folder import WEIGHTS_FILES, ModelFolder
 from common.formats.foreign import ForeignModel
 from common.nn.functional import Functional
 from common.nn.neox import NeoXConfig
+from common.runs.files import file_hash
 from common.sequence.masking import CountedMaskingConfig
 from common.train.problem import Task
 from mlm.config import LoadedConfig, LoadedTraining
@@ -140,3 +141,9 @@ def refuse_other_vocabulary(model: ForeignModel, corpus: Corpus, folder: ModelFo
             f"{folder.path} knows {model.vocabulary:,} tokens, {corpus.path} has"
             f" {size:,}; prepare the corpus with the model's own tokeniser"
         )
+
+
+def weights_hash(folder: Path) -> str:
+    """Of all files of weights of a checkpoint."""
+    files = sorted(folder.glob(WEIGHTS_FILES))
+    return fingerprint({path.name: file_hash(path) for path in files})

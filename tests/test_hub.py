@@ -152,7 +152,7 @@ def test_a_run_whose_tokeniser_is_gone_is_refused(
         tokenizer.write_bytes(kept + b" ")
         assert "is not the tokeniser that" in refused(export.main, *words)
         tokenizer.unlink()
-        assert "put the corpus back as it was" in refused(export.main, *words)
+        assert "put it back as it was" in refused(export.main, *words)
     finally:
         tokenizer.write_bytes(kept)
     assert list(tmp_path.iterdir()) == []

@@ -123,6 +123,8 @@ def student_run(spec: RunSpec, request: RunRequest) -> TrainingRun:
         MADE_FROM: made_from | {"teacher": {"path": str(request.teacher), "hash": teacher.hash}},
     }
     record |= {"teacher_hash": teacher.hash}
+    if spec.is_chain:
+        record |= {"chain": [teacher.hash, *run.record.get("chain", ())]}
     student = _training_run(spec, config, request, record, problem, supervision, provenance)
     return replace(student, teacher_steps=teacher.trajectory.steps())
 
@@ -166,7 +168,7 @@ def teacher_config_of(spec: RunSpec, student: Any, run: RunDirectory) -> Any:
             f"the teacher {run.path} is a run of `python -m {experiment}.{stage}`, which has not"
             f" learnt what these students are to learn: {spec.subject}; {advice}"
         )
-    if stage not in ("train", "load"):
+    if stage == "distill" and not spec.is_chain:
         raise UserError(
             f"the teacher {run.path} is itself a run of students, `python -m {experiment}.{stage}`;"
             f" {advice}"

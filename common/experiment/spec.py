@@ -112,6 +112,9 @@ class RunSpec:
     """A student's configuration with what it leaves open."""
     engine: Callable[[Any], Callable[[Problem, int], Engine]] = lambda _: ScanEngine
     """What makes the engine of a run of this configuration, from its problem and group size."""
+    is_chain: bool = False
+    """Whether students may teach; a run then records the hashes of all that have taught before
+    it."""
     loaded_config: type | None = None
     """Of a run that holds models of others, of the stage `load`; None: there are none."""
     tuned_by: TunedBy = "time"

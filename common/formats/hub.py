@@ -2,7 +2,7 @@
 card, and the tokeniser where there is one."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,8 @@ class Checkpoint:
     """Where it comes from: for the weights' file, and for the card."""
     tokenizer: bytes | None
     """The file `tokenizer.json`."""
+    labels: Sequence[str] | None = None
+    """The names of a classifier's classes; None: they have none."""
 
 
 def files_of(checkpoint: Checkpoint) -> dict[str, bytes]:
@@ -81,6 +83,8 @@ def _config(checkpoint: Checkpoint, tensors: Mapping[str, np.ndarray]) -> dict[s
     values = {"bert": _bert, "gpt2": _gpt2, "gpt-neox": _neox}[architecture](
         checkpoint.model, tensors
     )
+    if checkpoint.labels is not None:
+        values |= _label_names(checkpoint.labels)
     return values | {
         "tie_word_embeddings": ties_embeddings(checkpoint.params),
         "torch_dtype": "float32",
@@ -93,9 +97,8 @@ def _bert(model: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> dict[s
     vocabulary, width = tensors[WORDS].shape
     kind = {"architectures": ["BertForMaskedLM"]}
     if CLASSES in tensors:
-        names = {i: f"LABEL_{i}" for i in range(len(tensors[CLASSES]))}
-        labels = {"id2label": names, "label2id": {name: i for i, name in names.items()}}
-        kind = {"architectures": ["BertForSequenceClassification"], **labels}
+        names = [f"LABEL_{i}" for i in range(len(tensors[CLASSES]))]
+        kind = {"architectures": ["BertForSequenceClassification"], **_label_names(names)}
     return {
         **kind,
         "model_type": "bert",
@@ -111,6 +114,13 @@ def _bert(model: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> dict[s
         "initializer_range": model["init_std"],
         "hidden_dropout_prob": model["dropout"],
         "attention_probs_dropout_prob": model["dropout"],
+    }
+
+
+def _label_names(names: Sequence[str]) -> dict[str, Any]:
+    return {
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: number for number, name in enumerate(names)},
     }
 
 

@@ -64,7 +64,8 @@ def main(args: list[str]) -> None:
     known = metadata(run, params, command.step, command.seed_index)
     if command.format == "hf":
         model = run.record["config"]["model"]
-        files = files_of(Checkpoint(params, model, known, tokenizer_of(run)))
+        labels = run.record.get("labels")
+        files = files_of(Checkpoint(params, model, known, tokenizer_of(run), labels))
         check_target(command)  # again: reading takes a while
         write_folder(command.out, files)
     else:
@@ -75,7 +76,7 @@ def main(args: list[str]) -> None:
 
 
 def tokenizer_of(run: RunDirectory) -> bytes | None:
-    """The tokeniser of a run on text, which lies in its corpus; None: the run has none.
+    """The tokeniser of a run on text, which lies in its corpus or apart; None: the run has none.
 
     Raises:
         UserError: it is not there any more, or another one is.
@@ -83,11 +84,13 @@ def tokenizer_of(run: RunDirectory) -> bytes | None:
     wanted = run.record.get("tokenizer")
     if wanted is None:
         return None
-    path = Path(run.record["config"]["data"]["corpus"]) / TOKENIZER
+    data = run.record["config"]["data"]
+    path = Path(data["tokenizer"] if "tokenizer" in data else data["corpus"])
+    path = path / TOKENIZER if path.is_dir() else path
     if not path.is_file() or file_hash(path) != wanted:
         raise UserError(
-            f"{path} is not the tokeniser that {run.path} was trained with ({wanted[:12]}); put the"
-            " corpus back as it was"
+            f"{path} is not the tokeniser that {run.path} was trained with ({wanted[:12]}); put it"
+            " back as it was"
         )
     return path.read_bytes()
 

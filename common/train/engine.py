@@ -150,14 +150,17 @@ class ScanEngine:
         return self.mesh.size
 
     def init(self) -> TrainState:
-        """Untrained parameters, from a lane's seed and the role; lane by lane, so that runs of
-        other numbers of lanes share the program."""
+        """Parameters from a lane's seed and the role, but for those that the problem begins with;
+        lane by lane, so that runs of other numbers of lanes share the program."""
         init = self.program("init", self._make_init)
         states = [
             init(jnp.uint32(lane.seed), jnp.float32(lane.learning_rate))
             for lane in self.problem.lanes
         ]
-        return self.place(jax.tree.map(lambda *leaves: np.stack(leaves), *states))
+        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *states)
+        if self.problem.start is not None:
+            stacked = stacked._replace(params=started(stacked.params, self.problem.start))
+        return self.place(stacked)
 
     def place(self, tree: Any) -> Any:
         """Spread host arrays over the mesh along their lane axis."""
@@ -370,6 +373,22 @@ class ScanEngine:
             return on_devices(*args)
 
         return spread
+
+
+def started(params: Params, start: Params) -> Params:
+    """Parameters of all lanes with some that all begin with.
+
+    Args:
+        params: random ones, lanes first.
+        start: those, without lanes; parts that are not there stay random.
+    """
+    begun = dict(params)
+    for name, part in start.items():
+        if isinstance(part, dict):
+            begun[name] = started(params[name], part)
+        else:
+            begun[name] = np.broadcast_to(part, params[name].shape).astype(params[name].dtype)
+    return begun
 
 
 def init_lane(problem: Problem, seed: jax.Array, rate: jax.Array) -> TrainState:

@@ -76,6 +76,11 @@ class Task(ABC):
     def work(self, model: Any, teacher_model: Any | None) -> Work:
         """What an example costs in training, with models of these configurations."""
 
+    def start(self, config: Any) -> Params | None:
+        """Parameters that a model of this configuration begins with, some or all, as numpy arrays;
+        None: all are random."""
+        return None
+
     def generator(self, teacher_model: Any) -> Generate | None:
         """What lets a teacher of this configuration generate the examples that its students learn
         from, labels included; None: it answers for those of the data."""
@@ -135,6 +140,8 @@ class Problem:
     """Peak learning rate of a lane to its optimiser."""
     work: Work
     """What an example costs."""
+    start: Params | None = None
+    """Parameters that every lane begins with in place of random ones, some or all; None: none."""
     teaching: Teaching | None = None
     """None: the data's labels supervise."""
     device_bytes: int = Runtime().device_bytes
@@ -266,6 +273,7 @@ def _without_lanes(
         size=size,
         make_optimizer=functools.partial(make_optimizer, optim, size.steps),
         work=task.work(model, teacher_model),
+        start=task.start(model),
         teaching=teaching,
     )
 

@@ -1,0 +1,41 @@
+"""Configurations of runs on labelled sentences."""
+
+from common.base.config import TrainingConfig, configuration
+from common.judge.transition import DetectorConfig
+from common.runs.directory import RunDirectory
+from common.teach.settings import StudentSettings
+from common.train.losses import DistillationLoss
+from common.train.optim import OptimConfig
+from mlm.relay.data import SentenceConfig
+from mlm.relay.model import ClassifierModel
+from mlm.relay.start import StartConfig
+
+NAME = "mlm.relay"
+"""Of the runs."""
+
+
+@configuration
+class TrainConfig:
+    """A classifier trained on labels."""
+
+    data: SentenceConfig
+    model: ClassifierModel
+    optim: OptimConfig
+    training: TrainingConfig
+    start: StartConfig = StartConfig()
+
+
+@configuration
+class StudentConfig(StudentSettings, TrainConfig):
+    """A classifier trained under another one.
+
+    As published, the teacher's probabilities at temperature 1 alone are learnt.
+    """
+
+    loss: DistillationLoss = DistillationLoss(labels="soft")
+    detector: DetectorConfig = DetectorConfig()
+
+
+def config_of(run: RunDirectory) -> TrainConfig | StudentConfig:
+    """The configuration of a run of either stage."""
+    return run.config(TrainConfig if run.record["stage"] == "train" else StudentConfig)

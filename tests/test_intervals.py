@@ -12,6 +12,7 @@ from common.judge import stats
 from common.judge.stats import (
     Estimate,
     area_under_roc,
+    crossed_difference,
     exponent_difference,
     fit_power_law,
     ratio_of_medians,
@@ -40,6 +41,33 @@ def test_intervals_of_medians_cover_what_is_printed(
     ends = stats.median_interval(np.sort(values, axis=-1))
     covered = np.mean((ends[0] <= MEDIANS[distribution]) & (MEDIANS[distribution] <= ends[1]))
     assert low - 0.004 < covered < high + 0.004
+
+
+@pytest.mark.parametrize(
+    ("of_seeds", "of_questions", "noise", "low", "high"),
+    [(1.0, 0.0, 0.5, 0.91, 0.99), (0.0, 1.0, 0.2, 0.91, 0.99), (0.1, 0.5, 1.0, 0.94, 1.0)],
+)
+def test_the_interval_over_seeds_and_questions_covers_the_mean(
+    of_seeds: float, of_questions: float, noise: float, low: float, high: float
+) -> None:
+    """Of effects of eight seeds, of questions, and of both; 300 data sets."""
+
+    def estimate(rng: np.random.Generator) -> Estimate:
+        seeds_Sx1 = of_seeds * rng.standard_normal((8, 1))
+        questions_1xN = of_questions * rng.standard_normal((1, 100))
+        b_SxN = seeds_Sx1 + questions_1xN + noise * rng.standard_normal((8, 100))
+        return crossed_difference(np.zeros((8, 100)), b_SxN, samples=500)
+
+    assert low <= share_covered(0.0, estimate, 300) <= high
+
+
+def test_the_difference_over_seeds_and_questions() -> None:
+    """Its mean; one seed has no interval; arms of different shapes are not paired."""
+    a, b = np.zeros((2, 4)), np.asarray([[1, 0, 0, 0], [1, 1, 0, 0]])
+    assert crossed_difference(a, b).value == 3 / 8
+    assert math.isnan(crossed_difference(a[:1], b[:1]).low)
+    with pytest.raises(ValueError, match="paired comparison of"):
+        crossed_difference(a, b[:, :3])
 
 
 @pytest.fixture

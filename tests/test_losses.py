@@ -56,6 +56,28 @@ def test_forward_and_reverse(seed: int, temperature: float) -> None:
     np.testing.assert_allclose(backward, (q * np.log(q / p)).sum(-1), rtol=1e-4, atol=1e-4)
 
 
+@given(seed=st.integers(0, 10_000), temperature=st.floats(0.5, 5))
+def test_a_student_of_the_same_temperature(seed: int, temperature: float) -> None:
+    """The loss of the relay: a T^2 KL(teacher || student), up to a constant, plus the labels'."""
+    student, teacher = make_logits(seed)
+    labels, alpha = np.array([0, 1, 2, 3, 4]), 0.7
+    loss = DistillationLoss(
+        labels="soft",
+        temperature=temperature,
+        student_temperature="same",
+        teacher_weight=WeightRamp(alpha, alpha),
+        label_weight=WeightRamp(1 - alpha, 1 - alpha),
+    )
+    actual = loss(*map(jnp.asarray, (student, labels, teacher)), jnp.int32(3), 10)
+    p = softmax64(teacher / np.float64(temperature))
+    q = softmax64(student / np.float64(temperature))
+    to_labels = -np.log(softmax64(student)[np.arange(5), labels])
+    expected = alpha * temperature**2 * -(p * np.log(q)).sum(-1) + (1 - alpha) * to_labels
+    np.testing.assert_allclose(actual, expected, rtol=1e-4)
+    with pytest.raises(ValueError, match="student_temperature = same needs"):
+        DistillationLoss(labels="hard", student_temperature="same")
+
+
 def test_published_reverse_kl_is_weighted_by_raw_logits() -> None:
     student, teacher = make_logits(2)
     published = DistillationLoss(labels="soft", temperature=2.0, direction="reverse-raw")

@@ -18,8 +18,10 @@ from common.runs.directory import RunDirectory
 from common.runs.trajectory import Trajectory
 from mlm import train as masked_train
 from mlm.prepare.__main__ import main as prepare
-from mlm.relay import distill, train
-from mlm.relay.config import TrainConfig
+from mlm.relay import distill, probe, train
+from mlm.relay.config import TrainConfig, config_of
+from mlm.relay.data import eval_batch
+from mlm.relay.probe import accuracies, answers_of
 from mlm.relay.task import task_of
 from mlm.vocabulary import TOKENIZER
 from tests.made_up_text import documents, write_jsonl
@@ -52,6 +54,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def write_sentences(path: Path, names: tuple[str, str]) -> None:
     lines = [f"{names[i % 2]}\t{('ba ', 'mi ')[i % 2]}{text}" for i, text in enumerate(TEXTS)]
+    path.write_text("label\tsentence\n" + "\n".join(lines) + "\n")
+
+
+def write_other_sentences(path: Path) -> None:
+    texts = documents(60, seed=1, words=12)
+    lines = [f"{('good', 'bad')[i % 2]}\t{text}" for i, text in enumerate(texts)]
     path.write_text("label\tsentence\n" + "\n".join(lines) + "\n")
 
 
@@ -117,6 +125,17 @@ def test_a_trained_encoder_is_what_it_begins_with(home: Path, tmp_path: Path) ->
         assert (heads[0] != heads[1]).any()
 
 
+def test_a_head_learns_alone(home: Path, tmp_path: Path) -> None:
+    """On an encoder that does not move."""
+    words = ("--model.head-only", "--run-dir", str(tmp_path / "run"))
+    train.main([*sentences(home), *SHAPE, *BUDGET, *words])
+    trajectory = Trajectory(RunDirectory(tmp_path / "run"))
+    before, after = trajectory.restore(0), trajectory.restore(12)
+    for name, part in before.items():
+        is_same = jax.tree.map(lambda a, b: bool((a == b).all()), part, after[name])
+        assert all(jax.tree.leaves(is_same)) is (name not in ("pooler", "classifier")), name
+
+
 def test_a_student_teaches_and_the_chain_is_recorded(home: Path, tmp_path: Path) -> None:
     names, taught_by = ("mid", "small"), home / "large"
     for name in names:
@@ -127,6 +146,34 @@ def test_a_student_teaches_and_the_chain_is_recorded(home: Path, tmp_path: Path)
     assert mid["chain"] == [mid["teacher_hash"]]
     assert small["chain"] == [small["teacher_hash"], *mid["chain"]]
     assert small["teacher_hash"] != mid["teacher_hash"]
+
+
+def test_answers_are_what_the_last_checkpoint_says(home: Path, tmp_path: Path) -> None:
+    """Of every held-out sentence and seed; the accuracy is that of the run's last record."""
+    write_sentences(tmp_path / "test.tsv", ("good", "bad"))
+    data = (*sentences(home), "--data.test", str(tmp_path / "test.tsv"))
+    less = ("--data.evaluation", str(home / "held-out.tsv"), "--training.num-seeds", "2")
+    (home / "held-out.tsv").write_text("label\tsentence\nbad\tmi ko\ngood\tba ri\nbad\tmi\n")
+    write_other_sentences(tmp_path / "train.tsv")
+    own = ("--data.train", str(tmp_path / "train.tsv"))
+    train.main([*data, *less, *own, *SHAPE, *BUDGET, "--run-dir", str(tmp_path / "run")])
+    probe.main([str(tmp_path / "run")])
+    table, run = answers_of(tmp_path / "run"), RunDirectory(tmp_path / "run")
+    assert table["split"].value_counts().to_dict() == {"test": len(TEXTS), "evaluation": 3}
+    found = accuracies(table)
+    seeds = [f"seed_{seed}" for seed in run.manifest["seeds"]]
+    assert [found["evaluation"][name] for name in seeds] == pytest.approx(
+        run.metrics()[-1]["accuracy"]
+    )
+    config = config_of(run)
+    task = task_of(config)
+    rows = task.sentences.test
+    assert rows is not None
+    for lane, name in enumerate(seeds):
+        params = jax.tree.map(lambda leaf, lane=lane: leaf[lane], Trajectory(run).restore(12))
+        logits = task.model(config.model).apply(params, eval_batch(rows, 10**6).inputs)
+        expected = np.asarray(jnp.argmax(logits, axis=-1))
+        assert table.loc[table["split"] == "test", name].tolist() == expected.tolist()
 
 
 def test_it_classifies_in_transformers_as_here(home: Path, tmp_path: Path) -> None:
@@ -162,6 +209,8 @@ def test_bad_input(home: Path, tmp_path: Path, refused: Callable[..., str]) -> N
     assert "is a model of another shape than --model.* says" in said
     said = refused(train.main, *sentences(home), *to, *start, "--start.step", "5")
     assert "--start.step 5" in said and "has no such checkpoint" in said
+    decay = ("--model.head-only", "--optim.weight-decay", "0.01")
+    assert "would shrink the body" in refused(train.main, *sentences(home), *to, *decay)
     said = refused(train.main, *sentences(home), *to, "--start.model", home)
     assert "is neither a run nor a folder of transformers" in said
     said = refused(train.main, *sentences(home), *to, "--model.positions", "20")

@@ -45,6 +45,7 @@ Places = dict[str, Place]
 def to_torch(params: Params) -> dict[str, np.ndarray]:
     """The parameters of any of our models under PyTorch's names and in its layouts."""
     architecture = architecture_of(params)
+    params = _with_whole_table(params)
     tensors = written(params, places_of(architecture, params))
     if architecture == "bert":
         tensors = _as_bert_has_them(tensors)
@@ -255,6 +256,17 @@ def _of_third(leaf: np.ndarray, third: int | None) -> np.ndarray:
         return np.asarray(leaf)
     size = leaf.shape[-1] // 3
     return np.asarray(leaf)[..., third * size : (third + 1) * size]
+
+
+def _with_whole_table(params: Params) -> Params:
+    """Parameters with the table that narrow vectors of tokens and their layer stand for
+    (`common.nn.blocks.NarrowEmbed`), which PyTorch's models have."""
+    token = params.get("token", {})
+    if "narrow" not in token:
+        return params
+    widen = token["widen"]
+    table = np.asarray(token["narrow"]["embedding"]) @ widen["kernel"] + widen["bias"]
+    return params | {"token": {"embedding": table}}
 
 
 def _as_bert_has_them(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -391,3 +391,44 @@ def quantiles_by_cluster(
     at_R = np.argmax(cumulative_RxN >= quantile * cumulative_RxN[:, -1:], axis=1)
     low, high = np.quantile(values[order][at_R], [0.025, 0.975])
     return float(low), float(high)
+
+
+def crossed_difference(
+    a_SxN: np.ndarray, b_SxN: np.ndarray, seed: int = 0, samples: int = 2000
+) -> Estimate:
+    """Mean of b - a over seeds and questions, which both are a sample of more: the 95% interval of
+    a bootstrap that draws seeds, and apart from them questions (Owen 2007, "The pigeonhole
+    bootstrap").
+
+    What comes of the draw of seeds is widened to Student's interval: of eight seeds, the bootstrap
+    alone covers 87%. Where seeds and questions differ little beside the noise, it covers more than
+    95%.
+
+    Args:
+        a_SxN: what each of S seeds scored on each of N questions.
+        b_SxN: the same of another arm, whose seeds are paired with those.
+        seed: of the resampling.
+        samples: number of resamples.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if a_SxN.shape != b_SxN.shape:
+        raise ValueError(f"paired comparison of {a_SxN.shape} and {b_SxN.shape}")
+    difference_SxN = np.asarray(b_SxN, np.float64) - np.asarray(a_SxN, np.float64)
+    num_seeds, num_questions = difference_SxN.shape
+    mean = float(difference_SxN.mean())
+    if num_seeds < 2:
+        return Estimate(mean, math.nan, math.nan, num_seeds)
+    rng = np.random.default_rng(seed)
+    times_RxS, times_RxN = (
+        rng.multinomial(count, np.full(count, 1 / count), samples)
+        for count in (num_seeds, num_questions)
+    )
+    total_R = np.einsum("rs,sn,rn->r", times_RxS, difference_SxN, times_RxN, optimize=True)
+    mean_R = total_R / (num_seeds * num_questions)
+    of_seeds_R = times_RxS @ difference_SxN.mean(axis=1) / num_seeds
+    student = scipy.special.stdtrit(num_seeds - 1, 0.975) / scipy.special.ndtri(0.975)
+    widened = student * math.sqrt(num_seeds / (num_seeds - 1))
+    low, high = np.quantile(mean_R + (widened - 1) * (of_seeds_R - mean), [0.025, 0.975])
+    return Estimate(mean, float(low), float(high), num_seeds)

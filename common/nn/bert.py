@@ -14,6 +14,8 @@ from flax import nnx
 from common.base.config import PositiveInt, configuration
 from common.nn.blocks import (
     Block,
+    NarrowEmbed,
+    Table,
     TokenInputs,
     TransformerConfig,
     at_positions,
@@ -41,6 +43,10 @@ class BERTConfig(TransformerConfig):
     published: 2, of which a single sentence has the first); None: without them."""
     tied: bool = True
     """Whether the last layer's weights are the token embeddings, as published."""
+    token_size: PositiveInt | None = None
+    """Units of the vector of each token, which a linear layer brings to the width: a small model of
+    a large vocabulary (5 in a BERT of 250,000 parameters by the makers of txtai); None: the
+    width."""
 
 
 class BERTEncoder(nnx.Module):
@@ -59,7 +65,10 @@ class BERTEncoder(nnx.Module):
             rngs: the stream `params`.
         """
         self.dtype = config.activation_dtype
-        self.token = embedding(config, vocabulary, rngs)
+        if config.token_size is None:
+            self.token = embedding(config, vocabulary, rngs)
+        else:
+            self.token = NarrowEmbed(config, vocabulary, config.token_size, rngs)
         self.position = None if length is None else embedding(config, length, rngs)
         token_type = None
         if config.token_types is not None:
@@ -215,7 +224,7 @@ class MaskedHead(nnx.Module):
         self.norm = layer_norm(config, EPSILON, rngs)
         self.bias = nnx.Param(jnp.zeros(vocabulary))
 
-    def __call__(self, x_BxPxM: jax.Array, output: nnx.Embed) -> jax.Array:
+    def __call__(self, x_BxPxM: jax.Array, output: Table) -> jax.Array:
         """`(B, P, M)` to `(B, P, V)`, by the vectors of `output`: the token embeddings, where the
         model ties them."""
         y_BxPxM = self.norm(gelu(self.transform(x_BxPxM), approximate=False))

@@ -4,6 +4,7 @@ Shapes: B sequences of T tokens; layers of width M = H heads x K; logits are ask
 positions of each sequence, and Q positions attend to T.
 """
 
+import math
 from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
@@ -258,8 +259,45 @@ def embedding(config: TransformerConfig, num_rows: int, rngs: nnx.Rngs) -> nnx.E
     )
 
 
+class NarrowEmbed(nnx.Module):
+    """A vector of few units for each token, which a linear layer brings to the width; in float32.
+
+    The product begins with the variance of a table of the whole width.
+    """
+
+    def __init__(self, config: TransformerConfig, num_rows: int, size: int, rngs: nnx.Rngs) -> None:
+        self.narrow = nnx.Embed(
+            num_rows,
+            size,
+            embedding_init=nnx.initializers.normal(config.init_std),
+            dtype=jnp.float32,
+            rngs=rngs,
+        )
+        self.widen = Linear(
+            size,
+            config.width,
+            kernel_init=nnx.initializers.normal(1 / math.sqrt(size)),
+            dtype=jnp.float32,
+            rngs=rngs,
+        )
+        self.num_embeddings = num_rows
+
+    @property
+    def embedding(self) -> jax.Array:
+        """The table that it stands for, `(V, M)`."""
+        return self.widen(self.narrow.embedding[...])
+
+    def __call__(self, tokens_BxT: jax.Array) -> jax.Array:
+        """The vector of each token, `(B, T, M)`."""
+        return self.widen(self.narrow(tokens_BxT))
+
+
+Table = nnx.Embed | NarrowEmbed
+"""Gives each token its vector."""
+
+
 def embed(
-    token: nnx.Embed,
+    token: Table,
     position: nnx.Embed | None,
     tokens_BxT: jax.Array,
     dtype: jnp.dtype,
@@ -278,7 +316,7 @@ def embed(
     return (vectors_BxTxM + position(places_T)[None]).astype(dtype)
 
 
-def vectors_of(token: nnx.Embed, tokens_BxT: jax.Array) -> jax.Array:
+def vectors_of(token: Table, tokens_BxT: jax.Array) -> jax.Array:
     """The vector of each token, `(B, T, M)` in float32.
 
     The gradient of a look-up adds vectors to rows one after the other. An accelerator does so in no
@@ -289,7 +327,7 @@ def vectors_of(token: nnx.Embed, tokens_BxT: jax.Array) -> jax.Array:
     return by_product(token, tokens_BxT)
 
 
-def by_product(token: nnx.Embed, tokens_BxT: jax.Array) -> jax.Array:
+def by_product(token: Table, tokens_BxT: jax.Array) -> jax.Array:
     """The same vectors, to the bit, as a product with a one for each token."""
     is_token_BxTxV = jax.nn.one_hot(tokens_BxT, token.num_embeddings, dtype=jnp.float32)
     return jnp.matmul(is_token_BxTxV, token.embedding[...], precision="highest")

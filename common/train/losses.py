@@ -52,8 +52,12 @@ class DistillationLoss:
     labels: Literal["hard", "soft"] = "hard"
     """hard: the teacher's argmax. soft: the teacher's probabilities at `temperature`."""
     temperature: Annotated[float, Field(ge=0)] = 1.0
-    """Divides the teacher's logits; > 0 with soft labels, unused with hard ones. The student's own
-    temperature is 1."""
+    """Divides the teacher's logits; > 0 with soft labels, unused with hard ones."""
+    student_temperature: Literal["one", "same"] = "one"
+    """one: the student's logits are not divided (the published text and grammars). same: they are
+    divided too, and the teacher's term is multiplied by the square of the temperature, which keeps
+    its gradient as large (Hinton et al. 2015; the relay by size). At temperature 1 both are the
+    same. same needs soft labels and forward KL."""
     top_k: PositiveInt | None = None
     """Keep the teacher's k largest probabilities and renormalise; needs soft labels and forward
     KL."""
@@ -79,6 +83,12 @@ class DistillationLoss:
             )
         if self.top_k is not None and (self.labels == "hard" or self.direction != "forward"):
             raise ValueError("loss.top_k needs --loss.labels soft and --loss.direction forward")
+        is_soft = self.labels == "soft" and self.direction == "forward"
+        if self.student_temperature == "same" and not is_soft:
+            raise ValueError(
+                "loss.student_temperature = same needs --loss.labels soft and --loss.direction"
+                " forward"
+            )
         ramps = self.teacher_weight, self.label_weight
         if not any(ramp.start or ramp.end for ramp in ramps):
             raise ValueError(
@@ -128,9 +138,11 @@ class DistillationLoss:
         if self.direction == "forward" and self.labels == "hard":
             return label_cross_entropy(logits, jnp.argmax(teacher_logits, axis=-1))
         if self.direction == "forward":
-            return soft_cross_entropy(
-                logits, teacher_probabilities(teacher_logits, self.temperature, self.top_k)
-            )
+            probabilities = teacher_probabilities(teacher_logits, self.temperature, self.top_k)
+            if self.student_temperature == "one":
+                return soft_cross_entropy(logits, probabilities)
+            scaled = soft_cross_entropy(logits / self.temperature, probabilities)
+            return self.temperature**2 * scaled
         if self.direction == "reverse":
             return reverse_kl(logits, teacher_logits / self.temperature)
         log_student = jax.nn.log_softmax(logits)

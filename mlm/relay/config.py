@@ -24,6 +24,13 @@ class TrainConfig:
     training: TrainingConfig
     start: StartConfig = StartConfig()
 
+    def __post_init__(self) -> None:
+        if self.model.head_only and self.optim.weight_decay is not None:
+            raise ValueError(
+                "optim.weight_decay would shrink the body that --model.head-only leaves as it is;"
+                " leave out one of them"
+            )
+
 
 @configuration
 class StudentConfig(StudentSettings, TrainConfig):

@@ -1,9 +1,14 @@
 """Classifiers of sentences."""
 
+import jax
+
 from common.base.config import PositiveInt, configuration
 from common.base.errors import UserError
 from common.nn.bert import BERTConfig, functional_classifier
-from common.nn.functional import Functional
+from common.nn.functional import Functional, Inputs, Params
+
+HEADS = {"pooler", "classifier"}
+"""The parts of a classifier that an encoder does not have."""
 
 
 @configuration
@@ -12,6 +17,8 @@ class ClassifierModel(BERTConfig):
 
     positions: PositiveInt | None = None
     """Learned positions (BERT's: 512); None: as many as a row has tokens."""
+    head_only: bool = False
+    """Whether pooler and classes alone are learnt, and the rest stays as it begins."""
 
 
 def model_of(config: ClassifierModel, vocabulary: int, length: int, num_classes: int) -> Functional:
@@ -25,4 +32,15 @@ def model_of(config: ClassifierModel, vocabulary: int, length: int, num_classes:
             f"--model.positions {config.positions}: rows have up to {length} tokens, [CLS] and"
             " [SEP] among them (--data.length); give at least as many, or None"
         )
-    return functional_classifier(config, vocabulary, config.positions or length, num_classes)
+    model = functional_classifier(config, vocabulary, config.positions or length, num_classes)
+    return with_fixed_body(model) if config.head_only else model
+
+
+def with_fixed_body(model: Functional) -> Functional:
+    """A classifier of which nothing but the head has a gradient."""
+
+    def apply(params: Params, inputs: Inputs, key: jax.Array | None = None) -> jax.Array:
+        body = {name: part for name, part in params.items() if name not in HEADS}
+        return model.apply(params | jax.lax.stop_gradient(body), inputs, key)
+
+    return model._replace(apply=apply)

@@ -18,6 +18,7 @@ from common.runs.directory import finished_run
 from common.runs.files import file_hash
 from common.runs.trajectory import Trajectory
 from mlm.loaded import their_ids, weights_hash
+from mlm.relay.model import HEADS
 from mlm.vocabulary import ids_of
 
 
@@ -107,15 +108,12 @@ def body_of(weights: Params, model: Mapping[str, Any], start: Start) -> Params:
         raise UserError(
             f"{start.path} is a model of another shape than --model.* says ({what}, here"
             f" {size_of(model)}); give both the same --model.layers, --model.heads,"
-            " --model.head-size, --model.token-types and --model.positions"
+            " --model.head-size, --model.token-size, --model.token-types and --model.positions"
         )
     return body
 
 
-HEADS = {"pooler", "classifier"}
-"""Parts of a classifier that begin at random, unless the weights have them."""
-
-
 def size_of(weights: Mapping[str, Any]) -> str:
     """The shape of the token vectors, in words."""
-    return " x ".join(map(str, weights["token"]["embedding"].shape))
+    (table, *_) = jax.tree.leaves(weights["token"])
+    return " x ".join(map(str, table.shape))

@@ -1,3 +1,2 @@
 """The relay by size: classifiers of sentences, each taught by a larger one, which may itself have
-been taught (Mirzadeh et al. 2019; as practised for SST-2 with BERTs). It has runs, and no
-experiment of its own yet."""
+been taught (Mirzadeh et al. 2019; as practised for SST-2 with BERTs)."""

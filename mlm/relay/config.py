@@ -1,7 +1,7 @@
 """Configurations of runs on labelled sentences."""
 
 from common.base.config import TrainingConfig, configuration
-from common.judge.transition import DetectorConfig
+from common.judge.gain import HalfGainConfig
 from common.runs.directory import RunDirectory
 from common.teach.settings import StudentSettings
 from common.train.losses import DistillationLoss
@@ -40,7 +40,7 @@ class StudentConfig(StudentSettings, TrainConfig):
     """
 
     loss: DistillationLoss = DistillationLoss(labels="soft")
-    detector: DetectorConfig = DetectorConfig()
+    detector: HalfGainConfig = HalfGainConfig()
 
 
 def config_of(run: RunDirectory) -> TrainConfig | StudentConfig:

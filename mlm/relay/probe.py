@@ -71,7 +71,11 @@ def probe_run(path: Path, config: AnswersConfig) -> None:
             if rows is not None:
                 tables.append(table_of(name, rows, np.asarray(answer(params, rows)), run))
         write_text(opened.folder / TABLE, pd.concat(tables).to_csv(index=False))
-        opened.summary.update(accuracy=accuracies(pd.concat(tables)))
+        num_parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
+        opened.summary.update(
+            accuracy=accuracies(pd.concat(tables)),
+            parameters=num_parameters // len(run.manifest["seeds"]),
+        )
 
 
 def answers(model: Functional, params_L: Params, rows: Rows) -> jax.Array:

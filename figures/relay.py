@@ -1,0 +1,95 @@
+"""Accuracy of the links of a relay by their size, beside the published ones."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from figures import loaders, style
+
+SIZES = "sizes.csv"
+PUBLISHED_SIZES = {"L4_H256": 11e6, "L2_H128": 4.4e6, "femto": 250e3, "femto_direct": 250e3}
+"""Parameters of the published models, by the series of `targets.csv`."""
+
+
+class Look(NamedTuple):
+    """How an arm of the last link is drawn."""
+
+    color: str
+    label: str
+
+
+ARMS = {
+    "labels": Look(style.BLUE, "labels"),
+    "one-hop": Look(style.ORANGE, "one hop"),
+    "relay": Look(style.GREEN, "relay"),
+    "half": Look(style.RED, "relay, half of the gain"),
+    "unaligned": Look(style.GREY, "unaligned teacher"),
+    "random": Look(style.PURPLE, "relay, random start"),
+}
+CHAIN = ("large", "mid")
+
+
+class Relay:
+    """The figure `relay`."""
+
+    def draw(self, home: Path, folder: Path) -> Path:
+        """Left the chain by size, right the arms of the last link."""
+        sizes = loaders.table_of(home / SIZES, "link", "arm", "parameters", "seed", "evaluation")
+        drawing, (left, right) = style.figure(2)
+        draw_chain(left, sizes)
+        draw_arms(right, sizes)
+        return style.save(drawing, folder, "relay")
+
+    def caption(self, home: Path) -> str:
+        """What is drawn."""
+        sizes = loaders.table_of(home / SIZES, "link", "arm", "seed")
+        num_seeds = sizes[sizes["link"] == "small"].seed.nunique()
+        return (
+            "Left: accuracy on held-out sentences of the links of the chain by their number of"
+            f" parameters, the last one ({num_seeds} seeds, each a point) under the relay, one hop"
+            " and labels; diamonds: published, one seed on the 872 sentences of SST-2's"
+            " development set. Right: every arm of the last link; points are seeds, bars their"
+            " mean."
+        )
+
+
+def draw_chain(axes: Axes, sizes: pd.DataFrame) -> None:
+    """The links by size."""
+    for arm in ("relay", "one-hop", "labels"):
+        last = sizes[(sizes.link == "small") & (sizes.arm == arm)]
+        links = [sizes[sizes.link == link] for link in CHAIN] if arm == "relay" else []
+        points = [(part.parameters.iloc[0], part.evaluation) for part in (*links, last)]
+        look = ARMS[arm]
+        for parameters, accuracy in points:
+            axes.plot([parameters] * len(accuracy), accuracy, "o", color=look.color, alpha=0.4)
+        means = [accuracy.mean() for _, accuracy in points]
+        places = [parameters for parameters, _ in points]
+        axes.plot(places, means, "_-", markersize=14, color=look.color, label=look.label)
+    published = loaders.targets("relay_sst2", "accuracy")
+    for is_direct, color in ((False, style.GREEN), (True, style.BLUE)):
+        own = published[published.series.str.endswith("direct") == is_direct]
+        places = [PUBLISHED_SIZES[series] for series in own.series]
+        kind = "labels" if is_direct else "relay"
+        style.diamonds(axes, places, own.y, color, f"published, {kind}")
+    axes.set_xscale("log")
+    axes.set_xlabel("parameters")
+    axes.set_ylabel("accuracy")
+    axes.set_title("The chain")
+    axes.legend()
+
+
+def draw_arms(axes: Axes, sizes: pd.DataFrame) -> None:
+    """The last link under each arm."""
+    last = sizes[sizes.link == "small"]
+    for place, (arm, look) in enumerate(ARMS.items()):
+        accuracy = last[last.arm == arm].evaluation
+        spread = np.linspace(-0.15, 0.15, len(accuracy)) if len(accuracy) > 1 else [0.0]
+        axes.plot(place + np.asarray(spread), accuracy, "o", color=look.color, alpha=0.6)
+        axes.plot([place - 0.3, place + 0.3], [accuracy.mean()] * 2, color=look.color)
+    labels = [look.label.replace(", ", ",\n") for look in ARMS.values()]
+    axes.set_xticks(range(len(ARMS)), labels, rotation=30, ha="right")
+    axes.set_ylabel("accuracy")
+    axes.set_title("The last link")

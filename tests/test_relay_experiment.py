@@ -1,0 +1,141 @@
+"""The relay by size as an experiment: its plan, its claims, its figure."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from common.base.config import Runtime
+from common.experiment.plan import plan, run_stages
+from common.runs.directory import RunDirectory
+from common.runs.files import write_json
+from figures import loaders
+from mlm.data import TextConfig
+from mlm.prepare.__main__ import main as prepare
+from mlm.relay.data import SentenceConfig
+from mlm.relay.page import PAGE
+from mlm.relay.presets import ARMS, PRESETS, Experiment
+from mlm.relay.spec import SPEC
+from mlm.relay.verdicts import CLAIMS, SIZES, judge, runs_of
+from tests.made_up_text import documents, write_jsonl
+from tests.test_relay import TEXTS, write_sentences
+
+QUICK = PRESETS["quick"].config
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Experiment]:
+    """An experiment of a few steps and two middle links, run; and its folder."""
+    home = tmp_path_factory.mktemp("home")
+    texts = write_jsonl(home / "texts.jsonl", TEXTS)
+    small = ("--vocabulary-size", "200", "--workers", "1")
+    prepare([str(texts), *small, "--out", str(home / "corpus")])
+    write_sentences(home / "rated.tsv", ("good", "bad"))
+    held_out = documents(20, seed=1, words=8)
+    lines = [f"{('good', 'bad')[i % 2]}\t{text}" for i, text in enumerate(held_out)]
+    (home / "dev.tsv").write_text("label\tsentence\n" + "\n".join(lines) + "\n")
+    experiment = tiny_experiment(home)
+    stages = plan(SPEC, experiment, home / "runs" / "mlm.relay" / "quick")
+    run_stages(stages, Runtime())
+    return home / "runs" / "mlm.relay" / "quick", experiment
+
+
+def tiny_experiment(home: Path) -> Experiment:
+    data = SentenceConfig(
+        home / "corpus", str(home / "rated.tsv"), test=str(home / "dev.tsv"), length=40
+    )
+    size = {"head_size": 4, "layers": 1, "positions": 40}
+    budget = replace(QUICK.student.training, steps=10, batch_size=8, eval_every=2, eval_examples=24)
+    budget = replace(budget, checkpoint_every=2)
+    encoder = replace(
+        QUICK.encoder,
+        data=TextConfig(home / "corpus", length=12),
+        model=replace(QUICK.encoder.model, **size),
+        training=replace(QUICK.encoder.training, steps=2, batch_size=2, eval_examples=8),
+    )
+    return replace(
+        QUICK,
+        encoder=encoder,
+        teacher=replace(
+            QUICK.teacher,
+            data=data,
+            model=replace(QUICK.teacher.model, **size),
+            training=replace(budget, seed=7, num_seeds=1),
+        ),
+        mid=replace(QUICK.mid, **size),
+        num_mids=2,
+        student=replace(
+            QUICK.student,
+            data=data,
+            model=replace(QUICK.student.model, **size),
+            training=replace(budget, num_seeds=4),
+            supervision=replace(QUICK.student.supervision, first_steps=10),
+        ),
+        sources=None,
+    )
+
+
+def test_every_last_link_is_paired_with_a_middle_one(tiny: tuple[Path, Experiment]) -> None:
+    home, experiment = tiny
+    relay = [RunDirectory(home / run) for run in runs_of(experiment, "relay")]
+    assert [run.manifest["seeds"] for run in relay] == [[1220, 1221], [1222, 1223]]
+    assert [run.record["config"]["teacher_seed"] for run in relay] == [8, 9]
+    (hop,) = (RunDirectory(home / run) for run in runs_of(experiment, "one-hop"))
+    assert hop.manifest["seeds"] == [1220, 1221, 1222, 1223]
+    assert len(hop.record["chain"]) == 1 and len(relay[0].record["chain"]) == 2
+    assert RunDirectory(home / "small/random/0").record["start"] is None
+    assert hop.record["start"] is not None
+
+
+def test_sizes_and_verdicts_are_of_these_runs(tiny: tuple[Path, Experiment]) -> None:
+    home, _ = tiny
+    sizes = pd.read_csv(home / SIZES)
+    last = sizes[sizes.link == "small"]
+    assert last.groupby("arm").seed.nunique().to_dict() == dict.fromkeys(ARMS, 4)
+    assert last.parameters.nunique() == 1
+    assert last.parameters.iloc[0] < sizes[sizes.link == "large"].parameters.iloc[0]
+    claims = loaders.claims(home)
+    assert [claim["claim"] for claim in claims] == list(CLAIMS)
+    assert all(claim["holds"] is None for claim in claims)
+    assert "not judged: all arms run at one rate" in claims[0]["notes"][0]
+    assert "on 20 test sentences, means over seeds: labels 0." in claims[0]["notes"][1]
+    accuracy = last[last.arm == "relay"].evaluation.mean()
+    assert claims[0]["measured"][1]["value"] == pytest.approx(accuracy)
+
+
+def test_the_figure_is_drawn(tiny: tuple[Path, Experiment], tmp_path: Path) -> None:
+    figure = PAGE.figures["relay"]
+    assert figure.draw(tiny[0], tmp_path).exists()
+    assert "(4 seeds, each a point)" in figure.caption(tiny[0])
+
+
+def made_up(home: Path, experiment: Experiment, shares: Mapping[str, float]) -> None:
+    """Answers that are right in these shares of 2,000 sentences, for every run."""
+    rng = np.random.default_rng(0)
+    label_N = rng.integers(0, 2, 2000)
+    runs = [(arm, run) for arm in ARMS for run in runs_of(experiment, arm)]
+    for arm, run in [*runs, ("", "teacher"), ("", "mid"), ("", "unaligned")]:
+        each = 8 // len(runs_of(experiment, arm)) if arm else 1
+        columns = {"split": "evaluation", "sentence": range(2000), "label": label_N}
+        for seed in range(each):
+            is_right_N = rng.random(2000) < shares.get(arm, 0.7)
+            columns[f"seed_{seed}"] = np.where(is_right_N, label_N, 1 - label_N)
+        folder = home / run / "probes"
+        folder.mkdir(parents=True)
+        pd.DataFrame(columns).to_csv(folder / "answers.csv", index=False)
+        accuracy = {"evaluation": {f"seed_{seed}": 0.7 for seed in range(each)}}
+        write_json(folder / "answers.json", {"accuracy": accuracy, "parameters": 10})
+
+
+def test_claims_are_what_the_answers_say(tmp_path: Path) -> None:
+    """Better, worse, and neither."""
+    experiment = replace(PRESETS["laptop"].config, student=QUICK.student)
+    made_up(tmp_path, experiment, {"labels": 0.6, "half": 0.65, "random": 0.6, "unaligned": 0.8})
+    judged = {verdict.claim: verdict for verdict in judge(tmp_path, experiment).verdicts}
+    assert [judged[claim].holds for claim in CLAIMS] == [True, None, True, False, False]
+    assert judged["R2"].undecided
+    difference = judged["R1"].measurements[0].estimate
+    assert 0.05 < difference.low < difference.value < difference.high < 0.15

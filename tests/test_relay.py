@@ -1,6 +1,7 @@
 """Classifiers of sentences: trained on labels, from trained encoders, and one by another."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -18,9 +19,11 @@ from common.runs.directory import RunDirectory
 from common.runs.trajectory import Trajectory
 from mlm import train as masked_train
 from mlm.prepare.__main__ import main as prepare
+from mlm.relay import __main__ as relay
 from mlm.relay import distill, probe, train
 from mlm.relay.config import TrainConfig, config_of
 from mlm.relay.data import eval_batch
+from mlm.relay.presets import PRESETS
 from mlm.relay.probe import accuracies, answers_of
 from mlm.relay.task import task_of
 from mlm.vocabulary import TOKENIZER
@@ -146,6 +149,36 @@ def test_a_student_teaches_and_the_chain_is_recorded(home: Path, tmp_path: Path)
     assert mid["chain"] == [mid["teacher_hash"]]
     assert small["chain"] == [small["teacher_hash"], *mid["chain"]]
     assert small["teacher_hash"] != mid["teacher_hash"]
+
+
+def test_a_chain_by_one_command(
+    home: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    refused: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each link is taught by the one before; a second time there is nothing to do."""
+    quick = PRESETS["quick"].config
+    small = replace(quick.student.training, steps=8, eval_every=4, eval_examples=20)
+    small = replace(small, checkpoint_every=4)
+    short = replace(
+        quick,
+        teacher=replace(quick.teacher, training=replace(small, num_seeds=1)),
+        student=replace(quick.student, training=small),
+    )
+    monkeypatch.setitem(PRESETS, "quick", replace(PRESETS["quick"], config=short))
+    words = [*sentences(home), "--run-dir", str(tmp_path), "--chain", "large", "small"]
+    relay.main(words)
+    assert "accuracy on held-out sentences: large 0." in capsys.readouterr().out
+    taught = RunDirectory(tmp_path / "small").record
+    assert taught["teacher_hash"] == taught["chain"][0] and taught["config"]["model"]["heads"] == 1
+    relay.main(words)
+    assert "already finished" in capsys.readouterr().err
+    said = refused(relay.main, *sentences(home), "--run-dir", tmp_path, "--chain", "huge", "small")
+    assert "no link is called huge; choose of large, mid, small" in said
+    said = refused(relay.main, *sentences(home), "--run-dir", tmp_path, "--chain", "small")
+    assert "at least two links" in said
 
 
 def test_answers_are_what_the_last_checkpoint_says(home: Path, tmp_path: Path) -> None:

@@ -7,11 +7,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from common.judge.stats import proportion
 from figures import loaders, style
 
 SIZES = "sizes.csv"
 PUBLISHED_SIZES = {"L4_H256": 11e6, "L2_H128": 4.4e6, "femto": 250e3, "femto_direct": 250e3}
 """Parameters of the published models, by the series of `targets.csv`."""
+PUBLISHED_SENTENCES = 872
 
 
 class Look(NamedTuple):
@@ -38,9 +40,11 @@ class Relay:
     def draw(self, home: Path, folder: Path) -> Path:
         """Left the chain by size, right the arms of the last link."""
         sizes = loaders.table_of(home / SIZES, "link", "arm", "parameters", "seed", "evaluation")
+        # The published accuracies are of test sentences.
+        of_chain = "test" if "test" in sizes else "evaluation"
         drawing, (left, right) = style.figure(2)
-        draw_chain(left, sizes)
-        draw_arms(right, sizes)
+        draw_chain(left, sizes.assign(accuracy=sizes[of_chain]))
+        draw_arms(right, sizes.assign(accuracy=sizes.evaluation))
         return style.save(drawing, folder, "relay")
 
     def caption(self, home: Path) -> str:
@@ -48,11 +52,12 @@ class Relay:
         sizes = loaders.table_of(home / SIZES, "link", "arm", "seed")
         num_seeds = sizes[sizes["link"] == "small"].seed.nunique()
         return (
-            "Left: accuracy on held-out sentences of the links of the chain by their number of"
-            f" parameters, the last one ({num_seeds} seeds, each a point) under the relay, one hop"
-            " and labels; diamonds: published, one seed on the 872 sentences of SST-2's"
-            " development set. Right: every arm of the last link; points are seeds, bars their"
-            " mean."
+            "Left: accuracy of the links of the chain by their number of parameters, on the test"
+            " sentences where there are any, else on held-out ones; the last link"
+            f" ({num_seeds} seeds, each a point) under the relay, one hop and labels. Diamonds:"
+            f" published, one seed on the {PUBLISHED_SENTENCES} sentences of SST-2's development"
+            " set, with binomial 95% intervals. Right: every arm of the last link on held-out"
+            " sentences; points are seeds, bars their mean."
         )
 
 
@@ -61,7 +66,7 @@ def draw_chain(axes: Axes, sizes: pd.DataFrame) -> None:
     for arm in ("relay", "one-hop", "labels"):
         last = sizes[(sizes.link == "small") & (sizes.arm == arm)]
         links = [sizes[sizes.link == link] for link in CHAIN] if arm == "relay" else []
-        points = [(part.parameters.iloc[0], part.evaluation) for part in (*links, last)]
+        points = [(part.parameters.iloc[0], part.accuracy) for part in (*links, last)]
         look = ARMS[arm]
         for parameters, accuracy in points:
             axes.plot([parameters] * len(accuracy), accuracy, "o", color=look.color, alpha=0.4)
@@ -74,6 +79,9 @@ def draw_chain(axes: Axes, sizes: pd.DataFrame) -> None:
         places = [PUBLISHED_SIZES[series] for series in own.series]
         kind = "labels" if is_direct else "relay"
         style.diamonds(axes, places, own.y, color, f"published, {kind}")
+        for place, accuracy in zip(places, own.y, strict=True):
+            found = proportion(round(accuracy * PUBLISHED_SENTENCES), PUBLISHED_SENTENCES)
+            axes.plot([place] * 2, [found.low, found.high], color=color, linewidth=1)
     axes.set_xscale("log")
     axes.set_xlabel("parameters")
     axes.set_ylabel("accuracy")
@@ -85,7 +93,7 @@ def draw_arms(axes: Axes, sizes: pd.DataFrame) -> None:
     """The last link under each arm."""
     last = sizes[sizes.link == "small"]
     for place, (arm, look) in enumerate(ARMS.items()):
-        accuracy = last[last.arm == arm].evaluation
+        accuracy = last[last.arm == arm].accuracy
         spread = np.linspace(-0.15, 0.15, len(accuracy)) if len(accuracy) > 1 else [0.0]
         axes.plot(place + np.asarray(spread), accuracy, "o", color=look.color, alpha=0.6)
         axes.plot([place - 0.3, place + 0.3], [accuracy.mean()] * 2, color=look.color)

@@ -51,7 +51,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_sentences(home / "rated.tsv", ("good", "bad"))
     write_sentences(home / "swapped.tsv", ("bad", "good"))
     write_sentences(home / "renamed.tsv", ("good", "awful"))
-    train.main([*sentences(home), *SHAPE, *BUDGET, "--run-dir", str(home / "large")])
+    longer = ("--training.steps", "60", "--run-dir", str(home / "large"))
+    train.main([*sentences(home), *SHAPE, *BUDGET, *longer])
     return home
 
 
@@ -69,6 +70,7 @@ def write_other_sentences(path: Path) -> None:
 def sentences(home: Path, name: str = "rated") -> tuple[str, ...]:
     """What is typed of the data."""
     source = ("--data.train", str(home / f"{name}.tsv"), "--data.length", "40")
+    source = (*source, "--data.validation", "0.2")
     return ("--data.tokenizer", str(home / "corpus"), *source)
 
 
@@ -100,21 +102,25 @@ def test_no_more_padding_is_read_than_must_be() -> None:
 def test_a_classifier_learns(home: Path) -> None:
     run = RunDirectory(home / "large")
     assert run.record["labels"] == ["bad", "good"]
-    assert run.manifest["counts"]["train"] + run.manifest["counts"]["evaluation"] == len(TEXTS)
+    counts = run.manifest["counts"]
+    assert counts["train"] + counts["validation"] + counts["evaluation"] == len(TEXTS)
     first, *_, last = (record["eval_loss"][0] for record in run.metrics())
-    assert last < first
+    assert last < first - 0.05
 
 
 def test_a_trained_encoder_is_what_it_begins_with(home: Path, tmp_path: Path) -> None:
-    """All of it, of every seed; the head is random. From its run, or from its folder of
-    transformers."""
+    """All of it, of every seed and rate; the head is random. From its run, or from its folder of
+    transformers; where it lies is no part of what the run is."""
     out = tmp_path / "folder"
     export.main([str(home / "encoder"), "--step", "12", "--format", "hf", "--out", str(out)])
     encoder = Trajectory(RunDirectory(home / "encoder")).restore(12)
     for start in (home / "encoder", out):
         run = tmp_path / f"from-{start.name}"
         words = ("--start.model", str(start), "--model.positions", "40", "--run-dir", str(run))
-        train.main([*sentences(home), *SHAPE, *BUDGET, *words, "--training.num-seeds", "2"])
+        rates = ("--optim.learning-rate", "0.001", "0.002")
+        train.main([*sentences(home), *SHAPE, *BUDGET, *words, *rates])
+        assert "start" not in RunDirectory(run).record["config"]
+        assert RunDirectory(run).record["paths"]["start"] == str(start)
         begun = Trajectory(RunDirectory(run)).restore(0)
         for name in ("token", "position", "blocks", "norm_first"):
             jax.tree.map(
@@ -124,8 +130,10 @@ def test_a_trained_encoder_is_what_it_begins_with(home: Path, tmp_path: Path) ->
                 begun[name],
                 encoder[name],
             )
-        heads = begun["classifier"]["kernel"]
-        assert (heads[0] != heads[1]).any()
+        untrained = Trajectory(RunDirectory(home / "large")).restore(0)
+        np.testing.assert_array_equal(
+            begun["classifier"]["kernel"][:1], untrained["classifier"]["kernel"]
+        )
 
 
 def test_a_head_learns_alone(home: Path, tmp_path: Path) -> None:
@@ -143,6 +151,7 @@ def test_a_student_teaches_and_the_chain_is_recorded(home: Path, tmp_path: Path)
     names, taught_by = ("mid", "small"), home / "large"
     for name in names:
         words = ("--teacher", str(taught_by), "--run-dir", str(tmp_path / name))
+        words = (*words, "--training.seed", "1200", "--training.num-seeds", "1")
         distill.main([*sentences(home), *SHAPE, "--model.heads", "1", *BUDGET, *words])
         taught_by = tmp_path / name
     mid, small = (RunDirectory(tmp_path / name).record for name in names)
@@ -170,7 +179,7 @@ def test_a_chain_by_one_command(
     monkeypatch.setitem(PRESETS, "quick", replace(PRESETS["quick"], config=short))
     words = [*sentences(home), "--run-dir", str(tmp_path), "--chain", "large", "small"]
     relay.main(words)
-    assert "accuracy on held-out sentences: large 0." in capsys.readouterr().out
+    assert "accuracy on validation sentences: large 0." in capsys.readouterr().out
     taught = RunDirectory(tmp_path / "small").record
     assert taught["teacher_hash"] == taught["chain"][0] and taught["config"]["model"]["heads"] == 1
     relay.main(words)
@@ -179,10 +188,14 @@ def test_a_chain_by_one_command(
     assert "no link is called huge; choose of large, mid, small" in said
     said = refused(relay.main, *sentences(home), "--run-dir", tmp_path, "--chain", "small")
     assert "at least two links" in said
+    nowhere = ("--encoders", tmp_path / "nowhere", "--run-dir", tmp_path / "other")
+    assert "is neither a run nor a folder" in refused(relay.main, *sentences(home), *nowhere)
+    assert not (tmp_path / "other").exists()
 
 
 def test_answers_are_what_the_last_checkpoint_says(home: Path, tmp_path: Path) -> None:
-    """Of every held-out sentence and seed; the accuracy is that of the run's last record."""
+    """Of every sentence that is not trained on, and every seed; that of `validation` is the
+    accuracy of the run's last record."""
     write_sentences(tmp_path / "test.tsv", ("good", "bad"))
     data = (*sentences(home), "--data.test", str(tmp_path / "test.tsv"))
     less = ("--data.evaluation", str(home / "held-out.tsv"), "--training.num-seeds", "2")
@@ -192,12 +205,14 @@ def test_answers_are_what_the_last_checkpoint_says(home: Path, tmp_path: Path) -
     train.main([*data, *less, *own, *SHAPE, *BUDGET, "--run-dir", str(tmp_path / "run")])
     probe.main([str(tmp_path / "run")])
     table, run = answers_of(tmp_path / "run"), RunDirectory(tmp_path / "run")
-    assert table["split"].value_counts().to_dict() == {"test": len(TEXTS), "evaluation": 3}
+    sizes = table["split"].value_counts().to_dict()
+    assert sizes == {"validation": 12, "test": len(TEXTS), "evaluation": 3}
     found = accuracies(table)
     seeds = [f"seed_{seed}" for seed in run.manifest["seeds"]]
-    assert [found["evaluation"][name] for name in seeds] == pytest.approx(
+    assert [found["validation"][name] for name in seeds] == pytest.approx(
         run.metrics()[-1]["accuracy"]
     )
+    probe.main([str(tmp_path / "run")])  # a second time there is nothing to do
     config = config_of(run)
     task = task_of(config)
     rows = task.sentences.test
@@ -239,7 +254,12 @@ def test_bad_input(home: Path, tmp_path: Path, refused: Callable[..., str]) -> N
     assert "is a run of `python -m mlm.train`, which has not learnt what these" in said
     start = ("--start.model", home / "encoder")
     said = refused(train.main, *sentences(home), *to, *start, "--model.heads", "1")
-    assert "is a model of another shape than --model.* says" in said
+    assert "is a model of another shape; it has --model.heads 2" in said
+    said = refused(train.main, *sentences(home), *to, *start, "--model.positions", "50")
+    assert "has other vectors of places than this classifier (40 x 16, here 50 x 16)" in said
+    layers = ("--model.head-only", "--schedule", "projections")
+    said = refused(distill.main, *sentences(home), *to, *taught, *layers)
+    assert "teaches hidden layers, which --model.head-only leaves" in said
     said = refused(train.main, *sentences(home), *to, *start, "--start.step", "5")
     assert "--start.step 5" in said and "has no such checkpoint" in said
     decay = ("--model.head-only", "--optim.weight-decay", "0.01")

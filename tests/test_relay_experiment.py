@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 
 from common.base.config import Runtime
+from common.base.errors import UserError
 from common.experiment.plan import plan, run_stages
+from common.experiment.stages import DataStage, JudgementStage
 from common.runs.directory import RunDirectory
 from common.runs.files import write_json
 from figures import loaders
@@ -83,6 +85,9 @@ def test_every_last_link_is_paired_with_a_middle_one(tiny: tuple[Path, Experimen
     relay = [RunDirectory(home / run) for run in runs_of(experiment, "relay")]
     assert [run.manifest["seeds"] for run in relay] == [[1220, 1221], [1222, 1223]]
     assert [run.record["config"]["teacher_seed"] for run in relay] == [8, 9]
+    stages = plan(SPEC, experiment, home)
+    assert all(stage.is_done() for stage in stages if not isinstance(stage, JudgementStage))
+    assert not any(stage.why_stale() for stage in stages if not isinstance(stage, DataStage))
     (hop,) = (RunDirectory(home / run) for run in runs_of(experiment, "one-hop"))
     assert hop.manifest["seeds"] == [1220, 1221, 1222, 1223]
     assert len(hop.record["chain"]) == 1 and len(relay[0].record["chain"]) == 2
@@ -101,7 +106,8 @@ def test_sizes_and_verdicts_are_of_these_runs(tiny: tuple[Path, Experiment]) -> 
     assert [claim["claim"] for claim in claims] == list(CLAIMS)
     assert all(claim["holds"] is None for claim in claims)
     assert "not judged: all arms run at one rate" in claims[0]["notes"][0]
-    assert "on 20 test sentences, means over seeds: labels 0." in claims[0]["notes"][1]
+    assert "on 20 test sentences, means over seeds: labels 0." in claims[0]["notes"][2]
+    assert claims[0]["notes"][1].startswith("under each middle link: ")
     accuracy = last[last.arm == "relay"].evaluation.mean()
     assert claims[0]["measured"][1]["value"] == pytest.approx(accuracy)
 
@@ -112,30 +118,74 @@ def test_the_figure_is_drawn(tiny: tuple[Path, Experiment], tmp_path: Path) -> N
     assert "(4 seeds, each a point)" in figure.caption(tiny[0])
 
 
-def made_up(home: Path, experiment: Experiment, shares: Mapping[str, float]) -> None:
+def made_up(
+    home: Path, experiment: Experiment, shares: Mapping[str, float], *, has_halves: bool = True
+) -> None:
     """Answers that are right in these shares of 2,000 sentences, for every run."""
     rng = np.random.default_rng(0)
     label_N = rng.integers(0, 2, 2000)
     runs = [(arm, run) for arm in ARMS for run in runs_of(experiment, arm)]
-    for arm, run in [*runs, ("", "teacher"), ("", "mid"), ("", "unaligned")]:
-        each = 8 // len(runs_of(experiment, arm)) if arm else 1
+    for arm, run in [*runs, ("", "teacher"), ("", "mid"), ("", "mid-unaligned")]:
+        each = 8 // experiment.num_teachers(arm) if arm else 1
+        first = each * int(run[-1]) if arm else 0
         columns = {"split": "evaluation", "sentence": range(2000), "label": label_N}
-        for seed in range(each):
+        for seed in range(first, first + each):
             is_right_N = rng.random(2000) < shares.get(arm, 0.7)
             columns[f"seed_{seed}"] = np.where(is_right_N, label_N, 1 - label_N)
         folder = home / run / "probes"
         folder.mkdir(parents=True)
         pd.DataFrame(columns).to_csv(folder / "answers.csv", index=False)
+        if arm == "half":
+            found = {"chosen": 40} if has_halves else {"reason": "too little"}
+            (home / run / "config.json").write_text("{}")
+            write_json(home / run / "manifest.json", {"transitions": [found] * each})
         accuracy = {"evaluation": {f"seed_{seed}": 0.7 for seed in range(each)}}
         write_json(folder / "answers.json", {"accuracy": accuracy, "parameters": 10})
 
 
 def test_claims_are_what_the_answers_say(tmp_path: Path) -> None:
     """Better, worse, and neither."""
-    experiment = replace(PRESETS["laptop"].config, student=QUICK.student)
+    experiment = without_test(PRESETS["laptop"].config)
     made_up(tmp_path, experiment, {"labels": 0.6, "half": 0.65, "random": 0.6, "unaligned": 0.8})
     judged = {verdict.claim: verdict for verdict in judge(tmp_path, experiment).verdicts}
     assert [judged[claim].holds for claim in CLAIMS] == [True, None, True, False, False]
     assert judged["R2"].undecided
     difference = judged["R1"].measurements[0].estimate
     assert 0.05 < difference.low < difference.value < difference.high < 0.15
+    assert "half of the gain: steps 40" in judged["R4"].notes[-1]
+
+
+def test_a_middle_link_without_a_half_is_no_test_of_it(tmp_path: Path) -> None:
+    experiment = without_test(PRESETS["laptop"].config)
+    made_up(tmp_path, experiment, {"half": 0.6}, has_halves=False)
+    judged = {verdict.claim: verdict for verdict in judge(tmp_path, experiment).verdicts}
+    assert judged["R4"].holds is None and not judged["R4"].undecided
+    assert "a middle link has no half of a gain (too little)" in judged["R4"].notes[0]
+
+
+def without_test(experiment: Experiment) -> Experiment:
+    """Whose students are asked the sentences of `evaluation` alone."""
+    student = experiment.student
+    return replace(experiment, student=replace(student, data=replace(student.data, test=None)))
+
+
+def test_middle_links_share_the_seeds_equally() -> None:
+    with pytest.raises(ValueError, match="num_mids = 3 cannot share 2 seeds"):
+        replace(QUICK, num_mids=3)
+
+
+def test_everything_is_tuned_where_there_are_sweeps(tmp_path: Path) -> None:
+    """Links above the last, too; and an encoder of other settings is refused."""
+    experiment = PRESETS["laptop"].config
+    names = [stage.name for stage in plan(SPEC, experiment, tmp_path)]
+    swept = {name.removeprefix("tune/") for name in names if name.startswith("tune/")}
+    assert swept == {"teacher", "mid", "mid-unaligned", *ARMS}
+    folder = tmp_path / "encoder" / "large"
+    folder.mkdir(parents=True)
+    (folder / "DONE").touch()
+    write_json(
+        folder / "config.json", {"experiment": "mlm", "stage": "train", "config": {}, "paths": {}}
+    )
+    write_json(folder / "manifest.json", {})
+    with pytest.raises(UserError, match="was trained with other settings than its experiment"):
+        plan(SPEC, experiment, tmp_path)

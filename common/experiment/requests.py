@@ -57,7 +57,10 @@ class RunRequest:
 
 def record_of(spec: RunSpec, stage: str, config: Any) -> dict[str, Any]:
     """What identifies a run, apart from its teacher."""
-    record = {"experiment": spec.name, "stage": stage, "config": to_dict(config)}
+    values = to_dict(config)
+    if spec.kept_apart is not None:
+        del values[spec.kept_apart]
+    record = {"experiment": spec.name, "stage": stage, "config": values}
     return record | dict(spec.identity(config))
 
 
@@ -81,7 +84,8 @@ def teacher_run(spec: RunSpec, request: RunRequest) -> TrainingRun:
     """
     config = request.resolved(spec)
     problem = spec.teacher_problem(config)
-    record = record_of(spec, "train", config) | {"paths": _paths(tuned_by=request.tuned_by)}
+    paths = _paths(tuned_by=request.tuned_by) | _place(spec, config)
+    record = record_of(spec, "train", config) | {"paths": paths}
     provenance = {MADE_FROM: request.made_from(config)}
     return _training_run(spec, config, request, record, problem, _on_labels(problem), provenance)
 
@@ -94,7 +98,7 @@ def student_run(spec: RunSpec, request: RunRequest) -> TrainingRun:
             one, and labels supervise.
     """
     config = spec.complete(request.resolved(spec))
-    paths = _paths(teacher=request.teacher, tuned_by=request.tuned_by)
+    paths = _paths(teacher=request.teacher, tuned_by=request.tuned_by) | _place(spec, config)
     record = record_of(spec, "distill", config) | {"paths": paths}
     made_from = request.made_from(config)
     if config.schedule == "ce":
@@ -234,6 +238,13 @@ def _check_stream(config: Any) -> None:
             "--shared-stream lets one teacher answer for all seeds at once; say which one with"
             " --teacher-seed"
         )
+
+
+def _place(spec: RunSpec, config: Any) -> dict[str, str]:
+    """Where what is kept apart lies."""
+    if spec.kept_apart is None:
+        return {}
+    return {spec.kept_apart: str(getattr(config, spec.kept_apart).model or "")}
 
 
 def _paths(**paths: Path | None) -> dict[str, str]:

@@ -112,6 +112,9 @@ class RunSpec:
     """A student's configuration with what it leaves open."""
     engine: Callable[[Any], Callable[[Problem, int], Engine]] = lambda _: ScanEngine
     """What makes the engine of a run of this configuration, from its problem and group size."""
+    kept_apart: str | None = None
+    """The field of a configuration that says where something lies that runs begin with. Their
+    identity has the hash of what is there instead (`identity`), and `paths` the place."""
     is_chain: bool = False
     """Whether students may teach; a run then records the hashes of all that have taught before
     it."""

@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
-from common.base.config import PositiveInt, configuration
-from common.judge.transition import NoTransition, Transition, controls, malformed, smooth
+from common.base.config import configuration
+from common.judge.transition import NoTransition, Transition, controls, malformed
 
 BEGUN, HALF, DONE = 0.1, 0.5, 0.9
 """Parts of the gain by which a transition starts, is half done, and ends."""
@@ -17,12 +17,11 @@ BEGUN, HALF, DONE = 0.1, 0.5, 0.9
 @configuration
 class HalfGainConfig:
     """Finds the evaluation at which the accuracy has first risen by half of what it rises in all. A
-    detector, as `DetectorConfig` is."""
+    detector, as `DetectorConfig` is. Nothing is smoothed: a trained encoder rises within a few
+    evaluations, and an average of the first ones would have half of the gain in it."""
 
     least: Annotated[float, Field(gt=0, lt=1)] = 0.02
     """A smaller gain has no half."""
-    smoothing: PositiveInt = 3
-    """Width of the centred moving average, in points."""
 
     metric: ClassVar[str] = "accuracy"
     reads_all: ClassVar[bool] = False
@@ -36,7 +35,7 @@ class HalfGainConfig:
         """
         if problem := malformed(steps, values):
             return NoTransition(problem)
-        accuracy = smooth(values, self.smoothing)
+        accuracy = np.asarray(values, np.float64)
         gain = accuracy[-1] - accuracy[0]
         if gain < self.least:
             return NoTransition(

@@ -27,6 +27,7 @@ from mlm.relay.model import ClassifierModel
 from mlm.relay.presets import LARGE, MID, PRESETS, SMALL, Experiment
 from mlm.relay.spec import SPEC
 from mlm.relay.start import StartConfig
+from mlm.relay.task import task_of
 
 DESCRIPTION = (
     "Train a chain of classifiers of sentences, each of one seed and taught by the one before it,"
@@ -64,18 +65,23 @@ def main(args: list[str]) -> None:
     )
     links = chosen_links(command.chain, experiment)
     runtime, data = validate(command.runtime), validate(command.data)
+    starts = {}
+    for name, model in links.items():
+        encoder = None if command.encoders is None else str(command.encoders / name)
+        starts[name] = StartConfig(encoder)
+        # All that can be refused, before anything is trained.
+        task_of(replace(experiment.teacher, data=data, start=starts[name])).start(model)
     above: Path | None = None
     for name, model in links.items():
         run_dir = command.run_dir / name
-        start = StartConfig(None if command.encoders is None else str(command.encoders / name))
-        request = request_of(experiment, data, model, start, run_dir, above)
+        request = request_of(experiment, data, model, starts[name], run_dir, above)
         run = teacher_run(SPEC, request) if above is None else student_run(SPEC, request)
         run.run(runtime)
         above = run_dir
     console = Console(soft_wrap=True, highlight=False)
     accuracy = {name: accuracy_of(command.run_dir / name) for name in links}
     told = ", ".join(f"{name} {value:.4f}" for name, value in accuracy.items())
-    console.print(escape(f"{command.run_dir}: accuracy on held-out sentences: {told}"))
+    console.print(escape(f"{command.run_dir}: accuracy on validation sentences: {told}"))
 
 
 def chosen_links(chain: tuple[str, ...], experiment: Experiment) -> dict[str, ClassifierModel]:

@@ -42,6 +42,14 @@ class StudentConfig(StudentSettings, TrainConfig):
     loss: DistillationLoss = DistillationLoss(labels="soft")
     detector: HalfGainConfig = HalfGainConfig()
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.model.head_only and self.schedule == "projections":
+            raise ValueError(
+                "--schedule projections teaches hidden layers, which --model.head-only leaves as"
+                " they are; leave out one of them"
+            )
+
 
 def config_of(run: RunDirectory) -> TrainConfig | StudentConfig:
     """The configuration of a run of either stage."""

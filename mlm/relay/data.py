@@ -27,7 +27,7 @@ from common.nn.functional import Batch
 from common.runs.files import file_hash
 from mlm.prepare.tokeniser import file_of
 from mlm.relay.labelled import SAMPLE, Labelled, read_labelled
-from mlm.relay.splits import Splits, split_apart
+from mlm.relay.splits import Shares, Splits, split_apart
 from mlm.vocabulary import WordPieces, vocabulary_of
 
 KEPT = 4
@@ -35,7 +35,8 @@ KEPT = 4
 BUCKETS = (0.5, 0.8, 0.95, 1.0)
 """Shares of the training rows that are no longer than each bucket's."""
 MULTIPLE = 8
-"""Lengths of buckets are multiples of it."""
+"""Lengths of buckets are multiples of it, but for the longest."""
+Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 @configuration
@@ -48,18 +49,21 @@ class SentenceConfig:
     """sample (rated sentences of movie reviews, which are downloaded once); a file with columns,
     .tsv (without quotes), .csv or .jsonl; or a data set of the hub, hub:NAME,split=S."""
     evaluation: str | None = None
-    """The same of what is not trained on; None: whole sentences of `train`, with all that are
-    phrases of them."""
+    """The same of what trained models are asked; None: whole sentences of `train`. No phrase of
+    them is trained on then."""
     test: str | None = None
-    """Further sentences that are not trained on, to be classified by trained models alone."""
+    """Further sentences that trained models are asked."""
     text: str = "sentence"
     """The column of sentences."""
     label: str = "label"
     """The column of labels."""
     length: Annotated[int, Field(ge=3, le=512)] = 64
     """The most tokens of a row, [CLS] and [SEP] among them; longer sentences are cut off."""
-    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share of the whole sentences of `train` that are held out, where there is no `evaluation`."""
+    validation: Share = 0.05
+    """Share of the whole sentences of `train` that runs are evaluated on while they train, and by
+    which rates and checkpoints are chosen. No phrase of them is trained on either."""
+    held_out: Share = 0.1
+    """The same of those that are `evaluation`, where none is given."""
     seed: Seed = 0
     """Of what is held out."""
 
@@ -95,6 +99,7 @@ class Sentences:
     labels: tuple[str, ...]
     """The names of the C classes, in the order of their numbers."""
     train: Rows
+    validation: Rows
     evaluation: Rows
     test: Rows | None
     bounds: tuple[int, ...]
@@ -118,12 +123,13 @@ def _load(config: SentenceConfig, _hashes: tuple[tuple[str, str], ...]) -> Sente
     splits = read_splits(config)
     labels = label_names(splits, config)
     encode = functools.partial(_rows, Tokenizer.from_file(str(path)), vocabulary, labels, config)
-    (train, num_cut), (evaluation, _) = encode(splits.train), encode(splits.evaluation)
+    train, num_cut = encode(splits.train)
+    validation, evaluation = (encode(part)[0] for part in (splits.validation, splits.evaluation))
     test = None if splits.test is None else encode(splits.test)[0]
-    bounds = bucket_bounds(np.asarray(train.length_N))
+    bounds = bucket_bounds(np.asarray(train.length_N), config.length)
     stops = np.searchsorted(np.asarray(train.length_N), bounds, side="right")
     counts = {**splits.counts, "cut off": num_cut}
-    parts = [train, evaluation, *([] if test is None else [test])]
+    parts = [train, validation, evaluation, *([] if test is None else [test])]
     arrays = [np.asarray(leaf) for part in parts for leaf in part]
     identity = {"labels": labels, "tokenizer": file_hash(path)}
     hashes = [hashlib.sha256(leaf.tobytes()).hexdigest() for leaf in arrays]
@@ -131,6 +137,7 @@ def _load(config: SentenceConfig, _hashes: tuple[tuple[str, str], ...]) -> Sente
         vocabulary,
         labels,
         train,
+        validation,
         evaluation,
         test,
         bounds,
@@ -147,9 +154,8 @@ def read_splits(config: SentenceConfig) -> Splits:
         return None if source is None else read_labelled(source, config.text, config.label)
 
     train = read_labelled(config.train, config.text, config.label)
-    return split_apart(
-        train, read(config.evaluation), read(config.test), config.held_out, config.seed
-    )
+    shares = Shares(config.validation, config.held_out)
+    return split_apart(train, read(config.evaluation), read(config.test), shares, config.seed)
 
 
 def label_names(splits: Splits, config: SentenceConfig) -> tuple[str, ...]:
@@ -164,20 +170,25 @@ def label_names(splits: Splits, config: SentenceConfig) -> tuple[str, ...]:
         raise UserError(
             f"all training sentences of {config.train} have the label {', '.join(labels)}"
         )
-    for source, part in ((config.evaluation, splits.evaluation), (config.test, splits.test)):
+    parts = (
+        (config.train, splits.validation),
+        (config.evaluation or config.train, splits.evaluation),
+        (config.test, splits.test),
+    )
+    for source, part in parts:
         known = set() if part is None else set(part.label_N.tolist())
         if unknown := sorted(known - set(labels)):
             raise UserError(
-                f"{source or config.train}: no training sentence has the label"
+                f"{source}: no training sentence has the label"
                 f" {', '.join(unknown)}; these have {', '.join(labels)}"
             )
     return labels
 
 
-def bucket_bounds(length_N: np.ndarray) -> tuple[int, ...]:
-    """The length of each bucket, for rows of these lengths."""
+def bucket_bounds(length_N: np.ndarray, longest: int) -> tuple[int, ...]:
+    """The length of each bucket, for rows of these lengths, `longest` at the most."""
     bounds = [int(np.quantile(length_N, share, method="higher")) for share in BUCKETS]
-    rounded = {-(-bound // MULTIPLE) * MULTIPLE for bound in bounds}
+    rounded = {min(-(-bound // MULTIPLE) * MULTIPLE, longest) for bound in bounds}
     return tuple(sorted(rounded))
 
 
@@ -194,8 +205,7 @@ def _rows(
     tokenizer.encode_special_tokens = True
     encodings = tokenizer.encode_batch_fast(part.text_N.tolist(), add_special_tokens=False)
     most, ids = config.length - 2, vocabulary.ids
-    width = -(-config.length // MULTIPLE) * MULTIPLE
-    tokens_NxT = np.full((len(part), width), ids.pad, np.int32)
+    tokens_NxT = np.full((len(part), config.length), ids.pad, np.int32)
     length_N = np.zeros(len(part), np.int32)
     for i, encoding in enumerate(encodings):
         row = [ids.cls, *encoding.ids[:most], ids.sep]

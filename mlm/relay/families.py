@@ -1,7 +1,7 @@
 """Which sentences are parts of which: most lines of SST-2 are phrases of other lines, so that a
 split by lines would ask for what has been learnt."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -21,20 +21,20 @@ def heads_of(texts: Sequence[str]) -> np.ndarray:
     """
     words_of = [text.split(" ") for text in texts]
     longest_first = sorted(range(len(texts)), key=lambda i: -len(words_of[i]))
+    known = set(texts)
     head_of: dict[str, int] = {}
     head_N = np.zeros(len(texts), np.int64)
     for i in longest_first:
         if texts[i] not in head_of:
             for phrase in phrases(words_of[i]):
-                head_of.setdefault(phrase, i)
+                if phrase in known:
+                    head_of.setdefault(phrase, i)
         head_N[i] = head_of[texts[i]]
     return head_N
 
 
-def phrases(words: Sequence[str]) -> list[str]:
+def phrases(words: Sequence[str]) -> Iterator[str]:
     """Every run of words, the whole among them."""
-    return [
-        " ".join(words[first:stop])
-        for first in range(len(words))
-        for stop in range(first + 1, len(words) + 1)
-    ]
+    for first in range(len(words)):
+        for stop in range(first + 1, len(words) + 1):
+            yield " ".join(words[first:stop])

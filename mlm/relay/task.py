@@ -20,7 +20,7 @@ from mlm.prepare.tokeniser import file_of
 from mlm.relay.config import StudentConfig, TrainConfig
 from mlm.relay.data import Rows, SentenceConfig, Sentences, eval_batch, sample
 from mlm.relay.model import ClassifierModel, model_of
-from mlm.relay.start import Start, body_of, refuse_other_tokenizer, start_of, weights_of
+from mlm.relay.start import Start, body_of, encoder_of, refuse_other_tokenizer, start_of
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Classification(Task):
 
     def data(self) -> tuple[Rows, Rows]:
         """What is trained on, and what is not."""
-        return self.sentences.train, self.sentences.evaluation
+        return self.sentences.train, self.sentences.validation
 
     def sample(self, data: Data, key: jax.Array, num_examples: int) -> Batch:
         """Of one bucket."""
@@ -56,7 +56,7 @@ class Classification(Task):
         if self.begins is None:
             return None
         model = jax.eval_shape(self.model(config).init, jax.random.key(0))
-        return body_of(weights_of(self.begins), model, self.begins)
+        return body_of(encoder_of(self.begins), config, model, self.begins)
 
     def work(self, model: ClassifierModel, teacher_model: ClassifierModel | None) -> Work:
         """Of products alone, with the padding of buckets."""

@@ -6,7 +6,7 @@ Each of them stands below a comment that names it, `<!-- table: parity -->`.
 import itertools
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,20 +97,24 @@ def claims_of(root: Path, experiment: str, preset: str) -> dict[str, dict[str, A
     return {claim["claim"]: claim for claim in claims}
 
 
-def verdicts_table(root: Path, experiment: str, preset: str) -> str:
-    """Which claims of a preset hold, and which do not, by their short names.
+def verdicts_table(root: Path, experiment: str, presets: Sequence[str]) -> str:
+    """Which claims of some presets hold, and which do not, by their short names.
 
     Args:
         root: of the repository.
         experiment: its name.
-        preset: of whose published results.
+        presets: of whose published results.
     """
-    names_of: dict[str, list[str]] = {}
-    for name, claim in claims_of(root, experiment, preset).items():
-        names_of.setdefault(outcome_in_table(claim), []).append(name)
-    link = f"[`{experiment}/{preset}`](results/{experiment}/{preset}/table.md)"
-    columns = {"claims": link} | {outcome: ", ".join(names) for outcome, names in names_of.items()}
-    rows = (columns.keys(), ["---"] * len(columns), columns.values())
+    names_of: dict[tuple[str, str], list[str]] = {}
+    for preset in presets:
+        for name, claim in claims_of(root, experiment, preset).items():
+            names_of.setdefault((preset, outcome_in_table(claim)), []).append(name)
+    outcomes = list(dict.fromkeys(outcome for _, outcome in names_of))
+    rows = [["claims", *outcomes], ["---"] * (1 + len(outcomes))]
+    for preset in presets:
+        link = f"[`{experiment}/{preset}`](results/{experiment}/{preset}/table.md)"
+        named = [", ".join(names_of.get((preset, outcome), ["none"])) for outcome in outcomes]
+        rows.append([link, *named])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
@@ -296,8 +300,13 @@ TABLES: dict[str, Callable[[Path], str]] = {
         root, "law", {"quick": "exponents of the learning time in d"}, results=""
     ),
     "pcfg": lambda root: claims_table(root, "pcfg", {"laptop": "BERT"}),
-    "mlm": lambda root: claims_table(root, "mlm", {"laptop": "BERT on text"}, results=""),
-    "verdicts on mlm": lambda root: verdicts_table(root, "mlm", "laptop"),
+    "mlm": lambda root: claims_table(
+        root,
+        "mlm",
+        {"laptop": "BERT on text", "lengths-laptop": "other teachers, longer students"},
+        results="",
+    ),
+    "verdicts on mlm": lambda root: verdicts_table(root, "mlm", ("laptop", "lengths-laptop")),
     "pcfg/laptop beside the published students": lambda root: published_students_table(
         root / "results" / "pcfg" / "laptop"
     ),

@@ -146,13 +146,9 @@ def verdict_of(
 
 def with_halves(verdict: Verdict, home: Path, experiment: Experiment) -> Verdict:
     """R4 with the steps that were taught from; not judged where a middle link has no half."""
-    found = [
-        transition
-        for run in runs_of(experiment, "half")
-        for transition in read_object(home / run / MANIFEST, ("transitions",), MODULE)[
-            "transitions"
-        ]
-    ]
+    found = []
+    for run in runs_of(experiment, "half"):
+        found += read_object(home / run / MANIFEST, ("transitions",), MODULE)["transitions"]
     reasons = [transition["reason"] for transition in found if "reason" in transition]
     if reasons:
         why = f"not judged: a middle link has no half of a gain ({reasons[0]})"

@@ -249,8 +249,8 @@ LENGTHS_LAPTOP_NOTE = (
     " gain end? With the length grows what 2-shot learns from C1, and not the pace of progressive,"
     " which comes to the final checkpoint after some 600 steps. Four rates of laptop's five (at"
     " the highest no arm learnt), no references, no probe of students, three first checkpoints."
-    " The corpus is that of laptop. Not run yet. Command: python -m mlm.experiment --preset"
-    " lengths-laptop."
+    " The corpus is that of laptop. Training took 238 minutes of one core, probes apart. Command:"
+    " python -m mlm.experiment --preset lengths-laptop. Results: results/mlm/lengths-laptop."
 )
 PAPER_NOTE = (
     "The published scale: batches of 512 rows, Adam (0.9, 0.95) without decay, cosine over 120,000"

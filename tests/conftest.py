@@ -19,6 +19,7 @@ os.environ.setdefault(
 import fcntl
 import gc
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,10 @@ MEMORY_DISK, ROOM = Path("/dev/shm"), 2 * 10**9
 
 def pytest_configure() -> None:
     """Keep the files of the tests in memory if there is room: they are small and many, and some
-    disks take milliseconds to delete one."""
+    disks take milliseconds to delete one. And let the tests interrupt what they start: in the
+    background a shell has commands ignore Ctrl-C, which theirs would inherit."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if MEMORY_DISK.is_dir() and shutil.disk_usage(MEMORY_DISK).free > ROOM:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY_DISK))
 

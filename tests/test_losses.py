@@ -68,7 +68,7 @@ def test_a_student_of_the_same_temperature(seed: int, temperature: float) -> Non
         teacher_weight=WeightRamp(alpha, alpha),
         label_weight=WeightRamp(1 - alpha, 1 - alpha),
     )
-    actual = loss(*map(jnp.asarray, (student, labels, teacher)), jnp.int32(3), 10)
+    actual = loss(jnp.asarray(student), jnp.asarray(labels), jnp.asarray(teacher), jnp.int32(3), 10)
     p = softmax64(teacher / np.float64(temperature))
     q = softmax64(student / np.float64(temperature))
     to_labels = -np.log(softmax64(student)[np.arange(5), labels])

@@ -33,49 +33,15 @@ from mlm.vocabulary import TOKENIZER
 from tests.byte_level import SIZE, byte_level
 from tests.corpora import NUM_SPECIAL, random_documents, write_corpus
 from tests.made_up_text import documents, write_jsonl
+from tests.test_foreign import gpt2, neox
+from tests.test_text_input import LENGTH, TINY
 
-LENGTH = 12
 PADDED = SIZE + 8
 """Tokens that the models of others know; Pythia's are padded like this."""
 TEXTS = documents(200)
-TINY = (
-    *("--data.length", str(LENGTH), "--model.layers", "1", "--model.heads", "1"),
-    *("--model.head-size", "4", "--training.steps", "4", "--training.batch-size", "2"),
-    *("--training.num-seeds", "1", "--training.eval-every", "2", "--training.eval-examples", "8"),
-    *("--training.seed", "0", "--training.checkpoint-every", "2"),
-)
 
 
-def neox(seed: int) -> transformers.PreTrainedModel:
-    torch.manual_seed(seed)
-    config = transformers.GPTNeoXConfig(
-        vocab_size=PADDED,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=LENGTH,
-        initializer_range=0.3,
-    )
-    return transformers.GPTNeoXForCausalLM(config)
-
-
-def gpt2(seed: int, vocab_size: int = PADDED) -> transformers.PreTrainedModel:
-    torch.manual_seed(seed)
-    config = transformers.GPT2Config(
-        vocab_size=vocab_size,
-        bos_token_id=0,
-        eos_token_id=0,
-        n_embd=16,
-        n_layer=2,
-        n_head=2,
-        n_positions=LENGTH,
-        initializer_range=0.3,
-    )
-    return transformers.GPT2LMHeadModel(config)
-
-
-MAKERS: dict[str, Callable[[int], transformers.PreTrainedModel]] = {"gpt2": gpt2, "neox": neox}
+MAKERS: dict[str, Callable[..., transformers.PreTrainedModel]] = {"gpt2": gpt2, "neox": neox}
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +55,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     prepare([str(texts), *given, "--out", str(home / "corpus")])
     for kind, make in MAKERS.items():
         for seed, step in enumerate((0, 2, 4)):
-            make(seed).save_pretrained(home / kind / f"step{step}")
+            torch.manual_seed(seed)
+            make(vocab_size=PADDED).save_pretrained(home / kind / f"step{step}")
             shutil.copy(home / TOKENIZER, home / kind / f"step{step}")
     return home
 
@@ -252,7 +219,7 @@ def test_no_tokeniser_to_compare_is_told(
     byte_level(TEXTS[:5]).model.save(str(tmp_path / "step2"))
     said = refused(load, *words, "--run-dir", tmp_path / "other")
     assert "is another than that of" in said
-    gpt2(0, vocab_size=SIZE + 1000).save_pretrained(tmp_path / "step4")
+    gpt2(vocab_size=SIZE + 1000).save_pretrained(tmp_path / "step4")
     said = refused(load, tmp_path / "step4", *words[1:], "--run-dir", tmp_path / "other")
     assert "prepare the corpus with the model's own tokeniser" in said
 

@@ -12,12 +12,11 @@ runs/mlm.relay/<preset>/small/ARM/N       the last link under the middle link nu
 runs/mlm.relay/<preset>/claims.json       the claims, judged
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from common.base.config import Overrides, as_flags, to_dict
+from common.base.config import Overrides, as_flags, flatten, to_dict
 from common.base.errors import UserError
 from common.base.reading import read_object
 from common.experiment.plan import Planner
@@ -77,11 +76,15 @@ def _encoder(planner: Planner, experiment: Experiment, link: str, model: Classif
             f"{folder} was trained with other settings than its experiment has now; delete it, or"
             " choose another --root"
         )
-    values, defaults = _flat(config), _flat(to_dict(TEXT_PRESETS["quick"].config.teacher))
-    words = as_flags({name: value for name, value in values.items() if value != defaults[name]})
+    defaults = flatten(to_dict(TEXT_PRESETS["quick"].config.teacher))
+    overrides = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in flatten(config).items()
+        if value != defaults[name]
+    }
     planner.prepare(
         f"encoder/{link}",
-        (ENCODER_MODULE, *words, "--run-dir", str(folder)),
+        (ENCODER_MODULE, *as_flags(overrides), "--run-dir", str(folder)),
         train_encoder,
         folder / "DONE",
     )
@@ -95,17 +98,6 @@ def _as_encoder(experiment: Experiment, model: ClassifierModel) -> Any:
     """The model of text with the size of a link."""
     size = {name: getattr(model, name) for name in ("heads", "head_size", "layers", "token_size")}
     return replace(experiment.encoder.model, **size)
-
-
-def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """Nested values by dotted names."""
-    flat = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{before}{name}.")
-        else:
-            flat[f"{before}{name}"] = tuple(value) if isinstance(value, list) else value
-    return flat
 
 
 def _model(model: ClassifierModel) -> Overrides:

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
+from common.experiment import stages as commands  # its `shell` would replace Snakemake's
 from common.experiment.plan import plan_preset
-from common.experiment.stages import shell
 from figures import loaders, registry
 from parity import law
 
@@ -32,7 +32,7 @@ def add_stage(name, stage):
             mem_mb=8000,
             runtime=240,
         params:
-            command=shell(stage).removeprefix("python"),
+            command=commands.shell(stage).removeprefix("python"),
             python=PYTHON,
         shell:
             "{params.python} {params.command}"

@@ -66,6 +66,11 @@ def test_an_experiment_of_ones_own(folder: Path) -> None:
     shown = planned.stdout + planned.stderr
     for command in ("toy.train --preset quick", "toy.distill --preset quick", "toy.claims"):
         assert command in shown
+    first = "runs/toy/quick/tune/teacher/DONE"
+    snakefile = ("--snakefile", str(REPOSITORY / "Snakefile"))
+    made = started(folder, "snakemake", *snakefile, first, "--cores", "1")
+    assert made.returncode == 0, made.stderr
+    assert (folder / first).exists()
     ran = started(folder, "toy.experiment")
     assert ran.returncode == 0, ran.stderr
     assert "T: A student" in ran.stdout and "holds" in ran.stdout

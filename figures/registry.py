@@ -18,6 +18,7 @@ EXPERIMENTS = (
     "pcfg",
     "pcfg.next_token",
     "mlm",
+    "mlm.relay",
 )
 VARIABLE = "CURRICULUM_EXPERIMENTS"
 

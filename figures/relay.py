@@ -31,7 +31,8 @@ ARMS = {
     "unaligned": Look(style.GREY, "unaligned teacher"),
     "random": Look(style.PURPLE, "relay, random start"),
 }
-CHAIN = ("large", "mid")
+CHAIN = ("large", "upper", "mid")
+"""The links above the last; the second is not in every chain."""
 
 
 class Relay:
@@ -65,7 +66,8 @@ def draw_chain(axes: Axes, sizes: pd.DataFrame) -> None:
     """The links by size."""
     for arm in ("relay", "one-hop", "labels"):
         last = sizes[(sizes.link == "small") & (sizes.arm == arm)]
-        links = [sizes[sizes.link == link] for link in CHAIN] if arm == "relay" else []
+        above = [sizes[sizes.link == link] for link in CHAIN if link in set(sizes.link)]
+        links = above if arm == "relay" else []
         points = [(part.parameters.iloc[0], part.accuracy) for part in (*links, last)]
         look = ARMS[arm]
         for parameters, accuracy in points:

@@ -165,10 +165,13 @@ def made_up_costs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture
 def preset_corpora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands are typed in a folder with a small corpus for every preset on text."""
+    """Commands are typed in a folder with a small corpus for every preset on text, and with
+    labelled sentences."""
     from tests.corpora import write_preset_corpora
+    from tests.preset_sentences import write_preset_sentences
 
     write_preset_corpora(tmp_path)
+    write_preset_sentences(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
 
 

@@ -15,6 +15,7 @@ from mlm.corpus import (
     tokens_file,
 )
 from mlm.presets import PRESETS
+from mlm.relay.presets import PRESETS as RELAY_PRESETS
 from mlm.vocabulary import SPECIAL_TOKENS, TOKENIZER
 
 NUM_SPECIAL = len(SPECIAL_TOKENS)
@@ -41,7 +42,11 @@ def write_corpus(
     for i in range(pieces):
         vocab[f"##p{i}" if i % 3 == 2 else f"p{i}"] = NUM_SPECIAL + i
     model = {"type": "WordPiece", "vocab": vocab, "continuing_subword_prefix": "##"}
-    (path / TOKENIZER).write_text(json.dumps({"model": model, "added_tokens": []}))
+    model |= {"unk_token": SPECIAL_TOKENS["unknown"], "max_input_chars_per_word": 100}
+    words = {"type": "WhitespaceSplit"}
+    (path / TOKENIZER).write_text(
+        json.dumps({"model": model, "added_tokens": [], "pre_tokenizer": words})
+    )
     weights = sorted({weight for of_split in shards.values() for weight, _ in of_split})
     splits, files, weight_of = {}, [TOKENIZER], {}
     for split, of_split in shards.items():
@@ -111,7 +116,10 @@ def write_preset_corpora(folder: Path) -> None:
     """Where presets look for their corpora, below the folder that commands are typed in: next to no
     text."""
     documents = random_documents(3, 40, 400)
-    for corpus in {preset.config.teacher.data.corpus for preset in PRESETS.values()}:
+    corpora = {preset.config.teacher.data.corpus for preset in PRESETS.values()}
+    encoders = [preset.config.encoder for preset in RELAY_PRESETS.values()]
+    corpora |= {encoder.data.corpus for encoder in encoders if encoder is not None}
+    for corpus in corpora:
         write_corpus(
             folder / corpus, {"train": [(1.0, documents)], "validation": [(1.0, documents[:10])]}
         )

@@ -194,6 +194,44 @@ def test_old_names_and_an_encoder_by_itself(tmp_path: Path) -> None:
     assert relative(ours[visible], expected[visible]) < 1e-5
 
 
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_narrow_vectors_of_tokens_and_their_layer(tmp_path: Path, has_bias: bool) -> None:
+    """Of bert-hash, whatever its code calls them: the table that they stand for gives the hidden
+    states of `transformers`."""
+    config = transformers.BertConfig(**bert().config.to_dict())
+    theirs = saved(lambda: transformers.BertModel(config), tmp_path)
+    rng, width = np.random.default_rng(0), config.hidden_size
+    shapes = {"embeddings.weight": (VOCABULARY, 5), "projections.weight": (width, 5)}
+    parts = {name: rng.standard_normal(shape).astype("f") for name, shape in shapes.items()}
+    table = parts["embeddings.weight"] @ parts["projections.weight"].T
+    if has_bias:
+        parts["projections.bias"] = rng.standard_normal(width).astype("f")
+        table = table + parts["projections.bias"]
+    tensors = load_file(tmp_path / WEIGHTS)
+    words = "embeddings.word_embeddings."
+    del tensors[f"{words}weight"]
+    named = {f"{words}{name}": tensor for name, tensor in parts.items()}
+    save_file(tensors | named, tmp_path / WEIGHTS)
+    values = json.loads((tmp_path / CONFIG).read_text())
+    values |= {"model_type": "bert_hash", "projections": 5}
+    (tmp_path / CONFIG).write_text(json.dumps(values))
+    model = read(tmp_path)
+    assert isinstance(model.config, BERTConfig) and model.config.token_size == 5
+    assert model.kind == "encoder"
+    assert model.unused == ("bert.pooler.dense.bias", "bert.pooler.dense.weight")
+    tokens, visible = padded()
+    with torch.no_grad():
+        theirs.get_input_embeddings().weight.copy_(torch.from_numpy(table))
+        mask = torch.from_numpy(visible.astype(int))
+        expected = theirs(torch.from_numpy(tokens), attention_mask=mask).last_hidden_state.numpy()
+    inputs = TokenInputs(jnp.asarray(tokens), jnp.asarray(visible))
+    ours = np.asarray(model.functional.hidden(model.params, inputs, 1))
+    assert relative(ours[visible], expected[visible]) < 1e-5
+    save_file(tensors, tmp_path / WEIGHTS)
+    with pytest.raises(UserError, match=r"lacks the tensor .*\.narrow"):
+        read(tmp_path)
+
+
 def test_a_classifier_answers_as_there(tmp_path: Path) -> None:
     """Of three classes, on padded sequences of two types."""
     config = transformers.BertConfig(**bert(num_labels=3).config.to_dict())
@@ -342,7 +380,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "uneven heads": (lambda folder: changed(folder, num_attention_heads=5), "cannot be divided by"),
     "another architecture": (
         lambda folder: changed(folder, model_type="llama", architectures=["LlamaForCausalLM"]),
-        r"type llama \(LlamaForCausalLM\); what is read here: bert, gpt2, gpt_neox",
+        r"type llama \(LlamaForCausalLM\); what is read here: bert, bert_hash, gpt2, gpt_neox",
     ),
     "cut off": (
         lambda folder: (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-100]),

@@ -181,7 +181,7 @@ def config(tmp_path: Path) -> SentenceConfig:
     (tmp_path / "dev.tsv").write_text(tsv([("film film film a", "+"), ("the the", "-")]))
     evaluation = str(tmp_path / "dev.tsv")
     return SentenceConfig(
-        tokenizer_at(tmp_path), str(tmp_path / "train.tsv"), evaluation, length=16
+        str(tokenizer_at(tmp_path)), str(tmp_path / "train.tsv"), evaluation, length=16
     )
 
 

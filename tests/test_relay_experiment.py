@@ -1,6 +1,6 @@
 """The relay by size as an experiment: its plan, its claims, its figure."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,15 +11,16 @@ import pytest
 from common.base.config import Runtime
 from common.base.errors import UserError
 from common.experiment.plan import plan, run_stages
-from common.experiment.stages import DataStage, JudgementStage
+from common.experiment.stages import DataStage, JudgementStage, RunStage
 from common.runs.directory import RunDirectory
 from common.runs.files import write_json
 from figures import loaders
 from mlm.data import TextConfig
 from mlm.prepare.__main__ import main as prepare
+from mlm.relay import experiment
 from mlm.relay.data import SentenceConfig
 from mlm.relay.page import PAGE
-from mlm.relay.presets import ARMS, PRESETS, Experiment
+from mlm.relay.presets import ARMS, PRESETS, Experiment, Link
 from mlm.relay.spec import SPEC
 from mlm.relay.verdicts import CLAIMS, SIZES, judge, runs_of
 from tests.made_up_text import documents, write_jsonl
@@ -47,11 +48,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Experiment]:
 
 def tiny_experiment(home: Path) -> Experiment:
     data = SentenceConfig(
-        home / "corpus", str(home / "rated.tsv"), test=str(home / "dev.tsv"), length=40
+        str(home / "corpus"), str(home / "rated.tsv"), test=str(home / "dev.tsv"), length=40
     )
     size = {"head_size": 4, "layers": 1, "positions": 40}
     budget = replace(QUICK.student.training, steps=10, batch_size=8, eval_every=2, eval_examples=24)
     budget = replace(budget, checkpoint_every=2)
+    assert QUICK.encoder is not None
     encoder = replace(
         QUICK.encoder,
         data=TextConfig(home / "corpus", length=12),
@@ -67,7 +69,8 @@ def tiny_experiment(home: Path) -> Experiment:
             model=replace(QUICK.teacher.model, **size),
             training=replace(budget, seed=7, num_seeds=1),
         ),
-        mid=replace(QUICK.mid, **size),
+        upper=Link(replace(QUICK.mid.model, **size)),
+        mid=Link(replace(QUICK.mid.model, **size)),
         num_mids=2,
         student=replace(
             QUICK.student,
@@ -84,13 +87,13 @@ def test_every_last_link_is_paired_with_a_middle_one(tiny: tuple[Path, Experimen
     home, experiment = tiny
     relay = [RunDirectory(home / run) for run in runs_of(experiment, "relay")]
     assert [run.manifest["seeds"] for run in relay] == [[1220, 1221], [1222, 1223]]
-    assert [run.record["config"]["teacher_seed"] for run in relay] == [8, 9]
+    assert [run.record["config"]["teacher_seed"] for run in relay] == [9, 10]
     stages = plan(SPEC, experiment, home)
     assert all(stage.is_done() for stage in stages if not isinstance(stage, JudgementStage))
     assert not any(stage.why_stale() for stage in stages if not isinstance(stage, DataStage))
     (hop,) = (RunDirectory(home / run) for run in runs_of(experiment, "one-hop"))
     assert hop.manifest["seeds"] == [1220, 1221, 1222, 1223]
-    assert len(hop.record["chain"]) == 1 and len(relay[0].record["chain"]) == 2
+    assert len(hop.record["chain"]) == 1 and len(relay[0].record["chain"]) == 3
     assert RunDirectory(home / "small/random/0").record["start"] is None
     assert hop.record["start"] is not None
 
@@ -167,6 +170,40 @@ def without_test(experiment: Experiment) -> Experiment:
     """Whose students are asked the sentences of `evaluation` alone."""
     student = experiment.student
     return replace(experiment, student=replace(student, data=replace(student.data, test=None)))
+
+
+def test_what_is_missing_is_told_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[..., str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    laptop = ("--preset", "laptop")
+    assert "corpora/sst2/train.tsv does not exist" in refused(experiment.main, *laptop)
+    (tmp_path / "corpora" / "sst2").mkdir(parents=True)
+    write_sentences(tmp_path / "corpora" / "sst2" / "train.tsv", ("good", "bad"))
+    assert "corpora/sst2/dev.tsv does not exist" in refused(experiment.main, *laptop)
+    held_out = documents(20, seed=1, words=8)
+    lines = "".join(f"bad\t{text}\n" for text in held_out)
+    (tmp_path / "corpora" / "sst2" / "dev.tsv").write_text(f"label\tsentence\n{lines}")
+    assert "corpora/relay is no folder of a prepared corpus" in refused(experiment.main, *laptop)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_encoders_of_others_are_named_for_every_link(tmp_path: Path) -> None:
+    paper = PRESETS["paper"].config
+    assert list(paper.links) == ["large", "upper", "mid", "small"]
+    with pytest.raises(ValueError, match=r"every link needs a start\.model"):
+        replace(paper, mid=Link(paper.mid.model))
+    stages = {stage.name: stage for stage in plan(SPEC, paper, tmp_path)}
+    starts = {
+        name: stage.config.start.model
+        for name, stage in stages.items()
+        if isinstance(stage, RunStage) and not name.startswith("tune/")
+    }
+    names = {"teacher": "large", "upper": "upper", "mid": "mid", "mid-unaligned": "mid"}
+    for run, link in names.items():
+        assert starts[run] == paper.links[link].start.model
+    assert starts["small/relay/1"] == "hub:NeuML/bert-hash-femto"
+    assert starts["small/random/1"] is None
 
 
 def test_middle_links_share_the_seeds_equally() -> None:

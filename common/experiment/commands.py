@@ -140,8 +140,10 @@ def experiment(spec: ExperimentSpec, args: list[str]) -> None:
     stages = plan_preset(spec, preset.name, command.root, beyond=command.beyond)
     if command.dry_run:
         print_plan(stages)
-    else:
-        run_stages(stages, command.runtime)
+        return
+    if not all(stage.is_done() for stage in stages):
+        spec.check_sources(preset.config)
+    run_stages(stages, command.runtime)
 
 
 def claims(spec: ExperimentSpec, args: list[str]) -> None:

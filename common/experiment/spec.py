@@ -163,6 +163,9 @@ class ExperimentSpec(RunSpec):
     beyond: Part | None = None
     """What the paper does not have."""
     probes: Sequence[Probe] = ()
+    check_sources: Callable[[Any], None] = lambda _: None
+    """Raises a UserError if something is not there that an experiment of this configuration reads
+    late: asked before its first stage, so that nobody finds out after hours."""
 
     @property
     def parts(self) -> tuple[Part, ...]:

@@ -20,8 +20,10 @@ from common.formats.torch_names import (
     COPIES,
     DECODER,
     DECODER_BIAS,
+    NARROW,
     PLACES,
     TYPES,
+    WIDEN,
     WORDS,
     Places,
     architecture_of,
@@ -160,7 +162,7 @@ class _Reader(NamedTuple):
     """What the names of an encoder by itself, which have no prefix, match."""
 
 
-def _read_bert(values: _Values, tensors: Tensors) -> _Model:
+def _read_bert(values: _Values, tensors: Tensors, token_size: int | None = None) -> _Model:
     width, heads = values.width_and_heads("hidden_size", "num_attention_heads")
     values.refuse_other("intermediate_size", 4 * width)
     values.refuse_other("hidden_act", "gelu")
@@ -181,6 +183,7 @@ def _read_bert(values: _Values, tensors: Tensors) -> _Model:
         values.size("num_hidden_layers"),
         token_types=num_types if has_types else None,
         tied=is_tied,
+        token_size=token_size,
     )
     length, vocabulary = num_places if has_places else None, values.size("vocab_size")
     if f"{CLASSIFIER}.weight" in tensors:
@@ -198,6 +201,20 @@ def _read_bert(values: _Values, tensors: Tensors) -> _Model:
     is_other = not np.array_equal(of_decoder, tensors.get(bias, of_decoder))
     overruled = (bias,) if is_other else ()
     return _Model(config, "masked", functional, {**tensors, bias: of_decoder}, overruled)
+
+
+def _read_bert_hash(values: _Values, tensors: Tensors) -> _Model:
+    """BERT with few units for each token, which a linear layer brings to the width. These tensors
+    have the names that its makers' code gives them; here they are told apart by their shapes."""
+    vocabulary, width = values.size("vocab_size"), values.size("hidden_size")
+    size = values.size("projections")
+    weights, biases = f"{NARROW}.weight", f"{WIDEN}.bias"
+    shapes = {(vocabulary, size): weights, (width, size): f"{WIDEN}.weight", (width,): biases}
+    named = {biases: np.zeros(width, np.float32)}
+    for name, tensor in tensors.items():
+        of_words = name.startswith(WORDS.removesuffix("weight"))
+        named[shapes.get(tensor.shape, name) if of_words else name] = tensor
+    return _read_bert(values, named, size)
 
 
 def _read_gpt2(values: _Values, tensors: Tensors) -> _Model:
@@ -267,8 +284,10 @@ def _read_neox(values: _Values, tensors: Tensors) -> _Model:
     return _Model(config, "causal", functional, tensors)
 
 
+_BARE_BERT = r"(embeddings|encoder|pooler)\."
 _READERS: Mapping[str, _Reader] = {
-    "bert": _Reader(_read_bert, "bert.", r"(embeddings|encoder|pooler)\."),
+    "bert": _Reader(_read_bert, "bert.", _BARE_BERT),
+    "bert_hash": _Reader(_read_bert_hash, "bert.", _BARE_BERT),
     "gpt2": _Reader(_read_gpt2, "transformer.", r"(wte|wpe|h|ln_f)\."),
     "gpt_neox": _Reader(_read_neox, "gpt_neox.", r"(embed_in|layers|final_layer_norm)\."),
 }

@@ -20,6 +20,8 @@ BERT_POSITIONS = 512
 WORDS, PLACES, TYPES = (
     f"bert.embeddings.{part}_embeddings.weight" for part in ("word", "position", "token_type")
 )
+NARROW, WIDEN = "bert.embeddings.word_embeddings.narrow", "bert.embeddings.word_embeddings.widen"
+"""Of vectors of tokens that a linear layer brings to the width: names of our own."""
 BERT_HEAD = "cls.predictions"
 CLASSIFIER = "classifier"
 DECODER, DECODER_BIAS = (f"{BERT_HEAD}.decoder.{part}" for part in ("weight", "bias"))
@@ -97,6 +99,10 @@ def bert_places(params: Params) -> Places:
     places = {
         theirs: Place((ours, "embedding")) for ours, theirs in embedded.items() if ours in params
     }
+    if "narrow" in params["token"]:
+        del places[WORDS]
+        places[f"{NARROW}.weight"] = Place(("token", "narrow", "embedding"))
+        places |= linears({WIDEN: ("token", "widen")})
     places |= norms({"bert.embeddings.LayerNorm": ("norm_first",)})
     if "head" in params:
         places |= norms({f"{BERT_HEAD}.transform.LayerNorm": ("head", "norm")})

@@ -23,8 +23,7 @@ from common.experiment.requests import RunRequest, student_run, teacher_run
 from common.runs.directory import RunDirectory
 from mlm.relay.config import NAME
 from mlm.relay.data import SentenceConfig
-from mlm.relay.model import ClassifierModel
-from mlm.relay.presets import LARGE, MID, PRESETS, SMALL, Experiment
+from mlm.relay.presets import PRESETS, Experiment, Link
 from mlm.relay.spec import SPEC
 from mlm.relay.start import StartConfig
 from mlm.relay.task import task_of
@@ -44,10 +43,11 @@ class RelayCommand:
     data: SentenceConfig
     run_dir: Path = tyro.MISSING
     """Where the links are kept, a folder each."""
-    chain: tuple[str, ...] = (LARGE, MID, SMALL)
+    chain: tuple[str, ...] = tyro.MISSING
     """Links of the preset, each the teacher of the next."""
     encoders: Path | None = None
-    """A folder with a trained encoder for each link, under its name; None: weights are random."""
+    """A folder with a trained encoder for each link, under its name; None: those of others that the
+    preset names, or random weights."""
     preset: PresetName = "quick"
     runtime: Runtime = Runtime()
 
@@ -61,20 +61,22 @@ def main(args: list[str]) -> None:
         args,
         prog=NAME,
         description=describe_presets(DESCRIPTION, SETS_DEFAULTS, PRESETS),
-        default=RelayCommand(experiment.teacher.data),
+        default=RelayCommand(experiment.teacher.data, chain=tuple(experiment.links)),
     )
     links = chosen_links(command.chain, experiment)
     runtime, data = validate(command.runtime), validate(command.data)
-    starts = {}
-    for name, model in links.items():
-        encoder = None if command.encoders is None else str(command.encoders / name)
-        starts[name] = StartConfig(encoder)
+    if command.encoders is not None:
+        links = {
+            name: replace(link, start=StartConfig(str(command.encoders / name)))
+            for name, link in links.items()
+        }
+    for link in links.values():
         # All that can be refused, before anything is trained.
-        task_of(replace(experiment.teacher, data=data, start=starts[name])).start(model)
+        task_of(replace(experiment.teacher, data=data, start=link.start)).start(link.model)
     above: Path | None = None
-    for name, model in links.items():
+    for name, link in links.items():
         run_dir = command.run_dir / name
-        request = request_of(experiment, data, model, starts[name], run_dir, above)
+        request = request_of(experiment, data, link, run_dir, above)
         run = teacher_run(SPEC, request) if above is None else student_run(SPEC, request)
         run.run(runtime)
         above = run_dir
@@ -84,8 +86,8 @@ def main(args: list[str]) -> None:
     console.print(escape(f"{command.run_dir}: accuracy on validation sentences: {told}"))
 
 
-def chosen_links(chain: tuple[str, ...], experiment: Experiment) -> dict[str, ClassifierModel]:
-    """The models of a chain, in its order.
+def chosen_links(chain: tuple[str, ...], experiment: Experiment) -> dict[str, Link]:
+    """The links of a chain, in its order.
 
     Raises:
         UserError: a link is unknown, occurs twice, or is the only one.
@@ -102,8 +104,7 @@ def chosen_links(chain: tuple[str, ...], experiment: Experiment) -> dict[str, Cl
 def request_of(
     experiment: Experiment,
     data: SentenceConfig,
-    model: ClassifierModel,
-    start: StartConfig,
+    link: Link,
     run_dir: Path,
     above: Path | None,
 ) -> RunRequest:
@@ -112,12 +113,11 @@ def request_of(
     Args:
         experiment: whose optimisers and budgets it has.
         data: the sentences.
-        model: of the link.
-        start: the weights that it begins with.
+        link: its model, and what that begins with.
         run_dir: where it is kept.
         above: the run that teaches it; None: labels do.
     """
-    parts = {"data": data, "model": model, "start": start}
+    parts = {"data": data, "model": link.model, "start": link.start}
     if above is None:
         return RunRequest(replace(experiment.teacher, **parts), run_dir)
     training = replace(experiment.student.training, num_seeds=1)

@@ -22,6 +22,7 @@ from tokenizers import Tokenizer
 from common.base.config import Seed, configuration, fingerprint
 from common.base.errors import UserError
 from common.base.keys import purpose_key
+from common.formats.fetch import folder_of
 from common.nn.blocks import TokenInputs
 from common.nn.functional import Batch
 from common.runs.files import file_hash
@@ -43,8 +44,9 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 class SentenceConfig:
     """Which sentences are classified."""
 
-    tokenizer: Path
-    """Of BERT's kind: a tokenizer.json, a prepared corpus or another folder that holds one."""
+    tokenizer: str
+    """Of BERT's kind: a tokenizer.json, a prepared corpus or another folder that holds one, or
+    hub:NAME."""
     train: str = SAMPLE
     """sample (rated sentences of movie reviews, which are downloaded once); a file with columns,
     .tsv (without quotes), .csv or .jsonl; or a data set of the hub, hub:NAME,split=S."""
@@ -67,6 +69,18 @@ class SentenceConfig:
     seed: Seed = 0
     """Of what is held out."""
 
+    @property
+    def tokenizer_file(self) -> Path:
+        """Where the tokeniser is, after a download if it is of the hub.
+
+        Raises:
+            UserError: there is none.
+        """
+        path = file_of(folder_of(self.tokenizer))
+        if not path.is_file():
+            raise UserError(f"{self.tokenizer} holds no tokeniser (tokenizer.json); give another")
+        return path
+
     def load(self) -> "Sentences":
         """The sentences as rows.
 
@@ -75,10 +89,8 @@ class SentenceConfig:
         """
         sources = (self.train, self.evaluation, self.test)
         files = {path for path in map(Path, filter(None, sources)) if path.is_file()}
-        tokenizer = file_of(self.tokenizer)
-        if not tokenizer.is_file():
-            raise UserError(f"{self.tokenizer} holds no tokeniser (tokenizer.json); give another")
-        hashes = tuple(sorted((str(path), file_hash(path)) for path in files | {tokenizer}))
+        read = files | {self.tokenizer_file}
+        hashes = tuple(sorted((str(path), file_hash(path)) for path in read))
         return _load(self, hashes)
 
 
@@ -116,7 +128,7 @@ class Sentences:
 @functools.lru_cache(maxsize=KEPT)
 def _load(config: SentenceConfig, _hashes: tuple[tuple[str, str], ...]) -> Sentences:
     """Made once for each content of the files."""
-    path = file_of(config.tokenizer)
+    path = config.tokenizer_file
     vocabulary = vocabulary_of(path)
     if not isinstance(vocabulary, WordPieces):
         raise UserError(f"{path} is no tokeniser of word pieces, which BERT has; give another")

@@ -3,7 +3,8 @@
 corpora/sample                            the corpus, where the experiment prepares it itself
 runs/mlm.relay/<preset>/encoder/...       an encoder for each link, trained on text
 runs/mlm.relay/<preset>/teacher           the largest link, taught by labels
-runs/mlm.relay/<preset>/mid               the middle links, taught by it
+runs/mlm.relay/<preset>/upper             where the chain has it, a link taught by that
+runs/mlm.relay/<preset>/mid               the middle links, taught by the one before
 runs/mlm.relay/<preset>/mid-unaligned     middle links of which the head alone has learnt the task
 runs/mlm.relay/<preset>/tune/NAME         the sweep over the rates of a link above, or of an arm of
                                           the last link
@@ -22,12 +23,15 @@ from common.base.reading import read_object
 from common.experiment.plan import Planner
 from common.runs.directory import CONFIG
 from common.runs.tuning import SweepConfig
-from mlm.corpus import MANIFEST
+from mlm.config import TrainConfig as EncoderConfig
+from mlm.corpus import MANIFEST, read_manifest
 from mlm.prepare.__main__ import main as prepare
 from mlm.presets import PRESETS as TEXT_PRESETS
+from mlm.relay.data import read_splits
 from mlm.relay.model import ClassifierModel
-from mlm.relay.presets import ARMS, LARGE, MID, SMALL, TEACHER, UNALIGNED, Arm, Experiment
+from mlm.relay.presets import ARMS, LARGE, MID, SMALL, TEACHER, UNALIGNED, UPPER, Arm, Experiment
 from mlm.relay.probe import PROBE
+from mlm.relay.start import start_of
 from mlm.train import main as train_encoder
 from mlm.vocabulary import MODULE
 
@@ -36,41 +40,93 @@ ENCODER_MODULE = "mlm.train"
 
 def plan_paper(planner: Planner, experiment: Experiment) -> None:
     """Corpus, encoders, the links from the largest on, and what each answers."""
-    corpus = experiment.encoder.data.corpus
-    if experiment.sources is not None:
-        words = (MODULE, *experiment.sources, "--out", str(corpus))
-        planner.prepare("corpus", words, prepare, corpus / MANIFEST)
-    for link, model in experiment.links.items():
-        _encoder(planner, experiment, link, model)
+    if experiment.encoder is not None:
+        _encoders(planner, experiment, experiment.encoder)
     _upper_links(planner, experiment)
     for name, arm in ARMS.items():
         _last_links(planner, experiment, name, arm)
 
 
+def check_sources(experiment: Experiment) -> None:
+    """Raise a UserError if sentences, the corpus of encoders or encoders of others cannot be
+    had."""
+    for data in {experiment.teacher.data, experiment.student.data}:
+        read_splits(data)
+    if experiment.encoder is None:
+        for link in experiment.links.values():
+            start_of(link.start)
+    elif experiment.sources is None:
+        read_manifest(experiment.encoder.data.corpus)
+
+
 def _upper_links(planner: Planner, experiment: Experiment) -> None:
-    """The largest link, taught by labels; by it the middle ones, and those that learn a head
-    alone."""
-    of_large = _starts(planner, LARGE)
+    """The largest link, taught by labels, and those down to the middle ones, each taught by the one
+    before; beside the middle ones those of which the head alone learns."""
+    of_large = _starts(planner, experiment, LARGE)
     planner.train(TEACHER, of_large, _tuned_teacher(planner, experiment, of_large))
-    seed = experiment.teacher.training.seed
-    taught = {**_model(experiment.mid), **_starts(planner, MID), "schedule": "one-shot"}
-    taught["teacher_seed"] = seed
-    seeds = {"training.seed": seed + 1, "training.num_seeds": experiment.num_mids}
+    above = LARGE
+    if experiment.upper is not None:
+        _taught_link(planner, experiment, UPPER, UPPER, 1, {}, above)
+        above = UPPER
     for name, own in ((MID, {}), (UNALIGNED, {"model.head_only": True})):
-        tuned_by = _tuned(planner, experiment, name, {**taught, **own}, TEACHER)
-        planner.distill(name, {**taught, **own, **seeds}, TEACHER, tuned_by)
-    for name in (TEACHER, MID, UNALIGNED):
+        _taught_link(planner, experiment, name, MID, experiment.num_mids, own, above)
+    for name in upper_runs(experiment):
         planner.probe(f"answers-{name}", PROBE, name, {})
 
 
-def _encoder(planner: Planner, experiment: Experiment, link: str, model: ClassifierModel) -> None:
+def upper_runs(experiment: Experiment) -> dict[str, str]:
+    """The runs of the links above the last one, and which link each is."""
+    upper = {} if experiment.upper is None else {UPPER: UPPER}
+    return {TEACHER: LARGE, **upper, MID: MID, UNALIGNED: UNALIGNED}
+
+
+def _taught_link(
+    planner: Planner,
+    experiment: Experiment,
+    name: str,
+    link: str,
+    num_seeds: int,
+    overrides: Overrides,
+    above: str,
+) -> None:
+    """A link above the last, taught by the first seed of another.
+
+    Args:
+        planner: of the stages.
+        experiment: whose.
+        name: of the run.
+        link: which one it is.
+        num_seeds: how many of them.
+        overrides: how they differ from that link.
+        above: the link that teaches.
+    """
+    teacher, first = TEACHER if above == LARGE else above, experiment.first_seeds
+    taught = {**_model(experiment.links[link].model), **_starts(planner, experiment, link)}
+    taught |= {"schedule": "one-shot", "teacher_seed": first[above], **overrides}
+    tuned_by = _tuned(planner, experiment, name, taught, teacher)
+    seeds = {"training.seed": first[link], "training.num_seeds": num_seeds}
+    planner.distill(name, {**taught, **seeds}, teacher, tuned_by)
+
+
+def _encoders(planner: Planner, experiment: Experiment, encoder: EncoderConfig) -> None:
+    """The corpus, where the experiment makes it, and the encoder of each link."""
+    corpus = encoder.data.corpus
+    if experiment.sources is not None:
+        words = (MODULE, *experiment.sources, "--out", str(corpus))
+        planner.prepare("corpus", words, prepare, corpus / MANIFEST)
+    for name, link in experiment.links.items():
+        _encoder(planner, encoder, name, link.model)
+
+
+def _encoder(planner: Planner, encoder: EncoderConfig, link: str, model: ClassifierModel) -> None:
     """A run of `mlm.train` for the encoder of a link, by flags beside its preset `quick`.
 
     Raises:
         UserError: there is one with other settings.
     """
     folder = planner.home / "encoder" / link
-    config = to_dict(replace(experiment.encoder, model=_as_encoder(experiment, model)))
+    size = {name: getattr(model, name) for name in ("heads", "head_size", "layers", "token_size")}
+    config = to_dict(replace(encoder, model=replace(encoder.model, **size)))
     if (folder / "DONE").exists() and _trained_with(folder) != config:
         raise UserError(
             f"{folder} was trained with other settings than its experiment has now; delete it, or"
@@ -94,17 +150,14 @@ def _trained_with(folder: Path) -> Any:
     return read_object(folder / CONFIG, ("config",), f"python -m {ENCODER_MODULE}")["config"]
 
 
-def _as_encoder(experiment: Experiment, model: ClassifierModel) -> Any:
-    """The model of text with the size of a link."""
-    size = {name: getattr(model, name) for name in ("heads", "head_size", "layers", "token_size")}
-    return replace(experiment.encoder.model, **size)
-
-
 def _model(model: ClassifierModel) -> Overrides:
     return {f"model.{name}": value for name, value in to_dict(model).items()}
 
 
-def _starts(planner: Planner, link: str) -> Overrides:
+def _starts(planner: Planner, experiment: Experiment, link: str) -> Overrides:
+    """The encoder that a link begins with."""
+    if experiment.encoder is None:
+        return {"start.model": experiment.links[link].start.model}
     return {"start.model": str(planner.home / "encoder" / link)}
 
 
@@ -126,13 +179,12 @@ def _arm(
     planner: Planner, experiment: Experiment, name: str, arm: Arm, number: int
 ) -> dict[str, Any]:
     """How the last links of an arm differ from the experiment's student."""
-    overrides = dict(arm.overrides)
-    if name != "random":
-        overrides |= _starts(planner, SMALL)
+    starts = {"start.model": None} if name == "random" else _starts(planner, experiment, SMALL)
+    overrides = {**arm.overrides, **starts}
     if arm.teacher == TEACHER:
         overrides["teacher_seed"] = experiment.teacher.training.seed
     elif arm.teacher is not None:
-        overrides["teacher_seed"] = experiment.teacher.training.seed + 1 + number
+        overrides["teacher_seed"] = experiment.first_seeds[MID] + number
     return overrides
 
 

@@ -15,9 +15,12 @@ from mlm.presets import CORPORA, SAMPLE
 from mlm.relay.config import StudentConfig, TrainConfig
 from mlm.relay.data import SentenceConfig
 from mlm.relay.model import ClassifierModel
+from mlm.relay.start import StartConfig
 
-LARGE, MID, SMALL, UNALIGNED = "large", "mid", "small", "mid-unaligned"
-"""The links of the chain, and the middle one whose body has not learnt the task."""
+LARGE, UPPER, MID, SMALL = "large", "upper", "mid", "small"
+"""The links of the chain; the second is not in every one."""
+UNALIGNED = "mid-unaligned"
+"""The middle link whose body has not learnt the task."""
 TEACHER = "teacher"
 """The run of the largest link; those of the others have their names."""
 
@@ -47,19 +50,31 @@ begins with random weights."""
 
 
 @configuration
+class Link:
+    """A model of the chain."""
+
+    model: ClassifierModel
+    start: StartConfig = StartConfig()
+    """What it begins with where the experiment trains no encoders."""
+
+
+@configuration
 class Experiment:
     """The chain of one preset."""
 
-    encoder: EncoderConfig
-    """How the encoder of every link is trained, on text; its model is that of the largest."""
+    encoder: EncoderConfig | None
+    """How the encoder of every link is trained, on text; its model is that of the largest. None:
+    links begin with encoders of others, as they say."""
     teacher: TrainConfig
     """The largest link; defaults of `python -m mlm.relay.train`."""
-    mid: ClassifierModel
+    mid: Link
     """The middle link."""
     num_mids: PositiveInt
-    """How many there are; their seeds follow that of the largest link."""
+    """How many there are."""
     student: StudentConfig
     """The last link; defaults of `python -m mlm.relay.distill`."""
+    upper: Link | None = None
+    """One between the largest and the middle one."""
     tuning: SweepConfig | None = None
     """The rate of each arm, on seeds of its own; None: all run at the student's, and no claim is
     judged."""
@@ -67,9 +82,18 @@ class Experiment:
     """Words of `python -m mlm.prepare` that make the corpus; None: the user makes it."""
 
     @property
-    def links(self) -> Mapping[str, ClassifierModel]:
-        """The models of the chain."""
-        return {LARGE: self.teacher.model, MID: self.mid, SMALL: self.student.model}
+    def links(self) -> Mapping[str, Link]:
+        """The links of the chain, from the largest on."""
+        large = Link(self.teacher.model, self.teacher.start)
+        small = Link(self.student.model, self.student.start)
+        upper = {} if self.upper is None else {UPPER: self.upper}
+        return {LARGE: large, **upper, MID: self.mid, SMALL: small}
+
+    @property
+    def first_seeds(self) -> Mapping[str, int]:
+        """The first seed of each link above the last; they follow one another."""
+        above = [name for name in self.links if name != SMALL]
+        return {name: self.teacher.training.seed + i for i, name in enumerate(above)}
 
     def num_teachers(self, arm: str) -> int:
         """By how many teachers the seeds of an arm of the last link are taught, as many of them by
@@ -82,6 +106,9 @@ class Experiment:
                 f"num_mids = {self.num_mids} cannot share {self.student.training.num_seeds} seeds"
                 " of the last link equally"
             )
+        links = self.links.values()
+        if self.encoder is None and any(link.start.model is None for link in links):
+            raise ValueError("encoder = None: every link needs a start.model of its own")
 
 
 def _quick() -> Experiment:
@@ -96,7 +123,7 @@ def _quick() -> Experiment:
         seed=1200,
         num_seeds=1,
     )
-    data = SentenceConfig(SAMPLE, length=48)
+    data = SentenceConfig(str(SAMPLE), length=48)
     return Experiment(
         encoder=EncoderConfig(
             TextConfig(SAMPLE, length=48),
@@ -107,7 +134,7 @@ def _quick() -> Experiment:
             ),
         ),
         teacher=TrainConfig(data, model, optim, budget),
-        mid=replace(model, heads=2),
+        mid=Link(replace(model, heads=2)),
         num_mids=1,
         student=StudentConfig(
             data,
@@ -123,7 +150,7 @@ def _quick() -> Experiment:
 
 def _laptop() -> Experiment:
     data = SentenceConfig(
-        CORPORA / "relay",
+        str(CORPORA / "relay"),
         train="corpora/sst2/train.tsv",
         test="corpora/sst2/dev.tsv",
         validation=0.1,
@@ -150,7 +177,7 @@ def _laptop() -> Experiment:
             ),
         ),
         teacher=TrainConfig(data, model, optim, budget),
-        mid=replace(model, heads=2, layers=2),
+        mid=Link(replace(model, heads=2, layers=2)),
         num_mids=2,
         student=StudentConfig(
             data,
@@ -161,6 +188,50 @@ def _laptop() -> Experiment:
             supervision=ScheduleConfig(first_steps=2000, without_transition="final"),
         ),
         tuning=SweepConfig((2.5e-4, 5e-4, 1e-3, 2e-3), seed=1320, num_seeds=2),
+    )
+
+
+PUBLISHED_SENTENCES = "hub:nyu-mll/glue,config=sst2"
+"""SST-2; a split is to be added."""
+
+
+def _paper() -> Experiment:
+    data = SentenceConfig(
+        "hub:google-bert/bert-large-uncased",
+        train=f"{PUBLISHED_SENTENCES},split=train",
+        test=f"{PUBLISHED_SENTENCES},split=validation",
+        length=128,
+        validation=0.1,
+        held_out=0.45,
+    )
+    large = ClassifierModel(
+        heads=16, head_size=64, layers=24, positions=512, token_types=2, dropout=0.1
+    )
+    mini = replace(large, heads=4, layers=4)
+    tiny = replace(large, heads=2, layers=2)
+    femto = replace(tiny, head_size=25, token_size=5)
+    budget = TrainingConfig(
+        steps=10_000, batch_size=32, eval_every=250, eval_examples=512, seed=1400, num_seeds=1
+    )
+    optim = OptimConfig((2e-5,), decay="linear", warmup_fraction=0.0, kind="adam", clip_norm=1.0)
+    return Experiment(
+        encoder=None,
+        teacher=TrainConfig(
+            data, large, optim, budget, StartConfig("hub:google-bert/bert-large-uncased")
+        ),
+        upper=Link(mini, StartConfig("hub:google/bert_uncased_L-4_H-256_A-4")),
+        mid=Link(tiny, StartConfig("hub:google/bert_uncased_L-2_H-128_A-2")),
+        num_mids=2,
+        student=StudentConfig(
+            data,
+            femto,
+            replace(optim, learning_rate=(3e-4,)),
+            replace(budget, checkpoint_every=250, seed=1430, num_seeds=8),
+            StartConfig("hub:NeuML/bert-hash-femto"),
+            schedule="one-shot",
+            supervision=ScheduleConfig(first_steps=10_000, without_transition="final"),
+        ),
+        tuning=SweepConfig((2e-5, 1e-4, 3e-4, 1e-3), seed=1420, num_seeds=2),
     )
 
 
@@ -182,7 +253,18 @@ LAPTOP_NOTE = (
     " four on 2 seeds of their own; 8 seeds, half of them under each of two middle links. Sizes and"
     " budgets are choices. Not run yet. Command: python -m mlm.relay.experiment --preset laptop."
 )
+PAPER_NOTE = (
+    "The published chain, by the names of its models on the Hugging Face hub: BERT large, then BERT"
+    " of 4 layers of width 256, of 2 of width 128, and bert-hash-femto, on GLUE's SST-2 (needs"
+    " huggingface-hub and datasets; its 872 development sentences are the test). Published: batches"
+    " of 32, rates 1e-4, 1e-4 and 3e-4 that fall on a line, 5 epochs of all 67,349 training"
+    " sentences, and as the largest model assemblyai/bert-large-uncased-sst2, which has learnt all"
+    " of them. Here 3,099 whole sentences are held out, with their phrases, so that the largest"
+    " learns the task anew; 10,000 steps; rates of all links and arms chosen from four; 8 seeds."
+    " For a GPU; not run. Command: python -m mlm.relay.experiment --preset paper."
+)
 PRESETS: dict[str, Preset[Experiment]] = {
     "quick": Preset("quick", QUICK_NOTE, _quick()),
     "laptop": Preset("laptop", LAPTOP_NOTE, _laptop()),
+    "paper": Preset("paper", PAPER_NOTE, _paper()),
 }

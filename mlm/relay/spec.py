@@ -18,6 +18,7 @@ SPEC = ExperimentSpec(
     claims=verdicts.CLAIMS,
     paper=Part("claims.json", plan.plan_paper, verdicts.judge),
     probes=(probe.PROBE,),
+    check_sources=plan.check_sources,
     identity=task.identity_of,
     provenance=task.provenance_of,
     tuned_by=TUNED_BY,

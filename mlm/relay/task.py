@@ -16,7 +16,6 @@ from common.runs.files import file_hash
 from common.sequence.masked_batches import visible_mean
 from common.train.problem import Data, Task
 from common.train.speed import Work, training_work
-from mlm.prepare.tokeniser import file_of
 from mlm.relay.config import StudentConfig, TrainConfig
 from mlm.relay.data import Rows, SentenceConfig, Sentences, eval_batch, sample
 from mlm.relay.model import ClassifierModel, model_of
@@ -88,7 +87,7 @@ def task_of(config: TrainConfig) -> Classification:
     """
     begins = start_of(config.start)
     if begins is not None:
-        refuse_other_tokenizer(begins, file_of(config.data.tokenizer))
+        refuse_other_tokenizer(begins, config.data.tokenizer_file)
     return Classification(config.data, config.data.load(), begins)
 
 
@@ -98,7 +97,7 @@ def identity_of(config: TrainConfig) -> dict[str, Any]:
     return {
         "sentences": sentences.hash,
         "labels": list(sentences.labels),
-        "tokenizer": file_hash(file_of(config.data.tokenizer)),
+        "tokenizer": file_hash(config.data.tokenizer_file),
         "start": None if begins is None else begins.hash,
     }
 

@@ -16,8 +16,8 @@ from common.judge.stats import Estimate, crossed_difference, proportion
 from common.judge.verdict import Claim, Measurement, Verdict
 from common.runs.directory import MANIFEST
 from common.runs.probing import FOLDER
-from mlm.relay.plan import last_link
-from mlm.relay.presets import ARMS, LARGE, MID, SMALL, TEACHER, UNALIGNED, Experiment
+from mlm.relay.plan import last_link, upper_runs
+from mlm.relay.presets import ARMS, SMALL, Experiment
 from mlm.relay.probe import NAME as ANSWERS
 from mlm.relay.probe import PROBE, answers_of, right_answers
 
@@ -165,7 +165,7 @@ def over_seeds(right_SxN: np.ndarray) -> Estimate:
 
 def sizes_table(home: Path, experiment: Experiment) -> pd.DataFrame:
     """Every link and seed: link, arm, parameters, seed, and its accuracy on each split."""
-    runs = [(LARGE, "", TEACHER), (MID, "", MID), (UNALIGNED, "", UNALIGNED)]
+    runs = [(link, "", run) for run, link in upper_runs(experiment).items()]
     runs += [(SMALL, arm, run) for arm in ARMS for run in runs_of(experiment, arm)]
     rows = []
     for link, arm, run in runs:

@@ -2,23 +2,67 @@
 (`python -m parity.experiment --dry-run`).
 
     snakemake figures_parity_quick --cores 2
+    snakemake figures_parity_laptop --profile profiles/slurm
+
+Elsewhere than on this machine, jobs ask for what their stages are projected to cost. The projection
+is made here before the first job is submitted, or beforehand on a machine of the kind that carries
+the jobs out, by
+
+    python -m parity.experiment --preset laptop --dry-run --costs runs/parity/laptop.costs.json
 """
 
+import functools
+import logging
+import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
+# Commands may be typed in another folder (`--directory`).
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [workflow.basedir, os.environ.get("PYTHONPATH")]))
+# Slurm sends signals to Snakemake inside of a job, too, which is to wait until its command has saved.
+# (Not ignored: the command would inherit that.)
+for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU):
+    signal.signal(number, lambda *_: None)
+
+logging.getLogger("snakemake.logging").propagate = False  # what the laboratory imports shows all a second time
 from common.experiment import stages as commands  # its `shell` would replace Snakemake's
+from common.experiment.batch import NOT_PROJECTED, read_asked
 from common.experiment.plan import plan_preset
 from figures import loaders, registry
 from parity import law
 
 PYTHON = sys.executable
 ROOT = Path("runs")
+CORES = int(config.get("cores_each", 2))
+RUN = "JAX_NUM_CPU_DEVICES={threads} PJRT_NPROC={threads} exec {PYTHON} "
+"""The cores that it is granted, and `exec`, so that signals reach the command itself. (The path of Python is filled in late:
+another virtual environment makes no other rule.)"""
 
 
-def add_stage(name, stage):
+@functools.cache
+def asked_of(experiment, preset):
+    """What the jobs of a preset ask for, by the output of a stage."""
+    path = ROOT / experiment / f"{preset}.costs.json"
+    if not path.exists() and workflow.is_main_process and not workflow.local_exec:
+        flags = ["--preset", preset, "--root", str(ROOT), "--dry-run", "--costs", str(path)]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        print(f"projecting what {experiment}/{preset} costs, by a step of each kind", file=sys.stderr)
+        subprocess.run([PYTHON, "-m", f"{experiment}.experiment", *flags], check=True, stdout=subprocess.DEVNULL)
+    return read_asked(path) if path.exists() else {"": NOT_PROJECTED}
+
+
+def add_stage(name, stage, experiment, preset):
     """A rule for one stage."""
+
+    def asked(field):
+        def of_job(wildcards):
+            of_stage = asked_of(experiment, preset)
+            return getattr(of_stage.get(str(stage.output), of_stage[""]), field)
+
+        return of_job
 
     rule:
         name:
@@ -27,15 +71,15 @@ def add_stage(name, stage):
             [str(path) for path in stage.needs],
         output:
             touch(str(stage.output)) if stage.output.name == "DONE" else str(stage.output),
-        threads: 2
+        threads: CORES
         resources:
-            mem_mb=8000,
-            runtime=240,
+            mem_mb=asked("mem_mb"),
+            runtime=asked("minutes"),
+            gpu=asked("gpus"),
         params:
-            command=commands.shell(stage).removeprefix("python"),
-            python=PYTHON,
+            command=commands.shell(stage).removeprefix("python "),
         shell:
-            "{params.python} {params.command}"
+            RUN + "{params.command}"
 
 
 def add_figures(name, experiment, preset, judgements):
@@ -46,12 +90,14 @@ def add_figures(name, experiment, preset, judgements):
             name
         input:
             judgements,
+        resources:
+            mem_mb=4000,
+            runtime=30,
         params:
             experiment=experiment,
             preset=preset,
-            python=PYTHON,
         shell:
-            "{params.python} -m figures.make --experiment {params.experiment} --preset {params.preset}"
+            RUN + "-m figures.make --experiment {params.experiment} --preset {params.preset}"
 
 
 for experiment in registry.names():
@@ -61,7 +107,7 @@ for experiment in registry.names():
         full_name, home = f"{experiment}_{preset.name}", ROOT / experiment / preset.name
         goes_beyond = spec.goes_beyond(preset.config)
         for stage in plan_preset(spec, preset.name, ROOT, beyond=goes_beyond):
-            add_stage(f"{full_name}/{stage.name}", stage)
+            add_stage(f"{full_name}/{stage.name}", stage, experiment, preset.name)
         add_figures(f"figures_{full_name}", experiment, preset.name, [str(home / "claims.json")])
         beyond = [str(home / loaders.BEYOND)] if goes_beyond else []
         if study is not None and preset.name in study.presets:
@@ -81,15 +127,15 @@ for preset in law.LAW_PRESETS.values():
                 f"law_{preset.name}/k{k}"
             output:
                 touch(outputs),
+            threads: CORES
             resources:
                 mem_mb=8000,
                 runtime=240,
             params:
                 preset=preset.name,
                 k=k,
-                python=PYTHON,
             shell:
-                "{params.python} -m parity.law --preset {params.preset} --k {params.k}"
+                RUN + "-m parity.law --preset {params.preset} --k {params.k}"
 
     rule:
         name:
@@ -100,6 +146,5 @@ for preset in law.LAW_PRESETS.values():
             str(home / law.FITS),
         params:
             preset=preset.name,
-            python=PYTHON,
         shell:
-            "{params.python} -m parity.law --preset {params.preset}"
+            RUN + "-m parity.law --preset {params.preset}"

@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from common.experiment.batch import write_asked
+from common.experiment.costs import Cost
 from tests.commands import REPOSITORY, run_module
 
 TOY = REPOSITORY / "tests" / "toy"
+COST = Cost(3600.0, 10**9, 0, 0, may_end_sooner=False, is_scaled=False)
 README = (REPOSITORY / "README.md").read_text()
 
 
@@ -36,11 +39,13 @@ def forked(folder: Path, module: str, *arguments: str) -> subprocess.CompletedPr
     return run_module(module, *arguments, cwd=folder, environment=variables(folder))
 
 
-def started(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The same in a Python that is started for it."""
+def started(
+    folder: Path, *arguments: str, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """The same in a Python that is started for it, in their folder or another one."""
     return subprocess.run(
         [sys.executable, "-m", *arguments],
-        cwd=folder,
+        cwd=cwd or folder,
         env=os.environ | variables(folder),
         capture_output=True,
         text=True,
@@ -51,26 +56,25 @@ def started(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_an_experiment_of_ones_own(folder: Path) -> None:
     """From the plan to the page: nothing of it is in the laboratory."""
-    planned = started(
-        folder,
-        "snakemake",
-        "--snakefile",
-        str(REPOSITORY / "Snakefile"),
-        "figures_toy_quick",
-        "--dry-run",
-        "--printshellcmds",
-        "--cores",
-        "1",
-    )
+    costs = folder / "runs" / "toy" / "quick.costs.json"
+    costs.parent.mkdir(parents=True)
+    write_asked(costs, {Path("runs/toy/quick/teacher/DONE"): COST})
+    snakefile = ("--snakefile", str(REPOSITORY / "Snakefile"), "--cores", "1")
+    whole = (*snakefile, "figures_toy_quick", "--dry-run", "--printshellcmds")
+    planned = started(folder, "snakemake", *whole)
     assert planned.returncode == 0, planned.stderr
     shown = planned.stdout + planned.stderr
     for command in ("toy.train --preset quick", "toy.distill --preset quick", "toy.claims"):
         assert command in shown
+    # An hour and a half, and ten minutes; and what is asked for where nothing is projected.
+    assert shown.count("runtime=100") == 1 and shown.count("runtime=240") == 3
     first = "runs/toy/quick/tune/teacher/DONE"
-    snakefile = ("--snakefile", str(REPOSITORY / "Snakefile"))
-    made = started(folder, "snakemake", *snakefile, first, "--cores", "1")
+    made = started(folder, "snakemake", *snakefile, first)
     assert made.returncode == 0, made.stderr
     assert (folder / first).exists()
+    profile = ("--profile", str(REPOSITORY / "profiles" / "local"), "--directory", str(folder))
+    elsewhere = started(folder, "snakemake", *snakefile, first, *profile, cwd=folder.parent)
+    assert "Nothing to be done" in elsewhere.stdout + elsewhere.stderr
     ran = started(folder, "toy.experiment")
     assert ran.returncode == 0, ran.stderr
     assert "T: A student" in ran.stdout and "holds" in ran.stdout

@@ -27,18 +27,23 @@ def set_up_devices() -> None:
 
 
 def use_all_cores() -> None:
-    """Show each core of the CPU to XLA as a device, because a small model keeps only one core busy.
-    Call it before anything is computed."""
+    """Show each core of the CPU to XLA as a device, because a small model keeps only one core busy,
+    and have it start as many threads. Call it before anything is computed."""
+    os.environ.setdefault("PJRT_NPROC", str(num_cores()))
     if "JAX_NUM_CPU_DEVICES" in os.environ:
         return
     jax.config.update("jax_num_cpu_devices", num_cores())
 
 
 def num_cores() -> int:
-    """The cores that this process may run on."""
+    """The cores that this process may run on, or has been granted by Slurm, which on some clusters
+    does not bind a job to its own."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        count = len(os.sched_getaffinity(0))
+    else:
+        count = os.cpu_count() or 1
+    granted = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    return min(count, int(granted)) if granted.isdigit() and int(granted) > 0 else count
 
 
 def compiler_options(on_cpu: Mapping[str, Any] | None = None) -> dict[str, Any]:

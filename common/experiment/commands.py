@@ -23,6 +23,7 @@ from common.base.config import (
 )
 from common.base.errors import UserError, run_command
 from common.base.mesh import set_up_devices
+from common.experiment.batch import write_asked
 from common.experiment.plan import plan_preset, print_plan, refuse_stale, run_stages
 from common.experiment.requests import (
     IDLE_ON_LABELS,
@@ -76,6 +77,9 @@ class ExperimentCommand:
     dry_run: bool = False
     """Print every command, whether it has been done or is stale, and why, and what the rest costs
     on this machine, and stop."""
+    costs: Path | None = None
+    """With --dry-run: the file in which it keeps what a batch system is to be asked for each stage,
+    if it runs on machines like this one."""
     runtime: Runtime = Runtime()
 
 
@@ -139,8 +143,12 @@ def experiment(spec: ExperimentSpec, args: list[str]) -> None:
     _check_beyond(spec, preset.name, command.beyond)
     stages = plan_preset(spec, preset.name, command.root, beyond=command.beyond)
     if command.dry_run:
-        print_plan(stages)
+        costs = print_plan(stages)
+        if command.costs is not None:
+            write_asked(command.costs, costs)
         return
+    if command.costs is not None:
+        raise UserError("--costs keeps what --dry-run finds out; give both, or neither")
     if not all(stage.is_done() for stage in stages):
         spec.check_sources(preset.config)
     run_stages(stages, command.runtime)

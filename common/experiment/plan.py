@@ -314,9 +314,9 @@ def made_by_other_code(stages: Sequence[Stage]) -> str:
     )
 
 
-def print_plan(stages: Sequence[Stage]) -> None:
-    """The commands of the stages, and a table of the stages with what those that are to be done
-    will cost on this machine."""
+def print_plan(stages: Sequence[Stage]) -> dict[Path, Cost]:
+    """Print the commands of the stages, and a table of the stages with what those that are to be
+    done will cost on this machine; returns that, by the stage's output."""
     set_up_devices()
     found = list(states(stages))
     to_do = [stage for stage, state in zip(stages, found, strict=True) if state.word == "to do"]
@@ -341,6 +341,7 @@ def print_plan(stages: Sequence[Stage]) -> None:
         console.print(describe_total(costs.values()))
     if note := made_by_other_code(stages):
         console.print(f"[yellow]note:[/] {escape(note)}")
+    return costs
 
 
 def _numbers(cost: Cost | None) -> tuple[str, str, str]:

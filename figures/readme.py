@@ -64,28 +64,32 @@ def render(text: str, root: Path) -> str:
 
 
 def claims_table(
-    root: Path, experiment: str, presets: Mapping[str, str], results: str = "results/"
+    root: Path,
+    experiment: str,
+    presets: Mapping[str, str],
+    results: str = "results/",
+    num_measured: int = 1,
 ) -> str:
     """A line for each claim of an experiment: for each of some published presets the verdict, which
-    links all measurements, and the first of them.
+    links all measurements, and perhaps the first of them.
 
     Args:
         root: the folder of the repository.
         experiment: whose claims.
         presets: by their names, what they are called in the head of the table.
         results: where the results lie, seen from the page.
+        num_measured: presets whose measurements stand there.
     """
     judged = {preset: claims_of(root, experiment, preset) for preset in presets}
     titles = {name: claim["title"] for claims in judged.values() for name, claim in claims.items()}
     heads = [f"{subject} (`{experiment}/{preset}`)" for preset, subject in presets.items()]
     rows = [("claim", *heads), ("---",) * (1 + len(heads))]
     for name, title in titles.items():
-        cells = [
-            outcome_and_headline(claims[name], f"{results}{experiment}/{preset}/{publish.TABLE}")
-            if name in claims
-            else "not run"
-            for preset, claims in judged.items()
-        ]
+        cells = []
+        for number, (preset, claims) in enumerate(judged.items()):
+            link = f"{results}{experiment}/{preset}/{publish.TABLE}"
+            is_measured = number < num_measured
+            cells.append(outcome(claims[name], link, is_measured) if name in claims else "not run")
         rows.append((f"{name}: {title}", *cells))
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
@@ -97,30 +101,30 @@ def claims_of(root: Path, experiment: str, preset: str) -> dict[str, dict[str, A
     return {claim["claim"]: claim for claim in claims}
 
 
-def verdicts_table(root: Path, experiment: str, presets: Sequence[str]) -> str:
+def verdicts_table(root: Path, published: Sequence[str]) -> str:
     """Which claims of some presets hold, and which do not, by their short names.
 
     Args:
         root: of the repository.
-        experiment: its name.
-        presets: of whose published results.
+        published: results of presets, EXPERIMENT/PRESET.
     """
     names_of: dict[tuple[str, str], list[str]] = {}
-    for preset in presets:
-        for name, claim in claims_of(root, experiment, preset).items():
-            names_of.setdefault((preset, outcome_in_table(claim)), []).append(name)
+    for folder in published:
+        for name, claim in claims_of(root, *folder.split("/")).items():
+            names_of.setdefault((folder, outcome_in_table(claim)), []).append(name)
     outcomes = list(dict.fromkeys(outcome for _, outcome in names_of))
     rows = [["claims", *outcomes], ["---"] * (1 + len(outcomes))]
-    for preset in presets:
-        link = f"[`{experiment}/{preset}`](results/{experiment}/{preset}/table.md)"
-        named = [", ".join(names_of.get((preset, outcome), ["none"])) for outcome in outcomes]
+    for folder in published:
+        link = f"[`{folder}`](results/{folder}/{publish.TABLE})"
+        named = [", ".join(names_of.get((folder, outcome), ["none"])) for outcome in outcomes]
         rows.append([link, *named])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def outcome_and_headline(claim: Mapping[str, Any], link: str) -> str:
-    """A cell of the table of claims."""
-    return f"[{outcome_in_table(claim)}]({link}), {headline(claim)}"
+def outcome(claim: Mapping[str, Any], link: str, is_measured: bool) -> str:
+    """A cell of the table of claims, with or without a measurement."""
+    verdict = f"[{outcome_in_table(claim)}]({link})"
+    return f"{verdict}, {headline(claim)}" if is_measured else verdict
 
 
 def headline(claim: Mapping[str, Any]) -> str:
@@ -305,8 +309,9 @@ TABLES: dict[str, Callable[[Path], str]] = {
         "mlm",
         {"laptop": "BERT on text", "lengths-laptop": "other teachers, longer students"},
         results="",
+        num_measured=2,
     ),
-    "verdicts on mlm": lambda root: verdicts_table(root, "mlm", ("laptop", "lengths-laptop")),
+    "further verdicts": lambda root: verdicts_table(root, ("mlm/laptop", "mlm/lengths-laptop")),
     "pcfg/laptop beside the published students": lambda root: published_students_table(
         root / "results" / "pcfg" / "laptop"
     ),

@@ -26,6 +26,7 @@ from common.judge.verdict import outcome_in_table
 from figures import law as figures_law
 from figures import loaders, publish, readme, registry, reproduce
 from mlm import presets as mlm_presets
+from mlm.relay import presets as relay_presets
 from parity import presets as parity_presets
 from parity.law import LAW_PRESETS
 from parity.spec import SPEC as PARITY
@@ -76,6 +77,7 @@ SMALLER = {
     "mlm.distill": SENTENCES,
     "mlm.probe": ("--num-sentences", "16", "--sizes", "2", "3"),
     "mlm.load": ("--eval-examples", "8"),
+    "mlm.relay": ("--steps", "2"),
 }
 """What is added to commands here, so that they are over in seconds; the last value of a flag
 counts."""
@@ -123,6 +125,7 @@ def test_make_runs_what_a_preset_has(size: str, beyond: bool) -> None:
         "pcfg.experiment": pcfg_presets.PRESETS,
         "pcfg.next_token.experiment": next_token_presets.PRESETS,
         "mlm.experiment": mlm_presets.PRESETS,
+        "mlm.relay.experiment": relay_presets.PRESETS,
     }
     wanted = {
         (
@@ -173,6 +176,8 @@ def test_stage_commands_and_the_pytorch_lines(
     (tmp_path / "my-texts").mkdir()
     for i, text in enumerate(documents(120)):
         (tmp_path / "my-texts" / f"{i}.txt").write_text(text)
+    rated = [f"{('good', 'bad')[i % 2]}\t{text}\n" for i, text in enumerate(documents(120))]
+    (tmp_path / "my-rated.tsv").write_text("label\tsentence\n" + "".join(rated))
     for command in stages:
         if "--dry-run" in command:  # here, where its costs are made up
             importlib.import_module(command[2]).main([*command[3:], "--root", str(tmp_path)])

@@ -35,8 +35,9 @@ def locked(path: Path, name: str = LOCK) -> Iterator[None]:
         if not _try_lock(file, fcntl.LOCK_EX):
             file.seek(0)
             raise UserError(
-                f"{path} is in use by another process ({file.read().strip() or 'unknown'}); wait"
-                " for it or use another directory"
+                f"{path} is in use by another process ({file.read().strip() or 'unknown'}), which"
+                " may have outlived what started it; wait for it, stop it (it saves), or use"
+                " another directory"
             )
         file.truncate(0)
         file.write(f"{_OWNER}{os.getpid()} on {platform.node()}")

@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from common.base.config import (
     SETS_DEFAULTS,
+    PositiveInt,
     PresetName,
     Runtime,
     chosen_preset,
@@ -48,6 +49,8 @@ class RelayCommand:
     encoders: Path | None = None
     """A folder with a trained encoder for each link, under its name; None: those of others that the
     preset names, or random weights."""
+    steps: PositiveInt | None = None
+    """Optimiser updates of each link; None: the preset's."""
     preset: PresetName = "quick"
     runtime: Runtime = Runtime()
 
@@ -76,7 +79,7 @@ def main(args: list[str]) -> None:
     above: Path | None = None
     for name, link in links.items():
         run_dir = command.run_dir / name
-        request = request_of(experiment, data, link, run_dir, above)
+        request = request_of(experiment, data, link, command.steps, run_dir, above)
         run = teacher_run(SPEC, request) if above is None else student_run(SPEC, request)
         run.run(runtime)
         above = run_dir
@@ -105,6 +108,7 @@ def request_of(
     experiment: Experiment,
     data: SentenceConfig,
     link: Link,
+    steps: int | None,
     run_dir: Path,
     above: Path | None,
 ) -> RunRequest:
@@ -114,15 +118,17 @@ def request_of(
         experiment: whose optimisers and budgets it has.
         data: the sentences.
         link: its model, and what that begins with.
+        steps: its updates; None: those of the experiment.
         run_dir: where it is kept.
         above: the run that teaches it; None: labels do.
     """
-    parts = {"data": data, "model": link.model, "start": link.start}
+    base = experiment.teacher if above is None else experiment.student
+    training = replace(base.training, num_seeds=1, steps=steps or base.training.steps)
+    parts = {"data": data, "model": link.model, "start": link.start, "training": training}
     if above is None:
         return RunRequest(replace(experiment.teacher, **parts), run_dir)
-    training = replace(experiment.student.training, num_seeds=1)
     (teacher_seed,) = RunDirectory(above).manifest["seeds"]
-    config = replace(experiment.student, **parts, training=training, teacher_seed=teacher_seed)
+    config = replace(experiment.student, **parts, teacher_seed=teacher_seed)
     return RunRequest(config, run_dir, teacher=above)
 
 

@@ -91,8 +91,10 @@ def run_command(command: Callable[[list[str]], None]) -> None:
         sys.exit(0)
     except OSError as error:
         _fail(explain_os_error(error))
-    except (RuntimeError, AssertionError):  # JAX removes from its errors what would tell why
-        advice = missing_device()
+    except (RuntimeError, AssertionError, ValueError) as error:
+        if lost := _lost_process(error):
+            _fail(RunError(lost))
+        advice = missing_device()  # JAX removes from its errors what would tell why
         if advice is None:
             raise
         _fail(UserError(advice))
@@ -120,4 +122,21 @@ def _fail(error: UserError | RunError) -> None:
         Console(stderr=True, soft_wrap=True).print(
             f"[bold red]error:[/] {escape(str(error))}", highlight=False
         )
+    if "jax" in sys.modules:
+        from common.base import processes  # noqa: PLC0415
+
+        processes.end_if_several(error.exit_code, str(error))
     sys.exit(error.exit_code)
+
+
+def _lost_process(error: Exception) -> str | None:
+    """What to do if an error means that another process of this command has ended."""
+    from common.base import processes  # noqa: PLC0415
+
+    if not processes.means_lost(error):
+        return None
+    reason = str(error).split("\n")[0]
+    return (
+        f"another process of this command has ended ({reason}); start all of them again, they go on"
+        " from what is saved"
+    )

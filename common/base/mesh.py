@@ -13,6 +13,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
+from common.base import processes
+from common.base.errors import UserError
+
 LANE, BATCH = "lane", "batch"
 """Axes of a mesh."""
 OLDER_EMITTERS = {"xla_cpu_use_fusion_emitters": False}
@@ -106,27 +109,57 @@ def _processor() -> str:
 
 
 def lane_mesh(num_lanes: int) -> Mesh:
-    """A one-dimensional mesh over as many local devices as divide the lanes evenly."""
+    """A one-dimensional mesh over as many devices of this process as divide the lanes evenly."""
     devices = jax.local_devices()
-    count = max(n for n in range(1, min(len(devices), num_lanes) + 1) if num_lanes % n == 0)
-    return Mesh(devices[:count], (LANE,))
+    return Mesh(devices[: _divisors(num_lanes, len(devices))[0]], (LANE,))
 
 
 def training_mesh(num_lanes: int, batch_size: int, splits_batch: bool) -> Mesh:
-    """A mesh over lanes first, and, with what devices are left, over the examples of a batch.
+    """A mesh over lanes first, and, with what devices are left, over the examples of a batch. All
+    processes have as many devices in it.
 
     Args:
         num_lanes: independent ones, or groups of them.
         batch_size: examples, of which every device gets as many.
-        splits_batch: whether a batch is worth the exchange of its gradients.
+        splits_batch: whether a batch is worth the exchange of its gradients. Where lanes do not
+            suffice for all processes, it is split nevertheless.
+
+    Raises:
+        UserError: neither lanes nor batches can be shared by all processes.
     """
-    mesh = lane_mesh(num_lanes)
-    devices, num_left = jax.local_devices(), len(jax.local_devices()) // mesh.size
-    num_parts = max(n for n in range(1, num_left + 1) if batch_size % n == 0)
-    if num_parts == 1 or not splits_batch:
-        return mesh
-    grid = np.array(devices[: mesh.size * num_parts]).reshape(mesh.size, num_parts)
-    return Mesh(grid, (LANE, BATCH))
+    num_processes, num_devices = processes.count(), jax.device_count()
+    shape = _mesh_shape(num_lanes, batch_size, num_devices, num_processes, splits_batch)
+    if shape is None:
+        raise UserError(
+            f"{num_lanes} lanes with batches of {batch_size} cannot be shared equally by"
+            f" {num_processes} processes with {num_devices} devices; start fewer processes"
+        )
+    num_each = shape[0] * shape[1] // num_processes
+    by_process: dict[int, list[Any]] = {}
+    for device in jax.devices():
+        by_process.setdefault(device.process_index, []).append(device)
+    chosen = [device for number in sorted(by_process) for device in by_process[number][:num_each]]
+    if shape[1] == 1:
+        return Mesh(chosen, (LANE,))
+    return Mesh(np.array(chosen).reshape(shape), (LANE, BATCH))
+
+
+def _mesh_shape(
+    num_lanes: int, batch_size: int, num_devices: int, num_processes: int, splits_batch: bool
+) -> tuple[int, int] | None:
+    """Over how many devices lanes are spread, and each of their batches; None: over no number that
+    the processes can share."""
+    for of_lanes in _divisors(num_lanes, num_devices):
+        parts = _divisors(batch_size, num_devices // of_lanes)
+        shared = [part for part in parts if of_lanes * part % num_processes == 0]
+        if shared:
+            return of_lanes, shared[0] if splits_batch else shared[-1]
+    return None
+
+
+def _divisors(number: int, most: int) -> list[int]:
+    """Those up to `most`, the largest first."""
+    return [n for n in range(min(number, most), 0, -1) if number % n == 0]
 
 
 def over_lanes(function: Callable[..., Any], num_lanes: int) -> Callable[..., Any]:

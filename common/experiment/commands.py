@@ -10,6 +10,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 
+from common.base import processes
 from common.base.config import (
     IS_EXPERIMENT,
     SETS_DEFAULTS,
@@ -106,6 +107,7 @@ class ProbeCommand(Generic[ConfigT]):
 def train(spec: RunSpec, args: list[str]) -> None:
     """Train a teacher, or any model, on the data's labels, or say what would be done."""
     set_up_devices()
+    processes.join()
     command = train_command(spec, args)
     run = teacher_run(spec, request_of(command))
     if command.dry_run:
@@ -117,6 +119,7 @@ def train(spec: RunSpec, args: list[str]) -> None:
 def distill(spec: RunSpec, args: list[str]) -> None:
     """Train students under a supervision schedule, or say what would be done."""
     set_up_devices()
+    processes.join()
     command = distill_command(spec, args)
     request, is_taught = request_of(command), command.config.schedule != "ce"
     is_missing = command.teacher is not None and not command.teacher.is_dir()
@@ -141,6 +144,8 @@ def experiment(spec: ExperimentSpec, args: list[str]) -> None:
     text = describe_presets(text, IS_EXPERIMENT, spec.presets)
     command = parse(ExperimentCommand, args, prog=f"{spec.name}.experiment", description=text)
     _check_beyond(spec, preset.name, command.beyond)
+    set_up_devices()
+    processes.join()
     stages = plan_preset(spec, preset.name, command.root, beyond=command.beyond)
     if command.dry_run:
         costs = print_plan(stages)

@@ -5,6 +5,7 @@ A stage is done if what is there was made from what it would be made from now
 and the user moves them away. Judgements alone are made again without asking.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from common.base import processes
 from common.base.config import Overrides, Runtime, TrainingConfig
 from common.base.errors import UserError
 from common.base.interruption import telling
@@ -205,7 +207,8 @@ def plan_preset(
 
 
 def run_stages(stages: Sequence[Stage], runtime: Runtime) -> None:
-    """Carry out those stages that are not done, in order, in this process.
+    """Carry out those stages that are not done, in order, in this process; where there are several,
+    all train, and the first one does all else.
 
     Raises:
         UserError: some are stale; nothing is run then, and nothing after a run that has come out
@@ -231,11 +234,14 @@ def run_stages(stages: Sequence[Stage], runtime: Runtime) -> None:
         for i, (stage, state) in enumerate(zip(stages, states(stages), strict=True)):
             if _blocks(stage, state):
                 refuse_stale(stages)
-            if state.word != "done":
+            if processes.of_first(state.word != "done"):
                 number = f"[bold]\\[{i + 1}/{len(stages)}] {stage.name}[/]"
                 console.print(f"{number}  {escape(shell(stage))}")
                 with whole.carrying_out(stage.output):
-                    stage.run(runtime)
+                    if isinstance(stage, RunStage):
+                        stage.run(runtime)
+                    else:
+                        processes.by_first(functools.partial(stage.run, runtime))
 
 
 def states(stages: Sequence[Stage]) -> Iterator[State]:

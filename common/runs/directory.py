@@ -21,12 +21,13 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from common.base import processes
 from common.base.config import ConfigT, fingerprint, flatten, from_dict
 from common.base.errors import UserError
 from common.runs.files import is_stray, is_temporary, some_of, write_json, write_text
@@ -46,7 +47,7 @@ __all__ = [
 ]
 
 DONE = "DONE"
-CONFIG, MANIFEST = "config.json", "manifest.json"
+CONFIG, MANIFEST, METRICS = "config.json", "manifest.json", "metrics.jsonl"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -90,14 +91,15 @@ class RunDirectory:
         return from_dict(cls, self.record["config"], self.path / CONFIG)
 
     def write_manifest(self, **changes: Any) -> None:
-        """Change some manifest entries, atomically."""
+        """Change some manifest entries, atomically; of several processes the first one does."""
         self.manifest.update(changes)
-        write_json(self.path / MANIFEST, self.manifest)
+        if processes.is_first():
+            write_json(self.path / MANIFEST, self.manifest)
 
     def metrics(self) -> list[dict[str, Any]]:
         """The metrics records. An incomplete last line, left by a process that died, is left
         out."""
-        path = self.path / "metrics.jsonl"
+        path = self.path / METRICS
         try:
             complete = path.read_text(encoding="utf-8").split("\n")[:-1]
             records = [json.loads(line) for line in complete]
@@ -115,7 +117,7 @@ class RunDirectory:
     def mark_done(self) -> None:
         """Write the marker of a finished run. It comes last, and again where a workflow manager has
         removed it."""
-        (self.path / DONE).touch()
+        processes.by_first((self.path / DONE).touch)
 
 
 def is_run(path: Path) -> bool:
@@ -160,7 +162,8 @@ def refuse_unfinished(run: RunDirectory, what: str = "run") -> None:
 
 @contextmanager
 def opened(path: Path, record: Mapping[str, Any], **provenance: Any) -> Iterator[RunDirectory]:
-    """Create the run directory, or open the one an earlier process left, and hold its lock.
+    """Create the run directory, or open the one an earlier process left, and hold its lock: that of
+    the first process, if there are several.
 
     Args:
         path: the directory.
@@ -171,6 +174,18 @@ def opened(path: Path, record: Mapping[str, Any], **provenance: Any) -> Iterator
         UserError: the directory belongs to another configuration, is locked by another process, or
             is not a run directory. It is left as it is.
     """
+    with ExitStack() as stack:
+        runs: list[RunDirectory] = []
+        processes.by_first(
+            lambda: runs.append(stack.enter_context(_opened(path, record, provenance)))
+        )
+        yield runs[0] if runs else RunDirectory(path)
+
+
+@contextmanager
+def _opened(
+    path: Path, record: Mapping[str, Any], provenance: Mapping[str, Any]
+) -> Iterator[RunDirectory]:
     identity = _identity(record)
     _refuse_foreign(path, identity)
     path.mkdir(parents=True, exist_ok=True)
@@ -181,7 +196,7 @@ def opened(path: Path, record: Mapping[str, Any], **provenance: Any) -> Iterator
         if (path / MANIFEST).exists():
             yield _continued(path, record, identity)
         else:
-            yield _created(path, record, provenance | {"config_hash": identity})
+            yield _created(path, record, {**provenance, "config_hash": identity})
 
 
 def _continued(path: Path, record: Mapping[str, Any], identity: str) -> RunDirectory:

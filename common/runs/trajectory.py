@@ -24,6 +24,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from common.base import processes
 from common.base.environment import missing_device
 from common.base.errors import RunError, UserError, explain_os_error, full_disk, means_full_disk
 from common.nn.functional import Params
@@ -57,7 +58,7 @@ class Trajectory:
         path = self._path(step)
         is_first = not self.run.manifest["checkpoints"]
         digest = _write(path, params)
-        if is_first:
+        if is_first and processes.is_first():
             advice = (
                 f"it has just been written there, so that no run can be kept in {self.run.path};"
                 " choose another --run-dir"
@@ -88,7 +89,7 @@ class Trajectory:
         if kept != waiting:
             self.run.write_manifest(waiting=kept)
             for step in waiting.keys() - kept.keys():
-                shutil.rmtree(self._path(int(step)), ignore_errors=True)
+                _delete(self._path(int(step)))
 
     def restore(self, step: int) -> Params:
         """The parameters after `step` updates as numpy arrays `(L, ...)`.
@@ -182,8 +183,9 @@ class Trajectory:
         checkpoints."""
         self.drop_waiting_except(())
         _drop_checkpoints(self.run.path / "resume", keep=())
-        with suppress(OSError):  # there is none, or something that is not ours in it
-            (self.run.path / "resume").rmdir()
+        if processes.is_first():
+            with suppress(OSError):  # there is none, or something that is not ours in it
+                (self.run.path / "resume").rmdir()
 
     @property
     def _advice(self) -> str:
@@ -223,9 +225,12 @@ def content_hash(tree: object) -> str:
 
 
 def _write(path: Path, tree: object) -> str:
-    tree = jax.tree.map(np.asarray, jax.device_get(tree))
+    """Write a checkpoint, of several processes the first one, and hash it."""
+    tree = jax.tree.map(np.asarray, processes.gathered(tree))
+    if not processes.is_first():
+        return content_hash(tree)
     try:
-        with _plain(path) as target, ocp.PyTreeCheckpointer() as checkpointer:
+        with _plain(path) as target, _checkpointer() as checkpointer:
             checkpointer.save(target, tree, force=True)
     # Orbax and TensorStore turn an error of the system into one of these.
     except (OSError, ValueError, RuntimeError) as error:
@@ -246,7 +251,7 @@ def _not_written(path: Path, error: Exception) -> UserError | RunError:
 
 def _read(path: Path, digest: str, advice: str, template: Any) -> Any:
     try:
-        with _plain(path) as source, ocp.PyTreeCheckpointer() as checkpointer:
+        with _plain(path) as source, _checkpointer() as checkpointer:
             tree = checkpointer.restore(source, item=template)
     # Orbax and TensorStore raise many types for a damaged file; all of them mean the same here.
     except Exception as error:
@@ -259,6 +264,16 @@ def _read(path: Path, digest: str, advice: str, template: Any) -> Any:
     if content_hash(tree) != digest:
         raise RunError(f"checkpoint {path} does not match the hash in its manifest; {advice}")
     return tree
+
+
+def _checkpointer() -> ocp.Checkpointer:
+    """Reads and writes trees of numpy arrays by itself, whatever other processes do."""
+    options = ocp.options.MultiprocessingOptions()
+    if processes.count() > 1:
+        number = jax.process_index()
+        options = ocp.options.MultiprocessingOptions(number, {number}, f"process {number}")
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=options)
+    return ocp.Checkpointer(handler, multiprocessing_options=options)
 
 
 def _reason(error: Exception) -> str:
@@ -287,4 +302,10 @@ def _plain(path: Path) -> Iterator[Path]:
 def _drop_checkpoints(folder: Path, keep: Collection[str]) -> None:
     for entry in folder.iterdir() if folder.is_dir() else ():
         if entry.name not in keep and _CHECKPOINT.fullmatch(entry.name) and entry.is_dir():
-            shutil.rmtree(entry, ignore_errors=True)
+            _delete(entry)
+
+
+def _delete(checkpoint: Path) -> None:
+    """Of several processes the first one does."""
+    if processes.is_first():
+        shutil.rmtree(checkpoint, ignore_errors=True)

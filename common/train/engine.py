@@ -23,6 +23,7 @@ import numpy as np
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from common.base import processes
 from common.base.keys import purpose_key
 from common.base.mesh import BATCH, LANE, compiler_options, training_mesh
 from common.base.parts import in_parts, part_size
@@ -142,7 +143,7 @@ class ScanEngine:
         self.lanes = self.place(LaneArrays.of(problem.lanes))
         self.data = self._place_data(problem.data())
         self.feed = self._make_feed()
-        self.eval_batch = problem.evaluation()
+        self.eval_batch = self._place_data(problem.evaluation())
 
     @property
     def num_devices(self) -> int:
@@ -164,7 +165,7 @@ class ScanEngine:
 
     def place(self, tree: Any) -> Any:
         """Spread host arrays over the mesh along their lane axis."""
-        return jax.device_put(tree, self.lane_sharding)
+        return processes.spread(tree, self.lane_sharding)
 
     def advance(
         self,
@@ -178,7 +179,7 @@ class ScanEngine:
         if self.feed is None:
             return self._advance(self.data, state, teacher_params, num_steps, layer)
         for num_in_piece in self.feed.pieces(num_steps):
-            first = int(np.asarray(state.step)[0])
+            first = int(np.asarray(state.step.addressable_data(0))[0])
             part = self.feed.part(first, num_in_piece)
             data = self.problem.task.with_stored(self.data, part)
             state = self._advance(data, state, teacher_params, num_in_piece, layer)
@@ -211,7 +212,7 @@ class ScanEngine:
 
     def _place_data(self, data: Data) -> Data:
         """Put data on every device: all lanes read the same."""
-        return jax.device_put(data, NamedSharding(self.mesh, PartitionSpec()))
+        return processes.spread(data, NamedSharding(self.mesh, PartitionSpec()))
 
     def _make_feed(self) -> Feed | None:
         """What hands over the examples; None: the devices have them."""

@@ -15,18 +15,20 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 import jax
 import numpy as np
 
+from common.base import processes
 from common.base.config import Runtime, TrainingConfig
 from common.base.errors import RunError
 from common.base.interruption import Notes, Preempted, noting
 from common.base.progress import progress_bar
 from common.judge.transition import Watch
 from common.nn.functional import Params
-from common.runs.directory import RunDirectory
+from common.runs.directory import METRICS, RunDirectory
 from common.runs.trajectory import Trajectory
 from common.train import ring
 from common.train.chunks import CHUNK_STEPS
@@ -140,8 +142,9 @@ class _Fit:
     def run_to_end(self) -> int:
         is_resumed = self._start()
         mode = "r+" if is_resumed else "w"
+        path = self.run.path / METRICS if processes.is_first() else Path(os.devnull)
         with (
-            (self.run.path / "metrics.jsonl").open(mode) as self.metrics_file,
+            path.open(mode) as self.metrics_file,
             noting() as signals,
             self._progress_bar() as progress,
         ):
@@ -169,7 +172,7 @@ class _Fit:
         self.checkpoint_steps = set(self.config.checkpoint_steps())
         rates_L = [lane.learning_rate for lane in self.problem.lanes]
         self.state = self.engine.init()
-        loaded = self.trajectory.load_resume(jax.device_get(self.state))
+        loaded = self.trajectory.load_resume(processes.gathered(self.state))
         if loaded is None:
             schedules_L = self.supervision.schedules_L
             self.schedule_states_L = [schedule.initial_state() for schedule in schedules_L]
@@ -181,7 +184,7 @@ class _Fit:
         self.schedule_states_L = host_state["schedules"]
         self.ring_state = host_state["ring"]
         self.wall_seconds_before = host_state["wall_seconds"]
-        self._truncate_metrics(host_state["metrics_bytes"])
+        processes.by_first(lambda: self._truncate_metrics(host_state["metrics_bytes"]))
         self.stopping = stopping(self.config, self.watch, rates_L, self.run.metrics())
         return True
 
@@ -198,14 +201,16 @@ class _Fit:
         return self.wall_seconds_before + time.monotonic() - self.began
 
     def _save_if_due(self, signals: Notes) -> None:
-        """Save from time to time, and when a signal asks to stop.
+        """Save from time to time, by the clock of the first process, and when a signal asks any to
+        stop.
 
         Raises:
             Preempted: one has.
         """
-        stop_signal = signals.first
         is_time = time.monotonic() - self.last_save > self.runtime.resume_seconds
-        if stop_signal is None and not is_time:
+        asked = processes.largest(2 * (signals.first or 0) + (is_time and processes.is_first()))
+        stop_signal = asked // 2 or None
+        if not asked:
             return
         self._flush()
         self.trajectory.save_resume(
@@ -242,7 +247,7 @@ class _Fit:
         self.step = stop
 
     def _truncate_metrics(self, size: int) -> None:
-        path = self.run.path / "metrics.jsonl"
+        path = self.run.path / METRICS
         if not path.exists() or path.stat().st_size < size:
             raise RunError(
                 f"{path} is shorter than when the run was saved; delete {self.run.path} and run its"
@@ -260,7 +265,7 @@ class _Fit:
             is_last = self.step == self.stopping.last_step  # it may have turned out to be
         if self.step in self.checkpoint_steps or is_last:
             self._flush()  # a NaN is reported before it is saved
-            self._check_divergence(np.asarray(self.state.diverged_at))
+            self._check_divergence(processes.gathered(self.state.diverged_at))
             self.trajectory.save(self.step, self.state.params)
         ring_every = self.config.ring_every
         if is_evaluated and ring_every and self.step % ring_every == 0:
@@ -271,11 +276,12 @@ class _Fit:
         teacher_steps_L = self._teacher_steps(min(self.step, self.config.steps - 1))
         self.pending = (self.step, teacher_steps_L, metrics)
         if self.config.watches:
-            self.watched_L = np.asarray(metrics[self.watch.metric]).tolist()
+            self.watched_L = processes.gathered(metrics[self.watch.metric]).tolist()
         if self.stopping.metric is not None:
-            self.stopping.observe(self.step, np.asarray(metrics[self.stopping.metric]).tolist())
+            values_L = processes.gathered(metrics[self.stopping.metric])
+            self.stopping.observe(self.step, values_L.tolist())
         if any(schedule.adaptive for schedule in self.supervision.schedules_L):
-            self._observe(self.step, np.asarray(metrics["accuracy"]))
+            self._observe(self.step, processes.gathered(metrics["accuracy"]))
 
     def _turn_ring(self) -> None:
         self._flush()
@@ -311,7 +317,7 @@ class _Fit:
             return
         step, teacher_steps_L, metrics = self.pending
         self.pending = None
-        host = jax.device_get(metrics)
+        host = processes.gathered(metrics)
         record: dict[str, Any] = {
             "step": step,
             "examples": step * self.config.batch_size,
@@ -348,13 +354,13 @@ class _Fit:
         """Whether the examples of an update, counted from 1, give a lane's untrained model too a
         loss that is no number."""
         step = at - 1
-        state = jax.device_get(self.engine.init())
+        state = processes.gathered(self.engine.init())
         state = self.engine.place(state._replace(step=np.full_like(state.step, step)))
         teacher_params = self._load_teachers(self._teacher_steps(step))
         state = self.engine.advance(
             state, teacher_params, 1, self.supervision.schedules_L[0].layer(step)
         )
-        return bool(np.asarray(state.diverged_at)[lane])
+        return bool(processes.gathered(state.diverged_at)[lane])
 
     def _teacher_steps(self, step: int) -> list[int | None]:
         return [

@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from multiprocessing.process import BaseProcess
@@ -19,7 +21,7 @@ from common.base.mesh import _mesh_shape
 from common.base.processes import EXPLICIT, OPEN_MPI, SLURM, TPU_HOSTS, _how_started
 from common.runs.directory import DONE, RunDirectory
 from common.runs.trajectory import Trajectory
-from tests.commands import run_module, start_module
+from tests.commands import REPOSITORY, run_module, start_module
 from tests.conftest import TINY_TEACHER, same_run
 from tests.corpora import random_documents, write_corpus
 from tests.preset_sentences import rows
@@ -259,3 +261,17 @@ def test_all_processes_have_as_many_devices(
     assert shape[0] == max(n for n, _ in options)
     of_batch = [m for n, m in options if n == shape[0]]
     assert shape[1] == (max(of_batch) if splits_batch else min(of_batch))
+
+
+def test_eight_devices_share_lanes_and_batches(folder: Path) -> None:
+    """Four lanes, and two devices for the batches of each where its steps are long enough."""
+    command = [sys.executable, "-m", "parity.train", *TINY_TEACHER, "--training.num-seeds", "4"]
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "PYTHONPATH": str(REPOSITORY)}
+    subprocess.run([*command, "--run-dir", "eight"], cwd=folder, env=environment, check=True)
+    two = run_module(*command[2:], "--run-dir", "two", cwd=folder)
+    assert two.returncode == 0, two.stderr
+    runs = [RunDirectory(folder / name) for name in ("eight", "two")]
+    assert [run.manifest["starts"][0]["device"]["count"] for run in runs] == [8, 2]
+    losses = [[record["eval_loss"] for record in run.metrics()] for run in runs]
+    np.testing.assert_allclose(losses[0][0], losses[1][0], rtol=1e-6)
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)

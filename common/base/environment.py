@@ -3,9 +3,12 @@ streams that are closed or cannot show a letter."""
 
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+_BUCKET = re.compile(r"^(?:--[\w.-]+=)?((?:gs|s3|az|abfs|hdfs)://\S*)")
 
 
 def jax_variables() -> str:
@@ -41,8 +44,15 @@ def missing_device() -> str | None:
 
 
 def unreadable(arguments: Sequence[str]) -> str | None:
-    """What to do about an argument or a working directory whose bytes are no text in this locale;
-    None if there is none. Libraries cannot open such paths."""
+    """What to do about an argument or a working directory whose bytes are no text in this locale,
+    which libraries cannot open, or an argument that is the address of a bucket; None if there is
+    none."""
+    for text in arguments:
+        if found := _BUCKET.search(text):
+            return (
+                f"{found[1]}: runs, corpora and other files are kept on a file system, not in a"
+                " bucket; mount it (gcsfuse, s3fs) or copy what it holds, and give the path"
+            )
     for text in (*arguments, str(Path.cwd())):
         # Python passes on bytes that it cannot decode as letters of this range.
         if any("\udc80" <= letter <= "\udcff" for letter in text):

@@ -1,6 +1,7 @@
 """`python -m common.runs DIR`: shows what a run is and how far it has come, and verifies its
 checkpoints."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from common.runs.files import bytes_text, size_bytes
 from common.runs.trajectory import Trajectory, describe_steps
 
 _TAIL = 5
+WATCH_SECONDS = 2.0
+MEASURED = ("accuracy", "eval_loss", "train_loss")
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,9 @@ class RunsCommand:
 
     run_dir: tyro.conf.Positional[Path]
     """A run directory."""
+    watch: bool = False
+    """Print every further evaluation, on whatever machine it is made, until the run is
+    finished."""
     verify: bool = False
     """Read every checkpoint and the resume state, and compare them with the hashes in the manifest;
     exit code 1 if one differs."""
@@ -45,8 +51,26 @@ def main(args: list[str]) -> None:
     console.print(overview(run))
     if records := run.metrics():
         console.print(metrics_tail(records))
+    if command.watch:
+        watch(command.run_dir, console)
     if command.verify:
         console.print(f"verified: {escape(verify(run))}")
+
+
+def watch(run_dir: Path, console: Console) -> None:
+    """Print evaluations as they come, a line each, and how the run has ended."""
+    run = RunDirectory(run_dir)
+    num_shown = len(run.metrics())
+    while not run.finished:
+        time.sleep(WATCH_SECONDS)
+        run = RunDirectory(run_dir)
+        records = run.metrics()
+        for record in records[num_shown:]:
+            means = (f"{name} {_spread(record[name])}" for name in MEASURED)
+            console.print(escape(f"step {record['step']:,}: {', '.join(means)}"))
+        # A run that is resumed writes its last records again.
+        num_shown = len(records)
+    console.print(escape(f"{run_dir}: {run.state}"))
 
 
 def overview(run: RunDirectory) -> Table:
@@ -82,11 +106,10 @@ def _overview_rows(run: RunDirectory) -> Iterator[tuple[str, str]]:
 
 def metrics_tail(records: list[dict[str, Any]]) -> Table:
     """A table of the last evaluations: mean over lanes, with the lowest and the highest."""
-    names = ("accuracy", "eval_loss", "train_loss")
     table = Table(
         "step",
         "examples",
-        *names,
+        *MEASURED,
         title=f"last of {len(records)} evaluations: mean over lanes \\[lowest, highest]",
         title_justify="left",
     )
@@ -94,7 +117,7 @@ def metrics_tail(records: list[dict[str, Any]]) -> Table:
         table.add_row(
             f"{record['step']:,}",
             f"{record['examples']:,}",
-            *(_spread(record[name]) for name in names),
+            *(_spread(record[name]) for name in MEASURED),
         )
     return table
 

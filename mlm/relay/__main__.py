@@ -8,6 +8,7 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
+from common.base import processes
 from common.base.config import (
     SETS_DEFAULTS,
     PositiveInt,
@@ -58,6 +59,7 @@ class RelayCommand:
 def main(args: list[str]) -> None:
     """Train the links that are not there yet, and say how far each comes."""
     set_up_devices()
+    processes.join()
     experiment = chosen_preset(args, PRESETS).config
     command = parse(
         RelayCommand,

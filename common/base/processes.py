@@ -58,8 +58,8 @@ def join() -> None:
             f"the processes of this command cannot connect within {_CONNECTED_WITHIN} s"
             f" ({reason}); see that all are started, and that {EXPLICIT[0]} can be reached"
         ) from None
-    # Now, because each waits for the devices of all others, for five minutes at the most.
-    jax.devices()
+    # Now, because they wait for each other's devices, and for the first exchange, not for long.
+    largest(0)
     if not is_first():
         nowhere = Path(os.devnull).open("w")  # noqa: SIM115
         sys.stdout, sys.stderr = nowhere, nowhere

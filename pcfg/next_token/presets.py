@@ -170,7 +170,7 @@ def _paper() -> Experiment:
     data = PCFGData("cfg3f")
     supervised = NextTokenConfig(level=3)
     budget = TrainingConfig(
-        steps=4000, batch_size=512, eval_every=100, eval_examples=4096, seed=0, num_seeds=1
+        steps=4000, batch_size=512, eval_every=100, eval_examples=4096, seed=0, num_seeds=1, parts=4
     )
     optim = published_adam((5e-3,))
     windows = WindowConfig((1, 2, 3, 5, 7), spacing=1, num_sentences=1024)

@@ -47,10 +47,13 @@ def asked_of(experiment, preset):
     """What the jobs of a preset ask for, by the output of a stage."""
     path = ROOT / experiment / f"{preset}.costs.json"
     if not path.exists() and workflow.is_main_process and not workflow.local_exec:
+        spec = registry.spec_of(experiment)
         flags = ["--preset", preset, "--root", str(ROOT), "--dry-run", "--costs", str(path)]
-        path.parent.mkdir(parents=True, exist_ok=True)
+        flags += ["--beyond"] if spec.goes_beyond(spec.presets[preset].config) else []
         print(f"projecting what {experiment}/{preset} costs, by a step of each kind", file=sys.stderr)
-        subprocess.run([PYTHON, "-m", f"{experiment}.experiment", *flags], check=True, stdout=subprocess.DEVNULL)
+        cores = {"JAX_NUM_CPU_DEVICES": str(CORES), "PJRT_NPROC": str(CORES)}
+        command = [PYTHON, "-m", f"{experiment}.experiment", *flags]
+        subprocess.run(command, env=os.environ | cores, check=True, stdout=subprocess.DEVNULL)
     return read_asked(path) if path.exists() else {"": NOT_PROJECTED}
 
 

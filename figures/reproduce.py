@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from common.base import processes
 from common.base.config import Runtime, parse
 from common.base.errors import UserError, run_command
 from common.base.mesh import set_up_devices
@@ -61,6 +62,7 @@ def main(args: list[str]) -> None:
         known = sorted({preset for spec in specs for preset in spec.presets})
         what = "nothing goes beyond the paper there" if command.beyond else "no experiment has it"
         raise UserError(f"--preset {command.preset}: {what}; choose one of {', '.join(known)}")
+    processes.refuse_several()
     set_up_devices()
     stages = [stage for part in parts for stage in stages_of(part, command)]
     with counted(not_done(stages, states(stages)), stages):

@@ -37,6 +37,15 @@ def test_jobs_ask_for_more_than_is_projected(tmp_path: Path) -> None:
         read_asked(path)
 
 
+def test_with_a_gpu_the_machine_needs_no_less_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jax.default_backend", lambda: "gpu")
+    path = tmp_path / "new" / "costs.json"
+    write_asked(path, {Path("a/DONE"): cost(60, GB, is_scaled=False)})
+    assert read_asked(path) == {"": Asked(240, 8000, 1), "a/DONE": Asked(12, 8000, 1)}
+
+
 def test_costs_are_kept_by_a_dry_run_alone(tmp_path: Path, refused: Callable[..., str]) -> None:
     costs = ("--costs", tmp_path / "costs.json")
     where = ("--root", tmp_path / "runs")

@@ -18,7 +18,15 @@ from hypothesis import strategies as st
 
 from common.base.errors import UserError
 from common.base.mesh import _mesh_shape
-from common.base.processes import EXPLICIT, OPEN_MPI, SLURM, TPU_HOSTS, _how_started
+from common.base.processes import (
+    ALONE,
+    EXPLICIT,
+    OPEN_MPI,
+    SLURM,
+    TPU_HOSTS,
+    VISIBLE,
+    _how_started,
+)
 from common.runs.directory import DONE, RunDirectory
 from common.runs.trajectory import Trajectory
 from tests.commands import REPOSITORY, run_module, start_module
@@ -190,6 +198,31 @@ def test_bad_input_is_told_by_each_in_a_line(folder: Path) -> None:
     assert "Traceback" not in first + second
 
 
+def test_commands_that_do_not_share_their_work_say_so(folder: Path) -> None:
+    several = explicit("127.0.0.1:1", "2", "0")
+    done = run_module("parity.claims", cwd=folder, environment=several)
+    assert done.returncode == 2
+    assert "is carried out by a single process" in done.stderr
+
+
+def test_processes_of_other_commands_are_refused(folder: Path) -> None:
+    """As jobs that are packed into one step of Slurm."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{found.getsockname()[1]}"
+    both = [
+        start_module(
+            *("parity.train", *TINY_TEACHER, "--run-dir", f"run-{number}"),
+            cwd=folder,
+            err=folder / f"err-{number}",
+            environment=explicit(address, "2", number),
+        )
+        for number in ("0", "1")
+    ]
+    assert ended(both) == [2, 2], said(folder)
+    assert "carry out different commands" in said(folder)[0]
+
+
 @pytest.mark.parametrize(
     ("variables", "expected"),
     [
@@ -197,6 +230,9 @@ def test_bad_input_is_told_by_each_in_a_line(folder: Path) -> None:
         ({"SLURM_JOB_ID": "7"}, None),
         (dict.fromkeys(SLURM, "1"), None),
         (dict.fromkeys(SLURM, "2"), {}),
+        (dict.fromkeys(SLURM, "2") | {VISIBLE: "3"}, {"local_device_ids": [0]}),
+        (dict.fromkeys(SLURM, "2") | {VISIBLE: "0,1"}, {}),
+        (dict.fromkeys(SLURM, "2") | {ALONE: "1"}, None),
         (dict.fromkeys(OPEN_MPI, "2"), {}),
         (dict.fromkeys(OPEN_MPI[1:], "2"), None),
         ({TPU_HOSTS: "a"}, None),
@@ -212,7 +248,7 @@ def test_how_a_process_knows_of_others(
     variables: dict[str, str], expected: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An environment that is set by half is that of a single process."""
-    for name in (*EXPLICIT, *SLURM, *OPEN_MPI, TPU_HOSTS):
+    for name in (*EXPLICIT, *SLURM, *OPEN_MPI, TPU_HOSTS, VISIBLE):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)

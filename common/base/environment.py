@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-_BUCKET = re.compile(r"^(?:--[\w.-]+=)?((?:gs|s3|az|abfs|hdfs)://\S*)")
+_ADDRESS = re.compile(r"^(?:--[\w.-]+=)?([a-z][a-z0-9+.-]*://\S*)", re.IGNORECASE)
 
 
 def jax_variables() -> str:
@@ -45,13 +45,13 @@ def missing_device() -> str | None:
 
 def unreadable(arguments: Sequence[str]) -> str | None:
     """What to do about an argument or a working directory whose bytes are no text in this locale,
-    which libraries cannot open, or an argument that is the address of a bucket; None if there is
-    none."""
+    which libraries cannot open, or an argument that is an address, of a bucket say; None if there
+    is none."""
     for text in arguments:
-        if found := _BUCKET.search(text):
+        if found := _ADDRESS.search(text):
             return (
-                f"{found[1]}: runs, corpora and other files are kept on a file system, not in a"
-                " bucket; mount it (gcsfuse, s3fs) or copy what it holds, and give the path"
+                f"{found[1]}: runs, corpora and other files are kept on a file system, not at an"
+                " address; mount a bucket (gcsfuse, s3fs) or copy what it holds, and give the path"
             )
     for text in (*arguments, str(Path.cwd())):
         # Python passes on bytes that it cannot decode as letters of this range.

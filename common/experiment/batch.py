@@ -44,6 +44,7 @@ def write_asked(path: Path, costs: Mapping[Path, Cost]) -> None:
         costs: by the stage's output.
     """
     gpus = int(jax.default_backend() == "gpu")
+    path.parent.mkdir(parents=True, exist_ok=True)
     asked = {str(output): to_dict(_asked(cost, gpus)) for output, cost in costs.items()}
     write_json(path, {"other": to_dict(Asked(gpus=gpus)), "stages": asked})
 
@@ -60,7 +61,10 @@ def read_asked(path: Path) -> dict[str, Asked]:
 
 
 def _asked(cost: Cost, gpus: int) -> Asked:
-    """Generously; of a memory of which the least is known, twice that."""
+    """Generously; of a memory of which the least is known, twice that. With a GPU what is projected
+    is its memory, not the machine's."""
     minutes = math.ceil(FACTOR * cost.seconds / 60) + FURTHER_MINUTES
+    if gpus:
+        return Asked(minutes, NOT_PROJECTED.mem_mb, gpus)
     memory = FACTOR * cost.memory * (2 if cost.is_scaled else 1)
     return Asked(minutes, math.ceil(memory / _MB) + FURTHER_MB, gpus)

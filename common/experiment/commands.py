@@ -107,8 +107,9 @@ class ProbeCommand(Generic[ConfigT]):
 def train(spec: RunSpec, args: list[str]) -> None:
     """Train a teacher, or any model, on the data's labels, or say what would be done."""
     set_up_devices()
-    processes.join()
     command = train_command(spec, args)
+    if not command.dry_run:
+        processes.join()
     run = teacher_run(spec, request_of(command))
     if command.dry_run:
         run.dry_run()
@@ -119,8 +120,9 @@ def train(spec: RunSpec, args: list[str]) -> None:
 def distill(spec: RunSpec, args: list[str]) -> None:
     """Train students under a supervision schedule, or say what would be done."""
     set_up_devices()
-    processes.join()
     command = distill_command(spec, args)
+    if not command.dry_run:
+        processes.join()
     request, is_taught = request_of(command), command.config.schedule != "ce"
     is_missing = command.teacher is not None and not command.teacher.is_dir()
     if command.dry_run and is_taught and is_missing:
@@ -145,7 +147,8 @@ def experiment(spec: ExperimentSpec, args: list[str]) -> None:
     command = parse(ExperimentCommand, args, prog=f"{spec.name}.experiment", description=text)
     _check_beyond(spec, preset.name, command.beyond)
     set_up_devices()
-    processes.join()
+    if not command.dry_run:
+        processes.join()
     stages = plan_preset(spec, preset.name, command.root, beyond=command.beyond)
     if command.dry_run:
         costs = print_plan(stages)
@@ -166,6 +169,7 @@ def claims(spec: ExperimentSpec, args: list[str]) -> None:
     text = describe_presets(text, IS_EXPERIMENT, spec.presets)
     command = parse(ClaimsCommand, args, prog=f"{spec.name}.claims", description=text)
     _check_beyond(spec, preset.name, command.beyond)
+    processes.refuse_several()
     stages = plan_preset(spec, preset.name, command.root, beyond=command.beyond)
     refuse_stale(stages)
     stages[-1].run(Runtime())
@@ -176,6 +180,7 @@ def probe(kind: Probe, args: list[str]) -> None:
     set_up_devices()
     command_type = ProbeCommand[type(kind.settings)]
     command = parse(command_type, args, prog=kind.module, description=kind.about)
+    processes.refuse_several()
     kind.measure(command.run_dir, validate(command.settings))
 
 

@@ -55,7 +55,13 @@ class Planner:
     stages: list[Stage] = field(default_factory=list)
 
     def prepare(
-        self, name: str, command: tuple[str, ...], main: Callable[[list[str]], None], output: Path
+        self,
+        name: str,
+        command: tuple[str, ...],
+        main: Callable[[list[str]], None],
+        output: Path,
+        *,
+        trains: bool = False,
     ) -> None:
         """Data for all runs that are planned after it.
 
@@ -64,8 +70,9 @@ class Planner:
             command: the module and the words that a person would type.
             main: that of the module.
             output: the file that it writes last, in a folder of the data's own.
+            trains: whether it is a command that trains.
         """
-        self.stages.append(DataStage(name, command, main, output))
+        self.stages.append(DataStage(name, command, main, output, trains))
 
     def train(self, name: str, overrides: Overrides, tuned_by: str | None = None) -> None:
         """A run on labels, kept in the folder `name`.
@@ -238,10 +245,15 @@ def run_stages(stages: Sequence[Stage], runtime: Runtime) -> None:
                 number = f"[bold]\\[{i + 1}/{len(stages)}] {stage.name}[/]"
                 console.print(f"{number}  {escape(shell(stage))}")
                 with whole.carrying_out(stage.output):
-                    if isinstance(stage, RunStage):
+                    if _trains(stage):
                         stage.run(runtime)
                     else:
                         processes.by_first(functools.partial(stage.run, runtime))
+
+
+def _trains(stage: Stage) -> bool:
+    """Whether all processes carry out a stage together."""
+    return isinstance(stage, RunStage) or (isinstance(stage, DataStage) and stage.trains)
 
 
 def states(stages: Sequence[Stage]) -> Iterator[State]:

@@ -92,6 +92,8 @@ class DataStage:
     """That of the command's module."""
     output: Path
     """The file that is written last, in a folder of the data's own."""
+    trains: bool = False
+    """Whether the command trains, by all processes where there are several."""
     needs: tuple[Path, ...] = ()
 
     @property

@@ -1,6 +1,7 @@
 """Models of the Hugging Face hub, downloaded into its cache."""
 
 import importlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,14 @@ def name_and_revision(word: str) -> tuple[str, str | None]:
 
 
 def fetched(name: str, revision: str | None) -> Path:
-    """The folder of a model of the hub; raises as `folder_of` does."""
+    """The folder of a model of the hub; without a connection that of an earlier download. Raises as
+    `folder_of` does."""
     hub = _hub()
     try:
         files = hub.HfApi().list_repo_files(name, revision=revision)
     except Exception as error:  # libraries of several makers raise what they like
+        with suppress(Exception):
+            return Path(hub.snapshot_download(name, revision=revision, local_files_only=True))
         raise _not_reached(name, revision, error) from None
     if not any(file.endswith(".safetensors") for file in files):
         if any(file in files for file in PICKLES):

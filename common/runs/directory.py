@@ -20,6 +20,7 @@ import json
 import os
 import platform
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -48,6 +49,8 @@ __all__ = [
 
 DONE = "DONE"
 CONFIG, MANIFEST, METRICS = "config.json", "manifest.json", "metrics.jsonl"
+_SEEN_WITHIN = 60
+"""Seconds."""
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -179,7 +182,19 @@ def opened(path: Path, record: Mapping[str, Any], **provenance: Any) -> Iterator
         processes.by_first(
             lambda: runs.append(stack.enter_context(_opened(path, record, provenance)))
         )
-        yield runs[0] if runs else RunDirectory(path)
+        yield runs[0] if runs else _seen(path)
+
+
+def _seen(path: Path) -> RunDirectory:
+    """A run that another process has just opened; a file server may show it late."""
+    until = time.monotonic() + _SEEN_WITHIN
+    while True:
+        try:
+            return RunDirectory(path)
+        except UserError:
+            if time.monotonic() > until:
+                raise
+        time.sleep(1)
 
 
 @contextmanager

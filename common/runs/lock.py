@@ -80,6 +80,8 @@ def is_announced(path: Path) -> bool:
             return not _try_lock(file, fcntl.LOCK_SH)
     except OSError:
         return False
+    except UserError:  # no locks
+        return True
 
 
 def is_left(path: Path) -> bool:

@@ -88,8 +88,8 @@ class Trajectory:
         kept = {str(step): waiting[str(step)] for step in steps if str(step) in waiting}
         if kept != waiting:
             self.run.write_manifest(waiting=kept)
-            for step in waiting.keys() - kept.keys():
-                _delete(self._path(int(step)))
+            for step in waiting.keys() - kept.keys() if processes.is_first() else ():
+                shutil.rmtree(self._path(int(step)), ignore_errors=True)
 
     def restore(self, step: int) -> Params:
         """The parameters after `step` updates as numpy arrays `(L, ...)`.
@@ -300,12 +300,9 @@ def _plain(path: Path) -> Iterator[Path]:
 
 
 def _drop_checkpoints(folder: Path, keep: Collection[str]) -> None:
+    """Of several processes the first one does."""
+    if not processes.is_first():
+        return
     for entry in folder.iterdir() if folder.is_dir() else ():
         if entry.name not in keep and _CHECKPOINT.fullmatch(entry.name) and entry.is_dir():
-            _delete(entry)
-
-
-def _delete(checkpoint: Path) -> None:
-    """Of several processes the first one does."""
-    if processes.is_first():
-        shutil.rmtree(checkpoint, ignore_errors=True)
+            shutil.rmtree(entry, ignore_errors=True)

@@ -223,6 +223,7 @@ class _Fit:
         )
         self.last_save = time.monotonic()
         if stop_signal is not None:
+            processes.largest(0)  # none leaves before the first one has saved
             raise Preempted(stop_signal, what_is_saved(self.run, self.config.steps))
 
     def _call_teachers(self) -> None:

@@ -143,6 +143,7 @@ def _encoder(planner: Planner, encoder: EncoderConfig, link: str, model: Classif
         (ENCODER_MODULE, *as_flags(overrides), "--run-dir", str(folder)),
         train_encoder,
         folder / "DONE",
+        trains=True,
     )
 
 

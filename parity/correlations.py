@@ -17,6 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+_AT_A_TIME = 2048
+"""Monomials whose values at all inputs are in memory together."""
+
 
 @dataclass(frozen=True)
 class Monomial:
@@ -102,6 +105,26 @@ class Correlator:
         return np.asarray(_mean_products(self.chi_NxA, outputs_NxF), np.float64)
 
 
+def absolute_correlations(
+    x_NxI: jax.Array, members_AxJ: np.ndarray, outputs_NxF: jax.Array
+) -> np.ndarray:
+    """|mean_x chi_A(x) f(x)| of many monomials of one degree, `(A, F)` float64.
+
+    Args:
+        x_NxI: examples, of -1 and 1.
+        members_AxJ: the coordinates of each monomial.
+        outputs_NxF: the functions' values.
+    """
+    num_inputs, parts = x_NxI.shape[1], []
+    is_negative_NxI = (x_NxI < 0).astype(jnp.float32)
+    for first in range(0, len(members_AxJ), _AT_A_TIME):
+        part_AxJ = members_AxJ[first : first + _AT_A_TIME]
+        is_member_AxI = np.zeros((len(part_AxJ), num_inputs), np.float32)
+        np.put_along_axis(is_member_AxI, part_AxJ, 1, axis=1)
+        parts.append(np.asarray(_parity_products(is_negative_NxI, is_member_AxI, outputs_NxF)))
+    return np.abs(np.concatenate(parts).astype(np.float64))
+
+
 def noise_floor(outputs_NxF: np.ndarray) -> np.ndarray:
     """Expected |mean_x chi_A(x) f(x)| over N examples of a function whose true correlation is zero:
     sqrt(2/pi) rms(f) / sqrt(N); `(F,)`."""
@@ -118,6 +141,17 @@ def floor_of_mean(floor: float, count: int, quantile_z: float = 1.645) -> float:
 @jax.jit
 def _monomial_values(x_NxI: jax.Array, members_AxJ: jax.Array) -> jax.Array:
     return jnp.prod(x_NxI[:, members_AxJ], axis=-1)
+
+
+@jax.jit
+def _parity_products(
+    is_negative_NxI: jax.Array, is_member_AxI: jax.Array, outputs_NxF: jax.Array
+) -> jax.Array:
+    """mean_x chi_A(x) f(x) `(A, F)`: a monomial is -1 where an odd number of its factors are, which
+    a product of matrices counts."""
+    count_NxA = jnp.einsum("ni,ai->na", is_negative_NxI, is_member_AxI, precision="highest")
+    chi_NxA = 1 - 2 * jnp.mod(count_NxA, 2)
+    return _mean_products(chi_NxA, outputs_NxF)
 
 
 @jax.jit

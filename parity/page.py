@@ -8,6 +8,7 @@ from figures import first, law, levels, loaders, overview, spike, tables, transi
 from figures.page import Page, Study
 from figures.report import Addition, Drawn
 from parity.law import LAW_PRESETS
+from parity.leak import TABLE as LEAKS
 from parity.presets import Experiment
 
 
@@ -55,6 +56,11 @@ def data(home: Path) -> dict[str, str]:
         kept[f"{probes}/{loaders.BY_STRATUM}"] = (
             "absolute correlations of the same by degree and overlap with the support"
         )
+        if (home / probes / LEAKS).exists():
+            kept[f"{probes}/{LEAKS}"] = (
+                f"how far the support stands out of random sets at the transitions of"
+                f" {teacher.name}, and before"
+            )
     return kept
 
 

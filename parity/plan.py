@@ -21,6 +21,7 @@ from common.base.size import Size
 from common.experiment.plan import Planner
 from common.runs.tuning import SWEEP_STOP_AFTER
 from parity.first_checkpoints import first_run, replica_name
+from parity.leak import PROBE as LEAK
 from parity.presets import Experiment, FirstCheckpointConfig
 from parity.probe import PROBE
 
@@ -133,8 +134,10 @@ def _first_checkpoints(
 
 
 def _probe(planner: Planner, experiment: Experiment, teacher: str) -> None:
-    name = "probe" if teacher == TEACHER else f"probe-{teacher}"
-    planner.probe(name, PROBE, teacher, {"num_examples": experiment.probe_examples})
+    suffix = "" if teacher == TEACHER else f"-{teacher}"
+    planner.probe(f"probe{suffix}", PROBE, teacher, {"num_examples": experiment.probe_examples})
+    if experiment.has_disjoint_sets:
+        planner.probe(f"leak{suffix}", LEAK, teacher, {})
 
 
 def _labels(experiment: Experiment, size: Size) -> dict[str, Any]:

@@ -119,6 +119,12 @@ class Experiment:
         return self.tree is not None or self.first is not None
 
     @property
+    def has_disjoint_sets(self) -> bool:
+        """Whether there are sets of as many coordinates as the support has that are disjoint from
+        it, beside which claim C puts it."""
+        return self.teacher.data.d >= 2 * self.teacher.data.k
+
+    @property
     def compared_budgets(self) -> dict[Size, int]:
         """Steps on labels of every size of claim W, narrowest first."""
         return {self.student.model.size._replace(value=value): steps for value, steps in self.sizes}

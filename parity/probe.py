@@ -129,8 +129,15 @@ def _correlations(
 def _forward(
     model: TrainConfig | StudentConfig, num_lanes: int
 ) -> Callable[[Params, jax.Array], jax.Array]:
-    """A function of the lanes' parameters and N inputs to p(class 1) of every lane, `(L, N)`, that
-    has one chunk of hidden activations in memory at a time."""
+    """A function of the lanes' parameters and N inputs to p(class 1) of every lane, `(L, N)`."""
+    return over_lanes(lane_probabilities(model), num_lanes)
+
+
+def lane_probabilities(
+    model: TrainConfig | StudentConfig,
+) -> Callable[[Params, jax.Array], jax.Array]:
+    """A function of one lane's parameters and N inputs to p(class 1), `(N,)`, that has one chunk of
+    hidden activations in memory at a time."""
     limit = _CHUNK if isinstance(model.model, MLPConfig) else _SEQUENCE_CHUNK
 
     def lane_forward(params: Params, x_NxI: jax.Array) -> jax.Array:
@@ -140,7 +147,7 @@ def _forward(
         )
         return p_of_parts.reshape(-1)[: len(x_NxI)]
 
-    return over_lanes(lane_forward, num_lanes)
+    return lane_forward
 
 
 def _write_tables(

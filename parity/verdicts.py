@@ -17,16 +17,25 @@ import pandas as pd
 
 from common.base.reading import read_table
 from common.experiment.spec import Judgement
-from common.judge.stats import compare_paired, median_over_seeds, proportion, ratio_of_medians
-from common.judge.transition import NoTransition, Transition, smooth
+from common.judge.stats import (
+    Estimate,
+    compare_paired,
+    median_over_seeds,
+    proportion,
+    ratio_of_medians,
+)
+from common.judge.transition import NoTransition, Transition
 from common.judge.verdict import Claim, Measurement, Verdict, describe, every, within
 from common.runs.transitions import transitions
 from parity.correlations import floor_of_mean
 from parity.evidence import Evidence, mostly_uncensored
 from parity.first_checkpoints import first_checkpoint_claim, first_table, teachers
+from parity.leak import ARGMAX, AT, BEFORE, PROBABILITY, read_leaks
 from parity.presets import Experiment
 from parity.probe import IN_SUPPORT, read_strata
 
+SIGNIFICANT, MOST_LEAK, MOST_BEFORE = 0.05, 0.8, 0.2
+"""Of claim C: a p-value, the least share of seeds that leak, and the largest before."""
 TIMES = "learning_times.csv"
 FIRST = "first_checkpoints.csv"
 CLAIMS = {
@@ -52,9 +61,11 @@ CLAIMS = {
     ),
     "C": Claim(
         "The transition leaks the support in degree-1 correlations",
-        "At the detected transition the mean in-support degree-1 |correlation| is >= 3x the"
-        " off-support mean at the same checkpoint (median over seeds), and at the end of training"
-        " it lies below the 95% limit of the computed noise floor in at least 80% of seeds.",
+        "For each seed the support is ranked among random sets of as many coordinates that are"
+        " disjoint from it (999, or all), by the largest value over the checkpoints of the detected"
+        " transition of the moving average of 3 of the mean degree-1 |correlation|: p < 0.05 in at"
+        " least 80% of seeds, and in at most 20% of those with a transition over as many"
+        " checkpoints around the one before it.",
     ),
     "E": Claim(
         "Random projections of the final teacher's hidden layer are a curriculum too",
@@ -206,39 +217,67 @@ def two_shot_claim(evidence: Evidence) -> Verdict:
 
 
 def curriculum_claim(evidence: Evidence, names: Sequence[str] = ("teacher",)) -> Verdict:
-    """C: the degree-1 spike of the teachers of some runs, and its end."""
-    ratios, peak_ratios, below = [], [], []
-    notes = [
-        "all seeds are probed on the same examples, of whose noise teachers without errors have the"
-        " same share: their ends are not independent"
+    """C: the support stands out of random sets at the transition of the teachers of some runs, and
+    not before it."""
+    told = spike_measurements(evidence, names)
+    if not evidence.experiment.has_disjoint_sets:
+        why = "not judged: no set of as many coordinates is disjoint from the support"
+        return Verdict("C", None, told, (why,))
+    leaks = pd.concat([read_leaks(evidence.home / name) for name in names])
+    num_seeds = sum(len(evidence.run(name).manifest["seeds"]) for name in names)
+    num_found = leaks.seed.nunique()
+
+    def share(window: str, output: str, degree: int, count: int) -> Estimate:
+        of_seeds = leaks[
+            (leaks.window == window) & (leaks.output == output) & (leaks.degree == degree)
+        ]
+        return proportion(int((of_seeds.p_value < SIGNIFICANT).sum()), count)
+
+    leaking = share(AT, PROBABILITY, 1, num_seeds)
+    before = share(BEFORE, PROBABILITY, 1, num_found)
+    what = f"p < {SIGNIFICANT:g}"
+    measurements = [
+        Measurement(f"{what} at the transition", leaking),
+        Measurement(f"{what} before it (control)", before),
+        Measurement(
+            f"{what} at the transition, of the argmax (not judged)",
+            share(AT, ARGMAX, 1, num_seeds),
+        ),
     ]
+    for degree in sorted(set(leaks.degree) - {1}):
+        where = f"degree {degree}, {what}"
+        for text, window, count in (
+            ("at the transition", AT, num_seeds),
+            ("before it", BEFORE, num_found),
+        ):
+            found = share(window, PROBABILITY, degree, count)
+            measurements.append(Measurement(f"{where} {text} (not judged)", found))
+    notes = ["each seed has examples of its own; the random sets are the same"]
+    if num_found < num_seeds:
+        notes.append(f"{num_seeds - num_found} of {num_seeds} teachers have no transition")
+    holds = leaking.value >= MOST_LEAK and before.value <= MOST_BEFORE
+    return Verdict("C", holds, (*measurements, *told), tuple(notes))
+
+
+def spike_measurements(evidence: Evidence, names: Sequence[str]) -> tuple[Measurement, ...]:
+    """How high the degree-1 correlations in the support rise over the others at the transition, and
+    whether they are gone at the end. (What C was judged by before: untrained weights alone give
+    coordinates off the support a correlation.)"""
+    ratios, below = [], []
     k = evidence.experiment.teacher.data.k
-    for own_inside, own_strata, seed, transition in _probed_teachers(evidence, names):
+    for own_inside, own_strata, transition in _probed_teachers(evidence, names):
         if isinstance(transition, Transition):
-            # In-support correlations also flare up in the first few thousand examples, long before
-            # anything is learnt: not this peak.
-            within = own_inside.mean_abs.loc[transition.start : transition.end]
-            peak = within.index[int(np.argmax(smooth(within.to_numpy(), 3)))]
             in_over_off = own_inside.mean_abs / own_strata.mean_abs
             ratios.append(in_over_off[transition.chosen])
-            peak_ratios.append(in_over_off[peak])
-        else:
-            notes.append(f"seed {seed}: no transition ({transition.reason})")
         last = own_strata.index.max()
-        below.append(
-            bool(own_inside.mean_abs[last] <= floor_of_mean(own_strata.noise_floor[last], k))
-        )
-    ratio, at_floor = median_over_seeds(ratios), proportion(sum(below), len(below))
-    measurements = (
-        Measurement("in / off support at the transition", ratio),
+        floor = floor_of_mean(own_strata.noise_floor[last], k)
+        below.append(bool(own_inside.mean_abs[last] <= floor))
+    return (
+        Measurement("in / off support at the transition (not judged)", median_over_seeds(ratios)),
         Measurement(
-            "the same where the smoothed in-support mean peaks within the transition (not judged:"
-            " chosen by the value itself)",
-            median_over_seeds(peak_ratios),
+            "at the noise floor at the end (not judged)", proportion(sum(below), len(below))
         ),
-        Measurement("at the noise floor at the end", at_floor),
     )
-    return Verdict("C", ratio.value >= 3 and at_floor.value >= 0.8, measurements, tuple(notes))
 
 
 def replicas_claim(evidence: Evidence) -> Verdict:
@@ -285,9 +324,9 @@ def projections_claim(evidence: Evidence) -> Verdict:
 
 def _probed_teachers(
     evidence: Evidence, names: Sequence[str]
-) -> Iterator[tuple[pd.DataFrame, pd.DataFrame, int, Transition | NoTransition]]:
-    """Degree-1 correlations in and off the support by step, seed, and transition of every teacher
-    in some runs."""
+) -> Iterator[tuple[pd.DataFrame, pd.DataFrame, Transition | NoTransition]]:
+    """Degree-1 correlations in and off the support by step, and transition of every teacher in some
+    runs."""
     for name in names:
         inside, strata = degree_one(evidence.home / name)
         run = evidence.run(name)
@@ -299,7 +338,6 @@ def _probed_teachers(
             yield (
                 inside[inside.seed == seed].set_index("step"),
                 strata[strata.seed == seed].set_index("step"),
-                seed,
                 transition,
             )
 

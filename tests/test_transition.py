@@ -196,5 +196,15 @@ def test_unusable_curves(values: list[float], reason: str) -> None:
     assert reason in found.reason
 
 
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=9), st.integers(1, 9))
+def test_smoothing_is_the_mean_of_the_points_around(values: list[float], width: int) -> None:
+    """Of those that there are, also where all are fewer than the width."""
+    last = (width - 1) // 2
+    expected = [
+        np.mean(values[max(i + last - width + 1, 0) : i + last + 1]) for i in range(len(values))
+    ]
+    np.testing.assert_allclose(smooth(values, width), expected, atol=1e-12)
+
+
 def test_smoothing_keeps_constants() -> None:
     np.testing.assert_allclose(smooth([2.0] * 9, 5), 2.0)

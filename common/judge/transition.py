@@ -109,9 +109,10 @@ class Detector(Protocol):
 def smooth(values: Sequence[float] | np.ndarray, width: int) -> np.ndarray:
     """Centred moving average over `width` points; near the ends over those that exist."""
     values = np.asarray(values, np.float64)
-    kernel = np.ones(width)
-    sums = np.convolve(values, kernel, "same")[: len(values)]
-    counts = np.convolve(np.ones(len(values)), kernel, "same")[: len(values)]
+    first = (width - 1) // 2
+    of_points = slice(first, first + len(values))
+    sums = np.convolve(values, np.ones(width))[of_points]
+    counts = np.convolve(np.ones(len(values)), np.ones(width))[of_points]
     return sums / counts
 
 

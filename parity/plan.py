@@ -9,6 +9,7 @@
 What the paper does not have, as far as the preset does:
 
     runs/parity/<preset>/tree           the teacher's model on hierarchical parity
+    runs/parity/<preset>/equivalence/.. labels, one-shot and its teacher on many seeds
     runs/parity/<preset>/first/...      two-shot students, one run for each first checkpoint
     runs/parity/<preset>/teacher-<seed> further teachers, and their probes
     runs/parity/<preset>/beyond.json    the claims on these, judged
@@ -22,7 +23,7 @@ from common.experiment.plan import Planner
 from common.runs.tuning import SWEEP_STOP_AFTER
 from parity.first_checkpoints import first_run, replica_name
 from parity.leak import PROBE as LEAK
-from parity.presets import Experiment, FirstCheckpointConfig
+from parity.presets import EquivalenceConfig, Experiment, FirstCheckpointConfig
 from parity.probe import PROBE
 
 # One teacher that has not learnt must not end an experiment of many: its final checkpoint then
@@ -38,6 +39,9 @@ STRATEGIES: dict[str, Overrides] = {
     "projections": {"schedule": "projections"},
 }
 TREE, TEACHER = "tree", "teacher"
+OTHER_TEACHER, OTHER_LABELS, OTHER_ONE_SHOT = (
+    f"equivalence/{name}" for name in ("teacher", "ce", "one-shot-soft")
+)
 TUNED_TEACHER, TEACHER_RATE = "tune/teacher", "tune/teacher-rate"
 
 
@@ -58,7 +62,8 @@ def plan_paper(planner: Planner, experiment: Experiment) -> None:
 
 
 def plan_beyond(planner: Planner, experiment: Experiment) -> None:
-    """Hierarchical parity, first checkpoints, further teachers."""
+    """Hierarchical parity, many seeds of labels and one-shot, first checkpoints, further
+    teachers."""
     tree = experiment.tree
     if tree is not None:
         of_tree = {
@@ -69,6 +74,8 @@ def plan_beyond(planner: Planner, experiment: Experiment) -> None:
             "training.checkpoint_every": 0,
         }
         planner.train(TREE, of_tree)
+    if experiment.equivalence is not None:
+        _equivalence(planner, experiment, experiment.equivalence)
     if experiment.first is None:
         return
     _first_checkpoints(planner, experiment, TEACHER, experiment.first, {})
@@ -112,6 +119,24 @@ def _tune(planner: Planner, experiment: Experiment) -> None:
     for strategy, supervision in strategies_of(experiment).items():
         overrides = {**supervision, **_budget(experiment, strategy), **sweep}
         planner.distill(f"tune/{strategy}", overrides, TUNED_TEACHER)
+
+
+def _equivalence(planner: Planner, experiment: Experiment, equivalence: EquivalenceConfig) -> None:
+    """Labels, and one-shot distillation by the final teacher's soft labels, at tuned rates."""
+    own = {"training.seed": equivalence.seed, "training.num_seeds": equivalence.num_seeds}
+    planner.train(OTHER_TEACHER, own, _teacher_sweep(experiment))
+    size = experiment.student.model.size
+    labels = {**_labels(experiment, size), **own}
+    planner.distill(OTHER_LABELS, labels, tuned_by=_sweep(experiment, f"ce-{size.tag}"))
+    strategy = soft_one_shot(experiment)
+    one_shot = {**STRATEGIES[strategy], **_budget(experiment, strategy), **own}
+    planner.distill(OTHER_ONE_SHOT, one_shot, OTHER_TEACHER, _sweep(experiment, strategy))
+
+
+def soft_one_shot(experiment: Experiment) -> str:
+    """The strategy that learns the final teacher's soft labels."""
+    soft = "one-shot-soft"
+    return soft if soft in strategies_of(experiment) else "one-shot"
 
 
 def _first_checkpoints(

@@ -65,6 +65,15 @@ class ReplicaConfig:
 
 
 @configuration
+class EquivalenceConfig:
+    """Labels and one-shot distillation by soft labels on many seeds of their own, to tell whether
+    they are equivalent."""
+
+    seed: Seed
+    num_seeds: PositiveInt
+
+
+@configuration
 class Experiment:
     """Teacher, students and baselines of one preset, as `python -m parity.experiment` runs them."""
 
@@ -87,6 +96,8 @@ class Experiment:
     """The sweep over first checkpoints, drawn as `first`; None leaves it out."""
     replicas: tuple[ReplicaConfig, ...] = ()
     """Further teachers for that sweep."""
+    equivalence: EquivalenceConfig | None = None
+    """The seeds of claim O2; None leaves it out."""
     short_steps: PositiveInt | None = None
     """Budget of two-shot and projections, where it is less than that of progressive."""
 
@@ -116,7 +127,7 @@ class Experiment:
     @property
     def goes_beyond(self) -> bool:
         """Whether it has runs that the paper does not have."""
-        return self.tree is not None or self.first is not None
+        return any(part is not None for part in (self.tree, self.first, self.equivalence))
 
     @property
     def has_disjoint_sets(self) -> bool:
@@ -173,6 +184,7 @@ def _quick() -> Experiment:
             eval_every=128,
             num_seeds=10,
         ),
+        equivalence=EquivalenceConfig(seed=2000, num_seeds=40),
     )
 
 

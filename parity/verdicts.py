@@ -31,11 +31,14 @@ from parity.correlations import floor_of_mean
 from parity.evidence import Evidence, mostly_uncensored
 from parity.first_checkpoints import first_checkpoint_claim, first_table, teachers
 from parity.leak import ARGMAX, AT, BEFORE, PROBABILITY, read_leaks
+from parity.plan import OTHER_LABELS, OTHER_ONE_SHOT
 from parity.presets import Experiment
 from parity.probe import IN_SUPPORT, read_strata
 
 SIGNIFICANT, MOST_LEAK, MOST_BEFORE = 0.05, 0.8, 0.2
 """Of claim C: a p-value, the least share of seeds that leak, and the largest before."""
+EQUIVALENT = (2 / 3, 1.5)
+"""Of claim O2: ratios of medians that make no difference."""
 TIMES = "learning_times.csv"
 FIRST = "first_checkpoints.csv"
 CLAIMS = {
@@ -78,6 +81,13 @@ CLAIMS = {
         " |correlation| of the checkpoint tells who learns with an area under the ROC curve >= 0.8,"
         " and no higher degree tells it better.",
     ),
+    "O2": Claim(
+        "One-shot distillation by soft labels is equivalent to labels",
+        "Two one-sided tests, each at 5%, of median t90(one-shot) / median t90(CE), soft labels of"
+        " the final teacher, both at their best learning rates: equivalent (the claim holds) if the"
+        " whole 90% interval lies within [2/3, 1.5], different (it does not) if all of it lies"
+        " outside, undecided otherwise; at least 80% of seeds uncensored in both.",
+    ),
     "R": Claim(
         "The transition leaks the support in degree-1 correlations, in further teachers too",
         "The criterion of C, on the experiment's teacher and its replicas together.",
@@ -109,6 +119,8 @@ def judge_beyond(home: Path, experiment: Experiment) -> Judgement:
         tables[FIRST] = first_table(evidence)
     if experiment.replicas:
         verdicts.append(replicas_claim(evidence))
+    if experiment.equivalence is not None:
+        verdicts.append(equivalence_claim(evidence))
     return Judgement(verdicts, tables)
 
 
@@ -158,6 +170,26 @@ def one_shot_claim(evidence: Evidence) -> Verdict:
                 " runs coincide"
             )
     return Verdict("O", holds, tuple(measurements), tuple(notes))
+
+
+def equivalence_claim(evidence: Evidence) -> Verdict:
+    """O2: with soft labels the final teacher is as good as the labels, or not."""
+    labels, one_shot = evidence.t90(OTHER_LABELS), evidence.t90(OTHER_ONE_SHOT)
+    ratio = ratio_of_medians(labels, one_shot, level=0.9)
+    measurements = (
+        Measurement("t90 one-shot / CE (90% interval)", ratio),
+        Measurement("t90, CE (not judged)", median_over_seeds(labels), "examples"),
+        Measurement("t90, one-shot (not judged)", median_over_seeds(one_shot), "examples"),
+    )
+    if not (mostly_uncensored(labels) and mostly_uncensored(one_shot)):
+        why = "not judged: more than a fifth of the seeds have not learnt"
+        return Verdict("O2", None, measurements, (why,))
+    low, high = EQUIVALENT
+    if low <= ratio.low and ratio.high <= high:
+        return Verdict("O2", True, measurements)
+    if ratio.high < low or high < ratio.low:
+        return Verdict("O2", False, measurements)
+    return Verdict("O2", None, measurements, undecided=True)
 
 
 def progressive_claim(evidence: Evidence) -> Verdict:

@@ -270,3 +270,21 @@ def test_students_of_a_teacher_without_a_transition_are_no_first_checkpoints(
     assert first_checkpoints.first_checkpoint_claim(made_up).holds is (
         False if any(learnt) else None
     )
+
+
+@pytest.mark.parametrize(
+    ("one_shot", "holds", "undecided"),
+    [
+        (ten(100, 110), True, False),
+        (ten(180, 190), False, False),
+        (ten(50, 52), False, False),
+        (ten(100, 160), None, True),
+        ([INF] * 3 + [100] * 7, None, False),
+    ],
+)
+def test_equivalence_of_one_shot_and_labels(
+    one_shot: list[float], holds: bool | None, undecided: bool
+) -> None:
+    times = {"equivalence/ce": ten(100), "equivalence/one-shot-soft": one_shot}
+    found = claims.equivalence_claim(MadeUp(Path(), EXPERIMENT, times))
+    assert (found.holds, found.undecided) == (holds, undecided)

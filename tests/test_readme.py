@@ -154,9 +154,7 @@ def belongs(module: str, config: Any, beyond: bool) -> bool:
     """Whether `make figures`, or `make beyond`, is to run a preset of a module."""
     if not beyond:
         return module != "parity.law"
-    return module == "parity.law" or (
-        module == "parity.experiment" and (config.tree or config.first) is not None
-    )
+    return module == "parity.law" or (module == "parity.experiment" and config.goes_beyond)
 
 
 def test_stage_commands_and_the_pytorch_lines(

@@ -136,6 +136,9 @@ def test_paired_comparison() -> None:
 
 
 def test_ratio_of_medians() -> None:
+    many = [10, 20, 30, 40, 50, 60, 70, 80], [30, 10, 60, 20, 90, 50, 40, 70]
+    wide, narrow = (ratio_of_medians(*many, level=level) for level in (0.95, 0.8))
+    assert wide.low < narrow.low < narrow.high < wide.high and wide.value == narrow.value
     estimate = ratio_of_medians([10, 20, 30] * 2, [20, 40, 60] * 2)
     assert estimate.value == 2
     assert estimate.low <= 2 <= estimate.high

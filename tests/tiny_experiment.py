@@ -15,6 +15,7 @@ from parity.config import StudentConfig, TrainConfig
 from parity.data import ParityData
 from parity.presets import (
     PRESETS,
+    EquivalenceConfig,
     Experiment,
     FirstCheckpointConfig,
     ReplicaConfig,
@@ -50,6 +51,7 @@ def tiny_experiment() -> Experiment:
             (-16, 0, 16), first_steps=64, steps=128, eval_every=8, num_seeds=2
         ),
         replicas=(ReplicaConfig(seed=9, steps=128, stop_after=20.0),),
+        equivalence=EquivalenceConfig(seed=30, num_seeds=2),
     )
 
 

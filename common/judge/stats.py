@@ -124,9 +124,11 @@ def proportion(successes: int, total: int) -> Estimate:
     return Estimate(int(successes) / total, float(low), float(high), total)
 
 
-def ratio_of_medians(a: Sequence[float], b: Sequence[float], seed: int = 0) -> Estimate:
-    """median(b) / median(a) over paired seeds; NaN where both medians are censored. The interval,
-    for at least five pairs, is a bootstrap over pairs.
+def ratio_of_medians(
+    a: Sequence[float], b: Sequence[float], seed: int = 0, level: float = 0.95
+) -> Estimate:
+    """median(b) / median(a) over paired seeds; NaN where both medians are censored. The interval of
+    this level, for at least five pairs, is a bootstrap over pairs.
 
     A resample with both medians censored may have any ratio. It counts as 0 for the low end and as
     inf for the high end.
@@ -140,8 +142,9 @@ def ratio_of_medians(a: Sequence[float], b: Sequence[float], seed: int = 0) -> E
         undefined_R = np.isnan(ratio_R)
         lowest_first_R = np.sort(np.where(undefined_R, 0.0, ratio_R))
         highest_last_R = np.sort(np.where(undefined_R, math.inf, ratio_R))
-        low = float(lowest_first_R[int(0.025 * BOOTSTRAP_SAMPLES)])
-        high = float(highest_last_R[int(0.975 * BOOTSTRAP_SAMPLES) - 1])
+        tail = (1 - level) / 2
+        low = float(lowest_first_R[round(tail * BOOTSTRAP_SAMPLES)])
+        high = float(highest_last_R[round((1 - tail) * BOOTSTRAP_SAMPLES) - 1])
     return Estimate(value, low, high, len(a_S), int((np.isinf(a_S) | np.isinf(b_S)).sum()))
 
 

@@ -271,8 +271,8 @@ def test_small_results_are_published(published: Path) -> None:
 
 def test_provenance_names_the_seeds_of_every_run_replicas_too(finished: Path) -> None:
     assert publish.provenance(finished / "parity" / "quick")["seeds"] == {
-        "train": [3, 4, 9, 10],
-        "distill": [3, 4],
+        "train": [3, 4, 9, 10, 30, 31],
+        "distill": [3, 4, 30, 31],
         "tune": [50, 51],
     }
 
@@ -281,7 +281,9 @@ def test_published_curves_are_thinned_from_first_to_last(finished: Path) -> None
     home = finished / "parity" / "quick"
     thin = tables.curves(home)
     assert set(thin.run) == {"teacher", "teacher-9", "tree"} | {
-        f"student/{path.name}" for path in runs_below(home / "student")
+        f"{folder}/{path.name}"
+        for folder in ("student", "equivalence")
+        for path in runs_below(home / folder)
     }
     for run, table in thin.groupby("run"):
         full = loaders.metrics(home / str(run))

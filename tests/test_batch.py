@@ -1,16 +1,26 @@
 """What batch systems are asked for, and the cores that they grant."""
 
 import os
+import re
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from common.base.config import parse
 from common.base.errors import RunError
 from common.base.mesh import num_cores
 from common.experiment.batch import Asked, read_asked, write_asked
+from common.experiment.commands import ExperimentCommand
 from common.experiment.costs import Cost
+from common.runs.__main__ import RunsCommand
+from figures.reproduce import ReproduceCommand
 from parity import experiment
+from tests.commands import REPOSITORY
 
 GB = 2**30
 
@@ -68,3 +78,35 @@ def test_cores_are_those_that_are_granted(monkeypatch: pytest.MonkeyPatch) -> No
     ):
         monkeypatch.setenv("SLURM_CPUS_PER_TASK", granted)
         assert num_cores() == count, granted
+
+
+PAGE = (REPOSITORY / "profiles" / "README.md").read_text()
+COMMANDS = [
+    shlex.split(line)
+    for block in re.findall(r"^```\n(.*?)^```$", PAGE, re.S | re.M)
+    for line in block.splitlines()
+]
+ARGUMENTS: dict[str, Any] = {
+    "parity.experiment": ExperimentCommand,
+    "figures.reproduce": ReproduceCommand,
+    "common.runs": RunsCommand,
+}
+
+
+def test_the_page_for_batch_users_types_commands_that_are_there() -> None:
+    modules = [words[words.index("-m") + 1 :] for words in COMMANDS if "-m" in words]
+    assert {module for module, *_ in modules} == ARGUMENTS.keys()
+    for module, *arguments in modules:
+        parse(ARGUMENTS[module], arguments, prog=module, description="")
+    for name in re.findall(r"`([\w.-]+/[\w./-]+)`", PAGE):
+        assert (REPOSITORY / name).exists() or name.startswith(("/", "parity_")), name
+
+
+def test_the_page_for_batch_users_plans_jobs(tmp_path: Path) -> None:
+    pytest.importorskip("snakemake_executor_plugin_slurm")
+    planned = [words for words in COMMANDS if words[0] == "snakemake"]
+    assert [words[-1] for words in planned] == ["profiles/slurm", "--unlock"]
+    for words in planned:
+        command = [sys.executable, "-m", *words, "--dry-run", "--directory", str(tmp_path)]
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr

@@ -311,7 +311,12 @@ TABLES: dict[str, Callable[[Path], str]] = {
         results="",
         num_measured=2,
     ),
-    "further verdicts": lambda root: verdicts_table(root, ("mlm/laptop", "mlm/lengths-laptop")),
+    "pcfg.next_token": lambda root: claims_table(
+        root, "pcfg.next_token", {"laptop": "GPT-2 at boundaries"}, results=""
+    ),
+    "further verdicts": lambda root: verdicts_table(
+        root, ("pcfg.next_token/laptop", "mlm/laptop", "mlm/lengths-laptop")
+    ),
     "pcfg/laptop beside the published students": lambda root: published_students_table(
         root / "results" / "pcfg" / "laptop"
     ),

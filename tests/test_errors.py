@@ -171,7 +171,7 @@ def test_checkpoints_are_not_called_damaged_where_jax_cannot_start(
         raise AssertionError
 
     monkeypatch.setattr(jax, "devices", devices)
-    monkeypatch.setattr("orbax.checkpoint.PyTreeCheckpointer.restore", lambda *_, **__: devices())
+    monkeypatch.setattr("orbax.checkpoint.Checkpointer.restore", lambda *_, **__: devices())
     with pytest.raises(UserError, match="JAX cannot start"):
         show.main([str(tiny_teacher), "--verify"])
 

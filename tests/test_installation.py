@@ -49,8 +49,8 @@ def test_dependencies_are_those_of_the_requirements(wheel: zipfile.ZipFile) -> N
     declared = [Requirement(text) for text in metadata.get_all("Requires-Dist", [])]
     needed = {str(requirement) for requirement in declared if requirement.marker is None}
     assert needed == requirements("requirements.txt")
-    assert set(metadata.get_all("Provides-Extra", [])) == {"dev", "text"}
-    for extra in ("dev", "text"):
+    assert set(metadata.get_all("Provides-Extra", [])) == {"batch", "dev", "text"}
+    for extra in ("batch", "dev", "text"):
         of_extra = {
             str(requirement).split(";")[0]
             for requirement in declared

@@ -88,7 +88,7 @@ def test_the_law_is_part_of_the_report(finished: Path, tmp_path: Path) -> None:
     page = report.write(
         finished / "parity" / "quick", tmp_path, subject, [], [addition]
     ).read_text()
-    assert page.count('class="verdict') == 8 + len(fits["comparisons"])
+    assert page.count('class="verdict') == 9 + len(fits["comparisons"])
     assert page.count(fits["criterion"]) == len(fits["comparisons"]) > 0
     for name in ("learning_times.csv", "tuning.csv", "fits.json"):
         assert f'href="data/law_{name}"' in page

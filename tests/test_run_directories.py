@@ -168,7 +168,7 @@ def test_a_state_that_is_saved_is_not_written_again(
             shutil.rmtree(tmp_path / "run" / "resume" / "16")
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("orbax.checkpoint.PyTreeCheckpointer.save", killed)
+        monkeypatch.setattr("orbax.checkpoint.Checkpointer.save", killed)
         Trajectory(run).save_resume(16, PARAMS, wall_seconds=2.0)
     monkeypatch.undo()
     read = Trajectory(RunDirectory(tmp_path / "run"))
@@ -238,7 +238,7 @@ def test_a_place_that_gives_nothing_back_is_refused_before_time_is_spent(
             raise ValueError("DATA_LOSS")
         return PARAMS
 
-    monkeypatch.setattr("orbax.checkpoint.PyTreeCheckpointer.restore", restore)
+    monkeypatch.setattr("orbax.checkpoint.Checkpointer.restore", restore)
     monkeypatch.setattr(ScanEngine, "advance", lambda *_: pytest.fail("trained"))
     with pytest.raises(RunError, match=r"no run can be kept in .*; choose another --run-dir"):
         train.main(["--run-dir", str(tmp_path / "run"), *TINY_TEACHER])
@@ -269,7 +269,7 @@ def test_no_permission_is_no_damage(tiny_teacher: Path, monkeypatch: pytest.Monk
     def restore(*_: object, **__: object) -> object:
         raise PermissionError(13, "Permission denied", "manifest.ocdbt")
 
-    monkeypatch.setattr("orbax.checkpoint.PyTreeCheckpointer.restore", restore)
+    monkeypatch.setattr("orbax.checkpoint.Checkpointer.restore", restore)
     with pytest.raises(UserError, match="no permission") as found:
         Trajectory(RunDirectory(tiny_teacher)).restore(16)
     assert "delete" not in str(found.value)

@@ -255,7 +255,7 @@ def test_a_full_disk_is_one_message_and_loses_nothing(tiny_teacher: Path, tmp_pa
 def test_a_disk_that_fills_up_while_a_checkpoint_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    monkeypatch.setattr("orbax.checkpoint.PyTreeCheckpointer.save", raising(error))
+    monkeypatch.setattr("orbax.checkpoint.Checkpointer.save", raising(error))
     with pytest.raises(
         RunError, match=r"the disk is full, or your quota is used up.*nothing saved so far is lost"
     ):
@@ -267,7 +267,7 @@ def test_a_checkpoint_that_the_system_refuses_is_one_message(
 ) -> None:
     args = ["--run-dir", str(tmp_path / "run"), *TINY_TEACHER]
     monkeypatch.setattr(
-        "orbax.checkpoint.PyTreeCheckpointer.save",
+        "orbax.checkpoint.Checkpointer.save",
         raising(ValueError("INTERNAL: Input/output error\nfrom somewhere")),
     )
     with pytest.raises(
@@ -279,7 +279,7 @@ def test_a_checkpoint_that_the_system_refuses_is_one_message(
     ):
         train.main(args)
     monkeypatch.setattr(
-        "orbax.checkpoint.PyTreeCheckpointer.save",
+        "orbax.checkpoint.Checkpointer.save",
         raising(PermissionError(errno.EACCES, "Permission denied", "checkpoints")),
     )
     with pytest.raises(UserError, match="no permission to read or write"):

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.markup import escape
@@ -30,6 +30,24 @@ class RunError(Exception):
     """A correct command failed: NaN loss, corrupted checkpoint, full disk. Exit code 1."""
 
     exit_code = 1
+
+
+class Others(NamedTuple):
+    """What is to be known of the other processes of a command (`common.base.processes`)."""
+
+    are_lost: Callable[[Exception], bool]
+    """Whether an error says that one of them cannot be reached any more."""
+    end: Callable[[int, str], None]
+    """Ends this process, with an exit code and a message, without waiting for them."""
+
+
+_joined: list[Others] = []
+"""Empty where a process is alone."""
+
+
+def joined(others: Others) -> None:
+    """From now on this process is one of several."""
+    _joined.append(others)
 
 
 def means_full_disk(error: Exception) -> bool:
@@ -122,18 +140,14 @@ def _fail(error: UserError | RunError) -> None:
         Console(stderr=True, soft_wrap=True).print(
             f"[bold red]error:[/] {escape(str(error))}", highlight=False
         )
-    if "jax" in sys.modules:
-        from common.base import processes  # noqa: PLC0415
-
-        processes.end_if_several(error.exit_code, str(error))
+    for others in _joined:
+        others.end(error.exit_code, str(error))
     sys.exit(error.exit_code)
 
 
 def _lost_process(error: Exception) -> str | None:
     """What to do if an error means that another process of this command has ended."""
-    from common.base import processes  # noqa: PLC0415
-
-    if not processes.means_lost(error):
+    if not any(others.are_lost(error) for others in _joined):
         return None
     reason = str(error).split("\n")[0]
     return (

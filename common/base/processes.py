@@ -22,7 +22,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Sharding
 
-from common.base.errors import RunError, UserError
+from common.base.errors import Others, RunError, UserError, joined
 
 ALONE = "CURRICULUM_ALONE"
 """A variable: 1 where processes that a cluster has started together are to work each by itself."""
@@ -76,6 +76,7 @@ def join() -> None:
             "the processes that were started together carry out different commands, or in different"
             f" folders; set {ALONE}=1 where each is to work by itself"
         )
+    joined(Others(means_lost, end))
     if not is_first():
         nowhere = Path(os.devnull).open("w")  # noqa: SIM115
         sys.stdout, sys.stderr = nowhere, nowhere
@@ -162,14 +163,12 @@ def by_first(task: Callable[[], object]) -> None:
 
 def means_lost(error: Exception) -> bool:
     """Whether an error says that another process cannot be reached any more."""
-    return count() > 1 and any(word in str(error) for word in _LOST)
+    return any(word in str(error) for word in _LOST)
 
 
-def end_if_several(code: int, message: str) -> None:
-    """End this process at once, if it is one of several, without a farewell to others that may have
-    gone. The first one has given its message."""
-    if count() == 1:
-        return
+def end(code: int, message: str) -> None:
+    """End this process at once, without a farewell to others that may have gone. The first one has
+    given its message."""
     if not is_first():
         os.write(2, f"process {jax.process_index()} of {count()}: {message}\n".encode())
     os._exit(code)

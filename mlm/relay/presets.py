@@ -241,7 +241,8 @@ QUICK_NOTE = (
     " and of 2 heads of 16 and one layer of one head with token vectors of 5 units, each trained on"
     " the corpus for 200 steps; large learns from labels, a middle link from it, two seeds of"
     " the last one under every arm, 200 steps of 32 sentences at one rate. Too little to judge:"
-    " measured. Command: python -m mlm.relay.experiment --preset quick."
+    " measured. Command: python -m mlm.relay.experiment --preset quick. Results:"
+    " results/mlm.relay/quick."
 )
 LAPTOP_NOTE = (
     "SST-2 (a folder corpora/sst2 with train.tsv and dev.tsv, columns label and sentence) and a"

@@ -44,7 +44,7 @@ from parity.probe import lane_probabilities
 NAME = "leak"
 TABLE = f"{NAME}.csv"
 AT, BEFORE = "transition", "before"
-"""The windows: the transition, and as many checkpoints around the one before it, as a control."""
+"""The windows: the transition, and checkpoints around the one before it, as a control."""
 PROBABILITY, ARGMAX = "2p - 1", "argmax"
 """What is correlated: with soft labels a student is shown the one, with hard ones the other."""
 SMOOTHING = 3
@@ -135,11 +135,14 @@ def p_value(statistic: float, of_random_S: np.ndarray) -> float:
 
 
 def windows_of(steps: Sequence[int], transition: Transition) -> dict[str, list[int]]:
-    """The checkpoints of the transition, and as many around the one before it."""
+    """The checkpoints of the transition, and as many around the one before it; fewer, where there
+    are not so many before the transition."""
     within = [step for step in steps if transition.start <= step <= transition.end]
-    nearest = int(np.argmin(np.abs(np.asarray(steps) - transition.before)))
-    first = min(max(nearest - len(within) // 2, 0), len(steps) - len(within))
-    return {AT: within, BEFORE: list(steps[first : first + len(within)])}
+    earlier = [step for step in steps if step < transition.start] or [steps[0]]
+    count = min(len(within), len(earlier))
+    nearest = int(np.argmin(np.abs(np.asarray(earlier) - transition.before)))
+    first = min(max(nearest - count // 2, 0), len(earlier) - count)
+    return {AT: within, BEFORE: earlier[first : first + count]}
 
 
 def _rows_of(

@@ -68,7 +68,8 @@ CLAIMS = {
         " disjoint from it (999, or all), by the largest value over the checkpoints of the detected"
         " transition of the moving average of 3 of the mean degree-1 |correlation|: p < 0.05 in at"
         " least 80% of seeds, and in at most 20% of those with a transition over as many"
-        " checkpoints around the one before it.",
+        " checkpoints around the one before it (fewer, where there are not so many that are none of"
+        " the transition's own).",
     ),
     "E": Claim(
         "Random projections of the final teacher's hidden layer are a curriculum too",

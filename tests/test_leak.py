@@ -83,10 +83,15 @@ def test_the_support_counts_as_one_of_the_sets() -> None:
 
 @pytest.mark.parametrize(
     ("before", "expected"),
-    [(20, [10, 20, 30]), (0, [0, 10, 20]), (90, [70, 80, 90]), (24, [10, 20, 30])],
+    [(20, [10, 20, 30]), (0, [0, 10, 20]), (40, [20, 30, 40]), (24, [10, 20, 30])],
 )
 def test_the_control_has_as_many_checkpoints(before: int, expected: list[int]) -> None:
+    """None of which is one of the transition."""
     steps = list(range(0, 100, 10))
+    early = Transition(start=20, middle=60, end=70, chosen=60, before=10, after=80)
+    assert windows_of(steps, early) == {AT: [20, 30, 40, 50, 60, 70], BEFORE: [0, 10]}
+    at_once = Transition(start=0, middle=10, end=10, chosen=10, before=0, after=80)
+    assert windows_of(steps, at_once) == {AT: [0, 10], BEFORE: [0]}
     transition = Transition(start=50, middle=60, end=70, chosen=60, before=before, after=80)
     assert windows_of(steps, transition) == {AT: [50, 60, 70], BEFORE: expected}
 

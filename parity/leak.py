@@ -33,13 +33,13 @@ from common.judge.transition import DetectorConfig, Transition, smooth
 from common.nn.functional import Params
 from common.runs.directory import RunDirectory
 from common.runs.files import write_text
-from common.runs.probing import FOLDER, opened_probe, probed_run
+from common.runs.probing import FOLDER, opened_probe
 from common.runs.trajectory import Trajectory
 from common.runs.transitions import transitions
 from parity.config import StudentConfig, TrainConfig
 from parity.correlations import absolute_correlations
 from parity.data import sample, supports_of
-from parity.probe import lane_probabilities
+from parity.probe import lane_probabilities, run_and_model
 
 NAME = "leak"
 TABLE = f"{NAME}.csv"
@@ -76,13 +76,7 @@ def probe_run(path: Path, config: LeakConfig) -> None:
         UserError: the run is missing, unfinished, in use, of another experiment, or was probed with
             other settings; or no set of coordinates is disjoint from the support.
     """
-    run = probed_run(path, "parity")
-    model = run.config(TrainConfig if run.record["stage"] == "train" else StudentConfig)
-    if model.data.depth > 1:
-        raise UserError(
-            f"{path} has {model.data.num_classes} labels; a leak is told by the probability of one"
-            " of two"
-        )
+    run, model = run_and_model(path)
     (support,) = supports_of(model.data)
     sets_SxK = disjoint_sets(model.data.d, support, config.num_sets, config.seed)
     if not len(sets_SxK):

@@ -67,13 +67,7 @@ def probe(path: Path, config: ProbeConfig) -> None:
         UserError: the run is missing, unfinished, in use, of another experiment, or was probed with
             other settings.
     """
-    run = probed_run(path, "parity")
-    model = run.config(TrainConfig if run.record["stage"] == "train" else StudentConfig)
-    if model.data.depth > 1:
-        raise UserError(
-            f"{path} has {model.data.num_classes} labels; the correlation probe reads the"
-            " probability of one of two"
-        )
+    run, model = run_and_model(path)
     with opened_probe(run, NAME, asdict(config)) as opened:
         if opened is None:
             return
@@ -86,6 +80,18 @@ def probe(path: Path, config: ProbeConfig) -> None:
         parts = opened.over(Trajectory(run).steps(), compute, _TOGETHER)
         _write_tables(run, model, monomials, parts, opened.folder)
         opened.summary.update(support=support, num_monomials=len(monomials))
+
+
+def run_and_model(path: Path) -> tuple[RunDirectory, TrainConfig | StudentConfig]:
+    """A finished run on two labels, whose correlations can be probed; raises as `probe` does."""
+    run = probed_run(path, "parity")
+    model = run.config(TrainConfig if run.record["stage"] == "train" else StudentConfig)
+    if model.data.depth > 1:
+        raise UserError(
+            f"{path} has {model.data.num_classes} labels; the correlation probe reads the"
+            " probability of one of two"
+        )
+    return run, model
 
 
 def read_strata(run: Path) -> pd.DataFrame:

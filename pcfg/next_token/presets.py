@@ -220,8 +220,8 @@ LAPTOP_NOTE = (
     " 500 (students 500), float32 on every machine, 8 seeds; the rate of each arm chosen from"
     " four, and the best first checkpoint from five, on 2 seeds of their own. Grammar, level,"
     " rates and budgets were explored on a GPU with seeds 900, 901, 910 to 913 and 1910 to 1913."
-    " 80 minutes of two CPU cores, one stage on each. Command: python -m pcfg.next_token.experiment"
-    " --preset laptop. Results: results/pcfg.next_token/laptop."
+    " Two hours on two CPU cores, one stage on each. Command: python -m"
+    " pcfg.next_token.experiment --preset laptop. Results: results/pcfg.next_token/laptop."
 )
 TOKENS_LAPTOP_NOTE = (
     "laptop with every token and the end of the sentence predicted, so that teachers can generate"
